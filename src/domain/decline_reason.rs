@@ -1,0 +1,122 @@
+//! Why an institution declines: the closed list.
+
+/// Why the institution did not approve. The numbers are part of the protocol and never change their meaning
+/// (docs/protocol.md, section "Decline reasons").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum DeclineReason {
+    /// The institution knows no such card.
+    UnknownCard = 1,
+    /// The card was blocked.
+    CardBlocked = 2,
+    /// The card's time has run out.
+    CardExpired = 3,
+    /// The command's signature is not the card's.
+    BadSignature = 4,
+    /// The card's counter was used before: a replay, or a copied card.
+    CounterReplayed = 5,
+    /// The command was made for another offer than the terminal presents.
+    OfferMismatch = 6,
+    /// The offer's time had run out.
+    OfferExpired = 7,
+    /// Not enough money in the account.
+    InsufficientFunds = 8,
+    /// More than the card may pay at once.
+    OverLimit = 9,
+    /// The institution knows no such terminal, or has shut it out.
+    TerminalUnknown = 10,
+    /// The account is in another currency.
+    CurrencyMismatch = 11,
+    /// The command cannot be opened or read.
+    MalformedCommand = 12,
+    /// The institution wants the holder verified in a stronger way for this amount.
+    VerificationRequired = 13,
+    /// The transaction was reversed before its authorisation arrived.
+    AlreadyReversed = 14,
+}
+
+impl DeclineReason {
+    /// Every reason, by number.
+    pub const ALL: [Self; 14] = [
+        Self::UnknownCard,
+        Self::CardBlocked,
+        Self::CardExpired,
+        Self::BadSignature,
+        Self::CounterReplayed,
+        Self::OfferMismatch,
+        Self::OfferExpired,
+        Self::InsufficientFunds,
+        Self::OverLimit,
+        Self::TerminalUnknown,
+        Self::CurrencyMismatch,
+        Self::MalformedCommand,
+        Self::VerificationRequired,
+        Self::AlreadyReversed,
+    ];
+
+    /// The number on the wire, 1 to 14.
+    pub fn code(self) -> u32 {
+        self as u32
+    }
+
+    /// The reason with this number, if there is one.
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
+    /// A stable name for programs: lower case, words joined by underscores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnknownCard => "unknown_card",
+            Self::CardBlocked => "card_blocked",
+            Self::CardExpired => "card_expired",
+            Self::BadSignature => "bad_signature",
+            Self::CounterReplayed => "counter_replayed",
+            Self::OfferMismatch => "offer_mismatch",
+            Self::OfferExpired => "offer_expired",
+            Self::InsufficientFunds => "insufficient_funds",
+            Self::OverLimit => "over_limit",
+            Self::TerminalUnknown => "terminal_unknown",
+            Self::CurrencyMismatch => "currency_mismatch",
+            Self::MalformedCommand => "malformed_command",
+            Self::VerificationRequired => "verification_required",
+            Self::AlreadyReversed => "already_reversed",
+        }
+    }
+
+    /// What the person is told on the phone.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::UnknownCard => "Your bank does not know this card.",
+            Self::CardBlocked => "This card is blocked. Ask your bank.",
+            Self::CardExpired => "This card has expired.",
+            Self::BadSignature | Self::CounterReplayed => {
+                "Your bank did not accept this card's signature. Ask your bank."
+            }
+            Self::OfferMismatch => "The machine asked your bank for something else than you were shown. Do not pay here.",
+            Self::OfferExpired => "The offer's time had run out. Try again.",
+            Self::InsufficientFunds => "There is not enough money in your account.",
+            Self::OverLimit => "The amount is over your card's limit.",
+            Self::TerminalUnknown => "Your bank does not know this machine. Do not pay here.",
+            Self::CurrencyMismatch => "Your card cannot pay in this currency.",
+            Self::MalformedCommand => "Your bank could not read the payment. Update your wallet.",
+            Self::VerificationRequired => "Your bank wants you to confirm this amount with your fingerprint or passcode.",
+            Self::AlreadyReversed => "The payment was called off before your bank decided. You were not charged.",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_dense_and_read_back() {
+        for (index, reason) in DeclineReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.code() as usize, index + 1);
+            assert_eq!(DeclineReason::from_code(reason.code()), Some(reason));
+        }
+        assert_eq!(DeclineReason::from_code(0), None);
+        assert_eq!(DeclineReason::from_code(15), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Who and which: terminals, cards, transactions.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Why a text or some octets are not an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentifierError {
+    /// Not a transaction id.
+    #[error("a transaction id is a UUID, 16 octets; this is not one: `{0}`")]
+    Transaction(String),
+    /// Not a terminal id.
+    #[error("a terminal id has 10 characters of 0-9 and A-Z without I, L, O and U; this has not: `{0}`")]
+    Terminal(String),
+    /// Not a card id.
+    #[error("a card id is 32 hexadecimal digits; this is not one: `{0}`")]
+    Card(String),
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
+/// One payment, from the till to the ledger: the idempotency key of everything that is done for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId([u8; 16]);
+
+impl TransactionId {
+    /// Makes an identifier of 16 random octets (RFC 9562, version 4).
+    pub fn from_random(octets: [u8; 16]) -> Self {
+        Self(*uuid::Builder::from_random_bytes(octets).as_uuid().as_bytes())
+    }
+
+    /// The identifier with these octets, as another party sent them.
+    ///
+    /// # Errors
+    /// [`IdentifierError::Transaction`] unless there are 16.
+    pub fn from_octets(octets: &[u8]) -> Result<Self, IdentifierError> {
+        octets
+            .try_into()
+            .map(Self)
+            .map_err(|_| IdentifierError::Transaction(format!("{} octets", octets.len())))
+    }
+
+    /// The 16 octets.
+    pub fn as_octets(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl FromStr for TransactionId {
+    type Err = IdentifierError;
+
+    fn from_str(text: &str) -> Result<Self, IdentifierError> {
+        let uuid = uuid::Uuid::try_parse(text).map_err(|_| IdentifierError::Transaction(shortened(text)))?;
+        Ok(Self(*uuid.as_bytes()))
+    }
+}
+
+impl fmt::Display for TransactionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&uuid::Uuid::from_bytes(self.0).as_hyphenated(), formatter)
+    }
+}
+
+impl fmt::Debug for TransactionId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// Crockford's base32: no letter that looks like a digit.
+const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// One machine: 10 characters of Crockford's base32, given by the institution at enrolment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TerminalId([u8; Self::CHARACTERS]);
+
+impl TerminalId {
+    /// How many characters an identifier has.
+    pub const CHARACTERS: usize = 10;
+
+    /// Makes an identifier of random octets; five bits of each are used.
+    pub fn from_random(octets: [u8; Self::CHARACTERS]) -> Self {
+        Self(octets.map(|octet| CROCKFORD[usize::from(octet & 31)]))
+    }
+
+    /// All characters.
+    pub fn as_str(&self) -> &str {
+        // Only characters of CROCKFORD, which are ASCII, get in.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The last four characters: printed on the machine and advertised, for a person to choose by. Not unique.
+    pub fn short_code(&self) -> &str {
+        &self.as_str()[Self::CHARACTERS - 4..]
+    }
+}
+
+impl FromStr for TerminalId {
+    type Err = IdentifierError;
+
+    fn from_str(text: &str) -> Result<Self, IdentifierError> {
+        let malformed = || IdentifierError::Terminal(shortened(text));
+        let octets: [u8; Self::CHARACTERS] = text.as_bytes().try_into().map_err(|_| malformed())?;
+        if octets.iter().all(|octet| CROCKFORD.contains(octet)) { Ok(Self(octets)) } else { Err(malformed()) }
+    }
+}
+
+impl fmt::Display for TerminalId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for TerminalId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// One card, as the institution names it: 16 random octets. It is card data: what is printed is only a hint.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CardId([u8; 16]);
+
+impl CardId {
+    /// The identifier with these octets.
+    ///
+    /// # Errors
+    /// [`IdentifierError::Card`] unless there are 16.
+    pub fn from_octets(octets: &[u8]) -> Result<Self, IdentifierError> {
+        octets.try_into().map(Self).map_err(|_| IdentifierError::Card(format!("{} octets", octets.len())))
+    }
+
+    /// The 16 octets.
+    pub fn as_octets(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The last four hexadecimal digits: enough for its holder to recognise it, too few for anybody to use it.
+    pub fn hint(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0[14..])
+    }
+
+    /// All 32 hexadecimal digits, for the holder's own file and the institution's own store. Never for a log.
+    pub fn to_full_text(&self) -> String {
+        data_encoding::HEXLOWER.encode(&self.0)
+    }
+}
+
+impl FromStr for CardId {
+    type Err = IdentifierError;
+
+    fn from_str(text: &str) -> Result<Self, IdentifierError> {
+        // The text may be most of a real card's identifier, so the error does not repeat it.
+        let malformed = || IdentifierError::Card(format!("{} characters", text.chars().count()));
+        let octets = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| malformed())?;
+        Self::from_octets(&octets)
+    }
+}
+
+impl fmt::Debug for CardId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "card …{}", self.hint())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn identifiers_print_and_read_back(octets: [u8; 16], characters: [u8; 10]) {
+            let transaction = TransactionId::from_random(octets);
+            prop_assert_eq!(transaction.to_string().parse(), Ok(transaction));
+            prop_assert_eq!(transaction.to_string().to_uppercase().parse(), Ok(transaction));
+            let terminal = TerminalId::from_random(characters);
+            prop_assert_eq!(terminal.to_string().parse(), Ok(terminal));
+            let card = CardId::from_octets(&octets).unwrap();
+            prop_assert_eq!(card.to_full_text().parse(), Ok(card));
+        }
+
+        #[test]
+        fn no_text_is_more_than_refused(text: String) {
+            let _ = text.parse::<TransactionId>();
+            let _ = text.parse::<TerminalId>();
+            let _ = text.parse::<CardId>();
+        }
+    }
+
+    #[test]
+    fn a_card_shows_only_its_hint() {
+        let card = CardId::from_octets(&[0xab; 16]).unwrap();
+        assert_eq!(format!("{card:?}"), "card …abab");
+    }
+}

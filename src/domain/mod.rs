@@ -1,0 +1,25 @@
+//! Values that cannot be wrong: once one of these exists, it is in its range.
+//!
+//! Nothing here reads a clock, draws randomness, or does input or output; nothing here knows how a value is encoded
+//! on the wire.
+
+mod amount;
+mod currency;
+mod decline_reason;
+mod identifiers;
+mod moment;
+mod offer;
+mod outcome;
+mod receipt;
+
+pub use amount::{Amount, AmountError, MINOR_UNITS_MAX};
+pub use currency::{Currency, CurrencyError};
+pub use decline_reason::DeclineReason;
+pub use identifiers::{CardId, IdentifierError, TerminalId, TransactionId};
+pub use moment::{Moment, UnixTime};
+pub use offer::{
+    HolderVerification, LINE_ITEMS_MAX, LineItem, Offer, OfferDigest, OfferError, TEXT_OCTETS_MAX,
+    VALID_FOR_S_MAX,
+};
+pub use outcome::{Outcome, ReversalReason};
+pub use receipt::{Receipt, ReceiptStatus};
