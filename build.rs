@@ -17,9 +17,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(PROTO_FILES, ["proto"])?;
     let edge = std::env::var_os("CARGO_FEATURE_EDGE").is_some();
     let acquirer = std::env::var_os("CARGO_FEATURE_ACQUIRER").is_some();
-    tonic_prost_build::configure()
-        .build_client(edge)
-        .build_server(acquirer)
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().build_client(edge).build_server(acquirer).compile_fds(descriptors)?;
     Ok(())
 }

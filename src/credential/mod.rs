@@ -1,1 +1,67 @@
-//! x
+//! What is signed, what is sealed, and who vouches for whom (docs/protocol.md, section "Credentials").
+//!
+//! Keys come in as values and randomness as an input. This room opens no file, asks no clock and makes no key out of
+//! nothing.
+
+mod card_command;
+mod keyring;
+mod receipt;
+mod seal;
+mod signature;
+mod terminal_certificate;
+
+pub use card_command::CardCommand;
+pub use keyring::{InstitutionKey, KeyPurpose, Keyring};
+pub use receipt::{sign_receipt, verify_receipt};
+pub use seal::{SEAL_SUITE, SealedCommand, SealingKey, SealingPublicKey};
+pub use signature::{
+    KeyId, PayloadType, Signed, SigningKey, VerifyingKey, card_enrolment_proof, verify_card_enrolment_proof,
+};
+pub use terminal_certificate::TerminalCertificate;
+
+/// The generated types of `credential.proto`; nothing outside this room sees them.
+mod generated {
+    #![allow(missing_docs, clippy::wildcard_enum_match_arm)]
+    include!(concat!(env!("OUT_DIR"), "/florin.credential.v1.rs"));
+}
+
+/// Why a credential is not accepted. Never holds key or card data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// The octets are not the protobuf message that belongs there, or a field is out of its range.
+    #[error("malformed {what}: {detail}")]
+    Malformed {
+        /// Which kind of credential.
+        what: &'static str,
+        /// What about it.
+        detail: String,
+    },
+    /// The signature is not that key's over these octets.
+    #[error("the signature of the {0} is not valid")]
+    BadSignature(&'static str),
+    /// It names a key that is not in the keyring, or whose time has run out.
+    #[error("the {0} was signed with a key that is not (or no longer) in the institution's keyring")]
+    UnknownKey(&'static str),
+    /// Outside its time of validity.
+    #[error("the {what} is good from {from} to {until}; it is now {now}")]
+    OutOfTime {
+        /// Which kind of credential.
+        what: &'static str,
+        /// First second it is good.
+        from: crate::domain::UnixTime,
+        /// Last second it is good.
+        until: crate::domain::UnixTime,
+        /// The reader's clock.
+        now: crate::domain::UnixTime,
+    },
+    /// A sealed command that does not open: another key, altered octets, or another offer.
+    #[error("the sealed command does not open for this offer")]
+    DoesNotOpen,
+    /// A key that is not one.
+    #[error("not a usable {0}")]
+    BadKey(&'static str),
+}
+
+fn malformed(what: &'static str, detail: impl ToString) -> CredentialError {
+    CredentialError::Malformed { what, detail: detail.to_string() }
+}

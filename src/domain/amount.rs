@@ -59,7 +59,8 @@ impl Amount {
         let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
         let is_digits = |part: &str| part.bytes().all(|octet| octet.is_ascii_digit());
         let has_point = text.contains('.');
-        if whole.is_empty() || !is_digits(whole) || !is_digits(decimals) || (has_point && decimals.is_empty()) {
+        if whole.is_empty() || !is_digits(whole) || !is_digits(decimals) || (has_point && decimals.is_empty())
+        {
             return Err(malformed());
         }
         let exponent = usize::from(currency.exponent());
@@ -117,18 +118,37 @@ mod tests {
 
     #[test]
     fn amounts_read_as_people_write_them() {
-        for (text, minor) in
-            [("2.50 EUR", 250), ("2.5 EUR", 250), ("2 EUR", 200), ("0.01 EUR", 1), ("250 JPY", 250), ("1.234 KWD", 1234)]
-        {
+        for (text, minor) in [
+            ("2.50 EUR", 250),
+            ("2.5 EUR", 250),
+            ("2 EUR", 200),
+            ("0.01 EUR", 1),
+            ("250 JPY", 250),
+            ("1.234 KWD", 1234),
+        ] {
             assert_eq!(text.parse::<Amount>().unwrap().minor(), minor, "{text}");
         }
     }
 
     #[test]
     fn what_is_no_amount_is_refused() {
-        for text in ["", "EUR", "2.50", ".5 EUR", "2. EUR", "-1 EUR", "+1 EUR", "1,5 EUR", "1e3 EUR", "0 EUR", "2.505 EUR",
-            "1.0 JPY", "99999999999999999999 EUR", "10000000000.00 EUR", "2.50 eur"]
-        {
+        for text in [
+            "",
+            "EUR",
+            "2.50",
+            ".5 EUR",
+            "2. EUR",
+            "-1 EUR",
+            "+1 EUR",
+            "1,5 EUR",
+            "1e3 EUR",
+            "0 EUR",
+            "2.505 EUR",
+            "1.0 JPY",
+            "99999999999999999999 EUR",
+            "10000000000.00 EUR",
+            "2.50 eur",
+        ] {
             assert!(text.parse::<Amount>().is_err(), "{text}");
         }
     }

@@ -12,7 +12,9 @@ pub struct Currency {
 
 /// Why a text is not a currency.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a currency of ISO 4217 that money is paid in; expected three capital letters such as EUR")]
+#[error(
+    "`{0}` is not a currency of ISO 4217 that money is paid in; expected three capital letters such as EUR"
+)]
 pub struct CurrencyError(pub String);
 
 /// Codes whose minor unit is not a hundredth, with their exponent (ISO 4217 list one).

@@ -93,15 +93,21 @@ impl DeclineReason {
             Self::BadSignature | Self::CounterReplayed => {
                 "Your bank did not accept this card's signature. Ask your bank."
             }
-            Self::OfferMismatch => "The machine asked your bank for something else than you were shown. Do not pay here.",
+            Self::OfferMismatch => {
+                "The machine asked your bank for something else than you were shown. Do not pay here."
+            }
             Self::OfferExpired => "The offer's time had run out. Try again.",
             Self::InsufficientFunds => "There is not enough money in your account.",
             Self::OverLimit => "The amount is over your card's limit.",
             Self::TerminalUnknown => "Your bank does not know this machine. Do not pay here.",
             Self::CurrencyMismatch => "Your card cannot pay in this currency.",
             Self::MalformedCommand => "Your bank could not read the payment. Update your wallet.",
-            Self::VerificationRequired => "Your bank wants you to confirm this amount with your fingerprint or passcode.",
-            Self::AlreadyReversed => "The payment was called off before your bank decided. You were not charged.",
+            Self::VerificationRequired => {
+                "Your bank wants you to confirm this amount with your fingerprint or passcode."
+            }
+            Self::AlreadyReversed => {
+                "The payment was called off before your bank decided. You were not charged."
+            }
         }
     }
 }

@@ -33,14 +33,12 @@ impl fmt::Display for UnixTime {
     /// Prints `2026-11-23T06:12:00Z`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days = self.seconds / 86_400;
-        let (hour, minute, second) =
-            (self.seconds / 3600 % 24, self.seconds / 60 % 60, self.seconds % 60);
+        let (hour, minute, second) = (self.seconds / 3600 % 24, self.seconds / 60 % 60, self.seconds % 60);
         // Days to a date of the proleptic Gregorian calendar, with years that start in March (H. Hinnant, 2013).
         let shifted = days + 719_468;
         let era = shifted / 146_097;
         let day_of_era = shifted % 146_097;
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;

@@ -1,0 +1,84 @@
+//! The institution vouches for a terminal.
+
+use prost::Message;
+
+use super::{CredentialError, KeyPurpose, Keyring, PayloadType, Signed, SigningKey, generated, malformed};
+use crate::domain::{TerminalId, UnixTime};
+
+const WHAT: &str = "terminal certificate";
+
+/// Who the terminal is and which channel key is its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TerminalCertificate {
+    /// Which terminal.
+    pub terminal_id: TerminalId,
+    /// The institution's name for the merchant.
+    pub merchant_id: String,
+    /// What the person is shown.
+    pub merchant_name: String,
+    /// The static X25519 public key that the terminal proves to hold in the handshake.
+    pub channel_key: [u8; 32],
+    /// First second it is good.
+    pub not_before: UnixTime,
+    /// Last second it is good.
+    pub not_after: UnixTime,
+}
+
+impl TerminalCertificate {
+    /// Signs the certificate with the institution's key for terminal certificates.
+    pub fn sign(&self, institution_key: &SigningKey) -> Signed {
+        let body = generated::TerminalCertificate {
+            terminal_id: self.terminal_id.to_string(),
+            merchant_id: self.merchant_id.clone(),
+            merchant_name: self.merchant_name.clone(),
+            channel_key: self.channel_key.to_vec(),
+            not_before_unix_s: self.not_before.seconds,
+            not_after_unix_s: self.not_after.seconds,
+        }
+        .encode_to_vec();
+        institution_key.sign(PayloadType::TerminalCertificate, body)
+    }
+
+    /// Verifies a certificate against the institution's keyring and the reader's clock.
+    ///
+    /// The caller still has to compare `channel_key` with the key that the handshake proved.
+    ///
+    /// # Errors
+    /// [`CredentialError`]: an unknown key, a bad signature, a malformed body, or out of its time.
+    pub fn verify(signed: &Signed, keyring: &Keyring, now: UnixTime) -> Result<Self, CredentialError> {
+        keyring
+            .verifying_key(KeyPurpose::TerminalCertificate, signed, WHAT)?
+            .verify(PayloadType::TerminalCertificate, signed)?;
+        let certificate = Self::read_unverified(signed)?;
+        if now < certificate.not_before || now > certificate.not_after {
+            return Err(CredentialError::OutOfTime {
+                what: WHAT,
+                from: certificate.not_before,
+                until: certificate.not_after,
+                now,
+            });
+        }
+        Ok(certificate)
+    }
+
+    /// Reads a certificate without trusting it, such as the terminal's own.
+    ///
+    /// # Errors
+    /// [`CredentialError::Malformed`] if the body is not a terminal certificate.
+    pub fn read_unverified(signed: &Signed) -> Result<Self, CredentialError> {
+        let message = generated::TerminalCertificate::decode(signed.body.as_slice())
+            .map_err(|error| malformed(WHAT, error))?;
+        Ok(Self {
+            terminal_id: message.terminal_id.parse().map_err(|error| malformed(WHAT, error))?,
+            merchant_id: message.merchant_id,
+            merchant_name: message.merchant_name,
+            channel_key: message
+                .channel_key
+                .as_slice()
+                .try_into()
+                .map_err(|_| malformed(WHAT, "a channel key that has not 32 octets"))?,
+            not_before: UnixTime { seconds: message.not_before_unix_s },
+            not_after: UnixTime { seconds: message.not_after_unix_s },
+        })
+    }
+}
