@@ -14,6 +14,8 @@
 //! - [`acquirer`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod credential;
 pub mod domain;
 pub mod protocol;
