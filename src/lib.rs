@@ -16,6 +16,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(feature = "edge")]
+pub mod bluetooth;
 pub mod credential;
 pub mod domain;
 pub mod protocol;
+pub mod terminal;
