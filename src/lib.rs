@@ -21,4 +21,8 @@ pub mod bluetooth;
 pub mod credential;
 pub mod domain;
 pub mod protocol;
+#[cfg(feature = "terminal")]
+pub mod relay;
 pub mod terminal;
+#[cfg(feature = "terminal")]
+pub mod till;
