@@ -20,5 +20,7 @@
 pub mod bluetooth;
 pub mod credential;
 pub mod domain;
+#[cfg(feature = "terminal")]
+pub mod journal;
 pub mod protocol;
 pub mod terminal;
