@@ -23,4 +23,10 @@ pub mod domain;
 #[cfg(feature = "terminal")]
 pub mod journal;
 pub mod protocol;
+#[cfg(feature = "terminal")]
+pub mod relay;
+#[cfg(feature = "terminal")]
+pub mod service;
 pub mod terminal;
+#[cfg(feature = "terminal")]
+pub mod till;

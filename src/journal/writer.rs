@@ -100,6 +100,20 @@ impl<Context: Send + 'static> JournalWriter<Context> {
         let _ = self.requests.send(request).await;
     }
 
+    /// Waits until everything that was asked is done, and ends the thread.
+    ///
+    /// # Errors
+    /// [`JournalError`] if something of it could not be done.
+    pub async fn finish(mut self) -> Result<(), JournalError> {
+        drop(self.requests);
+        while let Some(answer) = self.answers.recv().await {
+            if let JournalAnswer::Failed(error) = answer {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// The next answer; none when the thread has ended. Cancel-safe.
     pub async fn next_answer(&mut self) -> Option<JournalAnswer<Context>> {
         self.answers.recv().await

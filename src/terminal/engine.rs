@@ -173,7 +173,6 @@ enum Effect {
     Forget(TransactionId),
     /// The offer is durable: show it to every phone that waits for one.
     ShowOffer(TransactionId),
-    Publish(TransactionId),
 }
 
 /// An open payment.
@@ -352,15 +351,18 @@ impl Terminal {
         match effect {
             Effect::Tell { phone, message } => self.tell(phone, &message),
             Effect::Emit(output) => self.outputs.push(output),
-            Effect::Publish(transaction_id) => {
-                if let Some(view) = self.view(transaction_id) {
-                    self.outputs.push(Output::Publish(view));
-                }
-            }
             Effect::ShowOffer(transaction_id) => self.show_offer(transaction_id),
             Effect::Forget(transaction_id) => {
                 self.open.remove(&transaction_id);
             }
+        }
+    }
+
+    /// Tells who watches how a payment is now, once that is durable. The view is taken now: by then the payment may be
+    /// further than the journal.
+    fn publish(&mut self, transaction_id: TransactionId) {
+        if let Some(view) = self.view(transaction_id) {
+            self.after_record(transaction_id, Effect::Emit(Output::Publish(view)));
         }
     }
 
@@ -401,7 +403,7 @@ impl Terminal {
         if let Some((phone, message)) = payer.zip(self.word_for_payer(transaction_id)) {
             self.after_record(transaction_id, Effect::Tell { phone, message });
         }
-        self.after_record(transaction_id, Effect::Publish(transaction_id));
+        self.publish(transaction_id);
         if next.is_final() {
             self.after_record(transaction_id, Effect::Forget(transaction_id));
         }
@@ -717,7 +719,7 @@ impl Terminal {
         let view = PaymentView::of(&payment);
         self.open.insert(transaction_id, Open::new(payment, now.moment));
         self.append(transaction_id);
-        self.after_record(transaction_id, Effect::Publish(transaction_id));
+        self.publish(transaction_id);
         self.after_record(transaction_id, Effect::ShowOffer(transaction_id));
         Ok(view)
     }
@@ -758,7 +760,7 @@ impl Terminal {
 
     fn phone_disconnected(&mut self, phone: PhoneId) {
         if let Some(shown) = self.phones.remove(&phone).and_then(|session| session.shown) {
-            self.after_record(shown, Effect::Publish(shown));
+            self.publish(shown);
         }
         for open in self.open.values_mut().filter(|open| open.payer == Some(phone)) {
             open.payer = None;
@@ -853,7 +855,7 @@ impl Terminal {
         session.heard_until = now.moment.plus_ms(self.settings.silence_timeout_ms);
         self.outputs.extend(values.into_iter().map(|value| Output::Notify { phone, value }));
         if let Some(shown) = shown {
-            self.after_record(shown, Effect::Publish(shown));
+            self.publish(shown);
         }
         Ok(())
     }
@@ -883,7 +885,7 @@ impl Terminal {
             self.tell(*phone, &message);
         }
         if !waiting.is_empty() {
-            self.after_record(transaction_id, Effect::Publish(transaction_id));
+            self.publish(transaction_id);
         }
     }
 
@@ -901,7 +903,7 @@ impl Terminal {
                 if session.shown == Some(transaction_id) {
                     session.shown = None;
                     session.refused = Some(transaction_id);
-                    self.after_record(transaction_id, Effect::Publish(transaction_id));
+                    self.publish(transaction_id);
                 }
                 self.tell(phone, &FromTerminal::NothingToPay);
                 Ok(())
