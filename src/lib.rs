@@ -18,6 +18,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod credential;
 pub mod domain;
 #[cfg(feature = "edge")]

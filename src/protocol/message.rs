@@ -1,0 +1,411 @@
+//! The messages, as validated types, and their octets.
+
+use prost::Message;
+
+use super::{ProtocolError, VERSION, WireError, generated};
+use crate::domain::{DeclineReason, Outcome, TransactionId};
+
+/// The value of the `info` characteristic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// Versions of the protocol that the terminal speaks.
+    pub versions: Vec<u32>,
+    /// In its text form.
+    pub terminal_id: String,
+    /// No bit is defined yet.
+    pub capabilities: u64,
+}
+
+/// The phone's first words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// The longest notification that the phone can take, in octets; none where its platform does not tell.
+    pub value_octets_max: Option<u32>,
+    /// From the engagement link: this transaction and no other.
+    pub transaction_id: Option<TransactionId>,
+}
+
+/// The terminal's first words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HelloAnswer {
+    /// An encoded signed terminal certificate.
+    pub certificate: Vec<u8>,
+    /// Offer, nothing to pay, taken, or an error.
+    pub first: FromTerminal,
+}
+
+/// What a phone says on the open channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromPhone {
+    /// The card's order to pay.
+    PaymentCommand {
+        /// Of the offer.
+        transaction_id: TransactionId,
+        /// An encoded sealed command.
+        sealed_command: Vec<u8>,
+    },
+    /// The person does not want to.
+    Cancel {
+        /// Of the offer.
+        transaction_id: TransactionId,
+    },
+    /// What became of my payment?
+    ResultQuery {
+        /// Of the payment.
+        transaction_id: TransactionId,
+        /// SHA-256 over the encoded sealed command.
+        command_digest: [u8; 32],
+    },
+    /// The receipt is verified and stored.
+    ReceiptAck {
+        /// Of the payment.
+        transaction_id: TransactionId,
+    },
+}
+
+/// What a terminal says on the open channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromTerminal {
+    /// The octets of an offer.
+    Offer(Vec<u8>),
+    /// No offer now; it follows when there is one.
+    NothingToPay,
+    /// A sign of life.
+    Working,
+    /// How the payment ended, or stands.
+    Result {
+        /// Of the payment.
+        transaction_id: TransactionId,
+        /// How it ended, or stands.
+        outcome: Outcome,
+        /// An encoded signed receipt.
+        receipt: Option<Vec<u8>>,
+    },
+    /// Another phone was first.
+    Taken(TransactionId),
+    /// The till took the offer back.
+    Withdrawn(TransactionId),
+    /// The offer's time ran out.
+    Expired(TransactionId),
+    /// Something was wrong.
+    Error(ProtocolError),
+}
+
+fn malformed(detail: impl ToString) -> ProtocolError {
+    ProtocolError::new(WireError::MalformedMessage, detail)
+}
+
+fn transaction(octets: &[u8]) -> Result<TransactionId, ProtocolError> {
+    TransactionId::from_octets(octets).map_err(malformed)
+}
+
+/// The two sides must have chosen the highest version that both speak; else somebody altered what they said.
+fn check_versions(versions: &[u32]) -> Result<(), ProtocolError> {
+    if versions.contains(&u32::from(VERSION)) {
+        Ok(())
+    } else {
+        let detail = format!("the other side does not speak version {VERSION}, which it uses");
+        Err(ProtocolError::new(WireError::VersionUnsupported, detail))
+    }
+}
+
+impl Info {
+    /// The octets.
+    pub fn encode(&self) -> Vec<u8> {
+        generated::Info {
+            versions: self.versions.clone(),
+            terminal_id: self.terminal_id.clone(),
+            capabilities: self.capabilities,
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads the octets.
+    ///
+    /// # Errors
+    /// [`WireError::MalformedMessage`].
+    pub fn decode(octets: &[u8]) -> Result<Self, ProtocolError> {
+        let message = generated::Info::decode(octets).map_err(malformed)?;
+        Ok(Self {
+            versions: message.versions,
+            terminal_id: message.terminal_id,
+            capabilities: message.capabilities,
+        })
+    }
+}
+
+impl Hello {
+    /// The octets.
+    pub fn encode(&self) -> Vec<u8> {
+        generated::Hello {
+            versions: vec![VERSION.into()],
+            value_octets_max: self.value_octets_max.unwrap_or_default(),
+            transaction_id: self.transaction_id.map(|id| id.as_octets().to_vec()).unwrap_or_default(),
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads the octets.
+    ///
+    /// # Errors
+    /// [`WireError::MalformedMessage`], or [`WireError::VersionUnsupported`] if the version that the phone uses is
+    /// not the highest in common.
+    pub fn decode(octets: &[u8]) -> Result<Self, ProtocolError> {
+        let message = generated::Hello::decode(octets).map_err(malformed)?;
+        check_versions(&message.versions)?;
+        let transaction_id = match message.transaction_id.as_slice() {
+            [] => None,
+            octets => Some(transaction(octets)?),
+        };
+        let value_octets_max = (message.value_octets_max != 0).then_some(message.value_octets_max);
+        Ok(Self { value_octets_max, transaction_id })
+    }
+}
+
+impl HelloAnswer {
+    /// The octets.
+    pub fn encode(&self) -> Vec<u8> {
+        generated::HelloAnswer {
+            versions: vec![VERSION.into()],
+            certificate: self.certificate.clone(),
+            first: Some(self.first.to_generated()),
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads the octets.
+    ///
+    /// # Errors
+    /// [`WireError::MalformedMessage`], or [`WireError::VersionUnsupported`] if the version that was used is not the
+    /// highest in common.
+    pub fn decode(octets: &[u8]) -> Result<Self, ProtocolError> {
+        let message = generated::HelloAnswer::decode(octets).map_err(malformed)?;
+        check_versions(&message.versions)?;
+        let first = message.first.ok_or_else(|| malformed("an answer that says nothing"))?;
+        Ok(Self { certificate: message.certificate, first: FromTerminal::from_generated(first)? })
+    }
+}
+
+impl FromPhone {
+    /// The octets, before encryption.
+    pub fn encode(&self) -> Vec<u8> {
+        use generated::from_phone::Message as Variant;
+        let octets = |id: &TransactionId| id.as_octets().to_vec();
+        let message = match self {
+            Self::PaymentCommand { transaction_id, sealed_command } => {
+                Variant::PaymentCommand(generated::PaymentCommand {
+                    transaction_id: octets(transaction_id),
+                    sealed_command: sealed_command.clone(),
+                })
+            }
+            Self::Cancel { transaction_id } => {
+                Variant::Cancel(generated::Cancel { transaction_id: octets(transaction_id) })
+            }
+            Self::ResultQuery { transaction_id, command_digest } => {
+                Variant::ResultQuery(generated::ResultQuery {
+                    transaction_id: octets(transaction_id),
+                    command_digest: command_digest.to_vec(),
+                })
+            }
+            Self::ReceiptAck { transaction_id } => {
+                Variant::ReceiptAck(generated::ReceiptAck { transaction_id: octets(transaction_id) })
+            }
+        };
+        generated::FromPhone { message: Some(message) }.encode_to_vec()
+    }
+
+    /// Reads the octets, after decryption.
+    ///
+    /// # Errors
+    /// [`WireError::MalformedMessage`].
+    pub fn decode(octets: &[u8]) -> Result<Self, ProtocolError> {
+        use generated::from_phone::Message as Variant;
+        let envelope = generated::FromPhone::decode(octets).map_err(malformed)?;
+        match envelope.message.ok_or_else(|| malformed("no message that this version knows"))? {
+            Variant::PaymentCommand(message) => {
+                if message.sealed_command.is_empty() {
+                    return Err(malformed("a payment command without a sealed command"));
+                }
+                Ok(Self::PaymentCommand {
+                    transaction_id: transaction(&message.transaction_id)?,
+                    sealed_command: message.sealed_command,
+                })
+            }
+            Variant::Cancel(message) => {
+                Ok(Self::Cancel { transaction_id: transaction(&message.transaction_id)? })
+            }
+            Variant::ResultQuery(message) => Ok(Self::ResultQuery {
+                transaction_id: transaction(&message.transaction_id)?,
+                command_digest: message
+                    .command_digest
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| malformed("a command digest that has not 32 octets"))?,
+            }),
+            Variant::ReceiptAck(message) => {
+                Ok(Self::ReceiptAck { transaction_id: transaction(&message.transaction_id)? })
+            }
+        }
+    }
+}
+
+impl FromTerminal {
+    /// The octets, before encryption.
+    pub fn encode(&self) -> Vec<u8> {
+        self.to_generated().encode_to_vec()
+    }
+
+    /// Reads the octets, after decryption.
+    ///
+    /// # Errors
+    /// [`WireError::MalformedMessage`].
+    pub fn decode(octets: &[u8]) -> Result<Self, ProtocolError> {
+        Self::from_generated(generated::FromTerminal::decode(octets).map_err(malformed)?)
+    }
+
+    fn to_generated(&self) -> generated::FromTerminal {
+        use generated::from_terminal::Message as Variant;
+        let octets = |id: &TransactionId| id.as_octets().to_vec();
+        let message = match self {
+            Self::Offer(offer) => Variant::Offer(offer.clone()),
+            Self::NothingToPay => Variant::NothingToPay(generated::NothingToPay {}),
+            Self::Working => Variant::Working(generated::Working {}),
+            Self::Result { transaction_id, outcome, receipt } => {
+                let (outcome, decline_reason) = match outcome {
+                    Outcome::Approved => (generated::Outcome::Approved, 0),
+                    Outcome::Declined(reason) => (generated::Outcome::Declined, reason.code()),
+                    Outcome::Pending => (generated::Outcome::Pending, 0),
+                    Outcome::Reversed => (generated::Outcome::Reversed, 0),
+                };
+                Variant::Result(generated::Result {
+                    transaction_id: octets(transaction_id),
+                    outcome: outcome.into(),
+                    decline_reason,
+                    receipt: receipt.clone().unwrap_or_default(),
+                })
+            }
+            Self::Taken(id) => Variant::Taken(generated::Taken { transaction_id: octets(id) }),
+            Self::Withdrawn(id) => Variant::Withdrawn(generated::Withdrawn { transaction_id: octets(id) }),
+            Self::Expired(id) => Variant::Expired(generated::Expired { transaction_id: octets(id) }),
+            Self::Error(error) => Variant::Error(generated_error(error)),
+        };
+        generated::FromTerminal { message: Some(message) }
+    }
+
+    fn from_generated(envelope: generated::FromTerminal) -> Result<Self, ProtocolError> {
+        use generated::from_terminal::Message as Variant;
+        match envelope.message.ok_or_else(|| malformed("no message that this version knows"))? {
+            Variant::Offer(offer) => Ok(Self::Offer(offer)),
+            Variant::NothingToPay(_) => Ok(Self::NothingToPay),
+            Variant::Working(_) => Ok(Self::Working),
+            Variant::Result(message) => {
+                let outcome = match message.outcome() {
+                    generated::Outcome::Approved => Outcome::Approved,
+                    generated::Outcome::Declined => {
+                        Outcome::Declined(DeclineReason::from_code(message.decline_reason).ok_or_else(
+                            || malformed(format!("unknown decline reason {}", message.decline_reason)),
+                        )?)
+                    }
+                    generated::Outcome::Pending => Outcome::Pending,
+                    generated::Outcome::Reversed => Outcome::Reversed,
+                    generated::Outcome::Unspecified => return Err(malformed("no (or an unknown) outcome")),
+                };
+                Ok(Self::Result {
+                    transaction_id: transaction(&message.transaction_id)?,
+                    outcome,
+                    receipt: (!message.receipt.is_empty()).then_some(message.receipt),
+                })
+            }
+            Variant::Taken(message) => Ok(Self::Taken(transaction(&message.transaction_id)?)),
+            Variant::Withdrawn(message) => Ok(Self::Withdrawn(transaction(&message.transaction_id)?)),
+            Variant::Expired(message) => Ok(Self::Expired(transaction(&message.transaction_id)?)),
+            Variant::Error(message) => Ok(Self::Error(error_of(message)?)),
+        }
+    }
+}
+
+fn generated_error(error: &ProtocolError) -> generated::Error {
+    generated::Error { code: error.wire.code(), detail: error.detail.clone() }
+}
+
+fn error_of(message: generated::Error) -> Result<ProtocolError, ProtocolError> {
+    let wire = WireError::from_code(message.code)
+        .ok_or_else(|| malformed(format!("unknown error {}", message.code)))?;
+    Ok(ProtocolError::new(wire, message.detail))
+}
+
+/// The octets of an error in the clear, for a message of kind `PlainError`.
+pub fn encode_plain_error(error: &ProtocolError) -> Vec<u8> {
+    generated_error(error).encode_to_vec()
+}
+
+/// Reads an error in the clear. Anybody can have sent it: it may end an attempt, never a payment.
+///
+/// # Errors
+/// [`WireError::MalformedMessage`] if the octets are none.
+pub fn decode_plain_error(octets: &[u8]) -> Result<ProtocolError, ProtocolError> {
+    error_of(generated::Error::decode(octets).map_err(malformed)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id() -> TransactionId {
+        TransactionId::from_random([1; 16])
+    }
+
+    #[test]
+    fn every_message_of_a_phone_reads_back() {
+        for message in [
+            FromPhone::PaymentCommand { transaction_id: id(), sealed_command: vec![1, 2] },
+            FromPhone::Cancel { transaction_id: id() },
+            FromPhone::ResultQuery { transaction_id: id(), command_digest: [3; 32] },
+            FromPhone::ReceiptAck { transaction_id: id() },
+        ] {
+            assert_eq!(FromPhone::decode(&message.encode()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn every_message_of_a_terminal_reads_back() {
+        let result = |outcome, receipt| FromTerminal::Result { transaction_id: id(), outcome, receipt };
+        for message in [
+            FromTerminal::Offer(vec![1]),
+            FromTerminal::NothingToPay,
+            FromTerminal::Working,
+            result(Outcome::Approved, Some(vec![1])),
+            result(Outcome::Declined(DeclineReason::InsufficientFunds), Some(vec![1])),
+            result(Outcome::Pending, None),
+            result(Outcome::Reversed, None),
+            FromTerminal::Taken(id()),
+            FromTerminal::Withdrawn(id()),
+            FromTerminal::Expired(id()),
+            FromTerminal::Error(ProtocolError::new(WireError::Busy, "x")),
+        ] {
+            assert_eq!(FromTerminal::decode(&message.encode()), Ok(message.clone()));
+            let answer = HelloAnswer { certificate: vec![9], first: message };
+            assert_eq!(HelloAnswer::decode(&answer.encode()), Ok(answer));
+        }
+    }
+
+    #[test]
+    fn a_hello_that_lacks_the_version_it_uses_is_refused() {
+        let hello = generated::Hello { versions: vec![2], value_octets_max: 0, transaction_id: Vec::new() };
+        assert_eq!(Hello::decode(&hello.encode_to_vec()).unwrap_err().wire, WireError::VersionUnsupported);
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_a_named_error_at_worst(octets: Vec<u8>) {
+            let _ = Hello::decode(&octets);
+            let _ = HelloAnswer::decode(&octets);
+            let _ = FromPhone::decode(&octets);
+            let _ = FromTerminal::decode(&octets);
+            let _ = Info::decode(&octets);
+            let _ = decode_plain_error(&octets);
+        }
+    }
+}

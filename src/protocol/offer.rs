@@ -1,0 +1,123 @@
+//! Offers as octets: what is sent is what is digested and signed.
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::{ProtocolError, WireError, generated};
+use crate::domain::{Amount, LineItem, Offer, OfferDigest, TransactionId};
+
+/// The octets of an offer. They are made once, kept, and sent as they are.
+pub fn encode_offer(offer: &Offer) -> Vec<u8> {
+    generated::Offer {
+        transaction_id: offer.transaction_id.as_octets().to_vec(),
+        terminal_id: offer.terminal_id.to_string(),
+        merchant_name: offer.merchant_name.clone(),
+        amount_minor: offer.amount.minor(),
+        currency: offer.amount.currency().to_string(),
+        valid_for_s: offer.valid_for_s,
+        nonce: offer.nonce.to_vec(),
+        reference: offer.reference.clone(),
+        items: offer
+            .items
+            .iter()
+            .map(|item| generated::LineItem {
+                name: item.name.clone(),
+                quantity: item.quantity,
+                amount_minor: item.amount_minor,
+            })
+            .collect(),
+        capture_after_dispense: offer.capture_after_dispense,
+    }
+    .encode_to_vec()
+}
+
+/// Reads an offer; what comes out is in its ranges.
+///
+/// # Errors
+/// [`WireError::MalformedMessage`], naming the field.
+pub fn decode_offer(octets: &[u8]) -> Result<Offer, ProtocolError> {
+    fn malformed(detail: impl ToString) -> ProtocolError {
+        ProtocolError::new(WireError::MalformedMessage, format!("offer: {}", detail.to_string()))
+    }
+    let message = generated::Offer::decode(octets).map_err(malformed)?;
+    let currency = message.currency.parse().map_err(malformed)?;
+    Offer {
+        transaction_id: TransactionId::from_octets(&message.transaction_id).map_err(malformed)?,
+        terminal_id: message.terminal_id.parse().map_err(malformed)?,
+        merchant_name: message.merchant_name,
+        amount: Amount::new(message.amount_minor, currency).map_err(malformed)?,
+        valid_for_s: message.valid_for_s,
+        nonce: message
+            .nonce
+            .as_slice()
+            .try_into()
+            .map_err(|_| malformed("a nonce that has not 16 octets"))?,
+        reference: message.reference,
+        items: message
+            .items
+            .into_iter()
+            .map(|item| LineItem {
+                name: item.name,
+                quantity: item.quantity,
+                amount_minor: item.amount_minor,
+            })
+            .collect(),
+        capture_after_dispense: message.capture_after_dispense,
+    }
+    .check()
+    .map_err(malformed)
+}
+
+/// SHA-256 over an offer's octets.
+pub fn digest_offer(octets: &[u8]) -> OfferDigest {
+    OfferDigest(Sha256::digest(octets).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn offer() -> Offer {
+        Offer {
+            transaction_id: TransactionId::from_random([1; 16]),
+            terminal_id: "0123456789".parse().unwrap(),
+            merchant_name: "Kiosk".into(),
+            amount: "2.50 EUR".parse().unwrap(),
+            valid_for_s: 60,
+            nonce: [2; 16],
+            reference: "7".into(),
+            items: vec![LineItem { name: "Coffee".into(), quantity: 1, amount_minor: 250 }],
+            capture_after_dispense: true,
+        }
+    }
+
+    #[test]
+    fn an_offer_reads_back() {
+        assert_eq!(decode_offer(&encode_offer(&offer())), Ok(offer()));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        for (broken, field) in [
+            (Offer { valid_for_s: 0, ..offer() }, "valid_for_s"),
+            (Offer { merchant_name: "a\u{7}b".into(), ..offer() }, "merchant_name"),
+            (Offer { reference: "x".repeat(65), ..offer() }, "reference"),
+            (
+                Offer { items: vec![LineItem { name: "x".into(), quantity: 0, amount_minor: 1 }], ..offer() },
+                "items.quantity",
+            ),
+        ] {
+            let error = decode_offer(&encode_offer(&broken)).unwrap_err();
+            assert!(error.detail.contains(field), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_a_named_error_at_worst(octets: Vec<u8>) {
+            let _ = decode_offer(&octets);
+        }
+    }
+}
