@@ -18,8 +18,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-
+#[cfg(feature = "acquirer")]
+pub mod acquirer;
 pub mod credential;
 pub mod domain;
 #[cfg(feature = "edge")]
