@@ -3,13 +3,18 @@
 //! It is there to test against and to learn from. It moves no real money, speaks to no card scheme, and keeps its keys
 //! in files.
 
+mod attempt_limit;
 mod certificate_authority;
+mod connection;
 mod decision;
 mod directory;
 mod generated;
 mod institution;
+mod institution_thread;
 mod keys;
 mod randomness;
+mod server;
+mod service;
 mod store;
 
 pub use certificate_authority::{
@@ -27,6 +32,7 @@ pub use institution::{
 };
 pub use keys::{InstitutionKeys, KEY_SEED_OCTETS, KEYRING_VALIDITY_S};
 pub use randomness::{RandomnessError, random};
+pub use server::{Server, ServerError};
 pub use store::{
     Account, AccountId, Card, CardState, EnrolmentCode, EnrolmentCodeError, LedgerBalance, LedgerEntry,
     LedgerFault, LedgerReport, StateTotal, Store, StoreError, Terminal, TerminalState, TransactionDetail,
