@@ -13,16 +13,26 @@
 //! - [`wallet`]: the phone's side: card, session (pure), link.
 //! - [`acquirer`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
+//!
+//! Beside the rooms, [`private_file`] keeps the files of all three parties from other users' eyes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(feature = "acquirer")]
+pub mod acquirer;
 #[cfg(feature = "edge")]
 pub mod bluetooth;
 pub mod credential;
 pub mod domain;
+#[cfg(feature = "terminal")]
+pub mod journal;
+#[cfg(feature = "edge")]
+pub mod private_file;
 pub mod protocol;
 #[cfg(feature = "terminal")]
 pub mod relay;
+#[cfg(feature = "terminal")]
+pub mod service;
 pub mod terminal;
 #[cfg(feature = "terminal")]
 pub mod till;
