@@ -1,0 +1,183 @@
+//! A link in memory with the shape of the real one: connections, an MTU, writes, notifications.
+//!
+//! It loses nothing and reorders nothing, as GATT does within a connection; what may fail is the connection. It is for
+//! the demo and the fast tests; the real one is tested over BlueZ.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, PhoneLink, PhoneLinkError, TerminalLink};
+use crate::protocol::{VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
+use crate::terminal::PhoneId;
+
+/// Octets of an ATT write or notification beside its value: opcode and handle (Core Specification 5.4, Vol 3 Part F).
+const ATT_HEADER_OCTETS: u64 = 3;
+
+/// What has passed over one connection, counted as ATT PDUs.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    octets_to_terminal: AtomicU64,
+    octets_to_phone: AtomicU64,
+    values_to_terminal: AtomicU64,
+    values_to_phone: AtomicU64,
+}
+
+impl Traffic {
+    fn count(octets: &AtomicU64, values: &AtomicU64, value: &[u8]) {
+        octets.fetch_add(value.len() as u64 + ATT_HEADER_OCTETS, Ordering::Relaxed);
+        values.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Octets of writes, with their ATT headers.
+    pub fn octets_to_terminal(&self) -> u64 {
+        self.octets_to_terminal.load(Ordering::Relaxed)
+    }
+
+    /// Octets of notifications, with their ATT headers.
+    pub fn octets_to_phone(&self) -> u64 {
+        self.octets_to_phone.load(Ordering::Relaxed)
+    }
+
+    /// Number of writes.
+    pub fn values_to_terminal(&self) -> u64 {
+        self.values_to_terminal.load(Ordering::Relaxed)
+    }
+
+    /// Number of notifications.
+    pub fn values_to_phone(&self) -> u64 {
+        self.values_to_phone.load(Ordering::Relaxed)
+    }
+}
+
+/// A phone as the air sees it: where its notifications go, and what has passed.
+type Subscriber = (mpsc::UnboundedSender<Vec<u8>>, Arc<Traffic>);
+
+#[derive(Debug)]
+struct Shared {
+    subscribers: Mutex<BTreeMap<PhoneId, Subscriber>>,
+    events: mpsc::Sender<LinkEvent>,
+    next_phone: AtomicU64,
+}
+
+impl Shared {
+    fn subscribers(&self) -> std::sync::MutexGuard<'_, BTreeMap<PhoneId, Subscriber>> {
+        // Nothing panics while it holds this lock; if something did, the map is still whole.
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The air between one terminal and any number of phones.
+#[derive(Debug, Clone)]
+pub struct EmulatedAir {
+    shared: Arc<Shared>,
+}
+
+impl EmulatedAir {
+    /// New air, and the terminal's side of it. Must be called within a tokio runtime.
+    pub fn new() -> (Self, TerminalLink) {
+        let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
+        let (commands, mut command_receiver) = mpsc::channel(COMMANDS_MAX);
+        let shared =
+            Arc::new(Shared { subscribers: Mutex::default(), events, next_phone: AtomicU64::new(1) });
+        let air = Self { shared: Arc::clone(&shared) };
+        tokio::spawn(async move {
+            let _ = shared.events.send(LinkEvent::Up).await;
+            while let Some(command) = command_receiver.recv().await {
+                match command {
+                    LinkCommand::Notify { phone, value } => {
+                        if let Some((sender, traffic)) = shared.subscribers().get(&phone) {
+                            Traffic::count(&traffic.octets_to_phone, &traffic.values_to_phone, &value);
+                            let _ = sender.send(value);
+                        }
+                    }
+                    LinkCommand::Disconnect { phone } => {
+                        if shared.subscribers().remove(&phone).is_some() {
+                            let _ = shared.events.send(LinkEvent::Disconnected { phone }).await;
+                        }
+                    }
+                    LinkCommand::Advertise(_) => {}
+                }
+            }
+        });
+        (air, TerminalLink { events: event_receiver, commands })
+    }
+
+    /// Connects a phone over a connection with this ATT MTU, 23 to 517.
+    ///
+    /// # Errors
+    /// [`PhoneLinkError::Lost`] if the terminal is gone.
+    pub async fn connect(&self, att_mtu: usize) -> Result<EmulatedPhoneLink, PhoneLinkError> {
+        let phone = PhoneId(self.shared.next_phone.fetch_add(1, Ordering::Relaxed));
+        let (sender, values) = mpsc::unbounded_channel();
+        let traffic = Arc::new(Traffic::default());
+        self.shared.subscribers().insert(phone, (sender, Arc::clone(&traffic)));
+        let link = EmulatedPhoneLink {
+            shared: Arc::clone(&self.shared),
+            phone,
+            values,
+            traffic,
+            value_octets_max: att_mtu.saturating_sub(3).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX),
+        };
+        link.report(LinkEvent::Connected { phone }).await?;
+        Ok(link)
+    }
+}
+
+/// A phone's side of one connection through [`EmulatedAir`]. Dropping it ends the connection.
+#[derive(Debug)]
+pub struct EmulatedPhoneLink {
+    shared: Arc<Shared>,
+    phone: PhoneId,
+    values: mpsc::UnboundedReceiver<Vec<u8>>,
+    traffic: Arc<Traffic>,
+    value_octets_max: usize,
+}
+
+impl EmulatedPhoneLink {
+    /// What has passed over this connection.
+    pub fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.traffic)
+    }
+
+    async fn report(&self, event: LinkEvent) -> Result<(), PhoneLinkError> {
+        let sent = self.shared.events.send(event).await;
+        sent.map_err(|_| PhoneLinkError::Lost("the terminal is gone".into()))
+    }
+}
+
+impl PhoneLink for EmulatedPhoneLink {
+    fn value_octets_max(&self) -> usize {
+        self.value_octets_max
+    }
+
+    async fn write(&mut self, value: Vec<u8>) -> Result<(), PhoneLinkError> {
+        if !self.shared.subscribers().contains_key(&self.phone) {
+            return Err(PhoneLinkError::Lost("disconnected".into()));
+        }
+        Traffic::count(&self.traffic.octets_to_terminal, &self.traffic.values_to_terminal, &value);
+        let value_octets_max = self.value_octets_max;
+        self.report(LinkEvent::Wrote { phone: self.phone, value_octets_max, value }).await
+    }
+
+    async fn next_value(&mut self) -> Result<Vec<u8>, PhoneLinkError> {
+        self.values.recv().await.ok_or_else(|| PhoneLinkError::Lost("disconnected".into()))
+    }
+
+    async fn disconnect(&mut self) {
+        if self.shared.subscribers().remove(&self.phone).is_some() {
+            let _ = self.shared.events.send(LinkEvent::Disconnected { phone: self.phone }).await;
+        }
+    }
+}
+
+impl Drop for EmulatedPhoneLink {
+    fn drop(&mut self) {
+        if self.shared.subscribers().remove(&self.phone).is_some() {
+            // The queue is long and a lost link may be noticed late, so a full queue is no reason to block a drop.
+            let _ = self.shared.events.try_send(LinkEvent::Disconnected { phone: self.phone });
+        }
+    }
+}

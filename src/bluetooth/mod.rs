@@ -1,0 +1,101 @@
+//! The air: values that pass between a phone and the terminal.
+//!
+//! Links carry values of characteristics and say who is connected. They know nothing of messages or payments.
+
+mod emulated;
+
+pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
+
+use crate::terminal::{AdvertisingPace, PhoneId};
+use tokio::sync::mpsc;
+
+/// How many events of the link may wait for the driver. A phone sends at most a few values a second; a link that finds
+/// this full drops the phone, never the reading.
+pub const EVENTS_MAX: usize = 1024;
+/// How many commands to the link may wait. 64 phones with a fragmented message each.
+pub const COMMANDS_MAX: usize = 1024;
+
+/// What the terminal's side of a link reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A phone is there. It may have been there without a word before.
+    Connected {
+        /// Which connection.
+        phone: PhoneId,
+    },
+    /// A phone wrote a value to the inbox.
+    Wrote {
+        /// Which connection.
+        phone: PhoneId,
+        /// The longest value that this connection carries now: its ATT MTU less 3, at most 512.
+        value_octets_max: usize,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// A phone is gone.
+    Disconnected {
+        /// Which connection.
+        phone: PhoneId,
+    },
+    /// Phones can find the terminal.
+    Up,
+    /// Phones cannot find the terminal. The link keeps trying.
+    Down {
+        /// What is wrong and what to do, for the operator.
+        reason: String,
+    },
+}
+
+/// What the terminal's side of a link is told to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkCommand {
+    /// Send a value by notification of the outbox.
+    Notify {
+        /// To which connection.
+        phone: PhoneId,
+        /// At most 512 octets.
+        value: Vec<u8>,
+    },
+    /// End a connection.
+    Disconnect {
+        /// Which.
+        phone: PhoneId,
+    },
+    /// Be found faster or slower.
+    Advertise(AdvertisingPace),
+}
+
+/// The terminal's side of a link: BlueZ, or the emulated one.
+#[derive(Debug)]
+pub struct TerminalLink {
+    /// What happened, in order.
+    pub events: mpsc::Receiver<LinkEvent>,
+    /// What to do, in order.
+    pub commands: mpsc::Sender<LinkCommand>,
+}
+
+/// Why a phone's link does not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PhoneLinkError {
+    /// The connection is gone.
+    #[error("the connection to the terminal was lost: {0}")]
+    Lost(String),
+    /// Bluetooth on this side does not work.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// The phone's side of one connection.
+pub trait PhoneLink: Send {
+    /// The longest value that can be written, in octets, 20 to 512.
+    fn value_octets_max(&self) -> usize;
+
+    /// Writes a value to the inbox. That it returns proves nothing but that the value was taken.
+    fn write(&mut self, value: Vec<u8>) -> impl Future<Output = Result<(), PhoneLinkError>> + Send;
+
+    /// The next notification of the outbox; an error when the connection is gone. Cancel-safe.
+    fn next_value(&mut self) -> impl Future<Output = Result<Vec<u8>, PhoneLinkError>> + Send;
+
+    /// Ends the connection.
+    fn disconnect(&mut self) -> impl Future<Output = ()> + Send;
+}
