@@ -13,6 +13,8 @@
 //! - [`wallet`]: the phone's side: card, session (pure), link.
 //! - [`acquirer`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
+//!
+//! Beside the rooms, [`private_file`] keeps the files of all three parties from other users' eyes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -20,5 +22,9 @@
 pub mod bluetooth;
 pub mod credential;
 pub mod domain;
+#[cfg(feature = "edge")]
+pub mod private_file;
 pub mod protocol;
 pub mod terminal;
+#[cfg(feature = "wallet")]
+pub mod wallet;
