@@ -18,13 +18,23 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(feature = "acquirer")]
+pub mod acquirer;
 #[cfg(feature = "edge")]
 pub mod bluetooth;
 pub mod credential;
 pub mod domain;
+#[cfg(feature = "terminal")]
+pub mod journal;
 #[cfg(feature = "edge")]
 pub mod private_file;
 pub mod protocol;
+#[cfg(feature = "terminal")]
+pub mod relay;
+#[cfg(feature = "terminal")]
+pub mod service;
 pub mod terminal;
+#[cfg(feature = "terminal")]
+pub mod till;
 #[cfg(feature = "wallet")]
 pub mod wallet;

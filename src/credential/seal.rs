@@ -82,7 +82,8 @@ impl SealingPublicKey {
         KeyId::of(&self.0)
     }
 
-    /// Seals octets for the institution, bound to the offer with this digest. `seed` is 32 fresh random octets.
+    /// Seals octets for the institution, bound to the offer with this digest. `key_material` is 32 fresh random octets:
+    /// `ikmE` of RFC 9180, from which `DeriveKeyPair` makes the ephemeral key.
     ///
     /// # Errors
     /// [`CredentialError::BadKey`] if this is no usable X25519 key.
@@ -90,12 +91,11 @@ impl SealingPublicKey {
         &self,
         plaintext: &[u8],
         offer: &OfferDigest,
-        seed: [u8; 32],
+        key_material: [u8; 32],
     ) -> Result<SealedCommand, CredentialError> {
-        use rand_core::SeedableRng;
         let bad_key = || CredentialError::BadKey("X25519 public key");
         let public = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&self.0).map_err(|_| bad_key())?;
-        let mut random = rand_chacha::ChaCha20Rng::from_seed(seed);
+        let mut random = KeyMaterial(key_material);
         let (encapsulated, ciphertext) =
             hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256, _>(
                 &OpModeS::Base,
@@ -117,6 +117,28 @@ impl fmt::Debug for SealingPublicKey {
         write!(formatter, "SealingPublicKey({})", self.key_id())
     }
 }
+
+/// Gives hpke the key material that the caller drew: randomness is an input here.
+struct KeyMaterial([u8; 32]);
+
+impl rand_core::RngCore for KeyMaterial {
+    fn next_u32(&mut self) -> u32 {
+        rand_core::impls::next_u32_via_fill(self)
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        rand_core::impls::next_u64_via_fill(self)
+    }
+
+    fn fill_bytes(&mut self, destination: &mut [u8]) {
+        // hpke draws exactly once, 32 octets, for the ephemeral key.
+        for (octet, material) in destination.iter_mut().zip(self.0.iter().cycle()) {
+            *octet = *material;
+        }
+    }
+}
+
+impl rand_core::CryptoRng for KeyMaterial {}
 
 /// A card command as the terminal carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]

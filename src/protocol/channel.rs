@@ -134,6 +134,10 @@ pub fn peek_version(message: &[u8]) -> Result<u8, ProtocolError> {
     }
 }
 
+/// What a phone has after the answer: the channel, the terminal's static key as the handshake proved it, and the
+/// answer's payload.
+pub type Answered = (Channel, [u8; 32], Vec<u8>);
+
 /// The phone's side between its hello and the answer.
 pub struct Initiator(Box<snow::HandshakeState>);
 
@@ -156,13 +160,12 @@ impl Initiator {
         Ok((Self(Box::new(state)), message))
     }
 
-    /// Takes the answer. On success: the open channel, the terminal's static key as the handshake proved it, and the
-    /// answer's payload. On an error the state is as before: a phone on a BlueZ that leaks notifications may have
+    /// Takes the answer. On an error the state is as before: a phone on a BlueZ that leaks notifications may have
     /// been handed an answer that was for another.
     ///
     /// # Errors
     /// [`WireError::HandshakeFailed`] if the message is not an answer to this hello.
-    pub fn finish(mut self, message: &[u8]) -> Result<(Channel, [u8; 32], Vec<u8>), (Self, ProtocolError)> {
+    pub fn finish(mut self, message: &[u8]) -> Result<Answered, (Self, ProtocolError)> {
         let mut payload = vec![0; message.len()];
         let result = peek_version(message).and_then(|_| {
             let noise = message.get(1..).unwrap_or_default();

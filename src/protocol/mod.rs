@@ -11,7 +11,9 @@ mod gatt;
 mod message;
 mod offer;
 
-pub use channel::{Channel, ChannelKey, HandshakeHash, Initiator, accept, matching_code, peek_version};
+pub use channel::{
+    Answered, Channel, ChannelKey, HandshakeHash, Initiator, accept, matching_code, peek_version,
+};
 pub use engagement_link::{EngagementLink, EngagementLinkError, Fingerprint};
 pub use error::{Fault, ProtocolError, WireError};
 pub use fragment::{FragmentTag, Fragmenter, MessageKind, Reassembler, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};

@@ -4,12 +4,20 @@
 //! driver in [`crate::service`] does that. An output that has an effect outside comes only after the journal has
 //! confirmed the record on which it rests.
 
+mod engine;
+mod identity;
 mod institution;
 mod payment;
+mod phone_session;
+mod settings;
 mod till;
+mod transition;
 
+pub use engine::{Input, Now, Output, PhoneQuestion, RecordNumber, Terminal, TillCallId};
+pub use identity::Identity;
 pub use institution::{InstitutionAnswer, InstitutionRequest, TransactionState};
 pub use payment::{Payment, PaymentState};
+pub use settings::Settings;
 pub use till::{PaymentRequest, PaymentView, TillRefusal, TillRequest};
 
 /// One connection of one phone, as the link numbers them. Never reused, and not an address: addresses rotate.

@@ -1,0 +1,76 @@
+//! The durable record of what the terminal did: written before every effect, read at a restart.
+//!
+//! It keeps payments and the order in which they changed. It decides nothing and tells nobody.
+
+mod sqlite;
+mod writer;
+
+pub use sqlite::SqliteJournal;
+pub use writer::{JournalAnswer, JournalRequest, JournalWriter, Search};
+
+use crate::domain::TransactionId;
+use crate::terminal::Payment;
+
+/// Why the journal does not do what it is asked. A terminal that cannot write its journal takes no payments.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The database, or the disk under it.
+    #[error(
+        "the journal {path} cannot be used: {source}; check the disk (space, permissions, errors in the kernel's log)"
+    )]
+    Storage {
+        /// The file.
+        path: String,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// Written by a newer version.
+    #[error(
+        "the journal {path} has schema version {found}, and this program knows {known} at most; install the newer version again"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// The file's.
+        found: u32,
+        /// This program's.
+        known: u32,
+    },
+    /// A row that this program cannot have written.
+    #[error(
+        "the journal {path} holds a payment that cannot be read: {detail}; keep the file and ask for help"
+    )]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// Which, and what.
+        detail: String,
+    },
+}
+
+/// The record of payments. Each call is done, durably, when it returns.
+pub trait Journal: Send {
+    /// Writes a payment as it is now, and that it became so.
+    ///
+    /// # Errors
+    /// [`JournalError`]; nothing is written then.
+    fn append(&mut self, payment: &Payment) -> Result<(), JournalError>;
+
+    /// The payment with this id.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    fn payment(&mut self, transaction_id: TransactionId) -> Result<Option<Payment>, JournalError>;
+
+    /// The payment that the till made under this idempotency key.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    fn payment_by_key(&mut self, idempotency_key: &str) -> Result<Option<Payment>, JournalError>;
+
+    /// Payments, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    fn payments(&mut self, open_only: bool, limit: usize) -> Result<Vec<Payment>, JournalError>;
+}

@@ -1,0 +1,288 @@
+//! The journal in SQLite: write-ahead log, every commit synced.
+//!
+//! `payments` holds each payment as it is now, `changes` every state that it went through, in order. An operator can
+//! read both with `sqlite3`.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Journal, JournalError};
+use crate::domain::{Amount, TransactionId, UnixTime};
+use crate::terminal::{Payment, PaymentState};
+
+/// Each step takes the schema from the version of its index to the next.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE payments (
+        transaction_id BLOB PRIMARY KEY,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        is_open INTEGER NOT NULL,
+        amount_minor INTEGER NOT NULL,
+        currency TEXT NOT NULL,
+        reference TEXT NOT NULL,
+        capture_after_dispense INTEGER NOT NULL,
+        offer BLOB NOT NULL,
+        sealed_command BLOB,
+        receipt BLOB,
+        released INTEGER NOT NULL,
+        idempotency_key TEXT,
+        idempotency_digest BLOB,
+        created_at_unix_s INTEGER NOT NULL,
+        updated_at_unix_s INTEGER NOT NULL,
+        number INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX open_payments ON payments (number) WHERE is_open;
+    CREATE UNIQUE INDEX payments_by_number ON payments (number);
+    CREATE INDEX payments_by_key ON payments (idempotency_key, number) WHERE idempotency_key IS NOT NULL;
+    CREATE TABLE changes (
+        record INTEGER PRIMARY KEY AUTOINCREMENT,
+        transaction_id BLOB NOT NULL,
+        state TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        at_unix_s INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX changes_by_transaction ON changes (transaction_id, record);
+"];
+
+const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, reference, capture_after_dispense, offer, \
+    sealed_command, receipt, released, idempotency_key, idempotency_digest, created_at_unix_s, updated_at_unix_s";
+
+/// The journal in a SQLite file, or in memory for tests.
+#[derive(Debug)]
+pub struct SqliteJournal {
+    connection: Connection,
+    path: String,
+}
+
+impl SqliteJournal {
+    /// Opens the journal, makes it if there is none, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`JournalError`]: the disk, a newer version, or no journal at all.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let name = path.display().to_string();
+        let connection =
+            Connection::open(path).map_err(|source| JournalError::Storage { path: name.clone(), source })?;
+        Self::prepare(connection, name)
+    }
+
+    /// A journal that is gone when it is dropped.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`] if SQLite has no memory.
+    pub fn in_memory() -> Result<Self, JournalError> {
+        let name = ":memory:".to_owned();
+        let connection = Connection::open_in_memory()
+            .map_err(|source| JournalError::Storage { path: name.clone(), source })?;
+        Self::prepare(connection, name)
+    }
+
+    fn prepare(connection: Connection, path: String) -> Result<Self, JournalError> {
+        let mut journal = Self { connection, path };
+        journal.migrate().map_err(|error| journal.storage(error))??;
+        Ok(journal)
+    }
+
+    fn storage(&self, source: rusqlite::Error) -> JournalError {
+        JournalError::Storage { path: self.path.clone(), source }
+    }
+
+    fn migrate(&mut self) -> Result<Result<(), JournalError>, rusqlite::Error> {
+        let connection = &mut self.connection;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let transaction = connection.transaction()?;
+        let found: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let known = MIGRATIONS.len() as u32;
+        if found > known {
+            return Ok(Err(JournalError::Newer { path: self.path.clone(), found, known }));
+        }
+        for migration in MIGRATIONS.iter().skip(found as usize) {
+            transaction.execute_batch(migration)?;
+        }
+        transaction.pragma_update(None, "user_version", known)?;
+        transaction.commit()?;
+        Ok(Ok(()))
+    }
+
+    fn write(&mut self, payment: &Payment) -> Result<(), rusqlite::Error> {
+        let transaction = self.connection.transaction()?;
+        let state = payment.state;
+        transaction
+            .prepare_cached(&format!(
+                "INSERT INTO payments ({COLUMNS}, is_open, number) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
+                 ?12, ?13, ?14, ?15, ?16, (SELECT coalesce(max(number), 0) + 1 FROM payments))
+                 ON CONFLICT (transaction_id) DO UPDATE SET state = ?2, reason = ?3, sealed_command = ?9, receipt = ?10, \
+                 released = ?11, updated_at_unix_s = ?15, is_open = ?16"
+            ))?
+            .execute(params![
+                payment.transaction_id.as_octets(),
+                state.name(),
+                state.reason(),
+                payment.amount.minor() as i64,
+                payment.amount.currency().code(),
+                payment.reference,
+                payment.capture_after_dispense,
+                payment.offer,
+                payment.sealed_command,
+                payment.receipt,
+                payment.released,
+                payment.idempotency.as_ref().map(|(key, _)| key),
+                payment.idempotency.as_ref().map(|(_, digest)| digest),
+                payment.created_at.seconds as i64,
+                payment.updated_at.seconds as i64,
+                !state.is_final(),
+            ])?;
+        transaction
+            .prepare_cached(
+                "INSERT INTO changes (transaction_id, state, reason, at_unix_s) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![
+                payment.transaction_id.as_octets(),
+                state.name(),
+                state.reason(),
+                payment.updated_at.seconds as i64
+            ])?;
+        transaction.commit()
+    }
+
+    fn read(&self, row: &Row<'_>) -> Result<Result<Payment, JournalError>, rusqlite::Error> {
+        let id: Vec<u8> = row.get(0)?;
+        let state: String = row.get(1)?;
+        let reason: String = row.get(2)?;
+        let currency: String = row.get(4)?;
+        let key: Option<String> = row.get(11)?;
+        let digest: Option<[u8; 32]> = row.get(12)?;
+        let corrupt = |detail: String| JournalError::Corrupt { path: self.path.clone(), detail };
+        let parsed = (|| {
+            let transaction_id =
+                TransactionId::from_octets(&id).map_err(|error| corrupt(error.to_string()))?;
+            let amount_minor = row.get::<_, i64>(3).unwrap_or_default() as u64;
+            let amount = currency
+                .parse()
+                .map_err(crate::domain::AmountError::from)
+                .and_then(|currency| Amount::new(amount_minor, currency))
+                .map_err(|error| corrupt(format!("{transaction_id}: {error}")))?;
+            let state = PaymentState::from_names(&state, &reason)
+                .ok_or_else(|| corrupt(format!("{transaction_id}: state `{state}`, reason `{reason}`")))?;
+            Ok((transaction_id, amount, state))
+        })();
+        let (transaction_id, amount, state) = match parsed {
+            Ok(parsed) => parsed,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(Payment {
+            transaction_id,
+            state,
+            amount,
+            reference: row.get(5)?,
+            capture_after_dispense: row.get(6)?,
+            offer: row.get(7)?,
+            sealed_command: row.get(8)?,
+            receipt: row.get(9)?,
+            released: row.get(10)?,
+            idempotency: key.zip(digest),
+            created_at: UnixTime { seconds: row.get::<_, i64>(13)? as u64 },
+            updated_at: UnixTime { seconds: row.get::<_, i64>(14)? as u64 },
+        }))
+    }
+
+    fn one(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Option<Payment>, JournalError> {
+        let sql = format!("SELECT {COLUMNS} FROM payments WHERE {condition}");
+        self.connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.query_row([value], |row| self.read(row)).optional())
+            .map_err(|error| self.storage(error))?
+            .transpose()
+    }
+}
+
+impl Journal for SqliteJournal {
+    fn append(&mut self, payment: &Payment) -> Result<(), JournalError> {
+        self.write(payment).map_err(|error| self.storage(error))
+    }
+
+    fn payment(&mut self, transaction_id: TransactionId) -> Result<Option<Payment>, JournalError> {
+        self.one("transaction_id = ?1", transaction_id.as_octets())
+    }
+
+    fn payment_by_key(&mut self, idempotency_key: &str) -> Result<Option<Payment>, JournalError> {
+        self.one("idempotency_key = ?1 ORDER BY number DESC LIMIT 1", idempotency_key)
+    }
+
+    fn payments(&mut self, open_only: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
+        let condition = if open_only { "WHERE is_open" } else { "" };
+        let sql = format!("SELECT {COLUMNS} FROM payments {condition} ORDER BY number DESC LIMIT ?1");
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Result<Vec<_>, rusqlite::Error> = self
+            .connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.query_map([limit], |row| self.read(row))?.collect());
+        rows.map_err(|error| self.storage(error))?.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ReversalReason;
+
+    pub(crate) fn payment(number: u8) -> Payment {
+        Payment {
+            transaction_id: TransactionId::from_random([number; 16]),
+            state: PaymentState::Offered,
+            amount: "2.50 EUR".parse().unwrap(),
+            reference: "slot 7".into(),
+            capture_after_dispense: true,
+            offer: vec![1, 2, 3],
+            sealed_command: None,
+            receipt: None,
+            released: false,
+            idempotency: Some((format!("key {number}"), [number; 32])),
+            created_at: UnixTime { seconds: 10 },
+            updated_at: UnixTime { seconds: 11 },
+        }
+    }
+
+    #[test]
+    fn payments_read_back_as_they_were_written_and_last_changed() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        let mut first = payment(1);
+        journal.append(&first).unwrap();
+        first.state = PaymentState::Reversed(ReversalReason::DispenseFailed);
+        first.sealed_command = Some(vec![4]);
+        first.receipt = Some(vec![5]);
+        first.released = true;
+        journal.append(&first).unwrap();
+        let second = payment(2);
+        journal.append(&second).unwrap();
+
+        assert_eq!(journal.payment(first.transaction_id).unwrap(), Some(first.clone()));
+        assert_eq!(journal.payment_by_key("key 1").unwrap(), Some(first.clone()));
+        assert_eq!(journal.payment_by_key("key 3").unwrap(), None);
+        assert_eq!(journal.payments(true, 10).unwrap(), vec![second.clone()]);
+        assert_eq!(journal.payments(false, 10).unwrap(), vec![second, first]);
+        assert_eq!(journal.payments(false, 1).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_journal_survives_being_closed_and_a_newer_one_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        SqliteJournal::open(&path).unwrap().append(&payment(1)).unwrap();
+        assert_eq!(SqliteJournal::open(&path).unwrap().payments(true, 9).unwrap(), vec![payment(1)]);
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = SqliteJournal::open(&path).unwrap_err();
+        assert!(matches!(error, JournalError::Newer { found: 99, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_journal_is_refused_with_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        std::fs::write(&path, [7; 8192]).unwrap();
+        let error = SqliteJournal::open(&path).unwrap_err().to_string();
+        assert!(error.contains("journal.sqlite"), "{error}");
+    }
+}

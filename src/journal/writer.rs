@@ -1,0 +1,144 @@
+//! The journal on a thread of its own, since a sync to an SD card takes long and must not hold up the air.
+//!
+//! Requests are done one after another, in the order in which they came.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Journal, JournalError};
+use crate::domain::TransactionId;
+use crate::terminal::{Payment, RecordNumber};
+
+/// How many requests may wait. The engine makes a few for each payment.
+const REQUESTS_MAX: usize = 4096;
+
+/// How to find one payment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Search {
+    /// By its id.
+    TransactionId(TransactionId),
+    /// By the till's key.
+    IdempotencyKey(String),
+}
+
+/// What the journal is asked. `Context` comes back with the answer.
+#[derive(Debug)]
+pub enum JournalRequest<Context> {
+    /// Write this, durably.
+    Append {
+        /// Its place.
+        record: RecordNumber,
+        /// The payment as it is now.
+        payment: Box<Payment>,
+    },
+    /// Find one payment.
+    Find {
+        /// By what.
+        search: Search,
+        /// For whom.
+        context: Context,
+    },
+    /// List payments, newest first.
+    List {
+        /// Only open ones.
+        open_only: bool,
+        /// At most so many.
+        limit: usize,
+        /// Where the list goes.
+        answer: oneshot::Sender<Vec<Payment>>,
+    },
+}
+
+/// What the journal answers.
+#[derive(Debug)]
+pub enum JournalAnswer<Context> {
+    /// Every record up to and with this one is durable.
+    Journalled(RecordNumber),
+    /// What was looked for.
+    Found {
+        /// The payment, if there is one.
+        payment: Option<Box<Payment>>,
+        /// For whom.
+        context: Context,
+    },
+    /// The journal cannot be written or read. It is the last answer.
+    Failed(JournalError),
+}
+
+/// The driver's end of the journal's thread.
+#[derive(Debug)]
+pub struct JournalWriter<Context> {
+    requests: mpsc::Sender<JournalRequest<Context>>,
+    answers: mpsc::UnboundedReceiver<JournalAnswer<Context>>,
+}
+
+impl<Context: Send + 'static> JournalWriter<Context> {
+    /// Starts the thread. It ends when this is dropped and what was asked is done.
+    ///
+    /// # Errors
+    /// The system's, if there can be no more threads.
+    pub fn start(mut journal: impl Journal + 'static) -> std::io::Result<Self> {
+        let (requests, mut request_receiver) = mpsc::channel(REQUESTS_MAX);
+        let (answer_sender, answers) = mpsc::unbounded_channel();
+        std::thread::Builder::new().name("journal".into()).spawn(move || {
+            while let Some(request) = request_receiver.blocking_recv() {
+                let answer = match perform(&mut journal, request) {
+                    Ok(None) => continue,
+                    Ok(Some(answer)) => answer,
+                    Err(error) => JournalAnswer::Failed(error),
+                };
+                let failed = matches!(answer, JournalAnswer::Failed(_));
+                if answer_sender.send(answer).is_err() || failed {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { requests, answers })
+    }
+
+    /// Asks something. Waits while the queue is full. If the thread has ended, the last answer says why.
+    pub async fn ask(&self, request: JournalRequest<Context>) {
+        let _ = self.requests.send(request).await;
+    }
+
+    /// Waits until everything that was asked is done, and ends the thread.
+    ///
+    /// # Errors
+    /// [`JournalError`] if something of it could not be done.
+    pub async fn finish(mut self) -> Result<(), JournalError> {
+        drop(self.requests);
+        while let Some(answer) = self.answers.recv().await {
+            if let JournalAnswer::Failed(error) = answer {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next answer; none when the thread has ended. Cancel-safe.
+    pub async fn next_answer(&mut self) -> Option<JournalAnswer<Context>> {
+        self.answers.recv().await
+    }
+}
+
+fn perform<Context>(
+    journal: &mut impl Journal,
+    request: JournalRequest<Context>,
+) -> Result<Option<JournalAnswer<Context>>, JournalError> {
+    match request {
+        JournalRequest::Append { record, payment } => {
+            journal.append(&payment)?;
+            Ok(Some(JournalAnswer::Journalled(record)))
+        }
+        JournalRequest::Find { search, context } => {
+            let payment = match &search {
+                Search::TransactionId(transaction_id) => journal.payment(*transaction_id)?,
+                Search::IdempotencyKey(key) => journal.payment_by_key(key)?,
+            };
+            Ok(Some(JournalAnswer::Found { payment: payment.map(Box::new), context }))
+        }
+        JournalRequest::List { open_only, limit, answer } => {
+            let _ = answer.send(journal.payments(open_only, limit)?);
+            Ok(None)
+        }
+    }
+}

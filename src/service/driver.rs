@@ -1,0 +1,301 @@
+//! Runs the engine: gathers inputs from link, till, journal, institution and clock, and does what the engine says.
+//!
+//! One task, one step at a time. It decides nothing about a payment. What the till reads is what was published, which
+//! is what the journal has confirmed, never the engine's own state.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::bluetooth::{LinkCommand, LinkEvent, TerminalLink};
+use crate::domain::{Moment, TransactionId, UnixTime};
+use crate::journal::{Journal, JournalAnswer, JournalError, JournalRequest, JournalWriter, Search};
+use crate::relay::Relay;
+use crate::terminal::{
+    Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output, PaymentView, PhoneId, PhoneQuestion,
+    Settings, Terminal, TillCallId, TillRefusal, TillRequest,
+};
+use crate::till::{TillAnswer, TillCall, TillDriverEnd, TillStatus};
+
+/// How much longer than its time-out the driver waits for a relay that should have kept it.
+const RELAY_GRACE: Duration = Duration::from_millis(500);
+/// How long the driver sleeps at most, so that a missed deadline cannot last.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Why the driver stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// Without a journal no payment is taken. After a restart the journal says how everything stands.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal's thread could not be started.
+    #[error("the journal's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    /// The journal's thread ended without a word, which is a bug.
+    #[error("the journal's thread has stopped; the log says why")]
+    JournalStopped,
+    /// The link ended, which it does only with its process.
+    #[error("the Bluetooth link has stopped; the log says why")]
+    LinkStopped,
+}
+
+/// For whom the journal was searched.
+#[derive(Debug)]
+enum Searcher {
+    Till { call: TillCallId, request: TillRequest },
+    TillRead { transaction_id: TransactionId, answer: TillAnswer<PaymentView> },
+    Phone { phone: PhoneId, question: PhoneQuestion },
+}
+
+/// The engine among its adapters.
+#[derive(Debug)]
+pub struct Driver<R> {
+    terminal: Terminal,
+    start: Instant,
+    link: TerminalLink,
+    journal: JournalWriter<Searcher>,
+    relay: Arc<R>,
+    asks: JoinSet<(TransactionId, InstitutionAnswer)>,
+    till: TillDriverEnd,
+    till_calls: BTreeMap<TillCallId, TillAnswer<PaymentView>>,
+    last_till_call: u64,
+    /// The newest published view of each open payment.
+    published: BTreeMap<TransactionId, PaymentView>,
+    link_down: Option<String>,
+}
+
+impl<R: Relay> Driver<R> {
+    /// Reads the journal and continues what is open in it. `seed` is 32 fresh random octets.
+    ///
+    /// # Errors
+    /// [`DriverError`] if the journal cannot be read.
+    pub async fn start(
+        identity: Identity,
+        settings: Settings,
+        seed: [u8; 32],
+        mut journal: impl Journal + 'static,
+        link: TerminalLink,
+        relay: R,
+        till: TillDriverEnd,
+    ) -> Result<Self, DriverError> {
+        let open = journal.payments(true, usize::MAX)?;
+        let start = Instant::now();
+        let (terminal, outputs) = Terminal::new(identity, settings, seed, open, now(start));
+        let mut driver = Self {
+            terminal,
+            start,
+            link,
+            journal: JournalWriter::start(journal).map_err(DriverError::Thread)?,
+            relay: Arc::new(relay),
+            asks: JoinSet::new(),
+            till,
+            till_calls: BTreeMap::new(),
+            last_till_call: 0,
+            published: BTreeMap::new(),
+            link_down: Some("Bluetooth is starting".into()),
+        };
+        driver.perform(outputs).await;
+        Ok(driver)
+    }
+
+    /// Runs until `stop` is ready; then what the journal was asked is finished.
+    ///
+    /// # Errors
+    /// [`DriverError`] if it cannot go on. Nothing is lost: the journal has every step whose effects were seen.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
+        tokio::pin!(stop);
+        loop {
+            let wake_at = self
+                .terminal
+                .next_deadline()
+                .map(|deadline| self.start + Duration::from_millis(deadline.milliseconds))
+                .unwrap_or_else(|| Instant::now() + SLEEP_MAX)
+                .min(Instant::now() + SLEEP_MAX);
+            tokio::select! {
+                () = &mut stop => break,
+                event = self.link.events.recv() => {
+                    let event = event.ok_or(DriverError::LinkStopped)?;
+                    self.link_happened(event).await;
+                }
+                Some(call) = self.till.calls.recv() => self.till_called(call).await,
+                answer = self.journal.next_answer() => {
+                    self.journal_answered(answer.ok_or(DriverError::JournalStopped)?).await?;
+                }
+                Some(answered) = self.asks.join_next() => {
+                    // A relay that panicked is a bug, and its request counts as unanswered when its time is up.
+                    if let Ok((transaction_id, answer)) = answered {
+                        self.step(Input::Institution { transaction_id, answer }).await;
+                    }
+                }
+                () = tokio::time::sleep_until(wake_at) => self.step(Input::Tick).await,
+            }
+        }
+        self.journal.finish().await?;
+        Ok(())
+    }
+
+    async fn step(&mut self, input: Input) {
+        let outputs = self.terminal.handle(now(self.start), input);
+        self.perform(outputs).await;
+    }
+
+    async fn perform(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Append { record, payment } => {
+                    self.journal.ask(JournalRequest::Append { record, payment }).await;
+                }
+                Output::Notify { phone, value } => self.command_link(LinkCommand::Notify { phone, value }),
+                Output::Disconnect { phone, reason } => {
+                    tracing::debug!(?phone, reason, "disconnecting a phone");
+                    self.command_link(LinkCommand::Disconnect { phone });
+                }
+                Output::Load { phone, question } => {
+                    let search = Search::TransactionId(question.transaction_id);
+                    let context = Searcher::Phone { phone, question };
+                    self.journal.ask(JournalRequest::Find { search, context }).await;
+                }
+                Output::Ask { request, timeout_ms } => self.ask_institution(request, timeout_ms),
+                Output::AnswerTill { call, answer } => {
+                    if let Some(waiting) = self.till_calls.remove(&call) {
+                        let _ = waiting.send(answer);
+                    }
+                }
+                Output::Publish(view) => {
+                    if view.state.is_final() {
+                        self.published.remove(&view.transaction_id);
+                    } else {
+                        self.published.insert(view.transaction_id, view.clone());
+                    }
+                    let _ = self.till.updates.send(view);
+                }
+                Output::Advertise(pace) => self.command_link(LinkCommand::Advertise(pace)),
+            }
+        }
+    }
+
+    /// Never waits: a link that is behind loses the value, and the phone asks again or is timed out.
+    fn command_link(&self, command: LinkCommand) {
+        if self.link.commands.try_send(command).is_err() {
+            tracing::warn!("the Bluetooth link is behind; a value for a phone was dropped");
+        }
+    }
+
+    fn ask_institution(&mut self, request: InstitutionRequest, timeout_ms: u64) {
+        let relay = Arc::clone(&self.relay);
+        let transaction_id = request.transaction_id();
+        let name = request.name();
+        let timeout = Duration::from_millis(timeout_ms);
+        self.asks.spawn(async move {
+            let asked = tokio::time::timeout(timeout + RELAY_GRACE, relay.ask(request, timeout)).await;
+            let answer = asked.unwrap_or_else(|_| InstitutionAnswer::Unanswered {
+                detail: format!("no answer to {name} within {timeout_ms} ms"),
+            });
+            (transaction_id, answer)
+        });
+    }
+
+    async fn link_happened(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Connected { phone } => self.step(Input::PhoneConnected(phone)).await,
+            LinkEvent::Wrote { phone, value_octets_max, value } => {
+                self.step(Input::PhoneWrote { phone, value_octets_max, value }).await;
+            }
+            LinkEvent::Disconnected { phone } => self.step(Input::PhoneDisconnected(phone)).await,
+            LinkEvent::Up => {
+                if self.link_down.take().is_some() {
+                    tracing::info!("phones can find this terminal");
+                }
+            }
+            LinkEvent::Down { reason } => {
+                tracing::warn!(reason, "phones cannot find this terminal");
+                self.link_down = Some(reason);
+            }
+        }
+    }
+
+    async fn till_called(&mut self, call: TillCall) {
+        match call {
+            TillCall::Request { request, answer } => {
+                let search = match &request {
+                    TillRequest::Create(content) => {
+                        if let Some(reason) = &self.link_down {
+                            let _ = answer.send(Err(TillRefusal::OutOfService(reason.clone())));
+                            return;
+                        }
+                        content.idempotency_key.clone().map(Search::IdempotencyKey)
+                    }
+                    TillRequest::Complete { transaction_id, .. } | TillRequest::Cancel { transaction_id } => {
+                        Some(Search::TransactionId(*transaction_id))
+                    }
+                };
+                self.last_till_call += 1;
+                let call = TillCallId(self.last_till_call);
+                self.till_calls.insert(call, answer);
+                match search {
+                    Some(search) => {
+                        let context = Searcher::Till { call, request };
+                        self.journal.ask(JournalRequest::Find { search, context }).await;
+                    }
+                    None => self.step(Input::Till { call, request, stored: None }).await,
+                }
+            }
+            TillCall::Read { transaction_id, answer } => {
+                if let Some(view) = self.published.get(&transaction_id) {
+                    let _ = answer.send(Ok(view.clone()));
+                    return;
+                }
+                let search = Search::TransactionId(transaction_id);
+                let context = Searcher::TillRead { transaction_id, answer };
+                self.journal.ask(JournalRequest::Find { search, context }).await;
+            }
+            TillCall::List { open_only, limit, answer } => {
+                let (sender, listed) = tokio::sync::oneshot::channel();
+                self.journal.ask(JournalRequest::List { open_only, limit, answer: sender }).await;
+                tokio::spawn(async move {
+                    if let Ok(payments) = listed.await {
+                        let _ = answer.send(Ok(payments.iter().map(PaymentView::of).collect()));
+                    }
+                });
+            }
+            TillCall::Status { answer } => {
+                let _ = answer.send(Ok(TillStatus {
+                    out_of_service: self.link_down.clone(),
+                    open_payments: self.terminal.open_count(),
+                }));
+            }
+        }
+    }
+
+    async fn journal_answered(&mut self, answer: JournalAnswer<Searcher>) -> Result<(), DriverError> {
+        match answer {
+            JournalAnswer::Journalled(record) => self.step(Input::Journalled(record)).await,
+            JournalAnswer::Found { payment, context } => {
+                let payment = payment.map(|payment| *payment);
+                match context {
+                    Searcher::Till { call, request } => {
+                        self.step(Input::Till { call, request, stored: payment }).await;
+                    }
+                    Searcher::TillRead { transaction_id, answer } => {
+                        let view = payment.as_ref().map(PaymentView::of);
+                        let _ = answer.send(view.ok_or(TillRefusal::Unknown(transaction_id)));
+                    }
+                    Searcher::Phone { phone, question } => {
+                        self.step(Input::Loaded { phone, question, payment }).await;
+                    }
+                }
+            }
+            JournalAnswer::Failed(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+fn now(start: Instant) -> Now {
+    let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Now { moment: Moment { milliseconds }, wall: UnixTime { seconds } }
+}

@@ -1,0 +1,5 @@
+//! Composition: what runs the pure engine among its adapters.
+
+mod driver;
+
+pub use driver::{Driver, DriverError};

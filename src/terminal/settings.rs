@@ -1,0 +1,53 @@
+//! The engine's bounds and times, each with its reason.
+
+/// How the engine behaves. [`Settings::default`] is what a terminal starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a phone has to pay an offer where the till does not say, in seconds, 1 to 3600.
+    pub valid_for_s: u32,
+    /// How long an authorisation may take before it counts as unanswered, in milliseconds. A person waits this long.
+    pub authorisation_timeout_ms: u64,
+    /// How long any other request to the institution may take, in milliseconds.
+    pub request_timeout_ms: u64,
+    /// A sign of life to the phone that waits for its result, in milliseconds. Wallets give up after some silence; the
+    /// protocol promises one every 2 s.
+    pub working_interval_ms: u64,
+    /// The first wait before a request to the institution is made again, in milliseconds. It doubles each time.
+    pub ask_again_min_ms: u64,
+    /// The longest such wait, in milliseconds.
+    pub ask_again_max_ms: u64,
+    /// How many requests about older payments run at once, so that a long queue does not flood the institution.
+    pub asks_max: usize,
+    /// How many payments may be open before new ones are refused. Each holds a few KiB.
+    pub open_max: usize,
+    /// How many phones are served at once. Controllers give out at the latest there.
+    pub phones_max: usize,
+    /// How long a connected phone may take to its hello, in milliseconds. Set-up takes 3 s at worst.
+    pub hello_timeout_ms: u64,
+    /// How long a phone may stay without saying anything, in milliseconds: reading an offer takes a minute or two.
+    pub silence_timeout_ms: u64,
+    /// How many hellos one connection may say. Each costs two key agreements.
+    pub hellos_max: u32,
+    /// How many errors one connection may cause before it is ended.
+    pub faults_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            valid_for_s: 120,
+            authorisation_timeout_ms: 10_000,
+            request_timeout_ms: 10_000,
+            working_interval_ms: 1_500,
+            ask_again_min_ms: 1_000,
+            ask_again_max_ms: 300_000,
+            asks_max: 4,
+            open_max: 2_000,
+            phones_max: 64,
+            hello_timeout_ms: 15_000,
+            silence_timeout_ms: 180_000,
+            hellos_max: 16,
+            faults_max: 8,
+        }
+    }
+}

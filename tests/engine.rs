@@ -1,0 +1,802 @@
+//! The terminal's engine, driven step by step: no clock, no radio, no disk.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use florin::credential::{CardCommand, SealedCommand, SealingKey, SigningKey, TerminalCertificate};
+use florin::domain::{
+    CardId, DeclineReason, HolderVerification, Moment, Outcome, ReversalReason, TransactionId, UnixTime,
+};
+use florin::protocol::{
+    Channel, ChannelKey, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
+    MessageKind, Reassembler, WireError, decode_offer, decode_plain_error, digest_offer,
+};
+use florin::terminal::{
+    AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output, Payment,
+    PaymentRequest, PaymentState, PaymentView, PhoneId, RecordNumber, Settings, Terminal, TillCallId,
+    TillRefusal, TillRequest, TransactionState,
+};
+use proptest::prelude::*;
+
+fn identity() -> Identity {
+    let channel_key = ChannelKey::from_octets([5; 32]);
+    let certificate = TerminalCertificate {
+        terminal_id: "7M3KQ0ZT4V".parse().unwrap(),
+        merchant_id: "M-1".into(),
+        merchant_name: "Kiosk".into(),
+        channel_key: channel_key.public_key(),
+        not_before: UnixTime { seconds: 0 },
+        not_after: UnixTime { seconds: u64::MAX },
+    };
+    let signed = certificate.sign(&SigningKey::from_scalar(&[6; 32]).unwrap());
+    Identity::new(signed.encode(), channel_key).unwrap()
+}
+
+/// A terminal whose journal confirms at once, or when told to.
+struct Bench {
+    terminal: Terminal,
+    now: Now,
+    /// Every record, in order.
+    journal: Vec<Payment>,
+    /// Records that are appended and not yet confirmed.
+    unconfirmed: Vec<RecordNumber>,
+    holds_journal: bool,
+    outputs: Vec<Output>,
+    next_call: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Settings::default(), Vec::new())
+    }
+
+    fn with(settings: Settings, open: Vec<Payment>) -> Self {
+        let now = Now { moment: Moment { milliseconds: 1_000 }, wall: UnixTime { seconds: 1_700_000_000 } };
+        let (terminal, outputs) = Terminal::new(identity(), settings, [7; 32], open, now);
+        let mut bench = Self {
+            terminal,
+            now,
+            journal: Vec::new(),
+            unconfirmed: Vec::new(),
+            holds_journal: false,
+            outputs: Vec::new(),
+            next_call: 0,
+        };
+        bench.take(outputs);
+        bench
+    }
+
+    fn input(&mut self, input: Input) {
+        let outputs = self.terminal.handle(self.now, input);
+        self.take(outputs);
+    }
+
+    fn take(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            if let Output::Append { record, payment } = output {
+                self.journal.push(*payment);
+                self.unconfirmed.push(record);
+            } else {
+                self.outputs.push(output);
+            }
+        }
+        if !self.holds_journal {
+            self.confirm();
+        }
+    }
+
+    fn confirm(&mut self) {
+        while !self.unconfirmed.is_empty() {
+            for record in std::mem::take(&mut self.unconfirmed) {
+                let outputs = self.terminal.handle(self.now, Input::Journalled(record));
+                for output in outputs {
+                    if let Output::Append { record, payment } = output {
+                        self.journal.push(*payment);
+                        self.unconfirmed.push(record);
+                    } else {
+                        self.outputs.push(output);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pass_ms(&mut self, milliseconds: u64) {
+        self.now.moment = self.now.moment.plus_ms(milliseconds);
+        self.input(Input::Tick);
+    }
+
+    fn till(&mut self, request: TillRequest) -> Result<PaymentView, TillRefusal> {
+        self.till_with(request, None)
+    }
+
+    fn till_with(
+        &mut self,
+        request: TillRequest,
+        stored: Option<Payment>,
+    ) -> Result<PaymentView, TillRefusal> {
+        self.next_call += 1;
+        let call = TillCallId(self.next_call);
+        self.input(Input::Till { call, request, stored });
+        self.till_answer(call).unwrap()
+    }
+
+    fn till_answer(&mut self, wanted: TillCallId) -> Option<Result<PaymentView, TillRefusal>> {
+        let at = self
+            .outputs
+            .iter()
+            .position(|output| matches!(output, Output::AnswerTill { call, .. } if *call == wanted))?;
+        match self.outputs.remove(at) {
+            Output::AnswerTill { answer, .. } => Some(answer),
+            _ => None,
+        }
+    }
+
+    fn offer(&mut self, capture_after_dispense: bool) -> TransactionId {
+        self.till(TillRequest::Create(request(capture_after_dispense))).unwrap().transaction_id
+    }
+
+    /// The institution's requests since the last time.
+    fn asked(&mut self) -> Vec<InstitutionRequest> {
+        let mut asked = Vec::new();
+        self.outputs.retain(|output| match output {
+            Output::Ask { request, .. } => {
+                asked.push(request.clone());
+                false
+            }
+            _ => true,
+        });
+        asked
+    }
+
+    fn answer(&mut self, transaction_id: TransactionId, state: TransactionState) {
+        let answer = InstitutionAnswer::Transaction { state, receipt: Some(vec![1, 2, 3]) };
+        self.input(Input::Institution { transaction_id, answer });
+    }
+
+    fn state(&self, transaction_id: TransactionId) -> PaymentState {
+        self.journal.iter().rev().find(|payment| payment.transaction_id == transaction_id).unwrap().state
+    }
+
+    fn values_for(&mut self, wanted: PhoneId) -> Vec<Vec<u8>> {
+        let mut values = Vec::new();
+        self.outputs.retain(|output| match output {
+            Output::Notify { phone, value } if *phone == wanted => {
+                values.push(value.clone());
+                false
+            }
+            _ => true,
+        });
+        values
+    }
+
+    fn is_disconnected(&self, wanted: PhoneId) -> bool {
+        self.outputs
+            .iter()
+            .any(|output| matches!(output, Output::Disconnect { phone, .. } if *phone == wanted))
+    }
+}
+
+fn request(capture_after_dispense: bool) -> PaymentRequest {
+    PaymentRequest {
+        amount: "2.50 EUR".parse().unwrap(),
+        reference: "slot 7".into(),
+        items: Vec::new(),
+        capture_after_dispense,
+        valid_for_s: Some(60),
+        idempotency_key: None,
+    }
+}
+
+/// A phone written against docs/protocol.md with the codecs only, apart from the wallet's own session.
+struct Phone {
+    id: PhoneId,
+    tag: FragmentTag,
+    value_octets_max: usize,
+    reassembler: Reassembler,
+    channel: Option<Channel>,
+    round_trips: u32,
+    octets: usize,
+}
+
+impl Phone {
+    fn new(id: u64, value_octets_max: usize) -> Self {
+        Self {
+            id: PhoneId(id),
+            tag: FragmentTag::from_low_bits(id as u8),
+            value_octets_max,
+            reassembler: Reassembler::default(),
+            channel: None,
+            round_trips: 0,
+            octets: 0,
+        }
+    }
+
+    fn write(&mut self, bench: &mut Bench, kind: MessageKind, message: &[u8]) {
+        for value in Fragmenter::new(self.tag).cut(kind, message, self.value_octets_max).unwrap() {
+            self.octets += value.len() + 3;
+            let value_octets_max = self.value_octets_max;
+            bench.input(Input::PhoneWrote { phone: self.id, value_octets_max, value });
+        }
+    }
+
+    fn read(&mut self, bench: &mut Bench) -> Vec<(MessageKind, Vec<u8>)> {
+        let values = bench.values_for(self.id);
+        values
+            .iter()
+            .filter_map(|value| {
+                assert!(value.len() <= self.value_octets_max);
+                assert_eq!(FragmentTag::of_value(value), Some(self.tag));
+                self.octets += value.len() + 3;
+                self.reassembler.put(value).unwrap()
+            })
+            .collect()
+    }
+
+    fn hello(&mut self, bench: &mut Bench, transaction_id: Option<TransactionId>) -> FromTerminal {
+        bench.input(Input::PhoneConnected(self.id));
+        let hello = Hello { value_octets_max: Some(self.value_octets_max as u32), transaction_id };
+        let (initiator, message) = Initiator::start(&hello.encode(), [self.id.0 as u8 + 10; 32]).unwrap();
+        self.write(bench, MessageKind::Handshake, &message);
+        self.round_trips += 1;
+        let messages = self.read(bench);
+        assert_eq!(messages.len(), 1);
+        let (channel, terminal_key, answer) = initiator.finish(&messages[0].1).unwrap();
+        assert_eq!(terminal_key, identity().certificate.channel_key);
+        self.channel = Some(channel);
+        HelloAnswer::decode(&answer).unwrap().first
+    }
+
+    fn say(&mut self, bench: &mut Bench, message: &FromPhone) {
+        let sealed = self.channel.as_mut().unwrap().seal(&message.encode()).unwrap();
+        self.write(bench, MessageKind::Sealed, &sealed);
+    }
+
+    fn hear(&mut self, bench: &mut Bench) -> Vec<FromTerminal> {
+        let messages = self.read(bench);
+        messages
+            .into_iter()
+            .map(|(kind, message)| match kind {
+                MessageKind::Sealed => {
+                    FromTerminal::decode(&self.channel.as_mut().unwrap().open(&message).unwrap()).unwrap()
+                }
+                MessageKind::PlainError => FromTerminal::Error(decode_plain_error(&message).unwrap()),
+                MessageKind::Handshake => panic!("an answer to no hello"),
+            })
+            .collect()
+    }
+
+    fn command(&self, offer: &[u8]) -> FromPhone {
+        let offer_digest = digest_offer(offer);
+        let command = CardCommand {
+            card_id: CardId::from_octets(&[1; 16]).unwrap(),
+            offer_digest,
+            counter: self.id.0,
+            holder_verification: HolderVerification::Consent,
+        };
+        let signed = command.sign(&SigningKey::from_scalar(&[8; 32]).unwrap());
+        let sealing_key = SealingKey::from_octets([9; 32]).public_key();
+        let sealed = sealing_key.seal(&signed.encode(), &offer_digest, [self.id.0 as u8; 32]).unwrap();
+        let transaction_id = decode_offer(offer).unwrap().transaction_id;
+        FromPhone::PaymentCommand { transaction_id, sealed_command: sealed.encode() }
+    }
+
+    fn pay(&mut self, bench: &mut Bench) -> FromPhone {
+        let FromTerminal::Offer(offer) = self.hello(bench, None) else { panic!("no offer") };
+        let command = self.command(&offer);
+        self.say(bench, &command);
+        self.round_trips += 1;
+        command
+    }
+}
+
+fn outcomes(messages: &[FromTerminal]) -> Vec<Outcome> {
+    messages
+        .iter()
+        .filter_map(|message| match message {
+            FromTerminal::Result { outcome, .. } => Some(*outcome),
+            _ => None,
+        })
+        .collect()
+}
+
+fn errors(messages: &[FromTerminal]) -> Vec<WireError> {
+    messages
+        .iter()
+        .filter_map(|message| match message {
+            FromTerminal::Error(error) => Some(error.wire),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_payment_takes_two_round_trips_and_under_one_and_a_half_kibibytes_at_every_mtu() {
+    for value_octets_max in [20, 100, 182, 244, 512] {
+        let mut bench = Bench::new();
+        let transaction_id = bench.offer(false);
+        let mut phone = Phone::new(1, value_octets_max);
+        phone.pay(&mut bench);
+        assert!(matches!(bench.asked()[..], [InstitutionRequest::Authorize { .. }]));
+        // A receipt of the size of a real one.
+        let answer =
+            InstitutionAnswer::Transaction { state: TransactionState::Approved, receipt: Some(vec![7; 190]) };
+        bench.input(Input::Institution { transaction_id, answer });
+        assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved]);
+        phone.say(&mut bench, &FromPhone::ReceiptAck { transaction_id });
+        assert_eq!(phone.round_trips, 2);
+        assert!(phone.octets < 1536, "{} octets at values of {value_octets_max}", phone.octets);
+    }
+}
+
+#[test]
+fn nothing_happens_outside_before_the_journal_has_it() {
+    let mut bench = Bench::new();
+    bench.holds_journal = true;
+    bench.next_call += 1;
+    let call = TillCallId(bench.next_call);
+    let create = TillRequest::Create(request(false));
+    bench.input(Input::Till { call, request: create, stored: None });
+    assert_eq!(bench.till_answer(call), None, "the till is answered after the record");
+    let mut phone = Phone::new(1, 512);
+    assert_eq!(phone.hello(&mut bench, None), FromTerminal::NothingToPay, "the offer is not durable yet");
+    bench.confirm();
+    let transaction_id = bench.till_answer(call).unwrap().unwrap().transaction_id;
+    let heard = phone.hear(&mut bench);
+    let [FromTerminal::Offer(offer)] = &heard[..] else { panic!("{heard:?}") };
+
+    let command = phone.command(offer);
+    phone.say(&mut bench, &command);
+    assert_eq!(bench.asked(), [], "the institution is asked after the record");
+    bench.confirm();
+    assert_eq!(bench.asked().len(), 1);
+
+    bench.outputs.clear();
+    bench.answer(transaction_id, TransactionState::Approved);
+    bench.input(Input::Tick);
+    assert!(phone.hear(&mut bench).is_empty(), "the phone is told after the record");
+    assert_eq!(bench.asked(), [], "the capture is sent after the record");
+    let releases = |bench: &Bench| {
+        bench.outputs.iter().any(|output| matches!(output, Output::Publish(view) if view.release))
+    };
+    assert!(!releases(&bench), "the till is told to release after the record");
+    bench.confirm();
+    assert!(releases(&bench));
+    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved]);
+    assert!(matches!(bench.asked()[..], [InstitutionRequest::Capture { .. }]));
+}
+
+#[test]
+fn a_record_that_is_confirmed_does_not_let_out_what_a_later_one_decided() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    bench.holds_journal = true;
+    phone.pay(&mut bench);
+    // The institution is asked only after the record, so confirm it; then hold back the next.
+    let authorising = bench.unconfirmed.remove(0);
+    bench.outputs.clear();
+    let outputs = bench.terminal.handle(bench.now, Input::Journalled(authorising));
+    bench.take(outputs);
+    bench.answer(transaction_id, TransactionState::Approved);
+    bench.input(Input::Journalled(authorising));
+    assert!(!bench.outputs.iter().any(|output| matches!(output, Output::Publish(view) if view.release)));
+    assert!(phone.hear(&mut bench).is_empty());
+}
+
+#[test]
+fn a_capture_after_the_dispense_waits_for_the_tills_word() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(true);
+    let mut phone = Phone::new(1, 512);
+    phone.pay(&mut bench);
+    bench.asked();
+    bench.answer(transaction_id, TransactionState::Approved);
+    assert_eq!(bench.asked(), []);
+    assert_eq!(bench.state(transaction_id), PaymentState::Approved);
+    let view = bench.till(TillRequest::Complete { transaction_id, dispensed: true }).unwrap();
+    assert!(view.release);
+    assert_eq!(bench.asked(), [InstitutionRequest::Capture { transaction_id }]);
+    bench.answer(transaction_id, TransactionState::Captured);
+    assert_eq!(bench.state(transaction_id), PaymentState::Captured);
+    assert_eq!(bench.terminal.open_count(), 0);
+    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved]);
+}
+
+#[test]
+fn goods_that_cannot_be_released_are_given_back_and_the_phone_hears_of_it() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(true);
+    let mut phone = Phone::new(1, 512);
+    phone.pay(&mut bench);
+    bench.asked();
+    bench.answer(transaction_id, TransactionState::Approved);
+    bench.till(TillRequest::Complete { transaction_id, dispensed: false }).unwrap();
+    let reason = ReversalReason::DispenseFailed;
+    assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }]);
+    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved], "not given back before the answer");
+    bench.answer(transaction_id, TransactionState::Reversed);
+    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Reversed]);
+    let refused = bench.till(TillRequest::Complete { transaction_id, dispensed: true });
+    assert_eq!(refused, Err(TillRefusal::Unknown(transaction_id)));
+    let stored = bench.journal.last().cloned();
+    let refused = bench.till_with(TillRequest::Complete { transaction_id, dispensed: true }, stored.clone());
+    assert!(matches!(refused, Err(TillRefusal::WrongState { state: "reversed", .. })));
+    let repeated = bench.till_with(TillRequest::Complete { transaction_id, dispensed: false }, stored);
+    assert_eq!(repeated.unwrap().state, PaymentState::Reversed(reason));
+}
+
+#[test]
+fn a_decline_ends_it_for_phone_and_till() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    phone.pay(&mut bench);
+    bench.asked();
+    bench.answer(transaction_id, TransactionState::Declined(DeclineReason::InsufficientFunds));
+    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Declined(DeclineReason::InsufficientFunds)]);
+    assert!(bench.outputs.iter().all(|output| !matches!(output, Output::Publish(view) if view.release)));
+    assert_eq!(bench.asked(), []);
+}
+
+#[test]
+fn no_answer_is_pending_then_asked_for_and_reversed_until_it_is_acknowledged() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    phone.pay(&mut bench);
+    bench.asked();
+    let unanswered = || InstitutionAnswer::Unanswered { detail: String::new() };
+    bench.input(Input::Institution { transaction_id, answer: unanswered() });
+    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Pending]);
+    assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
+    for _ in 0..40 {
+        bench.input(Input::Institution { transaction_id, answer: unanswered() });
+        assert_eq!(bench.asked(), [], "not at once again");
+        bench.pass_ms(Settings::default().ask_again_max_ms);
+        assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
+    }
+    bench.answer(transaction_id, TransactionState::Approved);
+    let reason = ReversalReason::Unanswered;
+    assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }]);
+    bench.input(Input::Institution { transaction_id, answer: unanswered() });
+    bench.pass_ms(Settings::default().ask_again_max_ms);
+    assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }]);
+    bench.answer(transaction_id, TransactionState::Reversed);
+    assert_eq!(bench.state(transaction_id), PaymentState::Reversed(reason));
+    assert!(bench.outputs.iter().all(|output| !matches!(output, Output::Publish(view) if view.release)));
+    assert_eq!(bench.terminal.open_count(), 0);
+}
+
+#[test]
+fn a_relay_that_never_reports_counts_as_unanswered() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    Phone::new(1, 512).pay(&mut bench);
+    bench.pass_ms(Settings::default().authorisation_timeout_ms + 5_000);
+    assert_eq!(bench.state(transaction_id), PaymentState::Unresolved);
+}
+
+#[test]
+fn an_institution_that_was_never_reached_charged_nobody() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    phone.pay(&mut bench);
+    let mut attempts = 0;
+    while !bench.state(transaction_id).is_final() {
+        attempts += bench.asked().len();
+        let answer = InstitutionAnswer::NotSent { detail: String::new() };
+        bench.input(Input::Institution { transaction_id, answer });
+        bench.pass_ms(500);
+        assert!(attempts < 100);
+    }
+    assert!(attempts > 10, "{attempts}");
+    assert_eq!(bench.state(transaction_id), PaymentState::NotCharged(WireError::InstitutionUnreachable));
+    assert_eq!(errors(&phone.hear(&mut bench)), [WireError::InstitutionUnreachable]);
+    assert_eq!(bench.asked(), []);
+}
+
+#[test]
+fn a_sign_of_life_comes_at_least_every_two_seconds() {
+    let mut bench = Bench::new();
+    bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    phone.pay(&mut bench);
+    for _ in 0..4 {
+        bench.pass_ms(2_000);
+        assert_eq!(phone.hear(&mut bench), [FromTerminal::Working]);
+    }
+}
+
+#[test]
+fn the_first_command_wins_and_the_others_are_told() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let (mut winner, mut loser, mut late) = (Phone::new(1, 512), Phone::new(2, 512), Phone::new(3, 512));
+    let FromTerminal::Offer(offer) = loser.hello(&mut bench, None) else { panic!("no offer") };
+    winner.pay(&mut bench);
+    assert_eq!(loser.hear(&mut bench), [FromTerminal::Taken(transaction_id)]);
+    let command = loser.command(&offer);
+    loser.say(&mut bench, &command);
+    assert_eq!(loser.hear(&mut bench), [FromTerminal::Taken(transaction_id)]);
+    assert_eq!(late.hello(&mut bench, Some(transaction_id)), FromTerminal::Taken(transaction_id));
+    assert_eq!(bench.asked().len(), 1);
+    bench.answer(transaction_id, TransactionState::Approved);
+    assert_eq!(outcomes(&winner.hear(&mut bench)), [Outcome::Approved]);
+    assert!(loser.hear(&mut bench).is_empty());
+    assert!(late.hear(&mut bench).is_empty());
+}
+
+#[test]
+fn a_phone_that_comes_back_gets_its_result_and_no_other_phone_does() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    let command = phone.pay(&mut bench);
+    bench.input(Input::PhoneDisconnected(phone.id));
+    bench.answer(transaction_id, TransactionState::Approved);
+    let FromPhone::PaymentCommand { sealed_command, .. } = &command else { panic!("no command") };
+    let command_digest = SealedCommand::digest_of_encoded(sealed_command);
+
+    let mut again = Phone::new(2, 512);
+    again.hello(&mut bench, None);
+    again.say(&mut bench, &FromPhone::ResultQuery { transaction_id, command_digest });
+    assert_eq!(outcomes(&again.hear(&mut bench)), [Outcome::Approved]);
+    again.say(&mut bench, &command);
+    assert_eq!(
+        outcomes(&again.hear(&mut bench)),
+        [Outcome::Approved],
+        "the same octets have the same effect"
+    );
+
+    let mut stranger = Phone::new(3, 512);
+    stranger.hello(&mut bench, None);
+    stranger.say(&mut bench, &FromPhone::ResultQuery { transaction_id, command_digest: [0; 32] });
+    assert_eq!(errors(&stranger.hear(&mut bench)), [WireError::TransactionUnknown]);
+
+    // When it is final it is no longer in memory: the journal is asked.
+    bench.answer(transaction_id, TransactionState::Captured);
+    again.say(&mut bench, &FromPhone::ResultQuery { transaction_id, command_digest });
+    let question = bench
+        .outputs
+        .iter()
+        .find_map(|output| match output {
+            Output::Load { question, .. } => Some(question.clone()),
+            _ => None,
+        })
+        .unwrap();
+    let payment = bench.journal.last().cloned();
+    bench.input(Input::Loaded { phone: again.id, question, payment });
+    assert_eq!(outcomes(&again.hear(&mut bench)), [Outcome::Approved]);
+}
+
+#[test]
+fn offers_are_withdrawn_expire_and_follow() {
+    let mut bench = Bench::new();
+    let mut phone = Phone::new(1, 512);
+    assert_eq!(phone.hello(&mut bench, None), FromTerminal::NothingToPay);
+    let first = bench.offer(false);
+    assert!(matches!(phone.hear(&mut bench)[..], [FromTerminal::Offer(_)]));
+    assert!(bench.outputs.contains(&Output::Advertise(AdvertisingPace::Fast)));
+    let waiting = bench.till(TillRequest::Create(request(true)));
+    assert_eq!(waiting, Err(TillRefusal::OfferWaiting(first)));
+    bench.till(TillRequest::Cancel { transaction_id: first }).unwrap();
+    assert_eq!(phone.hear(&mut bench), [FromTerminal::Withdrawn(first)]);
+    assert_eq!(bench.state(first), PaymentState::Cancelled);
+
+    let second = bench.offer(false);
+    let heard = phone.hear(&mut bench);
+    let [FromTerminal::Offer(offer)] = &heard[..] else { panic!("{heard:?}") };
+    bench.pass_ms(60_000);
+    assert_eq!(phone.hear(&mut bench), [FromTerminal::Expired(second)]);
+    let command = phone.command(offer);
+    phone.say(&mut bench, &command);
+    assert_eq!(bench.asked(), []);
+    let payment = bench.journal.last().cloned();
+    let Some(Output::Load { phone: asker, question }) =
+        bench.outputs.iter().find(|output| matches!(output, Output::Load { .. })).cloned()
+    else {
+        panic!("the journal is asked")
+    };
+    bench.input(Input::Loaded { phone: asker, question, payment });
+    assert_eq!(phone.hear(&mut bench), [FromTerminal::Expired(second)]);
+}
+
+#[test]
+fn a_person_who_says_no_is_not_asked_again_and_others_may_pay() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    phone.hello(&mut bench, None);
+    phone.say(&mut bench, &FromPhone::Cancel { transaction_id });
+    assert_eq!(phone.hear(&mut bench), [FromTerminal::NothingToPay]);
+    Phone::new(2, 512).pay(&mut bench);
+    assert!(phone.hear(&mut bench).is_empty());
+    assert_eq!(bench.state(transaction_id), PaymentState::Authorising);
+}
+
+#[test]
+fn the_same_key_is_the_same_payment_and_other_content_is_refused() {
+    let mut bench = Bench::new();
+    let keyed = |amount: &str| {
+        let amount = amount.parse().unwrap();
+        let idempotency_key = Some("order-1".to_owned());
+        TillRequest::Create(PaymentRequest { amount, idempotency_key, ..request(false) })
+    };
+    let first = bench.till(keyed("2.50 EUR")).unwrap();
+    assert_eq!(bench.till(keyed("2.50 EUR")).unwrap().transaction_id, first.transaction_id);
+    assert_eq!(bench.till(keyed("2.51 EUR")), Err(TillRefusal::KeyReused(first.transaction_id)));
+    bench.till(TillRequest::Cancel { transaction_id: first.transaction_id }).unwrap();
+    let stored = bench.journal.last().cloned();
+    assert_eq!(
+        bench.till_with(keyed("2.50 EUR"), stored.clone()).unwrap().state,
+        PaymentState::Cancelled,
+        "a finished payment is not made again"
+    );
+    assert_eq!(bench.till_with(keyed("2.51 EUR"), stored), Err(TillRefusal::KeyReused(first.transaction_id)));
+    assert_eq!(bench.journal.len(), 2);
+}
+
+#[test]
+fn a_restart_continues_every_open_payment() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(true);
+    let offered = bench.journal.last().cloned().unwrap();
+    Phone::new(1, 512).pay(&mut bench);
+    let authorising = bench.journal.last().cloned().unwrap();
+    bench.answer(transaction_id, TransactionState::Approved);
+    let approved = bench.journal.last().cloned().unwrap();
+
+    let bench = Bench::with(Settings::default(), vec![offered]);
+    assert_eq!(bench.state(transaction_id), PaymentState::Expired);
+
+    let mut bench = Bench::with(Settings::default(), vec![authorising]);
+    assert_eq!(bench.state(transaction_id), PaymentState::Unresolved, "a request may have left");
+    assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
+
+    let mut bench = Bench::with(Settings::default(), vec![approved.clone()]);
+    assert_eq!(bench.asked(), [], "the till's word is awaited");
+    assert!(bench.terminal.view(transaction_id).unwrap().release);
+    bench.till(TillRequest::Complete { transaction_id, dispensed: true }).unwrap();
+    assert_eq!(bench.asked(), [InstitutionRequest::Capture { transaction_id }]);
+
+    let capturing = Payment { state: PaymentState::Capturing, ..approved };
+    let mut bench = Bench::with(Settings::default(), vec![capturing]);
+    assert_eq!(bench.asked(), [InstitutionRequest::Capture { transaction_id }]);
+}
+
+#[test]
+fn a_long_queue_of_open_payments_asks_a_few_at_a_time_and_all_in_the_end() {
+    let mut bench = Bench::new();
+    bench.offer(true);
+    let template = bench.journal.pop().unwrap();
+    let open: Vec<Payment> = (0..50)
+        .map(|number| Payment {
+            transaction_id: TransactionId::from_random([number; 16]),
+            state: PaymentState::Capturing,
+            ..template.clone()
+        })
+        .collect();
+    let mut bench = Bench::with(Settings::default(), open);
+    let mut captured = 0;
+    loop {
+        let asked = bench.asked();
+        assert!(asked.len() <= Settings::default().asks_max);
+        if asked.is_empty() {
+            break;
+        }
+        for request in asked {
+            bench.answer(request.transaction_id(), TransactionState::Captured);
+            captured += 1;
+        }
+    }
+    assert_eq!(captured, 50);
+    assert_eq!(bench.terminal.open_count(), 0);
+}
+
+#[test]
+fn a_phones_mistakes_are_named_and_cost_nobody_else_anything() {
+    let mut bench = Bench::new();
+    bench.offer(false);
+    let mut honest = Phone::new(2, 512);
+    honest.hello(&mut bench, None);
+    let mut phone = Phone::new(1, 512);
+    let wrote = |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
+    for (value, expected) in [
+        (vec![], WireError::MalformedFragment),
+        (vec![0x01], WireError::MalformedFragment),
+        (vec![0xf1, 0], WireError::MalformedFragment),
+        (vec![0x81, 0xff, 0xff, 0], WireError::MessageTooLong),
+        (vec![0xc1], WireError::HandshakeFailed),
+        (vec![0xc1, 9, 1, 2], WireError::VersionUnsupported),
+        (vec![0xd1, 1, 2, 3], WireError::UnexpectedMessage),
+    ] {
+        bench.input(wrote(value.clone()));
+        let values = bench.values_for(phone.id);
+        let (kind, message) = Reassembler::default().put(&values[0]).unwrap().unwrap();
+        assert_eq!(kind, MessageKind::PlainError);
+        assert_eq!(decode_plain_error(&message).unwrap().wire, expected, "{value:?}");
+    }
+    bench.input(wrote(vec![0xe1]));
+    assert!(bench.is_disconnected(phone.id), "after eight mistakes");
+    phone.id = PhoneId(3);
+    phone.tag = FragmentTag::from_low_bits(3);
+    phone.pay(&mut bench);
+    assert_eq!(bench.asked().len(), 1);
+    assert_eq!(honest.hear(&mut bench).len(), 1);
+}
+
+#[test]
+fn phones_that_say_nothing_are_disconnected_and_too_many_are_told() {
+    let settings = Settings { phones_max: 2, ..Settings::default() };
+    let mut bench = Bench::with(settings.clone(), Vec::new());
+    for phone in 1..=3 {
+        bench.input(Input::PhoneConnected(PhoneId(phone)));
+    }
+    assert!(bench.is_disconnected(PhoneId(3)));
+    assert_eq!(bench.terminal.phone_count(), 2);
+    bench.pass_ms(settings.hello_timeout_ms);
+    assert!(bench.is_disconnected(PhoneId(1)) && bench.is_disconnected(PhoneId(2)));
+    assert_eq!(bench.terminal.phone_count(), 0);
+}
+
+#[test]
+fn a_phone_may_change_its_mtu_and_say_hello_again_but_not_for_ever() {
+    let mut bench = Bench::new();
+    bench.offer(false);
+    let mut phone = Phone::new(1, 20);
+    phone.hello(&mut bench, None);
+    phone.value_octets_max = 512;
+    phone.reassembler = Reassembler::default();
+    phone.pay(&mut bench);
+    assert_eq!(bench.asked().len(), 1);
+    for _ in 2..Settings::default().hellos_max {
+        phone.hello(&mut bench, None);
+    }
+    let (_, message) = Initiator::start(&[], [1; 32]).unwrap();
+    phone.write(&mut bench, MessageKind::Handshake, &message);
+    assert!(bench.is_disconnected(phone.id));
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let id = || (0u8..3).prop_map(|id| TransactionId::from_random([id; 16]));
+    let phone = || (1u64..4).prop_map(PhoneId);
+    prop_oneof![
+        phone().prop_map(Input::PhoneConnected),
+        phone().prop_map(Input::PhoneDisconnected),
+        (phone(), prop::collection::vec(any::<u8>(), 0..80), 0usize..600).prop_map(
+            |(phone, value, value_octets_max)| Input::PhoneWrote { phone, value_octets_max, value }
+        ),
+        any::<u64>().prop_map(|call| Input::Till {
+            call: TillCallId(call),
+            request: TillRequest::Create(request(true)),
+            stored: None
+        }),
+        (any::<u64>(), id(), any::<bool>()).prop_map(|(call, transaction_id, dispensed)| Input::Till {
+            call: TillCallId(call),
+            request: TillRequest::Complete { transaction_id, dispensed },
+            stored: None,
+        }),
+        (0u64..20).prop_map(|record| Input::Journalled(RecordNumber(record))),
+        id().prop_map(|transaction_id| Input::Institution {
+            transaction_id,
+            answer: InstitutionAnswer::Transaction { state: TransactionState::Approved, receipt: None },
+        }),
+        Just(Input::Tick),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_inputs_in_any_order_are_survived(inputs in prop::collection::vec((any_input(), 0u64..100_000), 0..60)) {
+        let (mut terminal, _) =
+            Terminal::new(identity(), Settings::default(), [7; 32], Vec::new(), Now::default());
+        let mut now = Now::default();
+        for (input, milliseconds) in inputs {
+            now.moment = now.moment.plus_ms(milliseconds);
+            let outputs = terminal.handle(now, input);
+            prop_assert!(outputs.len() < 100);
+        }
+        prop_assert!(terminal.phone_count() <= Settings::default().phones_max);
+    }
+}
