@@ -13,6 +13,7 @@ use super::{
     Reported, SessionEnd, SessionSeed, StoreError, drive,
 };
 use crate::bluetooth::PhoneLink;
+use crate::protocol::WireError;
 
 /// How often a payment is tried where no command was sent. Radios fail often enough that one try is too few; after
 /// three a person has to look.
@@ -121,7 +122,7 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
 }
 
-/// The record whose result is not known because of the link, or whose offer is taken: by this very phone, before.
+/// The record whose result is not known because of the link, or whose offer is gone: to this very phone, before.
 fn record_to_ask_about(
     reported: &Reported,
     settings: &DriverSettings,
@@ -131,7 +132,9 @@ fn record_to_ask_about(
         SessionEnd::Pending(
             PendingReason::LinkLost | PendingReason::NoSignOfLife | PendingReason::Unreadable,
         ) => reported.offer.as_ref()?.offer.transaction_id,
-        SessionEnd::NotPaid(NotPaid::Taken) => settings.session.link.as_ref()?.transaction_id?,
+        SessionEnd::NotPaid(NotPaid::Taken | NotPaid::Terminal(WireError::TransactionUnknown)) => {
+            settings.session.link.as_ref()?.transaction_id?
+        }
         SessionEnd::Settled(_)
         | SessionEnd::ReversedUnproven
         | SessionEnd::Pending(_)

@@ -16,7 +16,6 @@ use crate::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, HelloAnswer, MessageKind, Reassembler, accept,
     encode_offer,
 };
-use crate::terminal::PhoneId;
 
 /// What the terminal does with a command.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,14 +28,14 @@ enum Part {
 }
 
 /// A terminal with one offer. Returns every command it got, by connection.
-async fn play(mut link: TerminalLink, part: Part) -> Vec<(PhoneId, FromPhone)> {
+async fn play(mut link: TerminalLink, part: Part) -> Vec<(u64, FromPhone)> {
     struct Phone {
         tag: FragmentTag,
         reassembler: Reassembler,
         channel: Option<Channel>,
         value_octets_max: usize,
     }
-    let mut phones: BTreeMap<PhoneId, Phone> = BTreeMap::new();
+    let mut phones: BTreeMap<_, Phone> = BTreeMap::new();
     let mut heard = Vec::new();
     let approved = || FromTerminal::Result {
         transaction_id: transaction_id(),
@@ -45,7 +44,7 @@ async fn play(mut link: TerminalLink, part: Part) -> Vec<(PhoneId, FromPhone)> {
     };
     while let Some(event) = link.events.recv().await {
         let LinkEvent::Wrote { phone: id, value_octets_max, value } = event else { continue };
-        if part == Part::BreakFirstConnection && id == PhoneId(1) {
+        if part == Part::BreakFirstConnection && id.0 == 1 {
             link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
             continue;
         }
@@ -69,7 +68,7 @@ async fn play(mut link: TerminalLink, part: Part) -> Vec<(PhoneId, FromPhone)> {
             }
             (_, Some(channel)) => {
                 let message = FromPhone::decode(&channel.open(&message).unwrap()).unwrap();
-                heard.push((id, message.clone()));
+                heard.push((id.0, message.clone()));
                 let is_command = matches!(message, FromPhone::PaymentCommand { .. });
                 if is_command && part == Part::BreakAfterCommand {
                     link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
@@ -127,7 +126,7 @@ struct Scene {
     card: Arc<Card>,
     connector: AirConnector,
     person: Scripted,
-    terminal: tokio::task::JoinHandle<Vec<(PhoneId, FromPhone)>>,
+    terminal: tokio::task::JoinHandle<Vec<(u64, FromPhone)>>,
 }
 
 fn scene(part: Part, att_mtu: usize) -> Scene {
@@ -188,7 +187,7 @@ async fn after_a_lost_link_the_result_is_asked_for_and_no_second_command_is_sent
     let heard = scene.terminal.await.unwrap();
     let commands = heard.iter().filter(|(_, message)| matches!(message, FromPhone::PaymentCommand { .. }));
     assert_eq!(commands.count(), 1);
-    assert!(matches!(heard[1], (PhoneId(2), FromPhone::ResultQuery { .. })));
+    assert!(matches!(heard[1], (2, FromPhone::ResultQuery { .. })));
     let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
     assert_eq!(record.status, PaymentStatus::Approved);
 }

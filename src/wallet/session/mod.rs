@@ -13,8 +13,6 @@
 
 mod check;
 mod line;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -32,9 +30,9 @@ use crate::protocol::{EngagementLink, FromPhone, FromTerminal, Hello, ProtocolEr
 /// How long the answer to the hello may take, in milliseconds. The terminal has it ready; the slowest connection
 /// (MTU 23, an interval of 100 ms) carries it in 4 s.
 pub const ANSWER_MS_MAX: u64 = 6_000;
-/// How long the terminal may be quiet while it works on a command, in milliseconds: it speaks every 2 s, and the air
-/// may delay one word.
-pub const QUIET_MS_MAX: u64 = 6_000;
+/// How long the terminal may be quiet while it works on a command, in milliseconds (docs/protocol.md, section 8): it
+/// speaks every 2 s.
+pub const QUIET_MS_MAX: u64 = 10_000;
 /// How long a result may take with signs of life, in milliseconds. A terminal gives up on the institution sooner.
 pub const RESULT_MS_MAX: u64 = 60_000;
 /// How long to stay for the end after the terminal said that it is pending, in milliseconds. A person does not stand
@@ -833,3 +831,6 @@ fn heard(message: &FromTerminal, octets: usize) -> Output {
     };
     Output::Tell(Notice::Heard { message, octets })
 }
+
+#[cfg(test)]
+mod tests;
