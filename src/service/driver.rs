@@ -190,7 +190,7 @@ impl<R: Relay + 'static> Driver<R> {
         let name = request.name();
         let timeout = Duration::from_millis(timeout_ms);
         self.asks.spawn(async move {
-            let asked = tokio::time::timeout(timeout + RELAY_GRACE, relay.ask(request)).await;
+            let asked = tokio::time::timeout(timeout + RELAY_GRACE, relay.ask(request, timeout_ms)).await;
             let answer = asked.unwrap_or_else(|_| InstitutionAnswer::Unanswered {
                 detail: format!("no answer to {name} within {timeout_ms} ms"),
             });
