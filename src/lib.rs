@@ -36,3 +36,5 @@ pub mod service;
 pub mod terminal;
 #[cfg(feature = "terminal")]
 pub mod till;
+#[cfg(feature = "wallet")]
+pub mod wallet;

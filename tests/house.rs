@@ -37,7 +37,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
 
 /// Rooms, and files of others, that know no clock, socket, file, runtime or source of randomness.
 const PURE: [&str; 5] =
-    ["src/domain", "src/protocol", "src/credential", "src/terminal", "src/wallet/session.rs"];
+    ["src/domain", "src/protocol", "src/credential", "src/terminal", "src/wallet/session"];
 
 /// What a pure room must not name.
 const IMPURE: [&str; 14] = [

@@ -3,8 +3,12 @@
 //! Links carry values of characteristics and say who is connected. They know nothing of messages or payments.
 
 mod emulated;
+#[cfg(all(feature = "terminal", target_os = "linux"))]
+mod peripheral;
 
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
+#[cfg(all(feature = "terminal", target_os = "linux"))]
+pub use peripheral::{PeripheralSettings, RadioFault, check_radio, start_peripheral};
 
 use crate::terminal::{AdvertisingPace, PhoneId};
 use tokio::sync::mpsc;

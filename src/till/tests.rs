@@ -380,3 +380,35 @@ async fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
     let error = TillListener::bind(&nowhere).await.unwrap_err().to_string();
     assert!(error.contains("its directory exists"), "{error}");
 }
+
+/// A change that falls right after the reading: whoever listens only after it has read never learns of it.
+#[tokio::test]
+async fn a_change_between_reading_and_waiting_is_not_missed() {
+    let (port, mut end) = TillPort::new();
+    let till = Running::start_with(false, port).await;
+    let view = PaymentView {
+        transaction_id: TransactionId::from_random([1; 16]),
+        state: PaymentState::Offered,
+        release: false,
+        amount: "2.50 EUR".parse().unwrap(),
+        reference: String::new(),
+        capture_after_dispense: false,
+        matching_codes: Vec::new(),
+        created_at: UnixTime { seconds: 1 },
+        updated_at: UnixTime { seconds: 1 },
+    };
+    let id = view.transaction_id;
+    tokio::spawn(async move {
+        while let Some(call) = end.calls.recv().await {
+            if let TillCall::Read { answer, .. } = call {
+                let _ = answer.send(Ok(view.clone()));
+                let _ = end.updates.send(PaymentView { state: PaymentState::Expired, ..view.clone() });
+            }
+        }
+    });
+    let request = format!(
+        "GET /v1/payments/{id}?wait_s=30&until=final HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    );
+    let answer = timeout(Duration::from_secs(2), till.raw(&request)).await.unwrap();
+    assert!(answer.contains(r#""state":"expired""#), "{answer}");
+}

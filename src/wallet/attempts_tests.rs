@@ -1,0 +1,231 @@
+//! Driver and attempts over the emulated air, with a wallet on disk and a terminal that plays a part.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::fixtures::{
+    self, card, certificate, channel_key, offer, settings, signed_receipt, transaction_id,
+};
+use super::*;
+use crate::bluetooth::{
+    EmulatedAir, EmulatedPhoneLink, LinkCommand, LinkEvent, PhoneLinkError, TerminalLink,
+};
+use crate::domain::Outcome;
+use crate::protocol::{
+    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, HelloAnswer, MessageKind, Reassembler, accept,
+    encode_offer,
+};
+
+/// What the terminal does with a command.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Approve,
+    /// Takes the command and breaks the connection; answers a query.
+    BreakAfterCommand,
+    /// Breaks the first connection at the hello.
+    BreakFirstConnection,
+}
+
+/// A terminal with one offer. Returns every command it got, by connection.
+async fn play(mut link: TerminalLink, part: Part) -> Vec<(u64, FromPhone)> {
+    struct Phone {
+        tag: FragmentTag,
+        reassembler: Reassembler,
+        channel: Option<Channel>,
+        value_octets_max: usize,
+    }
+    let mut phones: BTreeMap<_, Phone> = BTreeMap::new();
+    let mut heard = Vec::new();
+    let approved = || FromTerminal::Result {
+        transaction_id: transaction_id(),
+        outcome: Outcome::Approved,
+        receipt: Some(signed_receipt(&fixtures::receipt())),
+    };
+    while let Some(event) = link.events.recv().await {
+        let LinkEvent::Wrote { phone: id, value_octets_max, value } = event else { continue };
+        if part == Part::BreakFirstConnection && id.0 == 1 {
+            link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
+            continue;
+        }
+        let phone = phones.entry(id).or_insert_with(|| Phone {
+            tag: FragmentTag::of_value(&value).unwrap(),
+            reassembler: Reassembler::default(),
+            channel: None,
+            value_octets_max,
+        });
+        let Some((kind, message)) = phone.reassembler.put(&value).unwrap() else { continue };
+        let (kind, answer) = match (kind, &mut phone.channel) {
+            (MessageKind::Handshake, _) => {
+                let signed = certificate().sign(&fixtures::certificate_key()).encode();
+                let (channel, answer) = accept(&message, &channel_key(), [9; 32], |_| {
+                    let first = FromTerminal::Offer(encode_offer(&offer()));
+                    Ok(HelloAnswer { certificate: signed, first }.encode())
+                })
+                .unwrap();
+                phone.channel = Some(channel);
+                (MessageKind::Handshake, answer)
+            }
+            (_, Some(channel)) => {
+                let message = FromPhone::decode(&channel.open(&message).unwrap()).unwrap();
+                heard.push((id.0, message.clone()));
+                let is_command = matches!(message, FromPhone::PaymentCommand { .. });
+                if is_command && part == Part::BreakAfterCommand {
+                    link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
+                    continue;
+                }
+                if matches!(message, FromPhone::ReceiptAck { .. }) {
+                    return heard;
+                }
+                (MessageKind::Sealed, channel.seal(&approved().encode()).unwrap())
+            }
+            (_, None) => panic!("sealed before a hello"),
+        };
+        for value in Fragmenter::new(phone.tag).cut(kind, &answer, phone.value_octets_max).unwrap() {
+            link.commands.send(LinkCommand::Notify { phone: id, value }).await.unwrap();
+        }
+    }
+    heard
+}
+
+struct AirConnector {
+    air: EmulatedAir,
+    att_mtu: usize,
+}
+
+impl Connector for AirConnector {
+    type Link = EmulatedPhoneLink;
+    type Error = PhoneLinkError;
+
+    async fn connect(&mut self) -> Result<EmulatedPhoneLink, PhoneLinkError> {
+        self.air.connect(self.att_mtu).await
+    }
+}
+
+/// A person who always says the same, and remembers.
+struct Scripted {
+    decision: Decision,
+    seen: Vec<OfferView>,
+    notices: Vec<Notice>,
+}
+
+impl Person for Scripted {
+    fn tell(&mut self, notice: &Notice) {
+        self.notices.push(notice.clone());
+    }
+
+    fn ask(&mut self, offer: &OfferView) -> Pin<Box<dyn Future<Output = Decision> + Send>> {
+        self.seen.push(offer.clone());
+        Box::pin(std::future::ready(self.decision))
+    }
+}
+
+struct Scene {
+    _directory: tempfile::TempDir,
+    wallet: WalletDirectory,
+    card: Arc<Card>,
+    connector: AirConnector,
+    person: Scripted,
+    terminal: tokio::task::JoinHandle<Vec<(u64, FromPhone)>>,
+}
+
+fn scene(part: Part, att_mtu: usize) -> Scene {
+    let directory = tempfile::tempdir().unwrap();
+    let wallet = WalletDirectory::open(directory.path().join("wallet")).unwrap();
+    wallet.add_card(&card(), 0).unwrap();
+    let (air, link) = EmulatedAir::new();
+    Scene {
+        _directory: directory,
+        wallet,
+        card: card(),
+        connector: AirConnector { air, att_mtu },
+        person: Scripted { decision: Decision::Pay, seen: Vec::new(), notices: Vec::new() },
+        terminal: tokio::spawn(play(link, part)),
+    }
+}
+
+fn driver_settings() -> DriverSettings {
+    DriverSettings { session: settings(), vanish_after_command: false }
+}
+
+async fn pay_in(scene: &mut Scene, settings: DriverSettings) -> Reported {
+    let mut store = scene.wallet.store(scene.card.name());
+    let card = Arc::clone(&scene.card);
+    pay(&mut scene.connector, card, settings, &mut store, &mut scene.person).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_payment_runs_over_a_link_of_any_width() {
+    for att_mtu in [23, 100, 517] {
+        let mut scene = scene(Part::Approve, att_mtu);
+        let reported = pay_in(&mut scene, driver_settings()).await;
+        assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+        assert!(reported.store_error.is_none());
+        let heard = scene.terminal.await.unwrap();
+        let [(_, FromPhone::PaymentCommand { .. }), (_, FromPhone::ReceiptAck { .. })] = &heard[..] else {
+            panic!("{heard:?}")
+        };
+        let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
+        assert_eq!(record.status, PaymentStatus::Approved);
+        assert_eq!(scene.wallet.counter(card().name()).unwrap(), 1);
+        assert_eq!(scene.person.seen.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_connection_is_tried_again_where_nothing_was_sent() {
+    let mut scene = scene(Part::BreakFirstConnection, 517);
+    let reported = pay_in(&mut scene, driver_settings()).await;
+    assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+}
+
+#[tokio::test]
+async fn after_a_lost_link_the_result_is_asked_for_and_no_second_command_is_sent() {
+    let mut scene = scene(Part::BreakAfterCommand, 517);
+    let reported = pay_in(&mut scene, driver_settings()).await;
+    assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+    let heard = scene.terminal.await.unwrap();
+    let commands = heard.iter().filter(|(_, message)| matches!(message, FromPhone::PaymentCommand { .. }));
+    assert_eq!(commands.count(), 1);
+    assert!(matches!(heard[1], (2, FromPhone::ResultQuery { .. })));
+    let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
+    assert_eq!(record.status, PaymentStatus::Approved);
+}
+
+#[tokio::test]
+async fn a_phone_that_vanishes_leaves_its_payment_pending_and_asks_later() {
+    let mut scene = scene(Part::Approve, 517);
+    let vanishing = DriverSettings { vanish_after_command: true, ..driver_settings() };
+    let reported = pay_in(&mut scene, vanishing).await;
+    assert_eq!(reported.end, SessionEnd::Pending(PendingReason::LinkLost));
+    let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
+    assert_eq!(record.status, PaymentStatus::Pending);
+    let mut store = scene.wallet.store(scene.card.name());
+    let (card, person) = (Arc::clone(&scene.card), &mut scene.person);
+    let reported =
+        ask(&mut scene.connector, card, record, driver_settings(), &mut store, person).await.unwrap();
+    assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+    let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
+    assert_eq!(record.status, PaymentStatus::Approved);
+}
+
+#[tokio::test]
+async fn who_declines_pays_nothing_and_uses_no_counter() {
+    let mut scene = scene(Part::Approve, 517);
+    scene.person.decision = Decision::Decline;
+    let reported = pay_in(&mut scene, driver_settings()).await;
+    assert_eq!(reported.end, SessionEnd::NotPaid(NotPaid::Declined));
+    assert_eq!(scene.wallet.counter(card().name()).unwrap(), 0);
+    assert_eq!(scene.wallet.records().unwrap(), []);
+}
+
+#[tokio::test]
+async fn without_its_counter_a_card_sends_nothing() {
+    let mut scene = scene(Part::Approve, 517);
+    let path = scene.wallet.path().join("cards").join(card().name().as_str()).join("counter");
+    std::fs::remove_file(path).unwrap();
+    let reported = pay_in(&mut scene, driver_settings()).await;
+    assert_eq!(reported.end, SessionEnd::StoreFailed);
+    assert!(reported.store_error.unwrap().to_string().contains("enrol it again"));
+    assert!(!scene.person.notices.contains(&Notice::CommandSent));
+}

@@ -1,0 +1,248 @@
+//! What the wallet keeps of a payment: enough to ask for its result later, and to show its receipt for years.
+//!
+//! A record is written before its command is sent. It holds the command only in its sealed form. Files are the
+//! directory's business.
+
+use std::fmt;
+
+use data_encoding::{BASE64, HEXLOWER};
+use serde::{Deserialize, Serialize};
+
+use super::CardName;
+use crate::credential::{CredentialError, Keyring, SealedCommand, Signed, verify_receipt};
+use crate::domain::{Offer, OfferDigest, Receipt, TransactionId, UnixTime};
+use crate::protocol::{ProtocolError, decode_offer, digest_offer};
+
+/// How a payment stands, as far as this wallet knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentStatus {
+    /// The command was sent, or was about to be. Only the institution's word ends this.
+    Pending,
+    /// The command certainly never left.
+    NotSent,
+    /// By a verified receipt.
+    Approved,
+    /// By a verified receipt.
+    Declined,
+    /// By a verified receipt, or the terminal's word where the institution never approved.
+    Reversed,
+    /// The terminal's word: the institution did not act on it.
+    NotCharged,
+    /// The terminal presented something that proves nothing.
+    NotProven,
+}
+
+impl PaymentStatus {
+    /// A stable name for programs: lower case, words joined by underscores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::NotSent => "not_sent",
+            Self::Approved => "approved",
+            Self::Declined => "declined",
+            Self::Reversed => "reversed",
+            Self::NotCharged => "not_charged",
+            Self::NotProven => "not_proven",
+        }
+    }
+}
+
+/// Why a file is no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PaymentRecordError {
+    /// Not the JSON that belongs there.
+    #[error("line {line}: {detail}")]
+    Json {
+        /// Counted from 1.
+        line: usize,
+        /// What was expected.
+        detail: String,
+    },
+    /// A field's value is wrong.
+    #[error("{field}: {expected}")]
+    Field {
+        /// Its name.
+        field: &'static str,
+        /// What it should be.
+        expected: String,
+    },
+}
+
+/// One payment that a card of this wallet ordered.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PaymentRecord {
+    offer: Offer,
+    offer_octets: Vec<u8>,
+    card_name: CardName,
+    card_hint: String,
+    sealed_command: Vec<u8>,
+    /// How it stands.
+    pub status: PaymentStatus,
+    /// The newest verified receipt, as the institution signed it.
+    pub receipt: Option<Vec<u8>>,
+    created_at: UnixTime,
+    /// Of the last change, by the phone's clock.
+    pub updated_at: UnixTime,
+}
+
+impl PaymentRecord {
+    /// A record of a command that is about to be sent. `sealed_command` is encoded.
+    ///
+    /// # Errors
+    /// A [`ProtocolError`] if the octets are no offer.
+    pub fn new(
+        offer_octets: Vec<u8>,
+        card_name: CardName,
+        card_hint: String,
+        sealed_command: Vec<u8>,
+        now: UnixTime,
+    ) -> Result<Self, ProtocolError> {
+        Ok(Self {
+            offer: decode_offer(&offer_octets)?,
+            offer_octets,
+            card_name,
+            card_hint,
+            sealed_command,
+            status: PaymentStatus::Pending,
+            receipt: None,
+            created_at: now,
+            updated_at: now,
+        })
+    }
+
+    /// Which payment.
+    pub fn transaction_id(&self) -> TransactionId {
+        self.offer.transaction_id
+    }
+
+    /// What the person saw.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// What the card signed.
+    pub fn offer_digest(&self) -> OfferDigest {
+        digest_offer(&self.offer_octets)
+    }
+
+    /// With which card.
+    pub fn card_name(&self) -> &CardName {
+        &self.card_name
+    }
+
+    /// The last four digits of the card's identifier.
+    pub fn card_hint(&self) -> &str {
+        &self.card_hint
+    }
+
+    /// The encoded sealed command: sent again as it is, never made anew.
+    pub fn sealed_command(&self) -> &[u8] {
+        &self.sealed_command
+    }
+
+    /// What proves to the terminal that this phone sent the command.
+    pub fn command_digest(&self) -> [u8; 32] {
+        SealedCommand::digest_of_encoded(&self.sealed_command)
+    }
+
+    /// When the command was made, by the phone's clock.
+    pub fn created_at(&self) -> UnixTime {
+        self.created_at
+    }
+
+    /// The receipt, verified anew.
+    ///
+    /// # Errors
+    /// [`CredentialError`] if it is not signed by a key of the keyring.
+    pub fn verified_receipt(&self, keyring: &Keyring) -> Result<Option<Receipt>, CredentialError> {
+        match &self.receipt {
+            None => Ok(None),
+            Some(octets) => verify_receipt(&Signed::decode(octets)?, keyring).map(Some),
+        }
+    }
+
+    /// As JSON, with a line end.
+    pub fn to_json(&self) -> String {
+        let file = RecordFile {
+            version: FILE_VERSION,
+            transaction_id: self.transaction_id().to_string(),
+            card: self.card_name.to_string(),
+            card_hint: self.card_hint.clone(),
+            status: self.status,
+            created_at_unix_s: self.created_at.seconds,
+            updated_at_unix_s: self.updated_at.seconds,
+            command_digest: HEXLOWER.encode(&self.command_digest()),
+            offer: BASE64.encode(&self.offer_octets),
+            sealed_command: BASE64.encode(&self.sealed_command),
+            receipt: self.receipt.as_ref().map(|octets| BASE64.encode(octets)),
+        };
+        // A structure of strings and numbers always serialises.
+        let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// Reads what [`PaymentRecord::to_json`] wrote.
+    ///
+    /// # Errors
+    /// [`PaymentRecordError`], naming the line or the field.
+    pub fn from_json(text: &str) -> Result<Self, PaymentRecordError> {
+        let file: RecordFile = serde_json::from_str(text)
+            .map_err(|error| PaymentRecordError::Json { line: error.line(), detail: error.to_string() })?;
+        let fault =
+            |field, expected: &str| PaymentRecordError::Field { field, expected: expected.to_owned() };
+        if file.version != FILE_VERSION {
+            return Err(fault("version", "1; a newer wallet wrote this"));
+        }
+        let octets =
+            |field, text: &str| BASE64.decode(text.as_bytes()).map_err(|_| fault(field, "octets in base64"));
+        let offer_octets = octets("offer", &file.offer)?;
+        let offer = decode_offer(&offer_octets)
+            .map_err(|error| PaymentRecordError::Field { field: "offer", expected: error.to_string() })?;
+        if file.transaction_id.parse() != Ok(offer.transaction_id) {
+            return Err(fault("transaction_id", "the same as the offer's"));
+        }
+        Ok(Self {
+            offer,
+            offer_octets,
+            card_name: file.card.parse().map_err(|_| fault("card", "the name of a card"))?,
+            card_hint: file.card_hint,
+            sealed_command: octets("sealed_command", &file.sealed_command)?,
+            status: file.status,
+            receipt: file.receipt.map(|text| octets("receipt", &text)).transpose()?,
+            created_at: UnixTime { seconds: file.created_at_unix_s },
+            updated_at: UnixTime { seconds: file.updated_at_unix_s },
+        })
+    }
+}
+
+impl fmt::Debug for PaymentRecord {
+    /// Leaves the octets out.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("PaymentRecord")
+            .field("transaction_id", &self.transaction_id())
+            .field("amount", &self.offer.amount)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+const FILE_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordFile {
+    version: u32,
+    transaction_id: String,
+    card: String,
+    card_hint: String,
+    status: PaymentStatus,
+    created_at_unix_s: u64,
+    updated_at_unix_s: u64,
+    command_digest: String,
+    offer: String,
+    sealed_command: String,
+    receipt: Option<String>,
+}

@@ -1,0 +1,187 @@
+//! The phone's end of the channel: fragments, handshake, decryption. It knows no payment.
+
+use super::{Notice, Output, UNREADABLE_MAX};
+use crate::protocol::{
+    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator, MessageKind,
+    ProtocolError, Reassembler, WireError, decode_plain_error, matching_code,
+};
+
+/// Where the channel stands.
+#[derive(Debug)]
+enum Encryption {
+    /// The hello is out.
+    Begun(Initiator),
+    Open(Channel),
+    /// Never began, or was used up: nothing opens any more.
+    Closed,
+}
+
+/// What a value amounts to.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// Not for this phone, not yet whole, or not readable: ignored.
+    Nothing,
+    /// The handshake is complete. `terminal_key` is what it proved.
+    Answer {
+        terminal_key: [u8; 32],
+        answer: HelloAnswer,
+        octets: usize,
+    },
+    Message {
+        message: FromTerminal,
+        octets: usize,
+    },
+    /// The other end of the channel sent octets that are no message.
+    Malformed(ProtocolError),
+    PlainError {
+        error: ProtocolError,
+        octets: usize,
+    },
+    /// One more than [`UNREADABLE_MAX`].
+    TooManyUnreadable,
+}
+
+#[derive(Debug)]
+pub(super) struct Line {
+    tag: FragmentTag,
+    fragmenter: Fragmenter,
+    reassembler: Reassembler,
+    encryption: Encryption,
+    value_octets_max: usize,
+    unreadable: u32,
+    /// Of the message that is being put together.
+    octets: usize,
+}
+
+impl Line {
+    /// A new line, and the writes of the hello.
+    pub(super) fn open(
+        hello: &Hello,
+        tag: u8,
+        ephemeral: [u8; 32],
+        value_octets_max: usize,
+    ) -> (Self, Vec<Output>) {
+        let tag = FragmentTag::from_low_bits(tag);
+        let fragmenter = Fragmenter::new(tag);
+        let mut line = Self {
+            tag,
+            fragmenter,
+            reassembler: Reassembler::default(),
+            encryption: Encryption::Closed,
+            value_octets_max,
+            unreadable: 0,
+            octets: 0,
+        };
+        // A hello is short and constant in form; if it could not be made, nothing is said and the session times out.
+        let Ok((initiator, message)) = Initiator::start(&hello.encode(), ephemeral) else {
+            return (line, Vec::new());
+        };
+        line.encryption = Encryption::Begun(initiator);
+        let outputs = line.write(MessageKind::Handshake, &message, "hello").unwrap_or_default();
+        (line, outputs)
+    }
+
+    /// The writes of a message.
+    pub(super) fn say(&mut self, message: &FromPhone) -> Result<Vec<Output>, ProtocolError> {
+        let name = match message {
+            FromPhone::PaymentCommand { .. } => "payment_command",
+            FromPhone::Cancel { .. } => "cancel",
+            FromPhone::ResultQuery { .. } => "result_query",
+            FromPhone::ReceiptAck { .. } => "receipt_ack",
+        };
+        let Encryption::Open(channel) = &mut self.encryption else {
+            return Err(ProtocolError::new(WireError::ChannelFailed, "the channel is not open"));
+        };
+        let sealed = channel.seal(&message.encode())?;
+        self.write(MessageKind::Sealed, &sealed, name)
+    }
+
+    fn write(
+        &self,
+        kind: MessageKind,
+        message: &[u8],
+        name: &'static str,
+    ) -> Result<Vec<Output>, ProtocolError> {
+        let values = self.fragmenter.cut(kind, message, self.value_octets_max)?;
+        let octets = values.iter().map(Vec::len).sum();
+        let mut outputs: Vec<Output> = values.into_iter().map(Output::Write).collect();
+        outputs.push(Output::Tell(Notice::Said { message: name, octets }));
+        Ok(outputs)
+    }
+
+    /// Takes a notification.
+    pub(super) fn read(&mut self, value: &[u8]) -> Reading {
+        if FragmentTag::of_value(value) != Some(self.tag) {
+            return Reading::Nothing;
+        }
+        self.octets += value.len();
+        let (kind, message) = match self.reassembler.put(value) {
+            Ok(Some(whole)) => whole,
+            Ok(None) => return Reading::Nothing,
+            Err(_) => {
+                self.octets = 0;
+                return self.unreadable();
+            }
+        };
+        let octets = std::mem::take(&mut self.octets);
+        match kind {
+            MessageKind::Handshake => self.finish(&message, octets),
+            MessageKind::Sealed => {
+                let Encryption::Open(channel) = &mut self.encryption else {
+                    return self.unreadable();
+                };
+                match channel.open(&message) {
+                    Ok(plaintext) => match FromTerminal::decode(&plaintext) {
+                        Ok(message) => Reading::Message { message, octets },
+                        Err(error) => Reading::Malformed(error),
+                    },
+                    Err(_) => self.unreadable(),
+                }
+            }
+            MessageKind::PlainError => match decode_plain_error(&message) {
+                Ok(error) => Reading::PlainError { error, octets },
+                Err(_) => self.unreadable(),
+            },
+        }
+    }
+
+    fn finish(&mut self, message: &[u8], octets: usize) -> Reading {
+        match std::mem::replace(&mut self.encryption, Encryption::Closed) {
+            Encryption::Begun(initiator) => match initiator.finish(message) {
+                Ok((channel, terminal_key, payload)) => {
+                    self.encryption = Encryption::Open(channel);
+                    match HelloAnswer::decode(&payload) {
+                        Ok(answer) => Reading::Answer { terminal_key, answer, octets },
+                        Err(error) => Reading::Malformed(error),
+                    }
+                }
+                Err((initiator, _)) => {
+                    self.encryption = Encryption::Begun(initiator);
+                    self.unreadable()
+                }
+            },
+            other @ (Encryption::Open(_) | Encryption::Closed) => {
+                self.encryption = other;
+                self.unreadable()
+            }
+        }
+    }
+
+    /// Counts one that could not be read. True when there were too many.
+    pub(super) fn count_unreadable(&mut self) -> bool {
+        self.unreadable = self.unreadable.saturating_add(1);
+        self.unreadable > UNREADABLE_MAX
+    }
+
+    fn unreadable(&mut self) -> Reading {
+        if self.count_unreadable() { Reading::TooManyUnreadable } else { Reading::Nothing }
+    }
+
+    /// Six digits; empty while the channel is not open.
+    pub(super) fn matching_code(&self) -> String {
+        match &self.encryption {
+            Encryption::Open(channel) => matching_code(channel.handshake_hash()),
+            Encryption::Begun(_) | Encryption::Closed => String::new(),
+        }
+    }
+}
