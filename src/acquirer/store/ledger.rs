@@ -168,7 +168,7 @@ pub struct LedgerFault {
     pub detail: String,
 }
 
-/// What [`check`] found.
+/// What holding the books against their rules has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerReport {
     /// How many entries there are.
