@@ -543,3 +543,33 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
     assert_eq!(state(relay.ask(authorize(&third)).await), (TransactionState::Reversed, false));
     assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
 }
+
+/// The wallet's own enrolment, and the institution, as they are.
+#[cfg(feature = "wallet")]
+#[tokio::test]
+async fn the_wallet_enrols_its_card() {
+    use florin::wallet::{EnrolmentRequest, WalletDirectory, enrol_card};
+
+    let mut bench = Bench::start().await;
+    let currency = "EUR".parse().unwrap();
+    let account = bench.institution.create_account("Alice", currency, None, now()).unwrap();
+    let terms = CardTerms { account, payment_limit: euros("50.00"), verification_limit: None };
+    let code = EnrolmentCode::from_random([30; 16]);
+    let id = CardId::from_octets(&[0xab; 16]).unwrap();
+    bench.institution.add_card(id, terms, &code, tomorrow(), now()).unwrap();
+    let directory = WalletDirectory::open(bench.directory.path().join("wallet")).unwrap();
+    let request = |code: &str| EnrolmentRequest {
+        acquirer: format!("https://localhost:{}", bench.address.port()),
+        root_pem: bench.root_pem.clone().into_bytes(),
+        code: code.to_owned().into(),
+        name: None,
+    };
+    let refused = enrol_card(&directory, request("0000-0000-0000-0000")).await.unwrap_err();
+    assert!(refused.to_string().contains("not known"), "{refused}");
+    let typed = code.expose_text().to_lowercase();
+    let card = enrol_card(&directory, request(&typed)).await.unwrap();
+    assert_eq!((card.card_id(), card.payment_limit()), (&id, euros("50.00")));
+    assert_eq!(card.keyring().institution_name, "Example Bank");
+    let stored = &bench.institution.cards().unwrap()[0];
+    assert_eq!(stored.public_key, Some(card.key().verifying_key()));
+}
