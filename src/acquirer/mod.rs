@@ -8,7 +8,6 @@ mod certificate_authority;
 mod connection;
 mod decision;
 mod directory;
-mod generated;
 mod institution;
 mod institution_thread;
 mod keys;

@@ -16,11 +16,11 @@ use super::attempt_limit::AttemptLimit;
 use super::certificate_authority::CertificateError;
 use super::connection::{accept_connections, tls_configuration};
 use super::directory::OpenedInstitution;
-use super::generated::acquirer_server::AcquirerServer;
-use super::generated::enrolment_server::EnrolmentServer;
 use super::institution_thread::InstitutionThread;
 use super::randomness::{RandomnessError, random};
 use super::service::{AcquirerService, EnrolmentService, unix_time};
+use crate::acquirer_api::acquirer_server::AcquirerServer;
+use crate::acquirer_api::enrolment_server::EnrolmentServer;
 
 /// The longest request, in octets: an offer and a command of the longest kind.
 const REQUEST_OCTETS_MAX: usize = 40 * 1024;

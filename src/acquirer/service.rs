@@ -16,13 +16,13 @@ use tonic::{Request, Response, Status};
 use super::attempt_limit::AttemptLimit;
 use super::certificate_authority::{CertificateAuthority, CertificateError, ClientIdentity, ClientRequest};
 use super::connection::Peer;
-use super::generated;
-use super::generated::acquirer_server::Acquirer;
-use super::generated::enrolment_server::Enrolment;
 use super::institution::{AuthorizationRequest, InstitutionError, Transaction};
 use super::institution_thread::{InstitutionThread, ThreadError};
 use super::randomness::{RandomnessError, random};
 use super::store::TransactionState;
+use crate::acquirer_api;
+use crate::acquirer_api::acquirer_server::Acquirer;
+use crate::acquirer_api::enrolment_server::Enrolment;
 use crate::domain::{Moment, ReversalReason, TerminalId, TransactionId, UnixTime};
 
 /// The longest offer or sealed command that is looked at, in octets: the longest message between phone and terminal.
@@ -80,8 +80,8 @@ impl AcquirerService {
 impl Acquirer for AcquirerService {
     async fn authorize(
         &self,
-        request: Request<generated::AuthorizeRequest>,
-    ) -> Result<Response<generated::AuthorizeResponse>, Status> {
+        request: Request<acquirer_api::AuthorizeRequest>,
+    ) -> Result<Response<acquirer_api::AuthorizeResponse>, Status> {
         let terminal_id = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let message = request.into_inner();
         for (field, part) in [("offer", &message.offer), ("sealed_command", &message.sealed_command)] {
@@ -106,13 +106,13 @@ impl Acquirer for AcquirerService {
             .map_err(status)?;
         tracing::info!(terminal = %terminal_id, transaction = %transaction.id, state = transaction.state.name(),
             reason = transaction.decline_reason.map(|reason| reason.name()), "authorize");
-        Ok(Response::new(generated::AuthorizeResponse { transaction: Some(message_of(transaction)) }))
+        Ok(Response::new(acquirer_api::AuthorizeResponse { transaction: Some(message_of(transaction)) }))
     }
 
     async fn capture(
         &self,
-        request: Request<generated::CaptureRequest>,
-    ) -> Result<Response<generated::CaptureResponse>, Status> {
+        request: Request<acquirer_api::CaptureRequest>,
+    ) -> Result<Response<acquirer_api::CaptureResponse>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let id = transaction_id(&request.get_ref().transaction_id)?;
         let transaction = self
@@ -121,21 +121,21 @@ impl Acquirer for AcquirerService {
             .await
             .map_err(status)?;
         tracing::info!(%terminal, transaction = %id, state = transaction.state.name(), "capture");
-        Ok(Response::new(generated::CaptureResponse { transaction: Some(message_of(transaction)) }))
+        Ok(Response::new(acquirer_api::CaptureResponse { transaction: Some(message_of(transaction)) }))
     }
 
     async fn reverse(
         &self,
-        request: Request<generated::ReverseRequest>,
-    ) -> Result<Response<generated::ReverseResponse>, Status> {
+        request: Request<acquirer_api::ReverseRequest>,
+    ) -> Result<Response<acquirer_api::ReverseResponse>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let id = transaction_id(&request.get_ref().transaction_id)?;
         let reason = match request.get_ref().reason() {
-            generated::ReversalReason::Unanswered => ReversalReason::Unanswered,
-            generated::ReversalReason::DispenseFailed => ReversalReason::DispenseFailed,
-            generated::ReversalReason::Cancelled => ReversalReason::Cancelled,
-            generated::ReversalReason::Operator => ReversalReason::Operator,
-            generated::ReversalReason::Unspecified => {
+            acquirer_api::ReversalReason::Unanswered => ReversalReason::Unanswered,
+            acquirer_api::ReversalReason::DispenseFailed => ReversalReason::DispenseFailed,
+            acquirer_api::ReversalReason::Cancelled => ReversalReason::Cancelled,
+            acquirer_api::ReversalReason::Operator => ReversalReason::Operator,
+            acquirer_api::ReversalReason::Unspecified => {
                 return Err(Status::invalid_argument("reason: none, or one that this version does not know"));
             }
         };
@@ -146,13 +146,13 @@ impl Acquirer for AcquirerService {
             .map_err(status)?;
         tracing::info!(%terminal, transaction = %id, state = transaction.state.name(), reason = reason.name(),
             "reverse");
-        Ok(Response::new(generated::ReverseResponse { transaction: Some(message_of(transaction)) }))
+        Ok(Response::new(acquirer_api::ReverseResponse { transaction: Some(message_of(transaction)) }))
     }
 
     async fn get_transaction(
         &self,
-        request: Request<generated::GetTransactionRequest>,
-    ) -> Result<Response<generated::GetTransactionResponse>, Status> {
+        request: Request<acquirer_api::GetTransactionRequest>,
+    ) -> Result<Response<acquirer_api::GetTransactionResponse>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let id = transaction_id(&request.get_ref().transaction_id)?;
         let transaction = self
@@ -160,15 +160,15 @@ impl Acquirer for AcquirerService {
             .run(move |institution| institution.transaction(terminal, id))
             .await
             .map_err(status)?;
-        Ok(Response::new(generated::GetTransactionResponse { transaction: Some(message_of(transaction)) }))
+        Ok(Response::new(acquirer_api::GetTransactionResponse { transaction: Some(message_of(transaction)) }))
     }
 
     type ReconcileStream =
-        Pin<Box<dyn Stream<Item = Result<generated::ReconcileResponse, Status>> + Send + 'static>>;
+        Pin<Box<dyn Stream<Item = Result<acquirer_api::ReconcileResponse, Status>> + Send + 'static>>;
 
     async fn reconcile(
         &self,
-        request: Request<generated::ReconcileRequest>,
+        request: Request<acquirer_api::ReconcileRequest>,
     ) -> Result<Response<Self::ReconcileStream>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let from = UnixTime { seconds: request.get_ref().from_unix_s };
@@ -184,7 +184,7 @@ impl Acquirer for AcquirerService {
             loop {
                 for transaction in page {
                     let response =
-                        generated::ReconcileResponse { transaction: Some(message_of(transaction)) };
+                        acquirer_api::ReconcileResponse { transaction: Some(message_of(transaction)) };
                     if responses.send(Ok(response)).await.is_err() {
                         return;
                     }
@@ -235,8 +235,8 @@ impl EnrolmentService {
 
     async fn try_enrol_terminal(
         &self,
-        message: generated::EnrolTerminalRequest,
-    ) -> Result<generated::EnrolTerminalResponse, Status> {
+        message: acquirer_api::EnrolTerminalRequest,
+    ) -> Result<acquirer_api::EnrolTerminalResponse, Status> {
         let request = ClientRequest::read(&message.certificate_signing_request)
             .map_err(|error| Status::invalid_argument(format!("certificate_signing_request: {error}")))?;
         let channel_key: [u8; 32] = message
@@ -257,7 +257,7 @@ impl EnrolmentService {
             .issue_client(&request, enrolment.terminal_id, now, enrolment.not_after, *serial)
             .map_err(certificate_status)?;
         tracing::info!(terminal = %enrolment.terminal_id, "a terminal enrolled");
-        Ok(generated::EnrolTerminalResponse {
+        Ok(acquirer_api::EnrolTerminalResponse {
             terminal_id: enrolment.terminal_id.to_string(),
             client_certificate_pem,
             terminal_certificate: enrolment.terminal_certificate,
@@ -268,8 +268,8 @@ impl EnrolmentService {
 
     async fn try_enrol_card(
         &self,
-        message: generated::EnrolCardRequest,
-    ) -> Result<generated::EnrolCardResponse, Status> {
+        message: acquirer_api::EnrolCardRequest,
+    ) -> Result<acquirer_api::EnrolCardResponse, Status> {
         let enrolment = self
             .institution
             .run(move |institution| {
@@ -279,7 +279,7 @@ impl EnrolmentService {
             .await
             .map_err(status)?;
         tracing::info!(card_hint = enrolment.card_id.hint(), "a card enrolled");
-        Ok(generated::EnrolCardResponse {
+        Ok(acquirer_api::EnrolCardResponse {
             card_id: enrolment.card_id.as_octets().to_vec(),
             keyring: enrolment.keyring,
             root_public_key: enrolment.root_public_key,
@@ -294,8 +294,8 @@ impl EnrolmentService {
 impl Enrolment for EnrolmentService {
     async fn enrol_terminal(
         &self,
-        request: Request<generated::EnrolTerminalRequest>,
-    ) -> Result<Response<generated::EnrolTerminalResponse>, Status> {
+        request: Request<acquirer_api::EnrolTerminalRequest>,
+    ) -> Result<Response<acquirer_api::EnrolTerminalResponse>, Status> {
         let peer = self.admit(&request)?;
         let answer = self.try_enrol_terminal(request.into_inner()).await;
         answer.map(Response::new).inspect_err(|_| self.count_failure(&peer))
@@ -303,8 +303,8 @@ impl Enrolment for EnrolmentService {
 
     async fn enrol_card(
         &self,
-        request: Request<generated::EnrolCardRequest>,
-    ) -> Result<Response<generated::EnrolCardResponse>, Status> {
+        request: Request<acquirer_api::EnrolCardRequest>,
+    ) -> Result<Response<acquirer_api::EnrolCardResponse>, Status> {
         let peer = self.admit(&request)?;
         let answer = self.try_enrol_card(request.into_inner()).await;
         answer.map(Response::new).inspect_err(|_| self.count_failure(&peer))
@@ -325,15 +325,15 @@ fn transaction_id(octets: &[u8]) -> Result<TransactionId, Status> {
     })
 }
 
-fn message_of(transaction: Transaction) -> generated::Transaction {
-    generated::Transaction {
+fn message_of(transaction: Transaction) -> acquirer_api::Transaction {
+    acquirer_api::Transaction {
         transaction_id: transaction.id.as_octets().to_vec(),
         state: match transaction.state {
-            TransactionState::Unknown => generated::TransactionState::Unknown,
-            TransactionState::Declined => generated::TransactionState::Declined,
-            TransactionState::Approved => generated::TransactionState::Approved,
-            TransactionState::Captured => generated::TransactionState::Captured,
-            TransactionState::Reversed => generated::TransactionState::Reversed,
+            TransactionState::Unknown => acquirer_api::TransactionState::Unknown,
+            TransactionState::Declined => acquirer_api::TransactionState::Declined,
+            TransactionState::Approved => acquirer_api::TransactionState::Approved,
+            TransactionState::Captured => acquirer_api::TransactionState::Captured,
+            TransactionState::Reversed => acquirer_api::TransactionState::Reversed,
         }
         .into(),
         decline_reason: transaction.decline_reason.map_or(0, |reason| reason.code()),

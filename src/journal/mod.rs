@@ -5,7 +5,7 @@
 mod sqlite;
 mod writer;
 
-pub use sqlite::SqliteJournal;
+pub use sqlite::{Change, SqliteJournal};
 pub use writer::{JournalAnswer, JournalRequest, JournalWriter, Search};
 
 use crate::domain::TransactionId;

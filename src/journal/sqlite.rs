@@ -48,6 +48,17 @@ const MIGRATIONS: [&str; 1] = ["
 const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, reference, capture_after_dispense, offer, \
     sealed_command, receipt, released, idempotency_key, idempotency_digest, created_at_unix_s, updated_at_unix_s";
 
+/// One record: a payment came to this state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its place in the journal's order.
+    pub record: u64,
+    /// Which state.
+    pub state: PaymentState,
+    /// When, by the terminal's wall clock.
+    pub at: UnixTime,
+}
+
 /// The journal in a SQLite file, or in memory for tests.
 #[derive(Debug)]
 pub struct SqliteJournal {
@@ -186,6 +197,34 @@ impl SqliteJournal {
             created_at: UnixTime { seconds: row.get::<_, i64>(13)? as u64 },
             updated_at: UnixTime { seconds: row.get::<_, i64>(14)? as u64 },
         }))
+    }
+
+    /// Every state that a payment went through, in order.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn changes(&self, transaction_id: TransactionId) -> Result<Vec<Change>, JournalError> {
+        let read = |row: &Row<'_>| {
+            let at = UnixTime { seconds: row.get::<_, i64>(3)? as u64 };
+            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, String>(1)?, row.get::<_, String>(2)?, at))
+        };
+        let sql =
+            "SELECT record, state, reason, at_unix_s FROM changes WHERE transaction_id = ?1 ORDER BY record";
+        let rows: Result<Vec<_>, rusqlite::Error> = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_map([transaction_id.as_octets()], read)?.collect());
+        let rows = rows.map_err(|error| self.storage(error))?;
+        rows.into_iter()
+            .map(|(record, state, reason, at)| {
+                let state =
+                    PaymentState::from_names(&state, &reason).ok_or_else(|| JournalError::Corrupt {
+                        path: self.path.clone(),
+                        detail: format!("record {record}: state `{state}`, reason `{reason}`"),
+                    })?;
+                Ok(Change { record, state, at })
+            })
+            .collect()
     }
 
     fn one(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Option<Payment>, JournalError> {

@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::connection::{ConnectError, Connection, InstitutionAddress, TlsFiles, tls_configuration};
-use super::generated;
-use super::generated::enrolment_client::EnrolmentClient;
 use super::sent::Observed;
+use crate::acquirer_api;
+use crate::acquirer_api::enrolment_client::EnrolmentClient;
 
 /// How long enrolling may take, in milliseconds: a person waits for it.
 const ENROL_TIMEOUT_MS: u64 = 30_000;
@@ -66,7 +66,7 @@ pub async fn enrol_terminal(
     let observed = Observed::default();
     let mut client = EnrolmentClient::with_origin(connection.observed(&observed), address.origin()?)
         .max_decoding_message_size(ANSWER_OCTETS_MAX);
-    let request = generated::EnrolTerminalRequest {
+    let request = acquirer_api::EnrolTerminalRequest {
         code: code.to_owned(),
         certificate_signing_request,
         channel_key: channel_key.to_vec(),

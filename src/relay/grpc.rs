@@ -12,12 +12,13 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
+use super::Relay;
 use super::connection::{
     ConnectError, Connection, InstitutionAddress, ObservedConnection, TlsFiles, tls_configuration,
 };
-use super::generated::acquirer_client::AcquirerClient;
 use super::sent::{Observed, answered, not_sent};
-use super::{Relay, generated};
+use crate::acquirer_api;
+use crate::acquirer_api::acquirer_client::AcquirerClient;
 use crate::domain::{DeclineReason, ReversalReason, TerminalId, TransactionId};
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
 
@@ -33,7 +34,6 @@ pub struct GrpcRelay {
     origin: Uri,
     tls: Arc<ClientConfig>,
     terminal_id: TerminalId,
-    request_timeout_ms: u64,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for GrpcRelay {
 }
 
 impl GrpcRelay {
-    /// A relay for this terminal. `request_timeout_ms` bounds one question with all that it needs, connecting included.
+    /// A relay for this terminal.
     ///
     /// # Errors
     /// [`ConnectError::Credentials`] if the certificates or the key cannot be used.
@@ -52,14 +52,12 @@ impl GrpcRelay {
         address: InstitutionAddress,
         files: &TlsFiles<'_>,
         terminal_id: TerminalId,
-        request_timeout_ms: u64,
     ) -> Result<Self, ConnectError> {
         Ok(Self {
             origin: address.origin()?,
             tls: tls_configuration(files)?,
             address,
             terminal_id,
-            request_timeout_ms,
             connection: Mutex::new(None),
         })
     }
@@ -69,7 +67,7 @@ impl GrpcRelay {
     /// # Errors
     /// [`ConnectError`].
     pub async fn check_reachable(&self) -> Result<(), ConnectError> {
-        let deadline = Instant::now() + Duration::from_millis(self.request_timeout_ms);
+        let deadline = Instant::now() + Duration::from_millis(CONNECT_TIMEOUT_MS);
         self.live_connection(deadline).await.map(drop)
     }
 
@@ -103,7 +101,7 @@ impl GrpcRelay {
         connection: &Connection,
         observed: &Observed,
         request: InstitutionRequest,
-    ) -> Result<Option<generated::Transaction>, Status> {
+    ) -> Result<Option<acquirer_api::Transaction>, Status> {
         let mut client = AcquirerClient::with_origin(connection.observed(observed), self.origin.clone())
             .max_decoding_message_size(ANSWER_OCTETS_MAX);
         self.call(&mut client, request).await
@@ -113,12 +111,12 @@ impl GrpcRelay {
         &self,
         client: &mut AcquirerClient<ObservedConnection>,
         request: InstitutionRequest,
-    ) -> Result<Option<generated::Transaction>, Status> {
+    ) -> Result<Option<acquirer_api::Transaction>, Status> {
         let terminal_id = self.terminal_id.to_string();
         let octets = |id: TransactionId| id.as_octets().to_vec();
         Ok(match request {
             InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command } => {
-                let message = generated::AuthorizeRequest {
+                let message = acquirer_api::AuthorizeRequest {
                     transaction_id: octets(transaction_id),
                     terminal_id,
                     offer,
@@ -128,25 +126,30 @@ impl GrpcRelay {
                 client.authorize(message).await?.into_inner().transaction
             }
             InstitutionRequest::Inquire { transaction_id } => {
-                let message =
-                    generated::GetTransactionRequest { transaction_id: octets(transaction_id), terminal_id };
+                let message = acquirer_api::GetTransactionRequest {
+                    transaction_id: octets(transaction_id),
+                    terminal_id,
+                };
                 client.get_transaction(message).await?.into_inner().transaction
             }
             InstitutionRequest::Capture { transaction_id } => {
                 let message =
-                    generated::CaptureRequest { transaction_id: octets(transaction_id), terminal_id };
+                    acquirer_api::CaptureRequest { transaction_id: octets(transaction_id), terminal_id };
                 client.capture(message).await?.into_inner().transaction
             }
             InstitutionRequest::Reverse { transaction_id, reason } => {
                 let reason = match reason {
-                    ReversalReason::Unanswered => generated::ReversalReason::Unanswered,
-                    ReversalReason::DispenseFailed => generated::ReversalReason::DispenseFailed,
-                    ReversalReason::Cancelled => generated::ReversalReason::Cancelled,
-                    ReversalReason::Operator => generated::ReversalReason::Operator,
+                    ReversalReason::Unanswered => acquirer_api::ReversalReason::Unanswered,
+                    ReversalReason::DispenseFailed => acquirer_api::ReversalReason::DispenseFailed,
+                    ReversalReason::Cancelled => acquirer_api::ReversalReason::Cancelled,
+                    ReversalReason::Operator => acquirer_api::ReversalReason::Operator,
                 }
                 .into();
-                let message =
-                    generated::ReverseRequest { transaction_id: octets(transaction_id), terminal_id, reason };
+                let message = acquirer_api::ReverseRequest {
+                    transaction_id: octets(transaction_id),
+                    terminal_id,
+                    reason,
+                };
                 client.reverse(message).await?.into_inner().transaction
             }
         })
@@ -154,9 +157,15 @@ impl GrpcRelay {
 }
 
 impl Relay for GrpcRelay {
-    async fn ask(&self, request: InstitutionRequest) -> InstitutionAnswer {
+    async fn prepare(&self) {
+        if let Err(error) = self.check_reachable().await {
+            tracing::info!(%error, "the institution is not reached yet");
+        }
+    }
+
+    async fn ask(&self, request: InstitutionRequest, timeout_ms: u64) -> InstitutionAnswer {
         let started = Instant::now();
-        let deadline = started + Duration::from_millis(self.request_timeout_ms);
+        let deadline = started + Duration::from_millis(timeout_ms);
         let (transaction_id, question) = (request.transaction_id(), request.name());
         let mut may_reconnect = true;
         let answer = loop {
@@ -170,7 +179,7 @@ impl Relay for GrpcRelay {
                 // The connection had closed before, and nobody had noticed: the request came back whole.
                 Ok(Err(_)) if may_reconnect && observed.is_unsent() => may_reconnect = false,
                 Ok(Err(status)) => break observed.failure(&status),
-                Err(_) => break observed.time_over(self.request_timeout_ms),
+                Err(_) => break observed.time_over(timeout_ms),
             }
             self.forget_connection().await;
         };
@@ -196,7 +205,7 @@ impl Relay for GrpcRelay {
 
 /// Takes the institution's word only where it is about this transaction and can be understood.
 fn read_transaction(
-    transaction: Option<generated::Transaction>,
+    transaction: Option<acquirer_api::Transaction>,
     transaction_id: TransactionId,
 ) -> Result<(TransactionState, Option<Vec<u8>>), String> {
     let transaction = transaction.ok_or("no transaction in it")?;
@@ -204,17 +213,19 @@ fn read_transaction(
         return Err("it is about another transaction".into());
     }
     let state = match transaction.state() {
-        generated::TransactionState::Unknown => TransactionState::Unknown,
-        generated::TransactionState::Declined => {
+        acquirer_api::TransactionState::Unknown => TransactionState::Unknown,
+        acquirer_api::TransactionState::Declined => {
             let code = transaction.decline_reason;
             let reason =
                 DeclineReason::from_code(code).ok_or_else(|| format!("a decline for the reason {code}"))?;
             TransactionState::Declined(reason)
         }
-        generated::TransactionState::Approved => TransactionState::Approved,
-        generated::TransactionState::Captured => TransactionState::Captured,
-        generated::TransactionState::Reversed => TransactionState::Reversed,
-        generated::TransactionState::Unspecified => return Err(format!("the state {}", transaction.state)),
+        acquirer_api::TransactionState::Approved => TransactionState::Approved,
+        acquirer_api::TransactionState::Captured => TransactionState::Captured,
+        acquirer_api::TransactionState::Reversed => TransactionState::Reversed,
+        acquirer_api::TransactionState::Unspecified => {
+            return Err(format!("the state {}", transaction.state));
+        }
     };
     Ok((state, Some(transaction.receipt).filter(|receipt| !receipt.is_empty())))
 }

@@ -5,7 +5,6 @@
 
 mod connection;
 mod enrolment;
-mod generated;
 mod grpc;
 mod sent;
 
@@ -20,13 +19,29 @@ use crate::terminal::{InstitutionAnswer, InstitutionRequest};
 
 /// A way to the institution. Questions about different payments may be asked at the same time.
 pub trait Relay: Send + Sync {
-    /// Asks once and waits for what becomes of it, for a bounded time. Dropping the future leaves it unknown whether
+    /// Asks once and waits for what becomes of it, at most `timeout_ms` with all that it needs. Dropping the future leaves it unknown whether
     /// the question was sent: treat it as [`InstitutionAnswer::Unanswered`].
-    fn ask(&self, request: InstitutionRequest) -> impl Future<Output = InstitutionAnswer> + Send;
+    fn ask(
+        &self,
+        request: InstitutionRequest,
+        timeout_ms: u64,
+    ) -> impl Future<Output = InstitutionAnswer> + Send;
+
+    /// An offer waits: be ready to ask, so that the person does not wait for a connection. Fails silently; the question
+    /// itself will say what is wrong.
+    fn prepare(&self) -> impl Future<Output = ()> + Send;
 }
 
 impl<R: Relay> Relay for std::sync::Arc<R> {
-    fn ask(&self, request: InstitutionRequest) -> impl Future<Output = InstitutionAnswer> + Send {
-        R::ask(self, request)
+    fn ask(
+        &self,
+        request: InstitutionRequest,
+        timeout_ms: u64,
+    ) -> impl Future<Output = InstitutionAnswer> + Send {
+        R::ask(self, request, timeout_ms)
+    }
+
+    fn prepare(&self) -> impl Future<Output = ()> + Send {
+        R::prepare(self)
     }
 }

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::acquirer_api;
 use crate::domain::{DeclineReason, ReversalReason, TransactionId};
 use crate::terminal::TransactionState;
 
@@ -86,7 +87,7 @@ fn relay_to(port: u16, credentials: &Credentials) -> GrpcRelay {
         client: Some((&credentials.client_pem, &credentials.client_key_pem)),
     };
     let address = format!("https://localhost:{port}").parse().unwrap();
-    GrpcRelay::new(address, &files, "0123456789".parse().unwrap(), TIMEOUT_MS).unwrap()
+    GrpcRelay::new(address, &files, "0123456789".parse().unwrap()).unwrap()
 }
 
 /// A server that does with each TCP connection what it is told.
@@ -110,7 +111,7 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 /// What a gRPC server does with a request.
 #[derive(Clone, Copy, Debug)]
 enum Conduct {
-    Answer(generated::TransactionState, u32),
+    Answer(acquirer_api::TransactionState, u32),
     AnotherTransaction,
     NoTransaction,
     Status(i32),
@@ -141,8 +142,8 @@ fn with_status(body: Bytes, code: i32) -> Answer {
     Response::builder().header("content-type", "application/grpc").body(body.boxed()).unwrap()
 }
 
-fn transaction(state: generated::TransactionState, decline_reason: u32) -> generated::Transaction {
-    generated::Transaction {
+fn transaction(state: acquirer_api::TransactionState, decline_reason: u32) -> acquirer_api::Transaction {
+    acquirer_api::Transaction {
         transaction_id: id().as_octets().to_vec(),
         state: state.into(),
         decline_reason,
@@ -153,16 +154,16 @@ fn transaction(state: generated::TransactionState, decline_reason: u32) -> gener
 
 async fn answer(conduct: Conduct, request: Request<Incoming>) -> Answer {
     let _ = request.into_body().collect().await;
-    let wrap = |transaction| framed(&generated::GetTransactionResponse { transaction });
+    let wrap = |transaction| framed(&acquirer_api::GetTransactionResponse { transaction });
     match conduct {
         Conduct::Answer(state, reason) => with_status(wrap(Some(transaction(state, reason))), 0),
         Conduct::AnswerAndHangUp => {
-            with_status(wrap(Some(transaction(generated::TransactionState::Approved, 0))), 0)
+            with_status(wrap(Some(transaction(acquirer_api::TransactionState::Approved, 0))), 0)
         }
         Conduct::AnotherTransaction => with_status(
-            wrap(Some(generated::Transaction {
+            wrap(Some(acquirer_api::Transaction {
                 transaction_id: vec![8; 16],
-                ..transaction(generated::TransactionState::Approved, 0)
+                ..transaction(acquirer_api::TransactionState::Approved, 0)
             })),
             0,
         ),
@@ -233,12 +234,12 @@ async fn grpc_server(
 async fn ask(conduct: Conduct) -> InstitutionAnswer {
     let credentials = credentials();
     let (port, _server, _) = grpc_server(&credentials, conduct).await;
-    relay_to(port, &credentials).ask(inquiry()).await
+    relay_to(port, &credentials).ask(inquiry(), TIMEOUT_MS).await
 }
 
 #[tokio::test]
 async fn the_institutions_word_comes_back() {
-    use generated::TransactionState as Wire;
+    use acquirer_api::TransactionState as Wire;
     for (wire, reason, state) in [
         (Wire::Unknown, 0, TransactionState::Unknown),
         (Wire::Approved, 0, TransactionState::Approved),
@@ -254,7 +255,7 @@ async fn the_institutions_word_comes_back() {
 #[tokio::test]
 async fn every_question_has_its_call() {
     let credentials = credentials();
-    let conduct = Conduct::Answer(generated::TransactionState::Approved, 0);
+    let conduct = Conduct::Answer(acquirer_api::TransactionState::Approved, 0);
     let (port, _server, counts) = grpc_server(&credentials, conduct).await;
     let relay = relay_to(port, &credentials);
     for request in [
@@ -268,7 +269,7 @@ async fn every_question_has_its_call() {
         InstitutionRequest::Capture { transaction_id: id() },
         InstitutionRequest::Reverse { transaction_id: id(), reason: ReversalReason::Unanswered },
     ] {
-        assert!(matches!(relay.ask(request).await, InstitutionAnswer::Transaction { .. }));
+        assert!(matches!(relay.ask(request, TIMEOUT_MS).await, InstitutionAnswer::Transaction { .. }));
     }
     assert_eq!(counts[0].load(Ordering::Relaxed), 1, "one connection serves them all");
     assert_eq!(counts[1].load(Ordering::Relaxed), 4);
@@ -279,7 +280,7 @@ async fn nobody_listening_is_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let answer = relay_to(port, &credentials()).ask(inquiry()).await;
+    let answer = relay_to(port, &credentials()).ask(inquiry(), TIMEOUT_MS).await;
     assert!(matches!(answer, InstitutionAnswer::NotSent { .. }), "{answer:?}");
 }
 
@@ -310,7 +311,7 @@ async fn a_server_that_fails_before_it_has_spoken_is_not_sent() {
     })
     .await;
     for port in [hangs_up, silent, hangs_up_after_tls, silent_after_tls] {
-        let answer = relay_to(port, &credentials).ask(inquiry()).await;
+        let answer = relay_to(port, &credentials).ask(inquiry(), TIMEOUT_MS).await;
         assert!(matches!(answer, InstitutionAnswer::NotSent { .. }), "{answer:?}");
     }
 }
@@ -324,12 +325,12 @@ async fn a_server_that_does_not_accept_the_certificate_is_not_sent_and_says_why(
         async move { drop(strict.accept(stream).await) }
     })
     .await;
-    let answer = relay_to(port, &credentials).ask(inquiry()).await;
+    let answer = relay_to(port, &credentials).ask(inquiry(), TIMEOUT_MS).await;
     let InstitutionAnswer::NotSent { detail } = answer else { panic!("{answer:?}") };
     assert!(detail.contains("do not accept each other") && detail.to_lowercase().contains("ca"), "{detail}");
     // And the other way round: a server that our root does not vouch for.
     let (port, _server, _) = grpc_server(&others, Conduct::Silence).await;
-    let answer = relay_to(port, &credentials).ask(inquiry()).await;
+    let answer = relay_to(port, &credentials).ask(inquiry(), TIMEOUT_MS).await;
     let InstitutionAnswer::NotSent { detail } = answer else { panic!("{answer:?}") };
     assert!(detail.contains("certificate"), "{detail}");
 }
@@ -346,7 +347,7 @@ async fn what_the_server_itself_refuses_is_refused() {
 
 #[tokio::test]
 async fn everything_else_after_sending_is_unanswered() {
-    use generated::TransactionState as Wire;
+    use acquirer_api::TransactionState as Wire;
     for conduct in [
         Conduct::Status(14),
         Conduct::Status(2),
@@ -380,13 +381,13 @@ async fn a_connection_that_was_closed_is_made_anew() {
     let (port, server, counts) = grpc_server(&credentials, Conduct::AnswerAndHangUp).await;
     let relay = relay_to(port, &credentials);
     for connections in 1..=3 {
-        assert!(matches!(relay.ask(inquiry()).await, InstitutionAnswer::Transaction { .. }));
+        assert!(matches!(relay.ask(inquiry(), TIMEOUT_MS).await, InstitutionAnswer::Transaction { .. }));
         assert_eq!(counts[0].load(Ordering::Relaxed), connections);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     server.abort();
     let _ = server.await;
-    let answer = relay.ask(inquiry()).await;
+    let answer = relay.ask(inquiry(), TIMEOUT_MS).await;
     assert!(matches!(answer, InstitutionAnswer::NotSent { .. }), "{answer:?}");
 }
 
@@ -402,7 +403,7 @@ async fn the_time_for_a_question_holds_also_in_a_queue_of_connecting_ones() {
     let questions: Vec<_> = (0..4)
         .map(|_| {
             let relay = Arc::clone(&relay);
-            tokio::spawn(async move { relay.ask(inquiry()).await })
+            tokio::spawn(async move { relay.ask(inquiry(), TIMEOUT_MS).await })
         })
         .collect();
     for question in questions {

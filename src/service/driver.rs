@@ -15,8 +15,8 @@ use crate::domain::{Moment, TransactionId, UnixTime};
 use crate::journal::{Journal, JournalAnswer, JournalError, JournalRequest, JournalWriter, Search};
 use crate::relay::Relay;
 use crate::terminal::{
-    Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output, PaymentView, PhoneId, PhoneQuestion,
-    Settings, Terminal, TillCallId, TillRefusal, TillRequest,
+    AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output, PaymentView,
+    PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
 };
 use crate::till::{Answer, TillCall, TillDriverEnd, TillStatus};
 
@@ -172,7 +172,13 @@ impl<R: Relay + 'static> Driver<R> {
                     }
                     let _ = self.till.updates.send(view);
                 }
-                Output::Advertise(pace) => self.command_link(LinkCommand::Advertise(pace)),
+                Output::Advertise(pace) => {
+                    self.command_link(LinkCommand::Advertise(pace));
+                    if pace == AdvertisingPace::Fast {
+                        let relay = Arc::clone(&self.relay);
+                        tokio::spawn(async move { relay.prepare().await });
+                    }
+                }
             }
         }
     }
@@ -190,7 +196,7 @@ impl<R: Relay + 'static> Driver<R> {
         let name = request.name();
         let timeout = Duration::from_millis(timeout_ms);
         self.asks.spawn(async move {
-            let asked = tokio::time::timeout(timeout + RELAY_GRACE, relay.ask(request)).await;
+            let asked = tokio::time::timeout(timeout + RELAY_GRACE, relay.ask(request, timeout_ms)).await;
             let answer = asked.unwrap_or_else(|_| InstitutionAnswer::Unanswered {
                 detail: format!("no answer to {name} within {timeout_ms} ms"),
             });

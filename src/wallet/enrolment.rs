@@ -17,18 +17,12 @@ use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use sha2::{Digest, Sha256};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
-use self::generated::EnrolCardRequest;
-use self::generated::enrolment_client::EnrolmentClient;
 use super::card::CardParts;
 use super::{Card, CardError, CardName, DirectoryError, WalletDirectory};
+use crate::acquirer_api::enrolment_client::EnrolmentClient;
+use crate::acquirer_api::{EnrolCardRequest, EnrolCardResponse};
 use crate::credential::{CredentialError, Signed, SigningKey, VerifyingKey, card_enrolment_proof};
 use crate::domain::{Amount, CardId, MINOR_UNITS_MAX, UnixTime};
-
-/// The generated types of `acquirer.proto`; only this file sees them.
-mod generated {
-    #![allow(missing_docs, dead_code, clippy::all, clippy::wildcard_enum_match_arm)]
-    include!(concat!(env!("OUT_DIR"), "/florin.acquirer.v1.rs"));
-}
 
 /// How long the connection to the institution may take, in milliseconds.
 const CONNECT_MS_MAX: u64 = 10_000;
@@ -221,7 +215,7 @@ fn draw_key() -> Result<SigningKey, EnrolmentError> {
 }
 
 fn read_answer(
-    answer: generated::EnrolCardResponse,
+    answer: EnrolCardResponse,
     key: SigningKey,
     name: Option<CardName>,
 ) -> Result<Card, EnrolmentError> {

@@ -1,0 +1,65 @@
+//! A relay that tells what passes, and can play a dishonest terminal.
+
+use std::time::Instant;
+
+use super::Story;
+use crate::domain::Amount;
+use crate::protocol::{decode_offer, encode_offer};
+use crate::relay::Relay;
+use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
+
+#[derive(Debug)]
+pub(super) struct ObservedRelay<R> {
+    relay: R,
+    story: Story,
+    tampers: bool,
+}
+
+impl<R> ObservedRelay<R> {
+    /// With `tampers`, authorisations are for ten times the amount that the phone was shown.
+    pub(super) fn new(relay: R, story: Story, tampers: bool) -> Self {
+        Self { relay, story, tampers }
+    }
+}
+
+impl<R: Relay> Relay for ObservedRelay<R> {
+    async fn prepare(&self) {
+        self.relay.prepare().await;
+    }
+
+    async fn ask(&self, request: InstitutionRequest, timeout_ms: u64) -> InstitutionAnswer {
+        let name = request.name();
+        let request = if self.tampers { tampered(request, &self.story) } else { request };
+        self.story.step("terminal", "acquirer", name.to_owned(), None);
+        let started = Instant::now();
+        let answer = self.relay.ask(request, timeout_ms).await;
+        let what = match &answer {
+            InstitutionAnswer::Transaction { state, .. } => match state {
+                TransactionState::Unknown => "never seen".to_owned(),
+                TransactionState::Declined(reason) => format!("declined ({})", reason.name()),
+                TransactionState::Approved => "approved: the amount is reserved".to_owned(),
+                TransactionState::Captured => "captured: the amount is taken".to_owned(),
+                TransactionState::Reversed => "reversed: the amount is given back".to_owned(),
+            },
+            InstitutionAnswer::NotSent { detail } => format!("(not sent: {detail})"),
+            InstitutionAnswer::Refused { detail } => format!("refused: {detail}"),
+            InstitutionAnswer::Unanswered { .. } => "(no answer)".to_owned(),
+        };
+        self.story.timed_step("acquirer", "terminal", what, None, Some(started.elapsed()));
+        answer
+    }
+}
+
+fn tampered(request: InstitutionRequest, story: &Story) -> InstitutionRequest {
+    let InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command } = request
+    else {
+        return request;
+    };
+    let altered = decode_offer(&offer).ok().and_then(|mut shown| {
+        shown.amount = Amount::new(shown.amount.minor().saturating_mul(10), shown.amount.currency()).ok()?;
+        story.note(&format!("the terminal lies: it asks for {}", shown.amount));
+        Some(encode_offer(&shown))
+    });
+    let offer = altered.unwrap_or(offer);
+    InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command }
+}
