@@ -2,8 +2,12 @@
 //!
 //! Links carry values of characteristics and say who is connected. They know nothing of messages or payments.
 
+#[cfg(feature = "wallet")]
+mod central;
 mod emulated;
 
+#[cfg(feature = "wallet")]
+pub use central::{Central, CentralError, CentralLink, FoundTerminal};
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
 
 use crate::terminal::{AdvertisingPace, PhoneId};
