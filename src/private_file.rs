@@ -93,9 +93,12 @@ pub fn replace(path: &Path, contents: &[u8]) -> Result<(), PrivateFileError> {
 pub fn create(path: &Path, contents: &[u8]) -> Result<(), PrivateFileError> {
     // A hard link fails where the name is taken, which a rename does not.
     write_beside(path, contents, |beside| {
-        fs::hard_link(beside, path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => PrivateFileError::Exists(path.to_path_buf()),
-            _ => system("create", path)(error),
+        fs::hard_link(beside, path).map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                PrivateFileError::Exists(path.to_path_buf())
+            } else {
+                system("create", path)(error)
+            }
         })?;
         fs::remove_file(beside).map_err(system("remove", beside))
     })

@@ -206,7 +206,7 @@ pub fn create_institution(
 /// [`DirectoryError`], naming the file and what to do.
 pub fn open_institution(path: &Path) -> Result<OpenedInstitution, DirectoryError> {
     let description_path = path.join(DESCRIPTION_FILE);
-    let description = match private_file::read_text(&description_path) {
+    let description = match read_public(&description_path) {
         Ok(text) => text,
         Err(error) if error.is_not_found() => {
             return Err(DirectoryError::NotInitialised(path.to_path_buf()));
@@ -250,7 +250,7 @@ pub fn open_institution(path: &Path) -> Result<OpenedInstitution, DirectoryError
     .map_err(|source| DirectoryError::Keys { path: path.to_path_buf(), source })?;
     let authority = CertificateAuthority::from_pem(
         &private_file::read_text(&key_files.join(AUTHORITY_KEY_FILE))?,
-        &private_file::read_text(&path.join(AUTHORITY_FILE))?,
+        &read_public(&path.join(AUTHORITY_FILE))?,
     )?;
     let store_path = path.join(STORE_FILE);
     // A store that is gone is not replaced by an empty one: the money in it would be forgotten.
@@ -269,6 +269,15 @@ pub fn open_institution(path: &Path) -> Result<OpenedInstitution, DirectoryError
 /// Where the certificate is that terminals and wallets are given to know the server by.
 pub fn authority_certificate_path(path: &Path) -> PathBuf {
     path.join(AUTHORITY_FILE)
+}
+
+/// Reads a file that may be open to others, since nothing in it is secret.
+fn read_public(path: &Path) -> Result<String, PrivateFileError> {
+    fs::read_to_string(path).map_err(|source| PrivateFileError::System {
+        action: "read",
+        path: path.to_path_buf(),
+        source,
+    })
 }
 
 fn refuse_occupied(path: &Path) -> Result<(), DirectoryError> {
@@ -380,6 +389,7 @@ mod tests {
         private_file::replace(&sealing, sealing_key_to_pem(&other).as_bytes()).unwrap();
         assert!(matches!(open_institution(&path), Err(DirectoryError::Keys { .. })));
         private_file::replace(&sealing, &good).unwrap();
+        fs::set_permissions(path.join(AUTHORITY_FILE), fs::Permissions::from_mode(0o644)).unwrap();
         // The root key may be elsewhere; the store may not.
         fs::remove_file(path.join(KEYS_DIRECTORY).join(ROOT_KEY_FILE)).unwrap();
         open_institution(&path).unwrap();

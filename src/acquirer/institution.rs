@@ -881,3 +881,6 @@ fn check_line(field: &'static str, text: &str, octets_max: usize) -> Result<(), 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,14 +249,28 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let code = exit_code(&error);
+            let words = words_of(&error);
             if json {
-                eprintln!("{}", json!({ "error": format!("{error:#}"), "exit_code": code }));
+                eprintln!("{}", json!({ "error": words, "exit_code": code }));
             } else {
-                eprintln!("florin-acquirer: {error:#}");
+                eprintln!("florin-acquirer: {words}");
             }
             ExitCode::from(code)
         }
     }
+}
+
+/// The error and its causes, without those that the text names already.
+fn words_of(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |words, cause| {
+        if words.is_empty() {
+            cause
+        } else if words.contains(&cause) {
+            words
+        } else {
+            format!("{words}: {cause}")
+        }
+    })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -5,10 +5,14 @@
 #[cfg(feature = "wallet")]
 mod central;
 mod emulated;
+#[cfg(all(feature = "terminal", target_os = "linux"))]
+mod peripheral;
 
 #[cfg(feature = "wallet")]
 pub use central::{Central, CentralError, CentralLink, FoundTerminal};
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
+#[cfg(all(feature = "terminal", target_os = "linux"))]
+pub use peripheral::{PeripheralSettings, RadioFault, check_radio, start_peripheral};
 
 use crate::terminal::{AdvertisingPace, PhoneId};
 use tokio::sync::mpsc;

@@ -1,12 +1,32 @@
-//! x
+//! From the terminal to the institution: carries a question there and says what became of it.
+//!
+//! What to ask, when, and what an answer means for a payment is the engine's business; this room never repeats a
+//! question on its own. Another institution's protocol is another [`Relay`].
+
+mod connection;
+mod enrolment;
+mod generated;
+mod grpc;
+mod sent;
+
+#[cfg(test)]
+mod tests;
+
+pub use connection::{ConnectError, InstitutionAddress, InstitutionAddressError, TlsFiles};
+pub use enrolment::{EnrolError, Enrolled, enrol_terminal};
+pub use grpc::{CONNECT_TIMEOUT_MS, GrpcRelay};
+
 use crate::terminal::{InstitutionAnswer, InstitutionRequest};
-use std::time::Duration;
-/// x
-pub trait Relay: Send + Sync + 'static {
-    /// x
-    fn ask(
-        &self,
-        request: InstitutionRequest,
-        timeout: Duration,
-    ) -> impl Future<Output = InstitutionAnswer> + Send;
+
+/// A way to the institution. Questions about different payments may be asked at the same time.
+pub trait Relay: Send + Sync {
+    /// Asks once and waits for what becomes of it, for a bounded time. Dropping the future leaves it unknown whether
+    /// the question was sent: treat it as [`InstitutionAnswer::Unanswered`].
+    fn ask(&self, request: InstitutionRequest) -> impl Future<Output = InstitutionAnswer> + Send;
+}
+
+impl<R: Relay> Relay for std::sync::Arc<R> {
+    fn ask(&self, request: InstitutionRequest) -> impl Future<Output = InstitutionAnswer> + Send {
+        R::ask(self, request)
+    }
 }

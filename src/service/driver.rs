@@ -18,7 +18,7 @@ use crate::terminal::{
     Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output, PaymentView, PhoneId, PhoneQuestion,
     Settings, Terminal, TillCallId, TillRefusal, TillRequest,
 };
-use crate::till::{TillAnswer, TillCall, TillDriverEnd, TillStatus};
+use crate::till::{Answer, TillCall, TillDriverEnd, TillStatus};
 
 /// How much longer than its time-out the driver waits for a relay that should have kept it.
 const RELAY_GRACE: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ pub enum DriverError {
 #[derive(Debug)]
 enum Searcher {
     Till { call: TillCallId, request: TillRequest },
-    TillRead { transaction_id: TransactionId, answer: TillAnswer<PaymentView> },
+    TillRead { transaction_id: TransactionId, answer: Answer<PaymentView> },
     Phone { phone: PhoneId, question: PhoneQuestion },
 }
 
@@ -60,14 +60,14 @@ pub struct Driver<R> {
     relay: Arc<R>,
     asks: JoinSet<(TransactionId, InstitutionAnswer)>,
     till: TillDriverEnd,
-    till_calls: BTreeMap<TillCallId, TillAnswer<PaymentView>>,
+    till_calls: BTreeMap<TillCallId, Answer<PaymentView>>,
     last_till_call: u64,
     /// The newest published view of each open payment.
     published: BTreeMap<TransactionId, PaymentView>,
     link_down: Option<String>,
 }
 
-impl<R: Relay> Driver<R> {
+impl<R: Relay + 'static> Driver<R> {
     /// Reads the journal and continues what is open in it. `seed` is 32 fresh random octets.
     ///
     /// # Errors
@@ -190,7 +190,7 @@ impl<R: Relay> Driver<R> {
         let name = request.name();
         let timeout = Duration::from_millis(timeout_ms);
         self.asks.spawn(async move {
-            let asked = tokio::time::timeout(timeout + RELAY_GRACE, relay.ask(request, timeout)).await;
+            let asked = tokio::time::timeout(timeout + RELAY_GRACE, relay.ask(request)).await;
             let answer = asked.unwrap_or_else(|_| InstitutionAnswer::Unanswered {
                 detail: format!("no answer to {name} within {timeout_ms} ms"),
             });

@@ -1,0 +1,82 @@
+//! One notification socket of BlueZ: takes values, sends them in order, says when it is closed.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram as StdUnixDatagram;
+
+use bluer::gatt::CharacteristicWriter;
+use tokio::net::UnixDatagram;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// How many values may wait for BlueZ to take them: a longest message at the smallest value size (863 values). A phone
+/// that lets more pile up is dropped.
+const VALUES_MAX: usize = 1024;
+
+/// A socket over which BlueZ notifies one phone, or before 5.76 all of them.
+pub(super) struct Outbox {
+    values: mpsc::Sender<Vec<u8>>,
+    sending: JoinHandle<()>,
+}
+
+impl Outbox {
+    /// Takes the socket over. `on_closed` is called when BlueZ has closed it.
+    ///
+    /// bluer's own writer refuses values longer than the MTU at subscription less 5, so 18 octets where a phone has
+    /// subscribed before it exchanged the MTU, which is less than the protocol's shortest value. BlueZ itself takes what
+    /// the connection's MTU allows at the moment of sending. So the socket is used without the writer, and whoever
+    /// sends cuts values by the MTU that the last write has told.
+    pub(super) fn start(
+        writer: CharacteristicWriter,
+        on_closed: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        let socket = UnixDatagram::from_std(StdUnixDatagram::from(owned_descriptor(writer)?))?;
+        let (values, receiver) = mpsc::channel(VALUES_MAX);
+        let sending = tokio::spawn(async move {
+            if let Err(error) = send_all(&socket, receiver).await {
+                tracing::debug!(%error, "a notification socket failed");
+            }
+            on_closed();
+        });
+        Ok(Self { values, sending })
+    }
+
+    /// Whether the value was taken. It was not if too many wait, or the socket is closed.
+    pub(super) fn send(&self, value: Vec<u8>) -> bool {
+        self.values.try_send(value).is_ok()
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.sending.abort();
+    }
+}
+
+#[allow(unsafe_code)]
+fn owned_descriptor(writer: CharacteristicWriter) -> io::Result<OwnedFd> {
+    let descriptor = writer.into_raw_fd()?;
+    // SAFETY: into_raw_fd has just given up its ownership of this open descriptor, and nothing else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Until BlueZ closes the socket.
+async fn send_all(socket: &UnixDatagram, mut values: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
+    loop {
+        tokio::select! {
+            closed = is_closed(socket) => if closed? { return Ok(()) },
+            value = values.recv() => match value {
+                Some(value) => {
+                    socket.send(&value).await?;
+                }
+                None => return Ok(()),
+            },
+        }
+    }
+}
+
+/// Waits for something to read. An octet is BlueZ's acknowledgement of an indication (5.80 and later), not the end.
+async fn is_closed(socket: &UnixDatagram) -> io::Result<bool> {
+    let mut octet = [0];
+    Ok(socket.recv(&mut octet).await? == 0)
+}

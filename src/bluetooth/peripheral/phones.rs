@@ -1,0 +1,206 @@
+//! Who is connected: which address is which phone, and which socket leads to it.
+//!
+//! An address is known only as long as the connection lasts; the next connection from it is another phone.
+
+use std::collections::BTreeMap;
+
+use bluer::Address;
+use tokio::task::JoinHandle;
+
+use super::outbox::Outbox;
+use crate::terminal::PhoneId;
+
+/// How many values wait for a phone that has written before BlueZ has handed over its notification socket: two answers
+/// to a hello at a common MTU.
+const UNSENT_VALUES_MAX: usize = 64;
+
+/// One phone's connection.
+struct Phone {
+    id: PhoneId,
+    /// It is being disconnected: what it still writes is not read.
+    is_leaving: bool,
+    unsent: Vec<Vec<u8>>,
+    watch: JoinHandle<()>,
+}
+
+impl Drop for Phone {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+/// All phones that are connected, as far as they have written or subscribed.
+pub(super) struct Phones {
+    phones: BTreeMap<Address, Phone>,
+    outboxes: BTreeMap<Address, (u64, Outbox)>,
+    next_outbox: u64,
+    /// BlueZ gives every phone its own socket (5.76 and later), as has been seen.
+    has_own_outboxes: bool,
+    next_phone: u64,
+}
+
+/// What became of a value for a phone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Under way, or waiting for the socket.
+    Yes,
+    /// The phone is not (or no longer) here.
+    Gone,
+    /// Too many wait: the phone does not take them.
+    Stuck,
+}
+
+impl Phones {
+    pub(super) fn new(next_phone: u64) -> Self {
+        Self {
+            phones: BTreeMap::new(),
+            outboxes: BTreeMap::new(),
+            next_outbox: 0,
+            has_own_outboxes: false,
+            next_phone,
+        }
+    }
+
+    pub(super) fn next_phone(&self) -> u64 {
+        self.next_phone
+    }
+
+    /// The phone at this address; none if it is leaving. `true` if it was not known before: then `watch` is asked for a
+    /// task that watches its connection.
+    pub(super) fn at(
+        &mut self,
+        address: Address,
+        watch: impl FnOnce(PhoneId) -> JoinHandle<()>,
+    ) -> Option<(PhoneId, bool)> {
+        if let Some(phone) = self.phones.get(&address) {
+            return (!phone.is_leaving).then_some((phone.id, false));
+        }
+        let id = PhoneId(self.next_phone);
+        self.next_phone += 1;
+        let phone = Phone { id, is_leaving: false, unsent: Vec::new(), watch: watch(id) };
+        self.phones.insert(address, phone);
+        Some((id, true))
+    }
+
+    /// The phone's connection has ended. False if that was known.
+    pub(super) fn remove(&mut self, address: Address, id: PhoneId) -> bool {
+        let is_known = self.phones.get(&address).is_some_and(|phone| phone.id == id);
+        if is_known {
+            self.phones.remove(&address);
+        }
+        is_known
+    }
+
+    /// Marks a phone that is about to be disconnected, and says where it is.
+    pub(super) fn leave(&mut self, id: PhoneId) -> Option<Address> {
+        let (address, phone) = self.phones.iter_mut().find(|(_, phone)| phone.id == id)?;
+        let was_leaving = std::mem::replace(&mut phone.is_leaving, true);
+        (!was_leaving).then_some(*address)
+    }
+
+    /// The number that the next outbox gets, by which its end is reported.
+    pub(super) fn next_outbox(&mut self) -> u64 {
+        self.next_outbox += 1;
+        self.next_outbox
+    }
+
+    /// BlueZ has handed over a socket for this address. What waited for it goes out. True if sockets of several
+    /// addresses are open now: look again in a moment.
+    pub(super) fn add_outbox(&mut self, address: Address, number: u64, outbox: Outbox) -> bool {
+        if let Some(phone) = self.phones.get_mut(&address) {
+            for value in std::mem::take(&mut phone.unsent) {
+                outbox.send(value);
+            }
+        }
+        self.outboxes.insert(address, (number, outbox));
+        self.outboxes.len() > 1
+    }
+
+    /// BlueZ has closed a socket.
+    pub(super) fn remove_outbox(&mut self, address: Address, number: u64) {
+        if self.outboxes.get(&address).is_some_and(|(known, _)| *known == number) {
+            self.outboxes.remove(&address);
+        }
+    }
+
+    /// Several sockets open at once, and for longer than one takes to be closed: this BlueZ gives each phone its own.
+    pub(super) fn judge_outboxes(&mut self) {
+        if self.outboxes.len() > 1 && !self.has_own_outboxes {
+            tracing::debug!("this BlueZ has a notification socket for each phone");
+            self.has_own_outboxes = true;
+        }
+    }
+
+    /// Sends a value to one phone.
+    pub(super) fn send(&mut self, id: PhoneId, value: Vec<u8>) -> Sent {
+        let Some((address, phone)) = self.phones.iter_mut().find(|(_, phone)| phone.id == id) else {
+            return Sent::Gone;
+        };
+        if phone.is_leaving {
+            return Sent::Gone;
+        }
+        let shared = || if self.has_own_outboxes { None } else { self.outboxes.values().next() };
+        let taken = match self.outboxes.get(address).or_else(shared) {
+            Some((_, outbox)) => outbox.send(value),
+            None if phone.unsent.len() < UNSENT_VALUES_MAX => {
+                phone.unsent.push(value);
+                true
+            }
+            None => false,
+        };
+        if taken { Sent::Yes } else { Sent::Stuck }
+    }
+
+    /// Every phone that is still taken for connected.
+    pub(super) fn ids(&self) -> Vec<PhoneId> {
+        self.phones.values().map(|phone| phone.id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Address = Address::new([1; 6]);
+    const TWO: Address = Address::new([2; 6]);
+
+    fn watch(_: PhoneId) -> JoinHandle<()> {
+        tokio::spawn(std::future::pending())
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_one_phone_and_the_next_is_another() {
+        let mut phones = Phones::new(5);
+        assert_eq!(phones.at(ONE, watch), Some((PhoneId(5), true)));
+        assert_eq!(phones.at(ONE, watch), Some((PhoneId(5), false)));
+        assert_eq!(phones.at(TWO, watch), Some((PhoneId(6), true)));
+        assert!(phones.remove(ONE, PhoneId(5)));
+        assert!(!phones.remove(ONE, PhoneId(5)));
+        assert_eq!(phones.at(ONE, watch), Some((PhoneId(7), true)));
+        // A late word about the connection before does not end this one.
+        assert!(!phones.remove(ONE, PhoneId(5)));
+        assert_eq!(phones.ids(), [PhoneId(7), PhoneId(6)]);
+        assert_eq!(phones.next_phone(), 8);
+    }
+
+    #[tokio::test]
+    async fn a_leaving_phone_is_neither_heard_nor_told() {
+        let mut phones = Phones::new(1);
+        phones.at(ONE, watch);
+        assert_eq!(phones.leave(PhoneId(1)), Some(ONE));
+        assert_eq!(phones.leave(PhoneId(1)), None);
+        assert_eq!(phones.at(ONE, watch), None);
+        assert_eq!(phones.send(PhoneId(1), vec![1]), Sent::Gone);
+        assert_eq!(phones.send(PhoneId(9), vec![1]), Sent::Gone);
+    }
+
+    #[tokio::test]
+    async fn values_without_a_socket_wait_up_to_a_bound() {
+        let mut phones = Phones::new(1);
+        phones.at(ONE, watch);
+        for _ in 0..UNSENT_VALUES_MAX {
+            assert_eq!(phones.send(PhoneId(1), vec![1]), Sent::Yes);
+        }
+        assert_eq!(phones.send(PhoneId(1), vec![1]), Sent::Stuck);
+    }
+}

@@ -1,0 +1,47 @@
+//! Finds the adapter and switches it on.
+
+use bluer::{Adapter, Session};
+
+use super::fault::RadioFault;
+
+/// The adapter of that name, or the first, switched on.
+pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(Session, Adapter), RadioFault> {
+    let name_or_any = wanted.unwrap_or("(any)");
+    // Nothing is asked of BlueZ here, so whatever fails, it is the bus.
+    let session = Session::new().await.map_err(|error| RadioFault::NoBus(error.to_string()))?;
+    let mut present = session
+        .adapter_names()
+        .await
+        .map_err(|error| RadioFault::of(&error, name_or_any, "listing the adapters"))?;
+    present.sort();
+    let name = match wanted {
+        Some(name) if present.iter().any(|present| present == name) => name.to_owned(),
+        Some(_) | None if present.is_empty() => return Err(RadioFault::NoAdapter),
+        Some(name) => {
+            return Err(RadioFault::OtherAdapters { wanted: name.to_owned(), present: present.join(", ") });
+        }
+        None => present.swap_remove(0),
+    };
+    let adapter =
+        session.adapter(&name).map_err(|error| RadioFault::of(&error, &name, "opening the adapter"))?;
+    let is_powered =
+        adapter.is_powered().await.map_err(|error| RadioFault::of(&error, &name, "asking for its power"))?;
+    if !is_powered {
+        adapter.set_powered(true).await.map_err(|error| RadioFault::of(&error, &name, "switching it on"))?;
+    }
+    Ok((session, adapter))
+}
+
+/// Whether BlueZ and the adapter can be used: for a check before the service starts. Switches the adapter on.
+///
+/// # Errors
+/// [`RadioFault`].
+pub async fn check_radio(wanted: Option<&str>) -> Result<String, RadioFault> {
+    let (_session, adapter) = open_adapter(wanted).await?;
+    let name = adapter.name().to_owned();
+    adapter
+        .supported_advertising_instances()
+        .await
+        .map_err(|error| RadioFault::of(&error, &name, "asking whether it can advertise"))?;
+    Ok(name)
+}

@@ -1,0 +1,435 @@
+//! The GATT service while it is up: one loop that takes what BlueZ and the driver say, and hands it on.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bluer::gatt::CharacteristicWriter;
+use bluer::gatt::local::{
+    Application, ApplicationHandle, Characteristic, CharacteristicControl, CharacteristicControlEvent,
+    CharacteristicNotify, CharacteristicNotifyMethod, CharacteristicRead, CharacteristicWrite,
+    CharacteristicWriteMethod, CharacteristicWriteRequest, ReqError, ReqResult, Service as GattService,
+    characteristic_control,
+};
+use bluer::{Adapter, Address, DeviceEvent, DeviceProperty, Session, Uuid, UuidExt};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio_stream::StreamExt;
+
+use super::PeripheralSettings;
+use super::advertising::Advertising;
+use super::bus_watch::BusWatch;
+use super::fault::RadioFault;
+use super::outbox::Outbox;
+use super::phones::{Phones, Sent};
+use super::radio::open_adapter;
+use crate::bluetooth::{EVENTS_MAX, LinkCommand, LinkEvent};
+use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
+use crate::terminal::{AdvertisingPace, PhoneId};
+
+/// Assigned numbers of the Device Information service (Bluetooth SIG, Device Information Service 1.1).
+const DEVICE_INFORMATION: u16 = 0x180a;
+const MODEL_NUMBER: u16 = 0x2a24;
+const FIRMWARE_REVISION: u16 = 0x2a26;
+const MANUFACTURER_NAME: u16 = 0x2a29;
+
+/// How many values may wait between BlueZ's callbacks and the loop. The loop never waits for a phone, so a few do.
+const INPUTS_MAX: usize = 1024;
+/// So many places of the event queue stay free of values, for what must be told in any case.
+const EVENTS_RESERVED: usize = 128;
+/// An ATT value's header (Core Specification 5.4, Vol 3 Part F, 3.4.7.1).
+const ATT_HEADER_OCTETS: usize = 3;
+/// How often the adapter and the advertisement are looked at, in milliseconds.
+const CHECK_INTERVAL_MS: u64 = 2_000;
+/// How long after a phone's leaving the advertisement is put up anew, in milliseconds: several leave together at times.
+const RENEW_DELAY_MS: u64 = 200;
+/// How long several sockets must be open to be taken for each phone's own, in milliseconds.
+const JUDGE_DELAY_MS: u64 = 300;
+/// How long a phone gets to receive what was sent last, before it is disconnected, in milliseconds: some intervals of
+/// a slow connection, since BlueZ tells nobody when a notification has left.
+const DISCONNECT_DELAY_MS: u64 = 500;
+/// How long BlueZ gets to disconnect, in milliseconds; then the phone is taken for gone.
+const DISCONNECT_TIMEOUT_MS: u64 = 5_000;
+/// How often a phone's connection is looked at, in milliseconds, in case BlueZ removed it without a word.
+const PHONE_CHECK_INTERVAL_MS: u64 = 10_000;
+/// How long BlueZ gets to answer a question, in milliseconds. It answers in a few, or hangs.
+const ANSWER_TIMEOUT_MS: u64 = 5_000;
+
+/// Why the loop has ended.
+pub(super) enum Ended {
+    /// The driver is gone.
+    NobodyListens,
+    /// The radio is.
+    Fault(RadioFault),
+}
+
+/// What comes in from BlueZ's callbacks and the watching tasks.
+enum Input {
+    Wrote { address: Address, mtu: u16, value: Vec<u8> },
+    OutboxClosed { address: Address, number: u64 },
+    PhoneGone { address: Address, phone: PhoneId },
+}
+
+/// The service as it is registered with BlueZ. Dropping it takes it down.
+pub(super) struct Service {
+    adapter: Adapter,
+    advertising: Advertising,
+    inputs: mpsc::Receiver<Input>,
+    input_sender: mpsc::Sender<Input>,
+    outbox_control: CharacteristicControl,
+    bus: BusWatch,
+    phones: Phones,
+    _application: ApplicationHandle,
+    _session: Session,
+}
+
+impl Service {
+    pub(super) async fn start(
+        settings: &PeripheralSettings,
+        pace: AdvertisingPace,
+        next_phone: u64,
+    ) -> Result<Self, RadioFault> {
+        // First, so that no restart of BlueZ falls between.
+        let bus = BusWatch::start().await?;
+        let (session, adapter) = open_adapter(settings.adapter.as_deref()).await?;
+        let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
+        let (application, outbox_control) = application(settings, &input_sender);
+        let application = adapter
+            .serve_gatt_application(application)
+            .await
+            .map_err(|error| RadioFault::of(&error, adapter.name(), "registering the GATT service"))?;
+        let advertising = Advertising::start(&adapter, settings.terminal_id, pace).await?;
+        Ok(Self {
+            adapter,
+            advertising,
+            inputs,
+            input_sender,
+            outbox_control,
+            bus,
+            phones: Phones::new(next_phone),
+            _application: application,
+            _session: session,
+        })
+    }
+
+    pub(super) fn adapter_name(&self) -> &str {
+        self.adapter.name()
+    }
+
+    pub(super) fn pace(&self) -> AdvertisingPace {
+        self.advertising.pace()
+    }
+
+    pub(super) fn next_phone(&self) -> u64 {
+        self.phones.next_phone()
+    }
+
+    /// Serves phones until something ends it; then every phone is reported as gone.
+    pub(super) async fn run(
+        &mut self,
+        events: &mpsc::Sender<LinkEvent>,
+        commands: &mut mpsc::Receiver<LinkCommand>,
+    ) -> Ended {
+        let ended = match self.serve(events, commands).await {
+            Ok(()) => Ended::NobodyListens,
+            Err(fault) => Ended::Fault(fault),
+        };
+        for phone in self.phones.ids() {
+            let _ = events.send(LinkEvent::Disconnected { phone }).await;
+        }
+        ended
+    }
+
+    async fn serve(
+        &mut self,
+        events: &mpsc::Sender<LinkEvent>,
+        commands: &mut mpsc::Receiver<LinkCommand>,
+    ) -> Result<(), RadioFault> {
+        let mut check = interval(Duration::from_millis(CHECK_INTERVAL_MS));
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        check.reset();
+        let mut renew_at = None;
+        let mut judge_at = None;
+        loop {
+            tokio::select! {
+                // In this order: a subscription is taken in before the write that came after it, and writes come last, so
+                // that a phone that floods starves nobody.
+                biased;
+                () = self.bus.changed() => return Err(RadioFault::BlueZChanged),
+                control = self.outbox_control.next() => match control {
+                    Some(CharacteristicControlEvent::Notify(writer)) => {
+                        if self.subscribed(writer, events).await {
+                            judge_at = Some(after_ms(JUDGE_DELAY_MS));
+                        }
+                    }
+                    Some(CharacteristicControlEvent::Write(_)) => {}
+                    None => return Err(RadioFault::BlueZChanged),
+                },
+                command = commands.recv() => match command {
+                    Some(LinkCommand::Notify { phone, value }) => self.notify(phone, value),
+                    Some(LinkCommand::Disconnect { phone }) => self.disconnect(phone),
+                    Some(LinkCommand::Advertise(pace)) => self.advertising.set_pace(&self.adapter, pace).await?,
+                    None => return Ok(()),
+                },
+                () = at(renew_at) => {
+                    renew_at = None;
+                    self.advertising.renew(&self.adapter).await?;
+                }
+                () = at(judge_at) => {
+                    judge_at = None;
+                    self.phones.judge_outboxes();
+                }
+                _ = check.tick() => self.check().await?,
+                // The service keeps a sender itself, so there is always one.
+                Some(input) = self.inputs.recv() => match input {
+                    Input::Wrote { address, mtu, value } => self.wrote(address, mtu, value, events).await,
+                    Input::OutboxClosed { address, number } => self.phones.remove_outbox(address, number),
+                    Input::PhoneGone { address, phone } => {
+                        if self.phones.remove(address, phone) {
+                            let _ = events.send(LinkEvent::Disconnected { phone }).await;
+                            renew_at.get_or_insert_with(|| after_ms(RENEW_DELAY_MS));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// A phone has subscribed to the outbox. True if it is worth looking whose sockets are open.
+    async fn subscribed(&mut self, writer: CharacteristicWriter, events: &mpsc::Sender<LinkEvent>) -> bool {
+        let address = writer.device_address();
+        let _ = self.phone_at(address, events).await;
+        let number = self.phones.next_outbox();
+        let inputs = self.input_sender.clone();
+        let outbox = Outbox::start(writer, move || {
+            // If there is no room for it, the entry stays until the phone subscribes again.
+            let _ = inputs.try_send(Input::OutboxClosed { address, number });
+        });
+        match outbox {
+            Ok(outbox) => self.phones.add_outbox(address, number, outbox),
+            Err(error) => {
+                tracing::warn!(%error, "a notification socket could not be taken over");
+                false
+            }
+        }
+    }
+
+    async fn wrote(&mut self, address: Address, mtu: u16, value: Vec<u8>, events: &mpsc::Sender<LinkEvent>) {
+        let Some(phone) = self.phone_at(address, events).await else { return };
+        if events.capacity() < EVENTS_RESERVED.min(EVENTS_MAX / 2) {
+            // The driver is behind. Whoever writes on loses its connection; what is in the queue is kept.
+            tracing::warn!(?phone, "too many values wait: the phone is disconnected");
+            self.disconnect(phone);
+            return;
+        }
+        let value_octets_max =
+            usize::from(mtu).saturating_sub(ATT_HEADER_OCTETS).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX);
+        let _ = events.send(LinkEvent::Wrote { phone, value_octets_max, value }).await;
+    }
+
+    /// Which phone this is; reported when it is new.
+    async fn phone_at(&mut self, address: Address, events: &mpsc::Sender<LinkEvent>) -> Option<PhoneId> {
+        let (adapter, inputs) = (&self.adapter, &self.input_sender);
+        let watch = |phone| watch_phone(adapter.clone(), address, phone, inputs.clone());
+        let (phone, is_new) = self.phones.at(address, watch)?;
+        if is_new {
+            tracing::debug!(?phone, "a phone is connected");
+            let _ = events.send(LinkEvent::Connected { phone }).await;
+        }
+        Some(phone)
+    }
+
+    fn notify(&mut self, phone: PhoneId, value: Vec<u8>) {
+        match self.phones.send(phone, value) {
+            Sent::Yes | Sent::Gone => {}
+            Sent::Stuck => {
+                tracing::warn!(?phone, "the phone takes no notifications: it is disconnected");
+                self.disconnect(phone);
+            }
+        }
+    }
+
+    fn disconnect(&mut self, phone: PhoneId) {
+        let Some(address) = self.phones.leave(phone) else { return };
+        let (adapter, inputs) = (self.adapter.clone(), self.input_sender.clone());
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(DISCONNECT_DELAY_MS)).await;
+            if let Ok(device) = adapter.device(address) {
+                let disconnecting = device.disconnect();
+                match timeout(Duration::from_millis(DISCONNECT_TIMEOUT_MS), disconnecting).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(?phone, %error, "the phone was not disconnected"),
+                    Err(_) => tracing::debug!(?phone, "BlueZ has not disconnected the phone in time"),
+                }
+            }
+            let _ = inputs.send(Input::PhoneGone { address, phone }).await;
+        });
+    }
+
+    /// Looks whether the adapter is on and the advertisement there.
+    async fn check(&mut self) -> Result<(), RadioFault> {
+        let name = self.adapter.name().to_owned();
+        let fault = |error| {
+            let fault = RadioFault::of(&error, &name, "looking after the adapter");
+            // The object has lost its interface: the adapter was taken away.
+            if matches!(fault, RadioFault::NoAdvertising(_)) { RadioFault::NoAdapter } else { fault }
+        };
+        let questions = async {
+            Ok((self.adapter.is_powered().await?, self.adapter.active_advertising_instances().await?))
+        };
+        let (is_powered, advertisements) = timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), questions)
+            .await
+            .map_err(|_| RadioFault::NoBlueZ(format!("no answer within {ANSWER_TIMEOUT_MS} ms")))?
+            .map_err(fault)?;
+        if !is_powered {
+            return Err(RadioFault::PoweredOff(name));
+        }
+        if advertisements == 0 {
+            tracing::info!("the advertisement had vanished; it is put up anew");
+            self.advertising.renew(&self.adapter).await?;
+        }
+        Ok(())
+    }
+}
+
+fn after_ms(milliseconds: u64) -> Instant {
+    Instant::now() + Duration::from_millis(milliseconds)
+}
+
+/// At that time, if there is one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reports when the phone's connection has ended.
+fn watch_phone(
+    adapter: Adapter,
+    address: Address,
+    phone: PhoneId,
+    inputs: mpsc::Sender<Input>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = until_gone(&adapter, address).await {
+            tracing::debug!(?phone, %error, "the phone's connection cannot be watched any more");
+        }
+        let _ = inputs.send(Input::PhoneGone { address, phone }).await;
+    })
+}
+
+async fn until_gone(adapter: &Adapter, address: Address) -> bluer::Result<()> {
+    let device = adapter.device(address)?;
+    // Before the question, so that no change falls between the two.
+    let mut changes = Box::pin(device.events().await?);
+    let pause = Duration::from_millis(PHONE_CHECK_INTERVAL_MS);
+    while device.is_connected().await? {
+        let next_end = async {
+            while let Some(DeviceEvent::PropertyChanged(property)) = changes.next().await {
+                if matches!(property, DeviceProperty::Connected(false)) {
+                    return;
+                }
+            }
+        };
+        if timeout(pause, next_end).await.is_ok() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// What is registered with BlueZ, and the stream of its subscriptions.
+fn application(
+    settings: &PeripheralSettings,
+    inputs: &mpsc::Sender<Input>,
+) -> (Application, CharacteristicControl) {
+    let (outbox_control, outbox_handle) = characteristic_control();
+    let inputs = inputs.clone();
+    let inbox = Characteristic {
+        uuid: Uuid::from_u128(INBOX_UUID),
+        write: Some(CharacteristicWrite {
+            // bluer's text has these two the wrong way round; what it sends to BlueZ is right: `write` is the write
+            // with response. Both are offered, so the order of the two does not matter here.
+            write: true,
+            write_without_response: true,
+            method: CharacteristicWriteMethod::Fun(Box::new(move |value, request| {
+                // Now and not in the future that is returned, so that values queue up in the order of their calls.
+                let result = accept(&inputs, value, &request);
+                Box::pin(async move { result })
+            })),
+            ..CharacteristicWrite::default()
+        }),
+        ..Characteristic::default()
+    };
+    let outbox = Characteristic {
+        uuid: Uuid::from_u128(OUTBOX_UUID),
+        notify: Some(CharacteristicNotify {
+            notify: true,
+            method: CharacteristicNotifyMethod::Io,
+            ..CharacteristicNotify::default()
+        }),
+        control_handle: outbox_handle,
+        ..Characteristic::default()
+    };
+    let info = constant(Uuid::from_u128(INFO_UUID), settings.info());
+    let payment = GattService {
+        uuid: Uuid::from_u128(SERVICE_UUID),
+        primary: true,
+        characteristics: vec![inbox, outbox, info],
+        ..GattService::default()
+    };
+    let text = |number, text: &str| constant(Uuid::from_u16(number), text.as_bytes().to_vec());
+    let device_information = GattService {
+        uuid: Uuid::from_u16(DEVICE_INFORMATION),
+        primary: true,
+        characteristics: vec![
+            text(MANUFACTURER_NAME, "Florin"),
+            text(MODEL_NUMBER, "Florin terminal"),
+            text(FIRMWARE_REVISION, env!("CARGO_PKG_VERSION")),
+        ],
+        ..GattService::default()
+    };
+    let application = Application { services: vec![payment, device_information], ..Application::default() };
+    (application, outbox_control)
+}
+
+/// Takes a written value. BlueZ puts long writes together before it hands them over, so an offset is a phone's mistake;
+/// no value of the protocol is longer than one write carries.
+fn accept(
+    inputs: &mpsc::Sender<Input>,
+    value: Vec<u8>,
+    request: &CharacteristicWriteRequest,
+) -> ReqResult<()> {
+    if request.prepare_authorize {
+        // Only the question whether it may write; the value comes with the next call.
+        return Ok(());
+    }
+    if request.offset != 0 {
+        return Err(ReqError::InvalidOffset);
+    }
+    if value.len() > VALUE_OCTETS_MAX {
+        return Err(ReqError::InvalidValueLength);
+    }
+    let input = Input::Wrote { address: request.device_address, mtu: request.mtu, value };
+    // Where the write has a response, the phone learns that the value was lost; where not, the fragment's number says it.
+    inputs.try_send(input).map_err(|_| ReqError::Failed)
+}
+
+/// A characteristic whose value never changes.
+fn constant(uuid: Uuid, value: Vec<u8>) -> Characteristic {
+    Characteristic {
+        uuid,
+        read: Some(CharacteristicRead {
+            read: true,
+            fun: Box::new(move |request| {
+                let part = value.get(usize::from(request.offset)..).map(<[u8]>::to_vec);
+                let result = part.ok_or(ReqError::InvalidOffset);
+                Box::pin(async move { result }) as Pin<Box<dyn Future<Output = ReqResult<Vec<u8>>> + Send>>
+            }),
+            ..CharacteristicRead::default()
+        }),
+        ..Characteristic::default()
+    }
+}

@@ -1,0 +1,104 @@
+//! The one call that a terminal makes before the institution knows it: a one-time code for its certificates.
+//!
+//! Carries the request and the answer. What came is not trusted yet: `service::enrolment` verifies it.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::connection::{ConnectError, Connection, InstitutionAddress, TlsFiles, tls_configuration};
+use super::generated;
+use super::generated::enrolment_client::EnrolmentClient;
+use super::sent::Observed;
+
+/// How long enrolling may take, in milliseconds: a person waits for it.
+const ENROL_TIMEOUT_MS: u64 = 30_000;
+/// The longest answer, in octets: certificates and a keyring.
+const ANSWER_OCTETS_MAX: usize = 256 * 1024;
+
+/// What the institution gave, not verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolled {
+    /// Who the terminal is from now on.
+    pub terminal_id: String,
+    /// The client certificate, then its issuer, in PEM.
+    pub client_certificate_pem: String,
+    /// An encoded signed terminal certificate.
+    pub terminal_certificate: Vec<u8>,
+    /// An encoded signed keyring.
+    pub keyring: Vec<u8>,
+    /// The institution's root key, SEC1 uncompressed.
+    pub root_public_key: Vec<u8>,
+}
+
+/// Why the terminal is not enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    /// The code was not used.
+    #[error("{0}; the code was not used, try again with the same")]
+    Connect(#[from] ConnectError),
+    /// The institution does not take the code or the request.
+    #[error("the acquirer refuses to enrol this terminal: {0}; ask the institution for a new code")]
+    Refused(String),
+    /// Nobody knows whether the code was used.
+    #[error(
+        "the acquirer has not answered ({0}); try again with the same code, and ask for a new one if it is refused"
+    )]
+    Unanswered(String),
+}
+
+/// Enrols the terminal with a one-time code. `root_certificates_pem` vouches for the server.
+///
+/// # Errors
+/// [`EnrolError`].
+pub async fn enrol_terminal(
+    address: &InstitutionAddress,
+    root_certificates_pem: &str,
+    code: &str,
+    certificate_signing_request: Vec<u8>,
+    channel_key: [u8; 32],
+) -> Result<Enrolled, EnrolError> {
+    let tls = tls_configuration(&TlsFiles { root_certificates_pem, client: None })?;
+    let patience = Duration::from_millis(ENROL_TIMEOUT_MS);
+    let silent = |_| ConnectError::Silent { address: address.clone(), timeout_ms: ENROL_TIMEOUT_MS };
+    let connection = timeout(patience, Connection::establish(address, &tls)).await.map_err(silent)??;
+    let observed = Observed::default();
+    let mut client = EnrolmentClient::with_origin(connection.observed(&observed), address.origin()?)
+        .max_decoding_message_size(ANSWER_OCTETS_MAX);
+    let request = generated::EnrolTerminalRequest {
+        code: code.to_owned(),
+        certificate_signing_request,
+        channel_key: channel_key.to_vec(),
+    };
+    let answer = timeout(patience, client.enrol_terminal(request))
+        .await
+        .map_err(|_| EnrolError::Unanswered(format!("within {ENROL_TIMEOUT_MS} ms")))?
+        .map_err(|status| match status.code() {
+            Code::Unavailable
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Internal
+            | Code::Aborted
+            | Code::DataLoss => EnrolError::Unanswered(status.message().to_owned()),
+            Code::Ok
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::ResourceExhausted
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unauthenticated => EnrolError::Refused(status.message().to_owned()),
+        })?
+        .into_inner();
+    Ok(Enrolled {
+        terminal_id: answer.terminal_id,
+        client_certificate_pem: answer.client_certificate_pem,
+        terminal_certificate: answer.terminal_certificate,
+        keyring: answer.keyring,
+        root_public_key: answer.root_public_key,
+    })
+}

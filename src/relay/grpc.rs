@@ -1,0 +1,220 @@
+//! The reference institution's protocol: gRPC over TLS 1.3, where the terminal is who its client certificate says.
+//!
+//! Whether a request was sent and what a failure means is decided in `sent`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Uri;
+use rustls::ClientConfig;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+
+use super::connection::{
+    ConnectError, Connection, InstitutionAddress, ObservedConnection, TlsFiles, tls_configuration,
+};
+use super::generated::acquirer_client::AcquirerClient;
+use super::sent::{Observed, answered, not_sent};
+use super::{Relay, generated};
+use crate::domain::{DeclineReason, ReversalReason, TerminalId, TransactionId};
+use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
+
+/// How long connecting may take, in milliseconds, within the time that the request has: two round trips and some
+/// retransmissions over a poor mobile network.
+pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
+/// The longest answer, in octets. A transaction with its receipt has a few hundred.
+const ANSWER_OCTETS_MAX: usize = 64 * 1024;
+
+/// The way to the reference institution. Connects when there is something to ask, and again when that was lost.
+pub struct GrpcRelay {
+    address: InstitutionAddress,
+    origin: Uri,
+    tls: Arc<ClientConfig>,
+    terminal_id: TerminalId,
+    request_timeout_ms: u64,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl fmt::Debug for GrpcRelay {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("GrpcRelay").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl GrpcRelay {
+    /// A relay for this terminal. `request_timeout_ms` bounds one question with all that it needs, connecting included.
+    ///
+    /// # Errors
+    /// [`ConnectError::Credentials`] if the certificates or the key cannot be used.
+    pub fn new(
+        address: InstitutionAddress,
+        files: &TlsFiles<'_>,
+        terminal_id: TerminalId,
+        request_timeout_ms: u64,
+    ) -> Result<Self, ConnectError> {
+        Ok(Self {
+            origin: address.origin()?,
+            tls: tls_configuration(files)?,
+            address,
+            terminal_id,
+            request_timeout_ms,
+            connection: Mutex::new(None),
+        })
+    }
+
+    /// Connects if there is no live connection: whether the institution can be reached and takes the certificate.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn check_reachable(&self) -> Result<(), ConnectError> {
+        let deadline = Instant::now() + Duration::from_millis(self.request_timeout_ms);
+        self.live_connection(deadline).await.map(drop)
+    }
+
+    async fn live_connection(&self, deadline: Instant) -> Result<Connection, ConnectError> {
+        let started = Instant::now();
+        let silent = |_| {
+            let timeout_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            ConnectError::Silent { address: self.address.clone(), timeout_ms }
+        };
+        // Held while connecting: the others want the same connection.
+        let mut slot = timeout_at(deadline, self.connection.lock()).await.map_err(silent)?;
+        if let Some(connection) = slot.as_ref().filter(|connection| connection.is_alive()) {
+            return Ok(connection.clone());
+        }
+        *slot = None;
+        let deadline = deadline.min(Instant::now() + Duration::from_millis(CONNECT_TIMEOUT_MS));
+        let connecting = Connection::establish(&self.address, &self.tls);
+        let connection = timeout_at(deadline, connecting).await.map_err(silent)??;
+        tracing::debug!(address = %self.address, "connected to the institution");
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// The next question gets a connection of its own; those that are under way keep this one.
+    async fn forget_connection(&self) {
+        *self.connection.lock().await = None;
+    }
+
+    async fn exchange(
+        &self,
+        connection: &Connection,
+        observed: &Observed,
+        request: InstitutionRequest,
+    ) -> Result<Option<generated::Transaction>, Status> {
+        let mut client = AcquirerClient::with_origin(connection.observed(observed), self.origin.clone())
+            .max_decoding_message_size(ANSWER_OCTETS_MAX);
+        self.call(&mut client, request).await
+    }
+
+    async fn call(
+        &self,
+        client: &mut AcquirerClient<ObservedConnection>,
+        request: InstitutionRequest,
+    ) -> Result<Option<generated::Transaction>, Status> {
+        let terminal_id = self.terminal_id.to_string();
+        let octets = |id: TransactionId| id.as_octets().to_vec();
+        Ok(match request {
+            InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command } => {
+                let message = generated::AuthorizeRequest {
+                    transaction_id: octets(transaction_id),
+                    terminal_id,
+                    offer,
+                    offer_age_ms,
+                    sealed_command,
+                };
+                client.authorize(message).await?.into_inner().transaction
+            }
+            InstitutionRequest::Inquire { transaction_id } => {
+                let message =
+                    generated::GetTransactionRequest { transaction_id: octets(transaction_id), terminal_id };
+                client.get_transaction(message).await?.into_inner().transaction
+            }
+            InstitutionRequest::Capture { transaction_id } => {
+                let message =
+                    generated::CaptureRequest { transaction_id: octets(transaction_id), terminal_id };
+                client.capture(message).await?.into_inner().transaction
+            }
+            InstitutionRequest::Reverse { transaction_id, reason } => {
+                let reason = match reason {
+                    ReversalReason::Unanswered => generated::ReversalReason::Unanswered,
+                    ReversalReason::DispenseFailed => generated::ReversalReason::DispenseFailed,
+                    ReversalReason::Cancelled => generated::ReversalReason::Cancelled,
+                    ReversalReason::Operator => generated::ReversalReason::Operator,
+                }
+                .into();
+                let message =
+                    generated::ReverseRequest { transaction_id: octets(transaction_id), terminal_id, reason };
+                client.reverse(message).await?.into_inner().transaction
+            }
+        })
+    }
+}
+
+impl Relay for GrpcRelay {
+    async fn ask(&self, request: InstitutionRequest) -> InstitutionAnswer {
+        let started = Instant::now();
+        let deadline = started + Duration::from_millis(self.request_timeout_ms);
+        let (transaction_id, question) = (request.transaction_id(), request.name());
+        let mut may_reconnect = true;
+        let answer = loop {
+            let connection = match self.live_connection(deadline).await {
+                Ok(connection) => connection,
+                Err(error) => break not_sent(error),
+            };
+            let observed = Observed::default();
+            match timeout_at(deadline, self.exchange(&connection, &observed, request.clone())).await {
+                Ok(Ok(transaction)) => break answered(read_transaction(transaction, transaction_id)),
+                // The connection had closed before, and nobody had noticed: the request came back whole.
+                Ok(Err(_)) if may_reconnect && observed.is_unsent() => may_reconnect = false,
+                Ok(Err(status)) => break observed.failure(&status),
+                Err(_) => break observed.time_over(self.request_timeout_ms),
+            }
+            self.forget_connection().await;
+        };
+        match &answer {
+            InstitutionAnswer::Transaction { state, .. } => {
+                let duration_ms = started.elapsed().as_millis();
+                tracing::debug!(%transaction_id, question, ?state, duration_ms, "the institution answered");
+            }
+            InstitutionAnswer::Refused { detail } => {
+                tracing::warn!(%transaction_id, question, detail, "the institution refused");
+            }
+            InstitutionAnswer::NotSent { detail } => {
+                tracing::warn!(%transaction_id, question, detail, "the institution was not reached");
+            }
+            InstitutionAnswer::Unanswered { detail } => {
+                tracing::warn!(%transaction_id, question, detail, "the institution has not answered");
+                self.forget_connection().await;
+            }
+        }
+        answer
+    }
+}
+
+/// Takes the institution's word only where it is about this transaction and can be understood.
+fn read_transaction(
+    transaction: Option<generated::Transaction>,
+    transaction_id: TransactionId,
+) -> Result<(TransactionState, Option<Vec<u8>>), String> {
+    let transaction = transaction.ok_or("no transaction in it")?;
+    if transaction.transaction_id != transaction_id.as_octets() {
+        return Err("it is about another transaction".into());
+    }
+    let state = match transaction.state() {
+        generated::TransactionState::Unknown => TransactionState::Unknown,
+        generated::TransactionState::Declined => {
+            let code = transaction.decline_reason;
+            let reason =
+                DeclineReason::from_code(code).ok_or_else(|| format!("a decline for the reason {code}"))?;
+            TransactionState::Declined(reason)
+        }
+        generated::TransactionState::Approved => TransactionState::Approved,
+        generated::TransactionState::Captured => TransactionState::Captured,
+        generated::TransactionState::Reversed => TransactionState::Reversed,
+        generated::TransactionState::Unspecified => return Err(format!("the state {}", transaction.state)),
+    };
+    Ok((state, Some(transaction.receipt).filter(|receipt| !receipt.is_empty())))
+}

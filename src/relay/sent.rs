@@ -1,0 +1,157 @@
+//! Was it sent? What did the institution do? The one place that decides.
+//!
+//! A wrong "not sent" or "refused" charges somebody for nothing, so both need proof; whatever has none is unanswered,
+//! which costs an inquiry and nothing else.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tonic::{Code, Status};
+
+use crate::terminal::{InstitutionAnswer, TransactionState};
+
+/// What was seen of one exchange, noted by the connection while it happened.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Observed(Arc<Mutex<Facts>>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Facts {
+    handed_over: bool,
+    given_back: bool,
+    server_status: Option<i32>,
+}
+
+impl Observed {
+    fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
+        // Nothing panics while it holds this lock; if something did, the facts are still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request goes to the HTTP connection now.
+    pub(super) fn hand_over(&self) {
+        self.facts().handed_over = true;
+    }
+
+    /// The HTTP connection returned the request whole: it had begun to close, and sent no octet of it.
+    pub(super) fn give_back(&self) {
+        self.facts().given_back = true;
+    }
+
+    /// The server's own `grpc-status`, from the headers or trailers of an HTTP answer that is gRPC's.
+    pub(super) fn server_status(&self, code: i32) {
+        self.facts().server_status = Some(code);
+    }
+
+    /// No octet of the request can have left.
+    pub(super) fn is_unsent(&self) -> bool {
+        let facts = self.facts();
+        !facts.handed_over || facts.given_back
+    }
+
+    /// What an exchange that brought no transaction means.
+    pub(super) fn failure(&self, status: &Status) -> InstitutionAnswer {
+        if self.is_unsent() {
+            return not_sent(describe(status));
+        }
+        // `status` alone does not do: the client makes statuses of its own, for a proxy's HTTP error or for a reset
+        // stream, with the very codes that mean a refusal when the server sends them.
+        let server_status = self.facts().server_status;
+        match server_status.map(Code::from_i32) {
+            Some(code) if is_refusal(code) => InstitutionAnswer::Refused { detail: describe(status) },
+            Some(_) | None => InstitutionAnswer::Unanswered { detail: describe(status) },
+        }
+    }
+
+    /// What it means that the time was over.
+    pub(super) fn time_over(&self, timeout_ms: u64) -> InstitutionAnswer {
+        if self.is_unsent() {
+            not_sent(format!("no connection within {timeout_ms} ms"))
+        } else {
+            InstitutionAnswer::Unanswered { detail: format!("no answer within {timeout_ms} ms") }
+        }
+    }
+}
+
+/// No connection was there to send anything over.
+pub(super) fn not_sent(detail: impl ToString) -> InstitutionAnswer {
+    InstitutionAnswer::NotSent { detail: detail.to_string() }
+}
+
+/// The institution's word on the transaction, where its answer could be read.
+pub(super) fn answered(answer: Result<(TransactionState, Option<Vec<u8>>), String>) -> InstitutionAnswer {
+    match answer {
+        Ok((state, receipt)) => InstitutionAnswer::Transaction { state, receipt },
+        Err(detail) => {
+            InstitutionAnswer::Unanswered { detail: format!("the answer makes no sense: {detail}") }
+        }
+    }
+}
+
+/// The codes with which a server says that it did nothing and will do nothing (docs/acquirer.md). Not among them:
+/// UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED and the like, which servers and what stands before them also send when they
+/// have begun.
+fn is_refusal(code: Code) -> bool {
+    match code {
+        Code::InvalidArgument
+        | Code::Unauthenticated
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::AlreadyExists
+        | Code::Unimplemented => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    }
+}
+
+/// For the log: the code and the first of what the server or the connection says.
+fn describe(status: &Status) -> String {
+    let mut detail = format!("{:?}: {}", status.code(), status.message());
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !detail.contains(&cause_text) {
+            detail = format!("{detail}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    detail.chars().filter(|character| !character.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_proof_makes_a_refusal_or_a_not_sent() {
+        let denied = Status::permission_denied("no");
+        assert!(matches!(Observed::default().failure(&denied), InstitutionAnswer::NotSent { .. }));
+
+        let sent = Observed::default();
+        sent.hand_over();
+        // The client's own status, as for a reset stream: no proof.
+        assert!(matches!(sent.failure(&denied), InstitutionAnswer::Unanswered { .. }));
+        assert!(matches!(sent.time_over(1), InstitutionAnswer::Unanswered { .. }));
+        sent.server_status(Code::PermissionDenied as i32);
+        assert!(matches!(sent.failure(&denied), InstitutionAnswer::Refused { .. }));
+
+        let returned = Observed::default();
+        returned.hand_over();
+        returned.give_back();
+        assert!(matches!(returned.failure(&denied), InstitutionAnswer::NotSent { .. }));
+        assert!(matches!(returned.time_over(1), InstitutionAnswer::NotSent { .. }));
+    }
+
+    #[test]
+    fn every_code_has_its_meaning() {
+        let refusals: Vec<i32> = (-1..=20).filter(|code| is_refusal(Code::from_i32(*code))).collect();
+        assert_eq!(refusals, [3, 6, 7, 9, 12, 16]);
+    }
+}

@@ -1,0 +1,101 @@
+//! Where the till API listens: a Unix socket, or TCP on the loopback interface and nowhere else.
+//!
+//! Whoever reaches the API can have goods released, so an address that another machine can reach is not an address.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The longest path of a Unix socket, in octets (`sockaddr_un` on Linux, with its final 0).
+const SOCKET_PATH_OCTETS_MAX: usize = 107;
+
+/// Where the till API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TillAddress {
+    /// A Unix socket at this absolute path.
+    Unix(PathBuf),
+    /// An address of the loopback interface.
+    Loopback(SocketAddr),
+}
+
+/// Why a text is no address for the till API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` {problem}; expected `unix:/run/florin/till.sock` or `127.0.0.1:8411`")]
+pub struct TillAddressError {
+    /// As it was written, shortened.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl FromStr for TillAddress {
+    type Err = TillAddressError;
+
+    /// Reads `unix:/path`, `127.0.0.1:8411`, `[::1]:8411`, and the same with `http://` before it.
+    fn from_str(text: &str) -> Result<Self, TillAddressError> {
+        let fault = |problem| TillAddressError { text: text.chars().take(120).collect(), problem };
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') {
+                return Err(fault("has no absolute path after `unix:`"));
+            }
+            if path.len() > SOCKET_PATH_OCTETS_MAX {
+                return Err(fault("has a longer path than the 107 octets that a Unix socket can have"));
+            }
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        let authority = text.strip_prefix("http://").unwrap_or(text);
+        let authority = authority.strip_suffix('/').unwrap_or(authority).replace("localhost:", "127.0.0.1:");
+        let address: SocketAddr = authority.parse().map_err(|_| fault("is not an address with a port"))?;
+        if !address.ip().is_loopback() {
+            return Err(fault("can be reached from other machines, which could then have goods released"));
+        }
+        Ok(Self::Loopback(address))
+    }
+}
+
+impl fmt::Display for TillAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Loopback(address) => write!(formatter, "{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_and_unix_addresses_read() {
+        for (text, printed) in [
+            ("unix:/run/florin/till.sock", "unix:/run/florin/till.sock"),
+            ("127.0.0.1:8411", "127.0.0.1:8411"),
+            ("127.1.2.3:8411", "127.1.2.3:8411"),
+            ("[::1]:8411", "[::1]:8411"),
+            ("localhost:8411", "127.0.0.1:8411"),
+            ("http://127.0.0.1:8411/", "127.0.0.1:8411"),
+        ] {
+            assert_eq!(text.parse::<TillAddress>().unwrap().to_string(), printed, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_others_can_reach_is_refused() {
+        for text in ["0.0.0.0:8411", "[::]:8411", "192.168.1.5:8411", "[::ffff:127.0.0.1]:8411"] {
+            let error = text.parse::<TillAddress>().unwrap_err().to_string();
+            assert!(error.contains("other machines"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let long = format!("unix:/{}", "x".repeat(120));
+        for text in
+            ["", "8411", "127.0.0.1", "unix:till.sock", "unix:", "https://127.0.0.1:1", "till:80", &long]
+        {
+            assert!(text.parse::<TillAddress>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! The acquirer over real TLS on loopback: who may ask, what is refused and in which words, and that it ends in order.
+
+#![cfg(feature = "acquirer")]
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Status};
+
+use florin::acquirer::{
+    CardTerms, EnrolmentCode, Institution, Server, authority_certificate_path, create_institution,
+    open_institution,
+};
+use florin::credential::{
+    CardCommand, Keyring, Signed, SigningKey, TerminalCertificate, VerifyingKey, card_enrolment_proof,
+    verify_receipt,
+};
+use florin::domain::{
+    Amount, CardId, HolderVerification, Offer, ReceiptStatus, TerminalId, TransactionId, UnixTime,
+};
+use florin::protocol::{digest_offer, encode_offer};
+
+mod generated {
+    #![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm)]
+    include!(concat!(env!("OUT_DIR"), "/florin.acquirer.v1.rs"));
+}
+
+use generated::acquirer_client::AcquirerClient;
+use generated::enrolment_client::EnrolmentClient;
+use generated::*;
+
+const CHANNEL_KEY: [u8; 32] = [4; 32];
+
+/// A running acquirer in a directory of its own, and a second hand on its store.
+struct Bench {
+    directory: tempfile::TempDir,
+    server: Server,
+    address: SocketAddr,
+    root_pem: String,
+    institution: Institution,
+}
+
+/// An enrolled terminal.
+struct EnrolledTerminal {
+    id: String,
+    identity: Identity,
+    response: EnrolTerminalResponse,
+}
+
+fn now() -> UnixTime {
+    UnixTime { seconds: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() }
+}
+
+fn tomorrow() -> UnixTime {
+    UnixTime { seconds: now().seconds + 86_400 }
+}
+
+fn euros(text: &str) -> Amount {
+    Amount::parse_major(text, "EUR".parse().unwrap()).unwrap()
+}
+
+fn signing_request(key: &KeyPair) -> Vec<u8> {
+    CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("bank");
+        create_institution(&path, "Example Bank", &["localhost".to_owned()], now()).unwrap();
+        let server =
+            Server::start(open_institution(&path).unwrap(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = server.local_address();
+        let root_pem = std::fs::read_to_string(authority_certificate_path(&path)).unwrap();
+        let institution = open_institution(&path).unwrap().institution;
+        Self { directory, server, address, root_pem, institution }
+    }
+
+    fn endpoint(&self, identity: Option<&Identity>) -> Endpoint {
+        let mut tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.root_pem))
+            .domain_name("localhost");
+        if let Some(identity) = identity {
+            tls = tls.identity(identity.clone());
+        }
+        Channel::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap()
+    }
+
+    async fn acquirer(&self, identity: Option<&Identity>) -> AcquirerClient<Channel> {
+        AcquirerClient::new(self.endpoint(identity).connect().await.unwrap())
+    }
+
+    async fn enrolment(&self) -> EnrolmentClient<Channel> {
+        EnrolmentClient::new(self.endpoint(None).connect().await.unwrap())
+    }
+
+    fn add_terminal(&mut self, number: u8, not_after: UnixTime) -> (TerminalId, String) {
+        let id = TerminalId::from_random([number; 10]);
+        let code = EnrolmentCode::from_random([number; 16]);
+        self.institution.add_terminal(id, "kiosk-1", "Corner Kiosk", &code, not_after, now()).unwrap();
+        (id, code.expose_text())
+    }
+
+    async fn enrol_terminal(&self, code: &str, key: &KeyPair) -> Result<EnrolledTerminal, Status> {
+        let request = EnrolTerminalRequest {
+            code: code.to_owned(),
+            certificate_signing_request: signing_request(key),
+            channel_key: CHANNEL_KEY.to_vec(),
+        };
+        let response = self.enrolment().await.enrol_terminal(request).await?.into_inner();
+        Ok(EnrolledTerminal {
+            id: response.terminal_id.clone(),
+            identity: Identity::from_pem(&response.client_certificate_pem, key.serialize_pem()),
+            response,
+        })
+    }
+
+    async fn new_terminal(&mut self, number: u8) -> EnrolledTerminal {
+        let (id, code) = self.add_terminal(number, tomorrow());
+        let terminal = self.enrol_terminal(&code, &KeyPair::generate().unwrap()).await.unwrap();
+        assert_eq!(terminal.id, id.as_str());
+        terminal
+    }
+
+    /// A card with 100.00 EUR behind it.
+    async fn new_card(&mut self) -> (CardId, SigningKey) {
+        let currency = "EUR".parse().unwrap();
+        let account =
+            self.institution.create_account("Alice", currency, Some(euros("100.00")), now()).unwrap();
+        let terms = CardTerms { account, payment_limit: euros("50.00"), verification_limit: None };
+        let code = EnrolmentCode::from_random([30; 16]);
+        let card = CardId::from_octets(&[0xab; 16]).unwrap();
+        self.institution.add_card(card, terms, &code, tomorrow(), now()).unwrap();
+        let key = SigningKey::from_scalar(&[5; 32]).unwrap();
+        let code = code.expose_text();
+        let response = self
+            .enrolment()
+            .await
+            .enrol_card(EnrolCardRequest {
+                proof: card_enrolment_proof(&key, &code).to_vec(),
+                code,
+                card_public_key: key.verifying_key().to_sec1(),
+            })
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(response.card_id, card.as_octets());
+        assert_eq!((response.payment_limit_minor, response.currency.as_str()), (5_000, "EUR"));
+        (card, key)
+    }
+}
+
+fn payment(
+    terminal: &EnrolledTerminal,
+    (card, card_key): &(CardId, SigningKey),
+    number: u8,
+    amount: &str,
+) -> AuthorizeRequest {
+    let transaction_id = TransactionId::from_random([number; 16]);
+    let offer = encode_offer(&Offer {
+        transaction_id,
+        terminal_id: terminal.id.parse().unwrap(),
+        merchant_name: "Corner Kiosk".to_owned(),
+        amount: euros(amount),
+        valid_for_s: 60,
+        nonce: [number; 16],
+        reference: String::new(),
+        items: Vec::new(),
+        capture_after_dispense: true,
+    });
+    let command = CardCommand {
+        card_id: *card,
+        offer_digest: digest_offer(&offer),
+        counter: number.into(),
+        holder_verification: HolderVerification::Consent,
+    };
+    let sealing_key = keyring(terminal).sealing_key(now()).unwrap();
+    let sealed = sealing_key.seal(&command.sign(card_key).encode(), &command.offer_digest, [6; 32]).unwrap();
+    AuthorizeRequest {
+        transaction_id: transaction_id.as_octets().to_vec(),
+        terminal_id: terminal.id.clone(),
+        offer,
+        offer_age_ms: 10,
+        sealed_command: sealed.encode(),
+    }
+}
+
+fn keyring(terminal: &EnrolledTerminal) -> Keyring {
+    let root = VerifyingKey::from_sec1(&terminal.response.root_public_key).unwrap();
+    Keyring::verify(&Signed::decode(&terminal.response.keyring).unwrap(), &root).unwrap()
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, words: &str) {
+    let status = result.unwrap_err();
+    assert_eq!(status.code(), code, "{status}");
+    assert!(status.message().contains(words), "{status}");
+}
+
+#[tokio::test]
+async fn a_payment_from_enrolment_to_reconciliation() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let card = bench.new_card().await;
+    let certificate = Signed::decode(&terminal.response.terminal_certificate).unwrap();
+    let certificate = TerminalCertificate::verify(&certificate, &keyring(&terminal), now()).unwrap();
+    assert_eq!((certificate.merchant_name.as_str(), certificate.channel_key), ("Corner Kiosk", CHANNEL_KEY));
+
+    let mut client = bench.acquirer(Some(&terminal.identity)).await;
+    let request = payment(&terminal, &card, 1, "2.50");
+    let approved = client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!(approved.state(), TransactionState::Approved);
+    let receipt = verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal)).unwrap();
+    assert!(matches!(receipt.status, ReceiptStatus::Approved { .. }));
+    // A repeat is the same, octet by octet, also over a new connection.
+    let mut other_client = bench.acquirer(Some(&terminal.identity)).await;
+    let again = other_client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!(again, approved);
+    // Other content under the same id.
+    let other = AuthorizeRequest { offer: payment(&terminal, &card, 1, "2.60").offer, ..request.clone() };
+    refused(client.authorize(other).await, Code::AlreadyExists, "nothing was charged for this one");
+
+    let (transaction_id, terminal_id) = (request.transaction_id.clone(), terminal.id.clone());
+    let capture = CaptureRequest { transaction_id, terminal_id };
+    let captured = client.capture(capture.clone()).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!(captured.state(), TransactionState::Captured);
+    let declined = payment(&terminal, &card, 2, "50.01");
+    let declined = client.authorize(declined).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!((declined.state(), declined.decline_reason), (TransactionState::Declined, 9));
+
+    let (transaction_id, terminal_id) = (request.transaction_id.clone(), terminal.id.clone());
+    let inquiry = GetTransactionRequest { transaction_id, terminal_id };
+    let seen = client.get_transaction(inquiry.clone()).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!(seen, captured);
+    let reverse = ReverseRequest {
+        transaction_id: request.transaction_id.clone(),
+        terminal_id: terminal.id.clone(),
+        reason: ReversalReason::DispenseFailed.into(),
+    };
+    let reversed = client.reverse(reverse.clone()).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!(reversed.state(), TransactionState::Reversed);
+    refused(client.capture(capture).await, Code::FailedPrecondition, "cannot be captured");
+
+    let unknown = vec![9; 16];
+    let inquiry = GetTransactionRequest { transaction_id: unknown.clone(), ..inquiry };
+    let seen = client.get_transaction(inquiry).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!(seen.state(), TransactionState::Unknown);
+    let capture = CaptureRequest { transaction_id: unknown.clone(), terminal_id: terminal.id.clone() };
+    refused(client.capture(capture).await, Code::NotFound, "authorise it first");
+    let tombstone = ReverseRequest { transaction_id: unknown, ..reverse };
+    let tombstone = client.reverse(tombstone).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!((tombstone.state(), tombstone.receipt.len()), (TransactionState::Reversed, 0));
+
+    let period = ReconcileRequest {
+        terminal_id: terminal.id.clone(),
+        from_unix_s: now().seconds - 100,
+        until_unix_s: now().seconds + 100,
+    };
+    let mut stream = client.reconcile(period.clone()).await.unwrap().into_inner();
+    let mut all = Vec::new();
+    while let Some(response) = stream.message().await.unwrap() {
+        all.push(response.transaction.unwrap());
+    }
+    assert_eq!(all, [reversed, declined, tombstone]);
+    let backwards = ReconcileRequest { until_unix_s: 0, ..period };
+    refused(client.reconcile(backwards).await, Code::InvalidArgument, "until_unix_s");
+    assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
+}
+
+#[tokio::test]
+async fn the_acquirer_serves_nobody_but_its_terminals_as_themselves() {
+    let mut bench = Bench::start().await;
+    let first = bench.new_terminal(1).await;
+    let second = bench.new_terminal(2).await;
+    let inquiry = |terminal: &EnrolledTerminal| GetTransactionRequest {
+        transaction_id: vec![1; 16],
+        terminal_id: terminal.id.clone(),
+    };
+    let mut nobody = bench.acquirer(None).await;
+    refused(nobody.get_transaction(inquiry(&first)).await, Code::Unauthenticated, "client certificate");
+    let period = ReconcileRequest { terminal_id: first.id.clone(), ..ReconcileRequest::default() };
+    refused(nobody.reconcile(period).await, Code::Unauthenticated, "client certificate");
+    let mut client = bench.acquirer(Some(&first.identity)).await;
+    client.get_transaction(inquiry(&first)).await.unwrap();
+    refused(client.get_transaction(inquiry(&second)).await, Code::PermissionDenied, "names another");
+    let anonymous = GetTransactionRequest { terminal_id: String::new(), ..inquiry(&first) };
+    refused(client.get_transaction(anonymous).await, Code::PermissionDenied, "terminal_id");
+
+    // A certificate of another authority does not even connect, or breaks at its first use.
+    let other = {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::default().self_signed(&key).unwrap();
+        Identity::from_pem(certificate.pem(), key.serialize_pem())
+    };
+    if let Ok(channel) = bench.endpoint(Some(&other)).connect().await {
+        AcquirerClient::new(channel).get_transaction(inquiry(&first)).await.unwrap_err();
+    }
+
+    // The certificate of an earlier enrolment is shut out by the newer one.
+    let id: TerminalId = first.id.parse().unwrap();
+    let code = EnrolmentCode::from_random([29; 16]);
+    bench.institution.renew_terminal_code(id, &code, tomorrow()).unwrap();
+    let renewed = bench.enrol_terminal(&code.expose_text(), &KeyPair::generate().unwrap()).await.unwrap();
+    refused(client.get_transaction(inquiry(&first)).await, Code::Unauthenticated, "newer enrolment");
+    let mut client = bench.acquirer(Some(&renewed.identity)).await;
+    client.get_transaction(inquiry(&renewed)).await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_in_words() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let card = bench.new_card().await;
+    let mut client = bench.acquirer(Some(&terminal.identity)).await;
+    let good = payment(&terminal, &card, 1, "2.50");
+    for (bad, words) in [
+        (AuthorizeRequest { transaction_id: vec![1; 15], ..good.clone() }, "transaction_id"),
+        (AuthorizeRequest { transaction_id: vec![1; 16], ..good.clone() }, "offer.transaction_id"),
+        (AuthorizeRequest { offer: vec![], ..good.clone() }, "offer"),
+        (AuthorizeRequest { offer: vec![0xff; 100], ..good.clone() }, "offer"),
+        (AuthorizeRequest { offer: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
+        (AuthorizeRequest { sealed_command: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
+    ] {
+        refused(client.authorize(bad).await, Code::InvalidArgument, words);
+    }
+    let too_long = AuthorizeRequest { offer: vec![0; 100_000], ..good.clone() };
+    refused(client.authorize(too_long).await, Code::OutOfRange, "too large");
+    let reverse = ReverseRequest {
+        transaction_id: good.transaction_id.clone(),
+        terminal_id: terminal.id.clone(),
+        reason: 77,
+    };
+    refused(client.reverse(reverse).await, Code::InvalidArgument, "reason");
+    // Nothing of it was kept.
+    let approved = client.authorize(good).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!(approved.state(), TransactionState::Approved);
+}
+
+#[tokio::test]
+async fn enrolment_wants_a_good_code_and_a_good_key() {
+    let mut bench = Bench::start().await;
+    let key = KeyPair::generate().unwrap();
+    let (_, expired) = bench.add_terminal(1, UnixTime { seconds: now().seconds - 1 });
+    refused(
+        bench.enrol_terminal(&expired, &key).await.map(|terminal| terminal.id),
+        Code::FailedPrecondition,
+        "was good until",
+    );
+    refused(
+        bench.enrol_terminal("0000-0000-0000-0000", &key).await.map(|terminal| terminal.id),
+        Code::PermissionDenied,
+        "not known",
+    );
+    refused(
+        bench.enrol_terminal("0000", &key).await.map(|terminal| terminal.id),
+        Code::InvalidArgument,
+        "16 letters and digits",
+    );
+    let (_, good) = bench.add_terminal(2, tomorrow());
+    let mut client = bench.enrolment().await;
+    let request = EnrolTerminalRequest {
+        code: good.clone(),
+        certificate_signing_request: signing_request(&key),
+        channel_key: CHANNEL_KEY.to_vec(),
+    };
+    let bad = EnrolTerminalRequest { certificate_signing_request: vec![1, 2, 3], ..request.clone() };
+    refused(client.enrol_terminal(bad).await, Code::InvalidArgument, "certificate_signing_request");
+    let bad = EnrolTerminalRequest { channel_key: vec![1], ..request.clone() };
+    refused(client.enrol_terminal(bad).await, Code::InvalidArgument, "channel_key");
+    // Without hyphens and in small letters it is the same code; the same keys may come again, others may not.
+    let typed = EnrolTerminalRequest { code: good.replace('-', "").to_lowercase(), ..request.clone() };
+    let first = client.enrol_terminal(typed).await.unwrap().into_inner();
+    let second = client.enrol_terminal(request).await.unwrap().into_inner();
+    assert_eq!(first.terminal_id, second.terminal_id);
+    refused(
+        bench.enrol_terminal(&good, &KeyPair::generate().unwrap()).await.map(|terminal| terminal.id),
+        Code::FailedPrecondition,
+        "used already",
+    );
+    let card = EnrolCardRequest { code: good, card_public_key: vec![4; 65], proof: vec![0; 64] };
+    refused(client.enrol_card(card).await, Code::InvalidArgument, "card_public_key");
+    // That were seven failures of this address; after ten it waits.
+    for _ in 0..3 {
+        client.enrol_card(EnrolCardRequest::default()).await.unwrap_err();
+    }
+    refused(client.enrol_card(EnrolCardRequest::default()).await, Code::ResourceExhausted, "wait a minute");
+}
+
+#[tokio::test]
+async fn one_code_enrols_one_of_many_at_the_same_time() {
+    let mut bench = Bench::start().await;
+    let (_, code) = bench.add_terminal(1, tomorrow());
+    let mut racers = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let mut client = bench.enrolment().await;
+        let request = EnrolTerminalRequest {
+            code: code.clone(),
+            certificate_signing_request: signing_request(&KeyPair::generate().unwrap()),
+            channel_key: CHANNEL_KEY.to_vec(),
+        };
+        racers.spawn(async move { client.enrol_terminal(request).await.map_err(|status| status.code()) });
+    }
+    let results = racers.join_all().await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    for result in results {
+        assert!(matches!(result, Ok(_) | Err(Code::FailedPrecondition)));
+    }
+}
+
+#[tokio::test]
+async fn only_tls_1_3_and_only_this_server() {
+    let bench = Bench::start().await;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(bench.root_pem.as_bytes()).unwrap()).unwrap();
+    let connect = |version: &'static rustls::SupportedProtocolVersion, name: &'static str| {
+        let mut configuration = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        configuration.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(configuration));
+        async move {
+            let stream = TcpStream::connect(bench.address).await.unwrap();
+            connector.connect(ServerName::try_from(name).unwrap(), stream).await.map(drop)
+        }
+    };
+    connect(&rustls::version::TLS13, "localhost").await.unwrap();
+    connect(&rustls::version::TLS12, "localhost").await.unwrap_err();
+    connect(&rustls::version::TLS13, "example.org").await.unwrap_err();
+    // Plain text, and silence.
+    let mut plain = TcpStream::connect(bench.address).await.unwrap();
+    plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    connect(&rustls::version::TLS13, "localhost").await.unwrap();
+}
+
+#[tokio::test]
+async fn it_ends_in_order_and_what_it_answered_is_there_afterwards() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let card = bench.new_card().await;
+    let mut client = bench.acquirer(Some(&terminal.identity)).await;
+    let request = payment(&terminal, &card, 1, "2.50");
+    let approved = client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+    // The connection stays open, and still the server ends soon.
+    let ended = tokio::time::timeout(Duration::from_secs(8), bench.server.shut_down()).await;
+    ended.unwrap().unwrap();
+    client.authorize(request.clone()).await.unwrap_err();
+    TcpStream::connect(bench.address).await.unwrap_err();
+
+    let path = bench.directory.path().join("bank");
+    let opened = open_institution(&path).unwrap();
+    bench.server = Server::start(opened, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    bench.address = bench.server.local_address();
+    let mut client = bench.acquirer(Some(&terminal.identity)).await;
+    let again = client.authorize(request).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!(again, approved);
+}
