@@ -4,6 +4,7 @@
 //! binary does not carry it.
 
 use std::error::Error;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Every file whose types are generated, below `proto/`.
 const PROTO_FILES: [&str; 3] = [
@@ -13,6 +14,13 @@ const PROTO_FILES: [&str; 3] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
+    // A lower bound for the time: a clock that shows less was never set. Reproducible builds say it themselves.
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let built_at_unix_s = match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(seconds) => seconds.parse::<u64>()?,
+        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+    };
+    println!("cargo::rustc-env=FLORIN_BUILT_AT_UNIX_S={built_at_unix_s}");
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(PROTO_FILES, ["proto"])?;
     let edge = std::env::var_os("CARGO_FEATURE_EDGE").is_some();

@@ -89,7 +89,7 @@ impl Supervisor {
         loop {
             let fault = match Service::start(&self.settings, self.pace, self.next_phone).await {
                 Ok(mut service) => {
-                    tracing::info!(adapter = service.adapter_name(), "phones can find the terminal");
+                    tracing::debug!(adapter = service.adapter_name(), "the GATT service is up");
                     if self.events.send(LinkEvent::Up).await.is_err() {
                         return;
                     }
@@ -105,7 +105,7 @@ impl Supervisor {
             };
             let reason = fault.to_string();
             if told.as_ref() != Some(&reason) {
-                tracing::warn!(reason, "phones cannot find the terminal");
+                tracing::debug!(reason, "the GATT service is down");
                 told = Some(reason.clone());
                 if self.events.send(LinkEvent::Down { reason }).await.is_err() {
                     return;

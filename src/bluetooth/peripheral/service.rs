@@ -14,7 +14,7 @@ use bluer::gatt::local::{
 use bluer::{Adapter, Address, DeviceEvent, DeviceProperty, Session, Uuid, UuidExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::StreamExt;
 
 use super::PeripheralSettings;
@@ -40,10 +40,6 @@ const INPUTS_MAX: usize = 1024;
 const EVENTS_RESERVED: usize = 128;
 /// An ATT value's header (Core Specification 5.4, Vol 3 Part F, 3.4.7.1).
 const ATT_HEADER_OCTETS: usize = 3;
-/// How often the adapter and the advertisement are looked at, in milliseconds.
-const CHECK_INTERVAL_MS: u64 = 2_000;
-/// How long after a phone's leaving the advertisement is put up anew, in milliseconds: several leave together at times.
-const RENEW_DELAY_MS: u64 = 200;
 /// How long several sockets must be open to be taken for each phone's own, in milliseconds.
 const JUDGE_DELAY_MS: u64 = 300;
 /// How long a phone gets to receive what was sent last, before it is disconnected, in milliseconds: some intervals of
@@ -53,8 +49,6 @@ const DISCONNECT_DELAY_MS: u64 = 500;
 const DISCONNECT_TIMEOUT_MS: u64 = 5_000;
 /// How often a phone's connection is looked at, in milliseconds, in case BlueZ removed it without a word.
 const PHONE_CHECK_INTERVAL_MS: u64 = 10_000;
-/// How long BlueZ gets to answer a question, in milliseconds. It answers in a few, or hangs.
-const ANSWER_TIMEOUT_MS: u64 = 5_000;
 
 /// Why the loop has ended.
 pub(super) enum Ended {
@@ -99,7 +93,7 @@ impl Service {
             .serve_gatt_application(application)
             .await
             .map_err(|error| RadioFault::of(&error, adapter.name(), "registering the GATT service"))?;
-        let advertising = Advertising::start(&adapter, settings.terminal_id, pace).await?;
+        let advertising = Advertising::start(adapter.clone(), settings.terminal_id, pace).await?;
         Ok(Self {
             adapter,
             advertising,
@@ -146,10 +140,6 @@ impl Service {
         events: &mpsc::Sender<LinkEvent>,
         commands: &mut mpsc::Receiver<LinkCommand>,
     ) -> Result<(), RadioFault> {
-        let mut check = interval(Duration::from_millis(CHECK_INTERVAL_MS));
-        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        check.reset();
-        let mut renew_at = None;
         let mut judge_at = None;
         loop {
             tokio::select! {
@@ -157,6 +147,7 @@ impl Service {
                 // that a phone that floods starves nobody.
                 biased;
                 () = self.bus.changed() => return Err(RadioFault::BlueZChanged),
+                fault = self.advertising.failed() => return Err(fault),
                 control = self.outbox_control.next() => match control {
                     Some(CharacteristicControlEvent::Notify(writer)) => {
                         if self.subscribed(writer, events).await {
@@ -169,18 +160,13 @@ impl Service {
                 command = commands.recv() => match command {
                     Some(LinkCommand::Notify { phone, value }) => self.notify(phone, value),
                     Some(LinkCommand::Disconnect { phone }) => self.disconnect(phone),
-                    Some(LinkCommand::Advertise(pace)) => self.advertising.set_pace(&self.adapter, pace).await?,
+                    Some(LinkCommand::Advertise(pace)) => self.advertising.set_pace(pace),
                     None => return Ok(()),
                 },
-                () = at(renew_at) => {
-                    renew_at = None;
-                    self.advertising.renew(&self.adapter).await?;
-                }
                 () = at(judge_at) => {
                     judge_at = None;
                     self.phones.judge_outboxes();
                 }
-                _ = check.tick() => self.check().await?,
                 // The service keeps a sender itself, so there is always one.
                 Some(input) = self.inputs.recv() => match input {
                     Input::Wrote { address, mtu, value } => self.wrote(address, mtu, value, events).await,
@@ -188,7 +174,7 @@ impl Service {
                     Input::PhoneGone { address, phone } => {
                         if self.phones.remove(address, phone) {
                             let _ = events.send(LinkEvent::Disconnected { phone }).await;
-                            renew_at.get_or_insert_with(|| after_ms(RENEW_DELAY_MS));
+                            self.advertising.renew();
                         }
                     }
                 },
@@ -265,31 +251,6 @@ impl Service {
             }
             let _ = inputs.send(Input::PhoneGone { address, phone }).await;
         });
-    }
-
-    /// Looks whether the adapter is on and the advertisement there.
-    async fn check(&mut self) -> Result<(), RadioFault> {
-        let name = self.adapter.name().to_owned();
-        let fault = |error| {
-            let fault = RadioFault::of(&error, &name, "looking after the adapter");
-            // The object has lost its interface: the adapter was taken away.
-            if matches!(fault, RadioFault::NoAdvertising(_)) { RadioFault::NoAdapter } else { fault }
-        };
-        let questions = async {
-            Ok((self.adapter.is_powered().await?, self.adapter.active_advertising_instances().await?))
-        };
-        let (is_powered, advertisements) = timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), questions)
-            .await
-            .map_err(|_| RadioFault::NoBlueZ(format!("no answer within {ANSWER_TIMEOUT_MS} ms")))?
-            .map_err(fault)?;
-        if !is_powered {
-            return Err(RadioFault::PoweredOff(name));
-        }
-        if advertisements == 0 {
-            tracing::info!("the advertisement had vanished; it is put up anew");
-            self.advertising.renew(&self.adapter).await?;
-        }
-        Ok(())
     }
 }
 
