@@ -225,10 +225,7 @@ async fn finish(
     tell_journal(&parties, paid.transaction_id, story)?;
     let is_balanced = parties.close_and_tell_ledger(story).await?;
 
-    let outcome = match ended.state {
-        PaymentState::Captured => "approved",
-        state => state.name(),
-    };
+    let outcome = if ended.state == PaymentState::Captured { "approved" } else { ended.state.name() };
     let expected = match settings.scenario {
         Scenario::Approved => "approved",
         Scenario::Declined | Scenario::TamperedOffer | Scenario::StolenCounter => "declined",
