@@ -476,6 +476,7 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
     use florin::relay::{GrpcRelay, InstitutionAddress, Relay, TlsFiles, enrol_terminal};
     use florin::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
 
+    const TIMEOUT_MS: u64 = 5_000;
     let mut bench = Bench::start().await;
     let card = bench.new_card().await;
     let (id, code) = bench.add_terminal(1, tomorrow());
@@ -502,7 +503,7 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
         root_certificates_pem: &bench.root_pem,
         client: Some((&enrolled.client_certificate_pem, &key_pem)),
     };
-    let relay = GrpcRelay::new(address, &files, id, 5_000).unwrap();
+    let relay = GrpcRelay::new(address, &files, id).unwrap();
     relay.check_reachable().await.unwrap();
 
     let authorize = |request: &AuthorizeRequest| InstitutionRequest::Authorize {
@@ -520,27 +521,27 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
     let first = payment(&terminal, &card, 1, "2.50");
     let transaction_id = TransactionId::from_octets(&first.transaction_id).unwrap();
     let inquire = InstitutionRequest::Inquire { transaction_id };
-    assert_eq!(state(relay.ask(inquire.clone()).await), (TransactionState::Unknown, false));
-    assert_eq!(state(relay.ask(authorize(&first)).await), (TransactionState::Approved, true));
-    assert_eq!(state(relay.ask(authorize(&first)).await), (TransactionState::Approved, true));
+    assert_eq!(state(relay.ask(inquire.clone(), TIMEOUT_MS).await), (TransactionState::Unknown, false));
+    assert_eq!(state(relay.ask(authorize(&first), TIMEOUT_MS).await), (TransactionState::Approved, true));
+    assert_eq!(state(relay.ask(authorize(&first), TIMEOUT_MS).await), (TransactionState::Approved, true));
     let capture = InstitutionRequest::Capture { transaction_id };
-    assert_eq!(state(relay.ask(capture.clone()).await), (TransactionState::Captured, true));
-    assert_eq!(state(relay.ask(inquire).await), (TransactionState::Captured, true));
+    assert_eq!(state(relay.ask(capture.clone(), TIMEOUT_MS).await), (TransactionState::Captured, true));
+    assert_eq!(state(relay.ask(inquire, TIMEOUT_MS).await), (TransactionState::Captured, true));
     let reverse = InstitutionRequest::Reverse { transaction_id, reason: ReversalReason::DispenseFailed };
-    assert_eq!(state(relay.ask(reverse).await), (TransactionState::Reversed, true));
-    assert!(matches!(relay.ask(capture).await, InstitutionAnswer::Refused { .. }));
-    assert_eq!(state(relay.ask(authorize(&first)).await), (TransactionState::Reversed, true));
+    assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, true));
+    assert!(matches!(relay.ask(capture, TIMEOUT_MS).await, InstitutionAnswer::Refused { .. }));
+    assert_eq!(state(relay.ask(authorize(&first), TIMEOUT_MS).await), (TransactionState::Reversed, true));
 
     let declined = payment(&terminal, &card, 2, "50.01");
     let over_limit = (TransactionState::Declined(DeclineReason::OverLimit), true);
-    assert_eq!(state(relay.ask(authorize(&declined)).await), over_limit);
+    assert_eq!(state(relay.ask(authorize(&declined), TIMEOUT_MS).await), over_limit);
     let third = payment(&terminal, &card, 3, "2.50");
     let reverse = InstitutionRequest::Reverse {
         transaction_id: TransactionId::from_octets(&third.transaction_id).unwrap(),
         reason: ReversalReason::Unanswered,
     };
-    assert_eq!(state(relay.ask(reverse).await), (TransactionState::Reversed, false));
-    assert_eq!(state(relay.ask(authorize(&third)).await), (TransactionState::Reversed, false));
+    assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, false));
+    assert_eq!(state(relay.ask(authorize(&third), TIMEOUT_MS).await), (TransactionState::Reversed, false));
     assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
 }
 
