@@ -476,6 +476,7 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
     use florin::relay::{GrpcRelay, InstitutionAddress, Relay, TlsFiles, enrol_terminal};
     use florin::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
 
+    const TIMEOUT_MS: u64 = 5_000;
     let mut bench = Bench::start().await;
     let card = bench.new_card().await;
     let (id, code) = bench.add_terminal(1, tomorrow());
@@ -502,7 +503,6 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
         root_certificates_pem: &bench.root_pem,
         client: Some((&enrolled.client_certificate_pem, &key_pem)),
     };
-    const TIMEOUT_MS: u64 = 5_000;
     let relay = GrpcRelay::new(address, &files, id).unwrap();
     relay.check_reachable().await.unwrap();
 
