@@ -95,9 +95,9 @@ fn is_refusal(code: Code) -> bool {
         | Code::Unauthenticated
         | Code::PermissionDenied
         | Code::FailedPrecondition
-        | Code::AlreadyExists
         | Code::Unimplemented => true,
         Code::Ok
+        | Code::AlreadyExists
         | Code::Cancelled
         | Code::Unknown
         | Code::DeadlineExceeded
