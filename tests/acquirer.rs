@@ -467,3 +467,110 @@ async fn it_ends_in_order_and_what_it_answered_is_there_afterwards() {
     let again = client.authorize(request).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(again, approved);
 }
+
+/// The terminal's own way to the institution, and the institution, as they are.
+#[cfg(feature = "terminal")]
+#[tokio::test]
+async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
+    use florin::domain::{DeclineReason, ReversalReason};
+    use florin::relay::{GrpcRelay, InstitutionAddress, Relay, TlsFiles, enrol_terminal};
+    use florin::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
+
+    const TIMEOUT_MS: u64 = 5_000;
+    let mut bench = Bench::start().await;
+    let card = bench.new_card().await;
+    let (id, code) = bench.add_terminal(1, tomorrow());
+    let key = KeyPair::generate().unwrap();
+    let address: InstitutionAddress = format!("https://localhost:{}", bench.address.port()).parse().unwrap();
+    let wrong = enrol_terminal(&address, &bench.root_pem, "0", signing_request(&key), CHANNEL_KEY).await;
+    assert!(wrong.unwrap_err().to_string().contains("16 letters and digits"));
+    let enrolled =
+        enrol_terminal(&address, &bench.root_pem, &code, signing_request(&key), CHANNEL_KEY).await.unwrap();
+    assert_eq!(enrolled.terminal_id, id.as_str());
+    let terminal = EnrolledTerminal {
+        id: enrolled.terminal_id.clone(),
+        identity: Identity::from_pem(&enrolled.client_certificate_pem, key.serialize_pem()),
+        response: EnrolTerminalResponse {
+            terminal_id: enrolled.terminal_id,
+            client_certificate_pem: enrolled.client_certificate_pem.clone(),
+            terminal_certificate: enrolled.terminal_certificate,
+            keyring: enrolled.keyring,
+            root_public_key: enrolled.root_public_key,
+        },
+    };
+    let key_pem = key.serialize_pem();
+    let files = TlsFiles {
+        root_certificates_pem: &bench.root_pem,
+        client: Some((&enrolled.client_certificate_pem, &key_pem)),
+    };
+    let relay = GrpcRelay::new(address, &files, id).unwrap();
+    relay.check_reachable().await.unwrap();
+
+    let authorize = |request: &AuthorizeRequest| InstitutionRequest::Authorize {
+        transaction_id: TransactionId::from_octets(&request.transaction_id).unwrap(),
+        offer: request.offer.clone(),
+        offer_age_ms: request.offer_age_ms,
+        sealed_command: request.sealed_command.clone(),
+    };
+    let state = |answer: InstitutionAnswer| match answer {
+        InstitutionAnswer::Transaction { state, receipt } => (state, receipt.is_some()),
+        InstitutionAnswer::NotSent { detail }
+        | InstitutionAnswer::Refused { detail }
+        | InstitutionAnswer::Unanswered { detail } => panic!("{detail}"),
+    };
+    let first = payment(&terminal, &card, 1, "2.50");
+    let transaction_id = TransactionId::from_octets(&first.transaction_id).unwrap();
+    let inquire = InstitutionRequest::Inquire { transaction_id };
+    assert_eq!(state(relay.ask(inquire.clone(), TIMEOUT_MS).await), (TransactionState::Unknown, false));
+    assert_eq!(state(relay.ask(authorize(&first), TIMEOUT_MS).await), (TransactionState::Approved, true));
+    assert_eq!(state(relay.ask(authorize(&first), TIMEOUT_MS).await), (TransactionState::Approved, true));
+    let capture = InstitutionRequest::Capture { transaction_id };
+    assert_eq!(state(relay.ask(capture.clone(), TIMEOUT_MS).await), (TransactionState::Captured, true));
+    assert_eq!(state(relay.ask(inquire, TIMEOUT_MS).await), (TransactionState::Captured, true));
+    let reverse = InstitutionRequest::Reverse { transaction_id, reason: ReversalReason::DispenseFailed };
+    assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, true));
+    assert!(matches!(relay.ask(capture, TIMEOUT_MS).await, InstitutionAnswer::Refused { .. }));
+    assert_eq!(state(relay.ask(authorize(&first), TIMEOUT_MS).await), (TransactionState::Reversed, true));
+
+    let declined = payment(&terminal, &card, 2, "50.01");
+    let over_limit = (TransactionState::Declined(DeclineReason::OverLimit), true);
+    assert_eq!(state(relay.ask(authorize(&declined), TIMEOUT_MS).await), over_limit);
+    let third = payment(&terminal, &card, 3, "2.50");
+    let reverse = InstitutionRequest::Reverse {
+        transaction_id: TransactionId::from_octets(&third.transaction_id).unwrap(),
+        reason: ReversalReason::Unanswered,
+    };
+    assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, false));
+    assert_eq!(state(relay.ask(authorize(&third), TIMEOUT_MS).await), (TransactionState::Reversed, false));
+    assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
+}
+
+/// The wallet's own enrolment, and the institution, as they are.
+#[cfg(feature = "wallet")]
+#[tokio::test]
+async fn the_wallet_enrols_its_card() {
+    use florin::wallet::{EnrolmentRequest, WalletDirectory, enrol_card};
+
+    let mut bench = Bench::start().await;
+    let currency = "EUR".parse().unwrap();
+    let account = bench.institution.create_account("Alice", currency, None, now()).unwrap();
+    let terms = CardTerms { account, payment_limit: euros("50.00"), verification_limit: None };
+    let code = EnrolmentCode::from_random([30; 16]);
+    let id = CardId::from_octets(&[0xab; 16]).unwrap();
+    bench.institution.add_card(id, terms, &code, tomorrow(), now()).unwrap();
+    let directory = WalletDirectory::open(bench.directory.path().join("wallet")).unwrap();
+    let request = |code: &str| EnrolmentRequest {
+        acquirer: format!("https://localhost:{}", bench.address.port()),
+        root_pem: bench.root_pem.clone().into_bytes(),
+        code: code.to_owned().into(),
+        name: None,
+    };
+    let refused = enrol_card(&directory, request("0000-0000-0000-0000")).await.unwrap_err();
+    assert!(refused.to_string().contains("not known"), "{refused}");
+    let typed = code.expose_text().to_lowercase();
+    let card = enrol_card(&directory, request(&typed)).await.unwrap();
+    assert_eq!((card.card_id(), card.payment_limit()), (&id, euros("50.00")));
+    assert_eq!(card.keyring().institution_name, "Example Bank");
+    let stored = &bench.institution.cards().unwrap()[0];
+    assert_eq!(stored.public_key, Some(card.key().verifying_key()));
+}

@@ -11,8 +11,8 @@ use super::store;
 use super::store::ledger::{EntryKind, LedgerAccount, transfer};
 use super::store::{
     Account, AccountId, Authorisation, Card, CardEnrolmentKeys, CardState, EnrolmentCode, EnrolmentSubject,
-    LedgerEntry, LedgerReport, NewCard, Store, StoreError, Terminal, TerminalState, TransactionDetail,
-    TransactionRecord, TransactionState,
+    LedgerEntry, LedgerReport, NewCard, PageEnd, Store, StoreError, Terminal, TerminalState,
+    TransactionDetail, TransactionRecord, TransactionState,
 };
 use crate::credential::{TerminalCertificate, VerifyingKey, sign_receipt, verify_card_enrolment_proof};
 use crate::domain::{
@@ -474,8 +474,8 @@ impl Institution {
     }
 
     /// One page of the terminal's transactions that were created from `from` (included) until `until` (excluded),
-    /// oldest first, at most [`PAGE_TRANSACTIONS_MAX`]; and where the next page starts, if this one was full. `after`
-    /// is 0 for the first page.
+    /// oldest first, at most [`PAGE_TRANSACTIONS_MAX`]; and where it ended, if it was full. `after` is where the page
+    /// before ended; none for the first.
     ///
     /// # Errors
     /// [`InstitutionError::InvalidRequest`] if the period ends before it begins; [`InstitutionError::Store`].
@@ -484,8 +484,8 @@ impl Institution {
         terminal: TerminalId,
         from: UnixTime,
         until: UnixTime,
-        after: i64,
-    ) -> Result<(Vec<Transaction>, Option<i64>), InstitutionError> {
+        after: Option<PageEnd>,
+    ) -> Result<(Vec<Transaction>, Option<PageEnd>), InstitutionError> {
         if until < from {
             return Err(invalid("until_unix_s", "is before from_unix_s"));
         }
@@ -493,7 +493,7 @@ impl Institution {
             let limit = PAGE_TRANSACTIONS_MAX;
             let records = store::payment_transaction::page(connection, terminal, from, until, after, limit)?;
             let is_full = u32::try_from(records.len()).is_ok_and(|length| length >= limit);
-            let next = records.last().filter(|_| is_full).map(|record| record.number);
+            let next = records.last().filter(|_| is_full).map(PageEnd::of);
             Ok((records.iter().map(Transaction::from).collect(), next))
         })
     }

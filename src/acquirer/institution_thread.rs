@@ -78,3 +78,64 @@ impl InstitutionThread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::acquirer::{InstitutionKeys, KEY_SEED_OCTETS, Store};
+    use crate::domain::UnixTime;
+
+    fn start() -> (InstitutionThread, thread::JoinHandle<()>) {
+        let (keys, _) =
+            InstitutionKeys::generate("Bank", &[7; KEY_SEED_OCTETS], UnixTime::default()).unwrap();
+        InstitutionThread::start(Institution::new(keys, Store::open_in_memory().unwrap())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_one_request_and_nothing_else() {
+        let (institution, thread) = start();
+        let failed = institution.run(|_| -> Result<(), InstitutionError> { panic!("on purpose") }).await;
+        assert!(matches!(failed, Err(ThreadError::Failed)));
+        assert_eq!(institution.run(Institution::accounts).await.unwrap(), []);
+        drop(institution);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_says_so_and_begins_nothing() {
+        let (institution, thread) = start();
+        let (go_on, wait) = channel::<()>();
+        let (begun, has_begun) = channel();
+        let busy = tokio::spawn({
+            let institution = institution.clone();
+            async move {
+                institution
+                    .run(move |_| {
+                        begun.send(()).unwrap();
+                        wait.recv().unwrap();
+                        Ok(())
+                    })
+                    .await
+            }
+        });
+        tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..QUEUE_REQUESTS_MAX {
+            let institution = institution.clone();
+            waiting.spawn(async move { institution.run(Institution::accounts).await });
+        }
+        while institution.jobs.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(institution.run(Institution::accounts).await, Err(ThreadError::Busy)));
+        go_on.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        while let Some(answer) = waiting.join_next().await {
+            answer.unwrap().unwrap();
+        }
+        drop(institution);
+        thread.join().unwrap();
+    }
+}

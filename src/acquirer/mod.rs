@@ -34,6 +34,6 @@ pub use randomness::{RandomnessError, random};
 pub use server::{Server, ServerError};
 pub use store::{
     Account, AccountId, Card, CardState, EnrolmentCode, EnrolmentCodeError, LedgerBalance, LedgerEntry,
-    LedgerFault, LedgerReport, StateTotal, Store, StoreError, Terminal, TerminalState, TransactionDetail,
-    TransactionState,
+    LedgerFault, LedgerReport, PageEnd, StateTotal, Store, StoreError, Terminal, TerminalState,
+    TransactionDetail, TransactionState,
 };

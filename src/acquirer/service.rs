@@ -176,7 +176,7 @@ impl Acquirer for AcquirerService {
         let institution = self.institution.clone();
         // The first page before the answer, so that a wrong period is a status and not a broken stream.
         let (mut page, mut next) = institution
-            .run(move |institution| institution.reconcile(terminal, from, until, 0))
+            .run(move |institution| institution.reconcile(terminal, from, until, None))
             .await
             .map_err(status)?;
         let (responses, stream) = mpsc::channel(RECONCILIATION_QUEUE_MAX);
@@ -189,7 +189,10 @@ impl Acquirer for AcquirerService {
                         return;
                     }
                 }
-                let Some(after) = next else { return };
+                if next.is_none() {
+                    return;
+                }
+                let after = next;
                 match institution
                     .run(move |institution| institution.reconcile(terminal, from, until, after))
                     .await

@@ -2,10 +2,14 @@
 //!
 //! Links carry values of characteristics and say who is connected. They know nothing of messages or payments.
 
+#[cfg(feature = "wallet")]
+mod central;
 mod emulated;
 #[cfg(all(feature = "terminal", target_os = "linux"))]
 mod peripheral;
 
+#[cfg(feature = "wallet")]
+pub use central::{Central, CentralError, CentralLink, FoundTerminal};
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
 #[cfg(all(feature = "terminal", target_os = "linux"))]
 pub use peripheral::{PeripheralSettings, RadioFault, check_radio, start_peripheral};

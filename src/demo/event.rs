@@ -246,10 +246,7 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
 
 /// What the till reads when the payment is final.
 pub(super) fn told(view: &PaymentView) -> String {
-    let name = match view.state {
-        PaymentState::Captured => "paid",
-        state => state.name(),
-    };
+    let name = if view.state == PaymentState::Captured { "paid" } else { view.state.name() };
     let reason = view.state.reason();
     if reason.is_empty() { name.to_owned() } else { format!("{name} ({reason})") }
 }

@@ -22,7 +22,9 @@ use crate::journal::SqliteJournal;
 use crate::service::Driver;
 use crate::terminal::{PaymentRequest, PaymentState, PaymentView, Settings, TillRequest};
 use crate::till::{TillCall, TillPort};
-use crate::wallet::{Card, Connector, DriverSettings, Reported, SessionEnd, SessionSettings};
+use crate::wallet::{
+    Card, Connector, DirectoryStore, DriverSettings, PaymentStore, Reported, SessionEnd, SessionSettings,
+};
 
 pub use event::{Event, Story};
 use observed_relay::ObservedRelay;
@@ -88,11 +90,10 @@ async fn play(settings: &DemoSettings, directory: PathBuf, story: &Story) -> any
     story.begin(settings.amount, scenario, &directory);
 
     let proxy = SilentProxy::start(parties.acquirer_address()).await?;
-    let relay = ObservedRelay::new(
-        parties.relay(proxy.address())?,
-        story.clone(),
-        scenario == Scenario::TamperedOffer,
-    );
+    let relay = parties.relay(proxy.address())?;
+    // A terminal that waits has its connection; and what is to be lost in the silence is the answer, not the way.
+    relay.check_reachable().await?;
+    let relay = ObservedRelay::new(relay, story.clone(), scenario == Scenario::TamperedOffer);
     let (air, link) = EmulatedAir::new();
     let (till, till_end) = TillPort::new();
     let engine_settings =
@@ -124,10 +125,16 @@ async fn play(settings: &DemoSettings, directory: PathBuf, story: &Story) -> any
         story.restart();
         let (copy, mut thief) = thief;
         let paid = pay(&till, &air, copy, &mut thief, settings, story, None).await?;
+        settle(&till, paid.transaction_id, true, story).await?;
         return finish(parties, settings, story, paid, terminal, stop, till).await;
     }
     let silence = (scenario == Scenario::AcquirerSilent).then_some(&proxy);
-    let paid = pay(&till, &air, card, &mut wallet, settings, story, silence).await?;
+    let mut paid = pay(&till, &air, Arc::clone(&card), &mut wallet, settings, story, silence).await?;
+    let ended = settle(&till, paid.transaction_id, scenario != Scenario::DispenseFailed, story).await?;
+    if scenario == Scenario::DispenseFailed && ended.state.is_final() {
+        story.note("the phone comes back and asks what became of its payment");
+        ask_again(&air, card, &mut wallet, &mut paid, story).await?;
+    }
     finish(parties, settings, story, paid, terminal, stop, till).await
 }
 
@@ -145,7 +152,7 @@ async fn pay(
     till: &TillPort,
     air: &EmulatedAir,
     card: Arc<Card>,
-    store: &mut crate::wallet::DirectoryStore,
+    store: &mut DirectoryStore,
     settings: &DemoSettings,
     story: &Story,
     silence: Option<&SilentProxy>,
@@ -158,21 +165,8 @@ async fn pay(
         story.note("from here on, what the acquirer answers is lost on its way");
     }
     let mut connector = EmulatedConnector { air: air.clone(), traffic: None };
-    let mut person = Storyteller::new(story.clone());
-    let session = SessionSettings {
-        value_octets_max: ATT_MTU - 3,
-        link: None,
-        limit: None,
-        offer_wait_ms: 10_000,
-        holder_verification: HolderVerification::Consent,
-        wall_clock: unix_time(),
-    };
-    let driver_settings = DriverSettings { session, vanish_after_command: false };
-    let reported = crate::wallet::pay(&mut connector, card, driver_settings, store, &mut person).await?;
-    if let Some(proxy) = silence {
-        proxy.speak_again();
-        story.note("the way to the acquirer is open again");
-    }
+    let mut person = Storyteller::new(story.clone(), silence.cloned());
+    let reported = crate::wallet::pay(&mut connector, card, wallet_settings(), store, &mut person).await?;
     drain(&mut updates, story);
     let traffic = connector.traffic.context("the phone never connected")?;
     Ok(Paid {
@@ -184,7 +178,36 @@ async fn pay(
     })
 }
 
-/// The till's part after the phone's, and the books.
+fn wallet_settings() -> DriverSettings {
+    let session = SessionSettings {
+        value_octets_max: ATT_MTU - 3,
+        link: None,
+        limit: None,
+        offer_wait_ms: 10_000,
+        holder_verification: HolderVerification::Consent,
+        wall_clock: unix_time(),
+    };
+    DriverSettings { session, vanish_after_command: false }
+}
+
+/// The phone asks on a new connection.
+async fn ask_again(
+    air: &EmulatedAir,
+    card: Arc<Card>,
+    store: &mut DirectoryStore,
+    paid: &mut Paid,
+    story: &Story,
+) -> anyhow::Result<()> {
+    let record = store.record(&paid.transaction_id)?.context("the phone has no record of its payment")?;
+    let mut connector = EmulatedConnector { air: air.clone(), traffic: None };
+    let mut person = Storyteller::new(story.clone(), None);
+    let asked =
+        crate::wallet::ask(&mut connector, card, record, wallet_settings(), store, &mut person).await?;
+    paid.reported.end = asked.end;
+    Ok(())
+}
+
+/// The books, and the summary.
 async fn finish(
     parties: Parties,
     settings: &DemoSettings,
@@ -194,18 +217,15 @@ async fn finish(
     stop: oneshot::Sender<()>,
     till: TillPort,
 ) -> anyhow::Result<bool> {
-    let dispensed = settings.scenario != Scenario::DispenseFailed;
-    let ended = settle(&till, paid.transaction_id, dispensed, story).await?;
+    let transaction_id = paid.transaction_id;
+    let ended = till.call(|answer| TillCall::Read { transaction_id, answer }).await??;
     let _ = stop.send(());
     terminal.await.context("the terminal's task failed")??;
     tell_receipt(&paid.reported, story);
     tell_journal(&parties, paid.transaction_id, story)?;
     let is_balanced = parties.close_and_tell_ledger(story).await?;
 
-    let outcome = match ended.state {
-        PaymentState::Captured => "approved",
-        state => state.name(),
-    };
+    let outcome = if ended.state == PaymentState::Captured { "approved" } else { ended.state.name() };
     let expected = match settings.scenario {
         Scenario::Approved => "approved",
         Scenario::Declined | Scenario::TamperedOffer | Scenario::StolenCounter => "declined",

@@ -23,6 +23,10 @@ impl<R> ObservedRelay<R> {
 }
 
 impl<R: Relay> Relay for ObservedRelay<R> {
+    async fn prepare(&self) {
+        self.relay.prepare().await;
+    }
+
     async fn ask(&self, request: InstitutionRequest, timeout_ms: u64) -> InstitutionAnswer {
         let name = request.name();
         let request = if self.tampers { tampered(request, &self.story) } else { request };

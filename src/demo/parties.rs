@@ -10,6 +10,7 @@ use anyhow::Context;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
+use super::silent_proxy::SilentProxy;
 use super::{DemoSettings, Event, Scenario, Story, unix_time};
 use crate::acquirer::{
     CardTerms, EnrolmentCode, Server, authority_certificate_path, create_institution, open_institution,
@@ -158,7 +159,16 @@ impl Parties {
                 .map(|posting| {
                     let owner =
                         if posting.owner.is_empty() { String::new() } else { format!(" {}", posting.owner) };
-                    format!("{}{owner} {:+} {}", posting.kind, posting.balance_minor, posting.currency)
+                    let sign = if posting.balance_minor < 0 { '-' } else { '+' };
+                    let amount = posting
+                        .currency
+                        .parse()
+                        .map_err(|_| ())
+                        .and_then(|currency| {
+                            Amount::new(posting.balance_minor.unsigned_abs(), currency).map_err(|_| ())
+                        })
+                        .map_or_else(|()| format!("0 {}", posting.currency), |amount| amount.to_string());
+                    format!("{}{owner} {sign}{amount}", posting.kind)
                 })
                 .collect();
             story.tell(Event::Ledger { entry: entry.number, kind: entry.kind, postings });
@@ -170,6 +180,7 @@ impl Parties {
 /// A person who watches the screen and always says yes.
 pub(super) struct Storyteller {
     story: Story,
+    silence: Option<SilentProxy>,
     round_trips: u32,
     has_spoken: bool,
     hello_at: Option<Instant>,
@@ -177,8 +188,9 @@ pub(super) struct Storyteller {
 }
 
 impl Storyteller {
-    pub(super) fn new(story: Story) -> Self {
-        Self { story, round_trips: 0, has_spoken: false, hello_at: None, hello_to_result: None }
+    /// Where the acquirer fell silent, it speaks again when the person has read "pending".
+    pub(super) fn new(story: Story, silence: Option<SilentProxy>) -> Self {
+        Self { story, silence, round_trips: 0, has_spoken: false, hello_at: None, hello_to_result: None }
     }
 
     /// Answers that the phone waited for.
@@ -198,7 +210,7 @@ impl Person for Storyteller {
             Notice::Said { message, octets } => {
                 self.has_spoken = true;
                 self.hello_at.get_or_insert_with(Instant::now);
-                self.story.step("wallet", "terminal", (*message).to_owned(), Some(*octets));
+                self.story.step("wallet", "terminal", described(message), Some(*octets));
             }
             Notice::Heard { message, octets } => {
                 if std::mem::take(&mut self.has_spoken) {
@@ -207,10 +219,16 @@ impl Person for Storyteller {
                 if *message == "result" && self.hello_to_result.is_none() {
                     self.hello_to_result = self.hello_at.map(|at| at.elapsed());
                 }
-                self.story.step("terminal", "wallet", (*message).to_owned(), Some(*octets));
+                self.story.step("terminal", "wallet", described(message), Some(*octets));
             }
             Notice::NothingToPay | Notice::CommandSent | Notice::Working => {}
-            Notice::Pending => self.story.note("the phone says: not known yet whether it was paid"),
+            Notice::Pending => {
+                self.story.note("the phone says: not known yet whether it was paid");
+                if let Some(proxy) = self.silence.take() {
+                    proxy.speak_again();
+                    self.story.note("the way to the acquirer is open again");
+                }
+            }
         }
     }
 
@@ -221,6 +239,18 @@ impl Person for Storyteller {
         );
         self.story.step("wallet", "person", what, None);
         Box::pin(std::future::ready(Decision::Pay))
+    }
+}
+
+/// What is in a message, for a person.
+fn described(message: &str) -> String {
+    match message {
+        "offer" => "the offer, with the terminal's certificate".to_owned(),
+        "payment_command" => "the command: signed by the card, sealed to the acquirer".to_owned(),
+        "result" => "the result".to_owned(),
+        "receipt_ack" => "the receipt is verified and stored".to_owned(),
+        "result_query" => "what became of my payment?".to_owned(),
+        other => other.replace('_', " "),
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Passes octets on between the terminal and the acquirer; while it is silent, it throws the acquirer's away.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SilentProxy {
     address: SocketAddr,
     is_silent: watch::Sender<bool>,

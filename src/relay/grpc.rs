@@ -157,6 +157,12 @@ impl GrpcRelay {
 }
 
 impl Relay for GrpcRelay {
+    async fn prepare(&self) {
+        if let Err(error) = self.check_reachable().await {
+            tracing::info!(%error, "the institution is not reached yet");
+        }
+    }
+
     async fn ask(&self, request: InstitutionRequest, timeout_ms: u64) -> InstitutionAnswer {
         let started = Instant::now();
         let deadline = started + Duration::from_millis(timeout_ms);

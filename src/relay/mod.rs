@@ -26,6 +26,10 @@ pub trait Relay: Send + Sync {
         request: InstitutionRequest,
         timeout_ms: u64,
     ) -> impl Future<Output = InstitutionAnswer> + Send;
+
+    /// An offer waits: be ready to ask, so that the person does not wait for a connection. Fails silently; the question
+    /// itself will say what is wrong.
+    fn prepare(&self) -> impl Future<Output = ()> + Send;
 }
 
 impl<R: Relay> Relay for std::sync::Arc<R> {
@@ -35,5 +39,9 @@ impl<R: Relay> Relay for std::sync::Arc<R> {
         timeout_ms: u64,
     ) -> impl Future<Output = InstitutionAnswer> + Send {
         R::ask(self, request, timeout_ms)
+    }
+
+    fn prepare(&self) -> impl Future<Output = ()> + Send {
+        R::prepare(self)
     }
 }

@@ -15,8 +15,8 @@ use crate::domain::{Moment, TransactionId, UnixTime};
 use crate::journal::{Journal, JournalAnswer, JournalError, JournalRequest, JournalWriter, Search};
 use crate::relay::Relay;
 use crate::terminal::{
-    Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output, PaymentView, PhoneId, PhoneQuestion,
-    Settings, Terminal, TillCallId, TillRefusal, TillRequest,
+    AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output, PaymentView,
+    PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
 };
 use crate::till::{Answer, TillCall, TillDriverEnd, TillStatus};
 
@@ -172,7 +172,13 @@ impl<R: Relay + 'static> Driver<R> {
                     }
                     let _ = self.till.updates.send(view);
                 }
-                Output::Advertise(pace) => self.command_link(LinkCommand::Advertise(pace)),
+                Output::Advertise(pace) => {
+                    self.command_link(LinkCommand::Advertise(pace));
+                    if pace == AdvertisingPace::Fast {
+                        let relay = Arc::clone(&self.relay);
+                        tokio::spawn(async move { relay.prepare().await });
+                    }
+                }
             }
         }
     }

@@ -116,7 +116,18 @@ pub async fn enrol_card(
         card_public_key: key.verifying_key().to_sec1(),
         proof: card_enrolment_proof(&key, code).to_vec(),
     };
-    let answer = client.enrol_card(message).await.map_err(failed)?.into_inner();
+    let answer = match client.enrol_card(message).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            // A code that never made a card of this key will not make one later.
+            if let tonic::Code::InvalidArgument | tonic::Code::NotFound | tonic::Code::AlreadyExists =
+                status.code()
+            {
+                directory.forget_enrolment_key(&code_digest)?;
+            }
+            return Err(failed(&status));
+        }
+    };
     let card = read_answer(answer, key, request.name)?;
     directory.add_card(&card, 0)?;
     directory.forget_enrolment_key(&code_digest)?;
@@ -242,7 +253,7 @@ fn read_answer(
 }
 
 /// Whose fault a gRPC status is.
-fn failed(status: tonic::Status) -> EnrolmentError {
+fn failed(status: &tonic::Status) -> EnrolmentError {
     use tonic::Code;
     let message = printable(status.message());
     match status.code() {
@@ -274,7 +285,11 @@ fn printable(text: &str) -> String {
 /// The cause that says most: tonic's own text is only "transport error".
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
-    while let Some(deeper) = cause.source() {
+    loop {
+        // An I/O error passes over what it wraps when it is asked for its source.
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let deeper = wrapped.map(|wrapped| wrapped as &(dyn std::error::Error + 'static)).or(cause.source());
+        let Some(deeper) = deeper else { break };
         cause = deeper;
     }
     match cause.downcast_ref::<rustls::Error>() {

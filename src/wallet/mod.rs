@@ -1,9 +1,9 @@
 //! The phone's side: a card, what it paid, and the conversation with a terminal.
 //!
 //! [`Session`] is pure: what came in over the link, what the person decided and the time are inputs; what to write, to
-//! ask, to store and how it ended are outputs. A phone app drives it with its own radio and storage; [`driver`] drives
+//! ask, to store and how it ended are outputs. A phone app drives it with its own radio and storage; [`drive`] drives
 //! it over any [`crate::bluetooth::PhoneLink`]. This room knows no radio: which terminal to connect to is the business
-//! of [`crate::bluetooth::central`] and of the binary.
+//! of [`crate::bluetooth::Central`] and of the binary.
 
 mod attempts;
 #[cfg(test)]

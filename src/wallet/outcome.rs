@@ -242,6 +242,23 @@ impl SessionEnd {
         }
     }
 
+    /// A stable name for programs of why it ended so, where the end alone does not say it.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Settled(receipt) => match receipt.status {
+                ReceiptStatus::Declined(reason) => Some(reason.name()),
+                ReceiptStatus::Approved { .. } | ReceiptStatus::Reversed => None,
+            },
+            Self::ReversedUnproven | Self::StoreFailed => None,
+            Self::Pending(reason) => Some(reason.name()),
+            Self::NotCharged(reason) => Some(reason.name()),
+            Self::NotProven(fault) => Some(fault.name()),
+            Self::NotPaid(reason) => Some(reason.name()),
+            Self::Refused(refusal) => Some(refusal.name()),
+            Self::LinkFailed(fault) => Some(fault.name()),
+        }
+    }
+
     /// What the person is told: what happened, and what to do.
     pub fn message(&self) -> String {
         match self {
@@ -324,5 +341,91 @@ impl SessionEnd {
     /// Which transaction a settled end is about.
     pub fn transaction_id(&self) -> Option<TransactionId> {
         self.receipt().map(|receipt| receipt.transaction_id)
+    }
+}
+
+impl PendingReason {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Institution => "institution_silent",
+            Self::LinkLost => "link_lost",
+            Self::NoSignOfLife => "no_sign_of_life",
+            Self::TookTooLong => "took_too_long",
+            Self::Unreadable => "unreadable",
+            Self::Terminal(wire) => wire.name(),
+        }
+    }
+}
+
+impl NotCharged {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Withdrawn => "withdrawn",
+            Self::Expired => "expired",
+            Self::Institution(wire) => wire.name(),
+        }
+    }
+}
+
+impl NotPaid {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Declined => "declined_by_person",
+            Self::DecidedTooLate => "decided_too_late",
+            Self::Taken => "taken",
+            Self::Withdrawn => "withdrawn",
+            Self::Expired => "expired",
+            Self::NothingToPay => "nothing_to_pay",
+            Self::Terminal(wire) => wire.name(),
+            Self::TerminalMisbehaves(_) => "terminal_misbehaves",
+        }
+    }
+}
+
+impl Refusal {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Certificate(_) => "certificate",
+            Self::CertificateOfAnotherKey => "certificate_of_another_key",
+            Self::LookAlike => "look_alike",
+            Self::OtherTerminal { .. } => "other_terminal",
+            Self::OfferOfAnotherTerminal => "offer_of_another_terminal",
+            Self::OfferOfAnotherMerchant => "offer_of_another_merchant",
+            Self::OtherTransaction => "other_transaction",
+            Self::OverLimit { .. } => "over_limit",
+            Self::OtherCurrency { .. } => "other_currency",
+            Self::CardExpired(_) => "card_expired",
+            Self::ClockBehind { .. } => "clock_behind",
+            Self::KeyringOutOfDate(_) => "keyring_out_of_date",
+            Self::AlreadySettled => "already_settled",
+            Self::OfferChanged => "offer_changed",
+        }
+    }
+}
+
+impl ReceiptFault {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Missing => "receipt_missing",
+            Self::Credential(_) => "receipt_forged",
+            Self::OtherTransaction => "receipt_of_other_transaction",
+            Self::OtherOffer => "receipt_of_other_offer",
+            Self::OtherAmount => "receipt_of_other_amount",
+            Self::OtherTerminal => "receipt_of_other_terminal",
+            Self::OtherCard => "receipt_of_other_card",
+            Self::OtherStatus => "receipt_of_other_status",
+            Self::Outdated => "receipt_outdated",
+        }
+    }
+}
+
+impl LinkFault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "link_lost",
+            Self::NoAnswer => "no_answer",
+            Self::Unreadable => "unreadable",
+        }
     }
 }

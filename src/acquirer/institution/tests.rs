@@ -669,13 +669,13 @@ fn reconciliation_gives_every_transaction_of_the_period_once() {
     }
     let collect = |bench: &mut Bench, from: u64, until: u64| {
         let (from, until) = (UnixTime { seconds: from }, UnixTime { seconds: until });
-        let (mut all, mut after, mut pages) = (Vec::new(), 0, 0);
+        let (mut all, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
             let (page, next) = bench.institution.reconcile(bench.terminal, from, until, after).unwrap();
             all.extend(page.into_iter().map(|transaction| transaction.created_at.seconds));
             pages += 1;
             match next {
-                Some(next) => after = next,
+                Some(_) => after = next,
                 None => return (all, pages),
             }
         }
@@ -685,10 +685,10 @@ fn reconciliation_gives_every_transaction_of_the_period_once() {
     assert_eq!(pages, 2);
     let (some, _) = collect(&mut bench, NOW.seconds + 10, NOW.seconds + 20);
     assert_eq!(some, (NOW.seconds + 10..NOW.seconds + 20).collect::<Vec<_>>());
-    let backwards = bench.institution.reconcile(bench.terminal, LATER, NOW, 0);
+    let backwards = bench.institution.reconcile(bench.terminal, LATER, NOW, None);
     assert!(matches!(backwards, Err(InstitutionError::InvalidRequest { .. })));
     let other = TerminalId::from_random([9; 10]);
-    let (none, _) = bench.institution.reconcile(other, NOW, LATER, 0).unwrap();
+    let (none, _) = bench.institution.reconcile(other, NOW, LATER, None).unwrap();
     assert_eq!(none, []);
 }
 

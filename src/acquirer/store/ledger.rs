@@ -168,7 +168,7 @@ pub struct LedgerFault {
     pub detail: String,
 }
 
-/// What [`check`] found.
+/// What holding the books against their rules has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerReport {
     /// How many entries there are.
@@ -196,10 +196,9 @@ const RULES: [(&str, &str); 9] = [
     ),
     (
         "balance_is_sum_of_postings",
-        "SELECT kind || ' ' || owner || ' has ' || balance_minor || ' ' || currency || ', its postings come to ' || \
-         (SELECT coalesce(sum(amount_minor), 0) FROM ledger_posting WHERE ledger_account = ledger_account.id) \
-         FROM ledger_account WHERE balance_minor <> \
-         (SELECT coalesce(sum(amount_minor), 0) FROM ledger_posting WHERE ledger_account = ledger_account.id)",
+        "WITH posted AS (SELECT ledger_account AS id, sum(amount_minor) AS total FROM ledger_posting GROUP BY 1) \
+         SELECT kind || ' ' || owner || ' has ' || balance_minor || ' ' || currency || ', its postings come to ' || \
+         coalesce(total, 0) FROM ledger_account LEFT JOIN posted USING (id) WHERE balance_minor <> coalesce(total, 0)",
     ),
     (
         "nothing_below_zero",
@@ -208,22 +207,23 @@ const RULES: [(&str, &str); 9] = [
     ),
     (
         "held_is_what_is_approved",
-        "SELECT 'account ' || account.id || ' holds ' || held || ' ' || currency || ', its approved transactions \
-         come to ' || approved FROM (SELECT account.id, account.currency, \
-           coalesce((SELECT balance_minor FROM ledger_account WHERE kind = 'held' \
-             AND owner = CAST(account.id AS TEXT) AND currency = account.currency), 0) AS held, \
-           coalesce((SELECT sum(amount_minor) FROM payment_transaction \
-             JOIN card ON card.id = payment_transaction.card \
-             WHERE card.account = account.id AND state = 'approved'), 0) AS approved \
-           FROM account) AS account WHERE held <> approved",
+        "WITH approved AS (SELECT card.account AS owner, currency, sum(amount_minor) AS total \
+           FROM payment_transaction JOIN card ON card.id = payment_transaction.card WHERE state = 'approved' \
+           GROUP BY 1, 2) \
+         SELECT 'account ' || ledger_account.owner || ' holds ' || balance_minor || ' ' || ledger_account.currency || \
+         ', its approved transactions come to ' || coalesce(total, 0) \
+         FROM ledger_account LEFT JOIN approved \
+         ON ledger_account.owner = CAST(approved.owner AS TEXT) AND ledger_account.currency = approved.currency \
+         WHERE kind = 'held' AND balance_minor <> coalesce(total, 0)",
     ),
     (
         "payable_is_what_is_captured",
-        "SELECT 'merchant ' || owner || ' is owed ' || balance_minor || ' ' || currency || ', the captured \
-         transactions come to ' || captured FROM (SELECT owner, currency, balance_minor, \
-           coalesce((SELECT sum(amount_minor) FROM payment_transaction WHERE merchant_id = owner \
-             AND payment_transaction.currency = ledger_account.currency AND state = 'captured'), 0) AS captured \
-           FROM ledger_account WHERE kind = 'payable') WHERE balance_minor <> captured",
+        "WITH captured AS (SELECT merchant_id AS owner, currency, sum(amount_minor) AS total \
+           FROM payment_transaction WHERE state = 'captured' GROUP BY 1, 2) \
+         SELECT 'merchant ' || owner || ' is owed ' || balance_minor || ' ' || currency || \
+         ', the captured transactions come to ' || coalesce(total, 0) \
+         FROM ledger_account LEFT JOIN captured USING (owner, currency) \
+         WHERE kind = 'payable' AND balance_minor <> coalesce(total, 0)",
     ),
     (
         "transaction_has_its_entries",

@@ -22,7 +22,7 @@ pub(super) use enrolment_code::EnrolmentSubject;
 pub use enrolment_code::{EnrolmentCode, EnrolmentCodeError};
 pub use ledger::{LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, StateTotal};
 pub(super) use payment_transaction::{Authorisation, TransactionRecord};
-pub use payment_transaction::{TransactionDetail, TransactionState};
+pub use payment_transaction::{PageEnd, TransactionDetail, TransactionState};
 pub use terminal::{Terminal, TerminalState};
 
 /// How each version of the schema is made from the one before; the number of steps is the version.

@@ -283,21 +283,43 @@ pub(in crate::acquirer) fn set_reversed(
     Ok(())
 }
 
-/// One page of a terminal's transactions of a period, oldest first: those with a number above `after`.
+/// Where a page of a reconciliation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PageEnd {
+    created_at: UnixTime,
+    number: i64,
+}
+
+impl PageEnd {
+    pub(in crate::acquirer) fn of(record: &TransactionRecord) -> Self {
+        Self { created_at: record.created_at, number: record.number }
+    }
+}
+
+/// One page of a terminal's transactions of a period, oldest first: those after `after`.
 pub(in crate::acquirer) fn page(
     connection: &Connection,
     terminal: TerminalId,
     from: UnixTime,
     until: UnixTime,
-    after: i64,
+    after: Option<PageEnd>,
     limit: u32,
 ) -> Result<Vec<TransactionRecord>, StoreError> {
     let bounded = |time: UnixTime| i64::try_from(time.seconds).unwrap_or(i64::MAX);
+    // Numbers start at 1, so this is before everything of `from`.
+    let after =
+        after.filter(|after| after.created_at >= from).unwrap_or(PageEnd { created_at: from, number: 0 });
     let mut statement = connection.prepare_cached(&format!(
-        "{QUERY} WHERE terminal = ? AND payment_transaction.created_at >= ? AND payment_transaction.created_at < ? \
-         AND number > ? ORDER BY number LIMIT ?"
+        "{QUERY} WHERE terminal = ? AND (payment_transaction.created_at, number) > (?, ?) \
+         AND payment_transaction.created_at < ? ORDER BY payment_transaction.created_at, number LIMIT ?"
     ))?;
-    collect(statement.query(params![terminal.as_str(), bounded(from), bounded(until), after, limit])?)
+    collect(statement.query(params![
+        terminal.as_str(),
+        bounded(after.created_at),
+        after.number,
+        bounded(until),
+        limit
+    ])?)
 }
 
 /// The newest `limit` transactions, of one terminal or of all, newest first.

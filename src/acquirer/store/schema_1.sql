@@ -93,6 +93,7 @@ CREATE TABLE payment_transaction (
 ) STRICT;
 
 CREATE INDEX payment_transaction_by_id ON payment_transaction (id);
+CREATE INDEX payment_transaction_by_time ON payment_transaction (terminal, created_at);
 CREATE INDEX payment_transaction_by_state ON payment_transaction (state);
 
 -- The double-entry ledger. Balances are kept beside the postings, so that a payment costs the same however many there

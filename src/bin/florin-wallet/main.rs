@@ -1,0 +1,469 @@
+//! `florin-wallet`: the phone's side from the command line. Arguments in, exit codes out.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod arguments;
+mod radio;
+mod screen;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use florin::bluetooth::{Central, CentralError};
+use florin::domain::{Amount, HolderVerification, Offer, TransactionId};
+use florin::private_file::PrivateFileError;
+use florin::wallet::{
+    Card, CardName, Decision, DirectoryError, DriverSettings, EnrolmentError, EnrolmentRequest, Notice,
+    OfferView, PaymentStatus, Person, Reported, SessionEnd, SessionSettings, StoreError, WalletDirectory,
+    ask, enrol_card, pay,
+};
+use secrecy::SecretString;
+use serde_json::json;
+use tracing_subscriber::EnvFilter;
+
+use self::arguments::{Arguments, Command, PayArguments, WhichTerminal};
+use self::radio::{Radio, RadioError, Target};
+use self::screen::{Ink, Screen, Told, on_screen, wall_clock};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let screen = Screen::new(arguments.json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            screen.complain(&format!("the system gives no threads: {error}"));
+            return ExitCode::from(1);
+        }
+    };
+    let code = runtime.block_on(async {
+        run(arguments, screen).await.unwrap_or_else(|error| {
+            let (name, code) = blame(&error);
+            screen.failed(name, &format!("{error:#}"), code, None)
+        })
+    });
+    // A question that nobody answered still holds a thread; the process does not wait for it.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+/// The one place where an error becomes a name and an exit code. `arguments.rs` lists the codes for people.
+fn blame(error: &anyhow::Error) -> (&'static str, u8) {
+    if error.is::<Usage>() {
+        ("usage", 2)
+    } else if let Some(error) = error.downcast_ref::<RadioError>() {
+        match error {
+            RadioError::Central(error) => blame_central(error),
+            RadioError::NotFound { .. } | RadioError::Ambiguous(_) => ("no_terminal", 7),
+            RadioError::NotChosen => ("cancelled", 6),
+        }
+    } else if let Some(error) = error.downcast_ref::<CentralError>() {
+        blame_central(error)
+    } else if let Some(error) = error.downcast_ref::<EnrolmentError>() {
+        match error {
+            EnrolmentError::Directory(_) => ("wallet", 11),
+            EnrolmentError::Address(_)
+            | EnrolmentError::Root(_)
+            | EnrolmentError::Unreachable { .. }
+            | EnrolmentError::Refused(_)
+            | EnrolmentError::Failed(_)
+            | EnrolmentError::Answer(_)
+            | EnrolmentError::Random(_) => ("enrolment_failed", 10),
+        }
+    } else if error.is::<DirectoryError>() || error.is::<PrivateFileError>() || error.is::<NoCard>() {
+        ("wallet", 11)
+    } else {
+        ("error", 1)
+    }
+}
+
+fn blame_central(error: &CentralError) -> (&'static str, u8) {
+    if error.is_about_this_machine() { ("no_bluetooth", 9) } else { ("link_failed", 8) }
+}
+
+/// The command line asks for what does not go together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Which card is not clear.
+#[derive(Debug, thiserror::Error)]
+enum NoCard {
+    #[error("there is no card in {}; put one in with `florin-wallet enrol`", .0.display())]
+    None(PathBuf),
+    #[error("there are several cards ({0}); say which with --card")]
+    Several(String),
+}
+
+async fn run(arguments: Arguments, screen: Screen) -> anyhow::Result<u8> {
+    let path = match arguments.directory {
+        Some(path) => path,
+        None => default_directory()?,
+    };
+    let directory = WalletDirectory::open(path)?;
+    match arguments.command {
+        Command::Enrol { acquirer, root, name, code } => {
+            enrol(&directory, screen, acquirer, root, name, code).await
+        }
+        Command::Cards => cards(&directory, screen),
+        Command::Terminals { scan_ms, radio } => {
+            let central = Central::open(radio.adapter.as_deref()).await?;
+            let found = central.scan(scan_ms, None).await?;
+            radio::list(&screen, &found);
+            if found.is_empty() {
+                screen.say("No machine in reach.");
+            }
+            Ok(0)
+        }
+        Command::Pay(arguments) => pay_once(&directory, screen, arguments).await,
+        Command::Result { transaction_id, which, radio, wait_ms } => {
+            ask_for_result(&directory, screen, transaction_id, which, radio.adapter, wait_ms).await
+        }
+        Command::Receipts => receipts(&directory, screen),
+    }
+}
+
+fn default_directory() -> anyhow::Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(data) = set("XDG_DATA_HOME") {
+        return Ok(data.join("florin-wallet"));
+    }
+    let home = set("HOME").ok_or_else(|| {
+        Usage("neither HOME nor XDG_DATA_HOME is set; say where the wallet is with --directory".into())
+    })?;
+    Ok(home.join(".local/share/florin-wallet"))
+}
+
+async fn enrol(
+    directory: &WalletDirectory,
+    screen: Screen,
+    acquirer: String,
+    root: PathBuf,
+    name: Option<CardName>,
+    code: String,
+) -> anyhow::Result<u8> {
+    let code = if code == "-" { typed_line("Code: ").await.unwrap_or_default() } else { code };
+    let root_pem =
+        std::fs::read(&root).map_err(|error| EnrolmentError::Root(format!("{}: {error}", root.display())))?;
+    let code = SecretString::from(code.trim());
+    let card = enrol_card(directory, EnrolmentRequest { acquirer, root_pem, code, name }).await?;
+    screen.event(json!({
+        "event": "enrolled",
+        "card": card.name().as_str(),
+        "card_hint": card.card_id().hint(),
+        "institution": card.keyring().institution_name,
+        "payment_limit_minor": card.payment_limit().minor(),
+        "currency": card.payment_limit().currency().to_string(),
+        "not_after": card.not_after().to_string(),
+    }));
+    screen.say(&format!(
+        "{} Card {} of {}, up to {} at once, good until {}.",
+        screen.ink(Ink::Good, "Enrolled."),
+        screen.ink(Ink::Strong, card.name().as_str()),
+        on_screen(&card.keyring().institution_name),
+        card.payment_limit(),
+        card.not_after(),
+    ));
+    Ok(0)
+}
+
+fn cards(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
+    let names = directory.card_names()?;
+    if names.is_empty() {
+        screen.say("No card yet. Put one in with `florin-wallet enrol`.");
+    }
+    for name in names {
+        let card = directory.card(&name)?;
+        let counter = directory.counter(&name)?;
+        screen.event(json!({
+            "event": "card",
+            "card": name.as_str(),
+            "card_hint": card.card_id().hint(),
+            "institution": card.keyring().institution_name,
+            "payment_limit_minor": card.payment_limit().minor(),
+            "currency": card.payment_limit().currency().to_string(),
+            "not_after": card.not_after().to_string(),
+            "counter": counter,
+        }));
+        screen.say(&format!(
+            "{}  {}  …{}  up to {}  good until {}  counter {counter}",
+            screen.ink(Ink::Strong, &format!("{:<16}", name.as_str())),
+            on_screen(&card.keyring().institution_name),
+            card.card_id().hint(),
+            card.payment_limit(),
+            card.not_after(),
+        ));
+    }
+    Ok(0)
+}
+
+async fn pay_once(
+    directory: &WalletDirectory,
+    screen: Screen,
+    arguments: PayArguments,
+) -> anyhow::Result<u8> {
+    let which = &arguments.which;
+    if arguments.yes && which.link.is_none() && which.code.is_none() && !which.nearest {
+        return Err(
+            Usage("--yes pays without asking: say whom, with --link, --code or --nearest".into()).into()
+        );
+    }
+    let card = Arc::new(choose_card(directory, arguments.card.as_ref())?);
+    let limit = arguments
+        .limit
+        .as_deref()
+        .map(|text| Amount::parse_major(text, card.payment_limit().currency()))
+        .transpose()
+        .map_err(|error| Usage(format!("--limit: {error}")))?;
+    let target = Target::new(which, arguments.yes, Target::Ask);
+    let settings = DriverSettings {
+        session: SessionSettings {
+            link: arguments.which.link.clone(),
+            limit,
+            offer_wait_ms: arguments.wait_ms,
+            holder_verification: if arguments.yes {
+                HolderVerification::None
+            } else {
+                HolderVerification::Consent
+            },
+            ..session_settings()
+        },
+        vanish_after_command: arguments.vanish_after_command,
+    };
+    let central = Central::open(arguments.radio.adapter.as_deref()).await?;
+    let mut radio = Radio::new(central.clone(), target, arguments.wait_ms, screen);
+    let mut store = directory.store(card.name());
+    let mut customer = Customer { screen, is_asked: !arguments.yes, has_sent: false, shown: None };
+    let paying = pay(&mut radio, card, settings, &mut store, &mut customer);
+    let paid = until_interrupted(paying).await;
+    let code = match paid {
+        Some(Ok(reported)) => Ok(show(&screen, &reported, None)),
+        Some(Err(error)) => Err(error.into()),
+        None => Ok(interrupted(&screen, customer.has_sent, customer.shown.as_ref())),
+    };
+    central.settle().await;
+    code
+}
+
+async fn ask_for_result(
+    directory: &WalletDirectory,
+    screen: Screen,
+    transaction_id: TransactionId,
+    which: WhichTerminal,
+    adapter: Option<String>,
+    wait_ms: u64,
+) -> anyhow::Result<u8> {
+    let record = directory.record(&transaction_id)?.ok_or_else(|| {
+        Usage(format!(
+            "this wallet made no payment {transaction_id}; `florin-wallet receipts` lists those it made"
+        ))
+    })?;
+    let card = Arc::new(directory.card(record.card_name())?);
+    let by_record = Target::ShortCode(record.offer().terminal_id.short_code().to_owned());
+    let target = Target::new(&which, true, by_record);
+    let settings = DriverSettings {
+        session: SessionSettings {
+            // The transaction of the question is the record's, whatever the machine's screen shows now.
+            link: which.link.map(|link| florin::protocol::EngagementLink { transaction_id: None, ..link }),
+            ..session_settings()
+        },
+        vanish_after_command: false,
+    };
+    let central = Central::open(adapter.as_deref()).await?;
+    let mut radio = Radio::new(central.clone(), target, wait_ms, screen);
+    let mut store = directory.store(card.name());
+    let mut customer = Customer { screen, is_asked: true, has_sent: false, shown: None };
+    let asking = ask(&mut radio, card, record.clone(), settings, &mut store, &mut customer);
+    let code = match until_interrupted(asking).await {
+        Some(Ok(reported)) => match reported.end {
+            // It could not be asked; the payment stands where it stood.
+            SessionEnd::NotPaid(_) | SessionEnd::LinkFailed(_) | SessionEnd::Refused(_)
+                if record.status == PaymentStatus::Pending =>
+            {
+                let error = format!("the result could not be asked for: {}", reported.end.message());
+                Ok(screen.failed(record.status.name(), &error, 5, Some(record.offer())))
+            }
+            SessionEnd::Settled(_)
+            | SessionEnd::ReversedUnproven
+            | SessionEnd::Pending(_)
+            | SessionEnd::NotCharged(_)
+            | SessionEnd::NotProven(_)
+            | SessionEnd::NotPaid(_)
+            | SessionEnd::Refused(_)
+            | SessionEnd::LinkFailed(_)
+            | SessionEnd::StoreFailed => Ok(show(&screen, &reported, Some(record.offer()))),
+        },
+        Some(Err(error)) => {
+            let error = anyhow::Error::from(error);
+            let (name, code) = blame(&error);
+            Ok(screen.failed(name, &format!("{error:#}"), code, Some(record.offer())))
+        }
+        None => Ok(interrupted(&screen, record.status == PaymentStatus::Pending, Some(record.offer()))),
+    };
+    central.settle().await;
+    code
+}
+
+fn session_settings() -> SessionSettings {
+    SessionSettings {
+        // The driver puts the link's own in.
+        value_octets_max: 0,
+        link: None,
+        limit: None,
+        offer_wait_ms: 0,
+        holder_verification: HolderVerification::Consent,
+        wall_clock: wall_clock(),
+    }
+}
+
+/// What comes of it, or nothing if the person pressed Ctrl-C first. Dropping the future ends its connection.
+async fn until_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        result = work => Some(result),
+        _ = tokio::signal::ctrl_c() => None,
+    }
+}
+
+fn interrupted(screen: &Screen, may_have_paid: bool, offer: Option<&Offer>) -> u8 {
+    if may_have_paid {
+        let error = "interrupted after the payment was sent: nobody knows yet whether it was paid. Do not pay again; \
+            find it with `florin-wallet receipts` and ask with `florin-wallet result`";
+        screen.failed("pending", error, 5, offer)
+    } else {
+        screen.failed("cancelled", "interrupted; nothing was paid", 6, offer)
+    }
+}
+
+fn show(screen: &Screen, reported: &Reported, offer: Option<&Offer>) -> u8 {
+    let told = Told {
+        offer: reported.offer.as_ref().map(|view| &view.offer).or(offer),
+        matching_code: reported.offer.as_ref().map(|view| view.matching_code.as_str()),
+    };
+    if let Some(error) = &reported.store_error {
+        match error {
+            StoreError::Directory(error) => screen.complain(&error.to_string()),
+            StoreError::Other(error) => screen.complain(error),
+        }
+        screen.event(json!({ "event": "store_failed", "error": error.to_string() }));
+    }
+    screen.end(&reported.end, &told)
+}
+
+fn choose_card(directory: &WalletDirectory, wanted: Option<&CardName>) -> anyhow::Result<Card> {
+    let name = match wanted {
+        Some(name) => name.clone(),
+        None => {
+            let mut names = directory.card_names()?;
+            match names.len() {
+                0 => return Err(NoCard::None(directory.path().to_owned()).into()),
+                1 => names.swap_remove(0),
+                _ => {
+                    let names = names.iter().map(CardName::as_str).collect::<Vec<_>>().join(", ");
+                    return Err(NoCard::Several(names).into());
+                }
+            }
+        }
+    };
+    Ok(directory.card(&name)?)
+}
+
+fn receipts(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
+    let records = directory.records()?;
+    if records.is_empty() {
+        screen.say("Nothing paid yet.");
+    }
+    for record in records {
+        let card = directory.card(record.card_name()).ok();
+        let receipt = card.as_ref().and_then(|card| record.verified_receipt(card.keyring()).ok().flatten());
+        let approval_code =
+            receipt.clone().and_then(|receipt| screen::approval_code(&SessionEnd::Settled(receipt)));
+        let offer = record.offer();
+        screen.event(json!({
+            "event": "receipt",
+            "transaction_id": record.transaction_id().to_string(),
+            "outcome": record.status.name(),
+            "amount_minor": offer.amount.minor(),
+            "currency": offer.amount.currency().to_string(),
+            "merchant": offer.merchant_name,
+            "terminal_id": offer.terminal_id.to_string(),
+            "reference": offer.reference,
+            "card": record.card_name().as_str(),
+            "approval_code": approval_code,
+            "receipt_verified": receipt.is_some(),
+            "created_at": record.created_at().to_string(),
+            "decided_at": receipt.as_ref().map(|receipt| receipt.decided_at.to_string()),
+        }));
+        let ink = match record.status {
+            PaymentStatus::Approved => Ink::Good,
+            PaymentStatus::Declined | PaymentStatus::NotProven => Ink::Bad,
+            PaymentStatus::Pending => Ink::Doubtful,
+            PaymentStatus::NotSent | PaymentStatus::Reversed | PaymentStatus::NotCharged => Ink::Faint,
+        };
+        let proof = match (&receipt, &record.receipt) {
+            (Some(_), _) => format!("verified {}", approval_code.unwrap_or_default()),
+            (None, Some(_)) => "NOT VERIFIED".to_owned(),
+            (None, None) => String::new(),
+        };
+        screen.say(&format!(
+            "{}  {:>14}  {}  {}  {}  {}",
+            record.created_at(),
+            offer.amount.to_string(),
+            screen.ink(ink, &format!("{:<11}", record.status.name())),
+            record.transaction_id(),
+            on_screen(&offer.merchant_name),
+            proof.trim_end(),
+        ));
+    }
+    Ok(0)
+}
+
+/// Whoever sits before the terminal.
+struct Customer {
+    screen: Screen,
+    is_asked: bool,
+    has_sent: bool,
+    shown: Option<Offer>,
+}
+
+impl Person for Customer {
+    fn tell(&mut self, notice: &Notice) {
+        self.has_sent |= *notice == Notice::CommandSent;
+        self.screen.notice(notice);
+    }
+
+    fn ask(&mut self, offer: &OfferView) -> Pin<Box<dyn Future<Output = Decision> + Send>> {
+        self.screen.offer(offer);
+        self.shown = Some(offer.offer.clone());
+        if !self.is_asked {
+            return Box::pin(std::future::ready(Decision::Pay));
+        }
+        let question =
+            format!("Pay {} to {}? [y/N] ", offer.offer.amount, on_screen(&offer.offer.merchant_name));
+        Box::pin(async move {
+            match typed_line(&question).await {
+                Some(answer) if matches!(answer.trim(), "y" | "Y" | "yes") => Decision::Pay,
+                Some(_) | None => Decision::Decline,
+            }
+        })
+    }
+}
+
+/// Asks on standard error, so that standard output stays what was asked for; a line from standard input, or nothing at
+/// its end.
+async fn typed_line(question: &str) -> Option<String> {
+    let _ = write!(io::stderr(), "{question}").and_then(|()| io::stderr().flush());
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).context("cannot read standard input").map(|octets| (octets, line))
+    });
+    match read.await {
+        Ok(Ok((octets, line))) if octets > 0 => Some(line),
+        Ok(_) | Err(_) => None,
+    }
+}

@@ -1,0 +1,157 @@
+//! Which machine to connect to, and the connections to it.
+
+use std::time::Duration;
+
+use florin::bluetooth::{Central, CentralError, CentralLink, FoundTerminal};
+use florin::wallet::Connector;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::arguments::WhichTerminal;
+use crate::screen::{Ink, Screen};
+use crate::typed_line;
+
+/// How long to listen before the strongest is chosen or all are listed, in milliseconds: several advertisements of each.
+const LISTEN_MS: u64 = 3_000;
+
+/// Which machine is meant.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// With this short code.
+    ShortCode(String),
+    /// The strongest. `only` if there may be no other.
+    Nearest { only: bool },
+    /// The person is asked.
+    Ask,
+}
+
+impl Target {
+    /// As the command line says; without a word there, `otherwise`.
+    pub fn new(which: &WhichTerminal, is_unasked: bool, otherwise: Self) -> Self {
+        if let Some(link) = &which.link {
+            Self::ShortCode(link.terminal_id.short_code().to_owned())
+        } else if let Some(code) = &which.code {
+            Self::ShortCode(code.clone())
+        } else if which.nearest {
+            Self::Nearest { only: is_unasked }
+        } else {
+            otherwise
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum RadioError {
+    /// The radio, or the connection.
+    #[error(transparent)]
+    Central(#[from] CentralError),
+    /// Nothing in reach.
+    #[error("no machine{with} in reach after {waited_ms} ms; is it on, and are you close to it?")]
+    NotFound {
+        /// With which short code.
+        with: String,
+        /// How long it was looked for.
+        waited_ms: u64,
+    },
+    /// Several in reach, and nobody to ask.
+    #[error(
+        "{0} machines are in reach: --yes pays the nearest only where it is the only one; use --code or --link"
+    )]
+    Ambiguous(usize),
+    /// The person chose none.
+    #[error("no machine was chosen")]
+    NotChosen,
+}
+
+/// Makes connections to one machine. Looks for it once; later connections go to the same one.
+#[derive(Debug)]
+pub struct Radio {
+    central: Central,
+    target: Target,
+    wait_ms: u64,
+    screen: Screen,
+    chosen: Option<FoundTerminal>,
+}
+
+impl Radio {
+    /// A radio that looks for `target` for `wait_ms` milliseconds at most.
+    pub fn new(central: Central, target: Target, wait_ms: u64, screen: Screen) -> Self {
+        Self { central, target, wait_ms, screen, chosen: None }
+    }
+
+    async fn choose(&self) -> Result<FoundTerminal, RadioError> {
+        let end = Instant::now() + Duration::from_millis(self.wait_ms);
+        let with = match &self.target {
+            Target::ShortCode(code) => format!(" with the code {code}"),
+            Target::Nearest { .. } | Target::Ask => String::new(),
+        };
+        self.screen.event(json!({ "event": "searching", "adapter": self.central.adapter_name() }));
+        self.screen.say(&self.screen.ink(Ink::Faint, &format!("Looking for a machine{with} ...")));
+        loop {
+            let left_ms =
+                u64::try_from(end.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(0);
+            if left_ms == 0 {
+                return Err(RadioError::NotFound { with, waited_ms: self.wait_ms });
+            }
+            let (scan_ms, short_code) = match &self.target {
+                Target::ShortCode(code) => (left_ms, Some(code.as_str())),
+                Target::Nearest { .. } | Target::Ask => (left_ms.min(LISTEN_MS), None),
+            };
+            let mut found = self.central.scan(scan_ms, short_code).await?;
+            if found.is_empty() {
+                continue;
+            }
+            return match self.target {
+                Target::Nearest { only: true } if found.len() > 1 => Err(RadioError::Ambiguous(found.len())),
+                Target::ShortCode(_) | Target::Nearest { .. } => Ok(found.swap_remove(0)),
+                Target::Ask => self.ask(found).await,
+            };
+        }
+    }
+
+    async fn ask(&self, mut found: Vec<FoundTerminal>) -> Result<FoundTerminal, RadioError> {
+        list(&self.screen, &found);
+        let question = format!("Which one? [1-{}] ", found.len());
+        let answer = typed_line(&question).await.ok_or(RadioError::NotChosen)?;
+        let number: usize = answer.trim().parse().map_err(|_| RadioError::NotChosen)?;
+        if (1..=found.len()).contains(&number) {
+            Ok(found.swap_remove(number - 1))
+        } else {
+            Err(RadioError::NotChosen)
+        }
+    }
+}
+
+impl Connector for Radio {
+    type Link = CentralLink;
+    type Error = RadioError;
+
+    async fn connect(&mut self) -> Result<CentralLink, RadioError> {
+        let terminal = match &self.chosen {
+            Some(terminal) => terminal.clone(),
+            None => self.choose().await?,
+        };
+        let code = terminal.short_code.clone();
+        self.screen
+            .event(json!({ "event": "connecting", "short_code": code, "rssi_dbm": terminal.rssi_dbm }));
+        let link = self.central.connect(&terminal).await?;
+        self.screen.event(json!({ "event": "connected" }));
+        self.chosen = Some(terminal);
+        Ok(link)
+    }
+}
+
+/// Prints machines in reach, with numbers from 1.
+pub fn list(screen: &Screen, found: &[FoundTerminal]) {
+    for (index, terminal) in found.iter().enumerate() {
+        screen.event(json!({
+            "event": "terminal",
+            "short_code": terminal.short_code,
+            "rssi_dbm": terminal.rssi_dbm,
+        }));
+        let code = terminal.short_code.as_deref().unwrap_or("????");
+        let strength = terminal.rssi_dbm.map_or_else(|| "unknown".to_owned(), |rssi| format!("{rssi} dBm"));
+        screen.say(&format!("{:>3}  {}  {strength}", index + 1, screen.ink(Ink::Strong, code)));
+    }
+}

@@ -1,0 +1,332 @@
+//! What is printed, for people or for programs, and what the exit code is.
+
+use std::io::{self, IsTerminal, Write};
+
+use florin::domain::{Amount, Offer, ReceiptStatus, UnixTime};
+use florin::wallet::{NotPaid, Notice, OfferView, SessionEnd};
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+/// Standard output, as people or programs want it. Copies print to the same place.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    is_json: bool,
+    has_colour: bool,
+    started: Instant,
+}
+
+/// How a word is set off, where there is colour.
+#[derive(Debug, Clone, Copy)]
+pub enum Ink {
+    Good,
+    Bad,
+    Doubtful,
+    Strong,
+    Faint,
+}
+
+impl Screen {
+    /// For people, in colour where standard output is a terminal and NO_COLOR is not set; or for programs.
+    pub fn new(is_json: bool) -> Self {
+        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let has_colour = !is_json && !is_plain && io::stdout().is_terminal();
+        Self { is_json, has_colour, started: Instant::now() }
+    }
+
+    /// A word in colour.
+    pub fn ink(&self, ink: Ink, text: &str) -> String {
+        let code = match ink {
+            Ink::Good => "1;32",
+            Ink::Bad => "1;31",
+            Ink::Doubtful => "1;33",
+            Ink::Strong => "1",
+            Ink::Faint => "2",
+        };
+        if self.has_colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Prints a line for people; nothing for programs.
+    pub fn say(&self, text: &str) {
+        if !self.is_json {
+            print(text);
+        }
+    }
+
+    /// Prints an event for programs; nothing for people. The time since the start is added.
+    pub fn event(&self, mut event: Value) {
+        if self.is_json {
+            if let Some(fields) = event.as_object_mut() {
+                let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                fields.insert("elapsed_ms".to_owned(), json!(elapsed_ms));
+            }
+            print(&event.to_string());
+        }
+    }
+
+    /// What goes on in a session.
+    pub fn notice(&self, notice: &Notice) {
+        match notice {
+            Notice::Said { message, octets } => {
+                self.event(json!({ "event": "said", "message": message, "octets": octets }));
+            }
+            Notice::Heard { message, octets } => {
+                self.event(json!({ "event": "heard", "message": message, "octets": octets }));
+            }
+            Notice::NothingToPay => {
+                self.event(json!({ "event": "nothing_to_pay" }));
+                self.say("Nothing to pay yet. Order at the machine; this wallet waits.");
+            }
+            Notice::CommandSent => {
+                self.event(json!({ "event": "command_sent" }));
+                self.say(&self.ink(Ink::Faint, "Sent to your bank through the machine ..."));
+            }
+            Notice::Working => self.event(json!({ "event": "working" })),
+            Notice::Pending => {
+                self.event(json!({ "event": "pending" }));
+                self.say(&self.ink(Ink::Doubtful, "Your bank has not answered yet; waiting a little ..."));
+            }
+        }
+    }
+
+    /// Shows what is to be paid.
+    pub fn offer(&self, view: &OfferView) {
+        let offer = &view.offer;
+        let items: Vec<Value> = offer
+            .items
+            .iter()
+            .map(|item| json!({ "name": item.name, "quantity": item.quantity, "amount_minor": item.amount_minor }))
+            .collect();
+        self.event(json!({
+            "event": "offer",
+            "transaction_id": offer.transaction_id.to_string(),
+            "terminal_id": offer.terminal_id.to_string(),
+            "merchant": offer.merchant_name,
+            "amount_minor": offer.amount.minor(),
+            "currency": offer.amount.currency().to_string(),
+            "reference": offer.reference,
+            "items": items,
+            "matching_code": view.matching_code,
+        }));
+        if self.is_json {
+            return;
+        }
+        print(&format!(
+            "{} wants {}",
+            self.ink(Ink::Strong, &on_screen(&offer.merchant_name)),
+            self.ink(Ink::Strong, &offer.amount.to_string())
+        ));
+        for item in &offer.items {
+            let amount = Amount::new(item.amount_minor, offer.amount.currency())
+                .map(|amount| amount.to_string())
+                .unwrap_or_default();
+            print(&format!("  {:>3} x {:<32} {amount:>12}", item.quantity, on_screen(&item.name)));
+        }
+        if !offer.reference.is_empty() {
+            print(&format!("  reference  {}", on_screen(&offer.reference)));
+        }
+        print(&format!("  machine    {}", offer.terminal_id));
+        print(&format!(
+            "  matching   {}  (the machine's screen shows the same)",
+            self.ink(Ink::Strong, &view.matching_code)
+        ));
+    }
+
+    /// How a payment or a question ended; returns the exit code.
+    pub fn end(&self, end: &SessionEnd, told: &Told<'_>) -> u8 {
+        let code = exit_code(end);
+        let error = match end {
+            SessionEnd::Settled(receipt) if matches!(receipt.status, ReceiptStatus::Approved { .. }) => None,
+            SessionEnd::Settled(_)
+            | SessionEnd::ReversedUnproven
+            | SessionEnd::Pending(_)
+            | SessionEnd::NotCharged(_)
+            | SessionEnd::NotProven(_)
+            | SessionEnd::NotPaid(_)
+            | SessionEnd::Refused(_)
+            | SessionEnd::LinkFailed(_)
+            | SessionEnd::StoreFailed => Some(end.message()),
+        };
+        let approval_code = approval_code(end);
+        let mut event = Outcome { name: end.name(), error, exit_code: code }.to_json();
+        event.extend(about(told.offer, told.matching_code));
+        event.insert("approval_code".to_owned(), json!(approval_code));
+        event.insert("receipt_verified".to_owned(), json!(end.receipt().is_some()));
+        event.insert("decline_reason".to_owned(), json!(end.decline_reason().map(|reason| reason.name())));
+        event.insert("reason".to_owned(), json!(end.reason()));
+        self.event(Value::Object(event));
+        if self.is_json {
+            return code;
+        }
+        let ink = match code {
+            0 => Ink::Good,
+            3 | 4 => Ink::Bad,
+            5 => Ink::Doubtful,
+            _ => Ink::Strong,
+        };
+        print(&self.ink(ink, &end.message()));
+        if let Some(receipt) = end.receipt() {
+            if let Some(approval_code) = approval_code {
+                print(&format!("  approval   {approval_code}"));
+            }
+            print(&format!("  decided    {}  by your bank, its signature verified", receipt.decided_at));
+        }
+        if let Some(offer) = told.offer {
+            print(&format!("  payment    {}", offer.transaction_id));
+        }
+        code
+    }
+
+    /// The last event where it did not come to a session; returns the exit code.
+    pub fn failed(&self, name: &'static str, error: &str, exit_code: u8, offer: Option<&Offer>) -> u8 {
+        let mut event = Outcome { name, error: Some(error.to_owned()), exit_code }.to_json();
+        event.extend(about(offer, None));
+        self.event(Value::Object(event));
+        self.complain(error);
+        exit_code
+    }
+
+    /// Says for people, on standard error, what went wrong.
+    pub fn complain(&self, error: &str) {
+        if !self.is_json {
+            // Where standard error is closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "florin-wallet: {error}");
+        }
+    }
+}
+
+/// What a session was about.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    pub offer: Option<&'a Offer>,
+    pub matching_code: Option<&'a str>,
+}
+
+struct Outcome {
+    name: &'static str,
+    error: Option<String>,
+    exit_code: u8,
+}
+
+impl Outcome {
+    fn to_json(&self) -> Map<String, Value> {
+        let mut fields = Map::new();
+        fields.insert("event".to_owned(), json!("outcome"));
+        fields.insert("outcome".to_owned(), json!(self.name));
+        fields.insert("error".to_owned(), json!(self.error));
+        fields.insert("exit_code".to_owned(), json!(self.exit_code));
+        for field in ["approval_code", "decline_reason", "reason"] {
+            fields.insert(field.to_owned(), Value::Null);
+        }
+        fields.insert("receipt_verified".to_owned(), json!(false));
+        fields
+    }
+}
+
+fn about(offer: Option<&Offer>, matching_code: Option<&str>) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("transaction_id".to_owned(), json!(offer.map(|offer| offer.transaction_id.to_string())));
+    fields.insert("amount_minor".to_owned(), json!(offer.map(|offer| offer.amount.minor())));
+    fields.insert("currency".to_owned(), json!(offer.map(|offer| offer.amount.currency().to_string())));
+    fields.insert("merchant".to_owned(), json!(offer.map(|offer| offer.merchant_name.clone())));
+    fields.insert("terminal_id".to_owned(), json!(offer.map(|offer| offer.terminal_id.to_string())));
+    fields.insert("matching_code".to_owned(), json!(matching_code));
+    fields
+}
+
+/// The code to quote when asking the bank.
+pub fn approval_code(end: &SessionEnd) -> Option<String> {
+    match &end.receipt()?.status {
+        ReceiptStatus::Approved { approval_code } => Some(approval_code.clone()),
+        ReceiptStatus::Declined(_) | ReceiptStatus::Reversed => None,
+    }
+}
+
+/// The one place where an end becomes an exit code. `arguments.rs` lists them for people.
+fn exit_code(end: &SessionEnd) -> u8 {
+    match end {
+        SessionEnd::Settled(receipt) => match receipt.status {
+            ReceiptStatus::Approved { .. } => 0,
+            ReceiptStatus::Declined(_) => 3,
+            ReceiptStatus::Reversed => 6,
+        },
+        SessionEnd::Refused(_) | SessionEnd::NotProven(_) => 4,
+        SessionEnd::Pending(_) => 5,
+        SessionEnd::NotPaid(NotPaid::TerminalMisbehaves(_)) | SessionEnd::LinkFailed(_) => 8,
+        SessionEnd::NotPaid(_) | SessionEnd::NotCharged(_) | SessionEnd::ReversedUnproven => 6,
+        SessionEnd::StoreFailed => 11,
+    }
+}
+
+/// Prints a line to standard output. Whoever closed it has seen enough.
+pub fn print(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Text of another party as it may stand on a screen: nothing that turns the direction of writing or hides.
+pub fn on_screen(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            '\u{061c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' => '\u{fffd}',
+            character if character.is_control() => '\u{fffd}',
+            character => character,
+        })
+        .collect()
+}
+
+/// The phone's clock.
+pub fn wall_clock() -> UnixTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // A clock before 1970 is one that was never set; the session says so.
+    UnixTime { seconds: since.map_or(0, |since| since.as_secs()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use florin::domain::{Receipt, TransactionId};
+    use florin::wallet::{LinkFault, NotCharged, PendingReason, ReceiptFault, Refusal};
+
+    use super::*;
+
+    fn settled(status: ReceiptStatus) -> SessionEnd {
+        SessionEnd::Settled(Receipt {
+            transaction_id: TransactionId::from_random([1; 16]),
+            offer_digest: florin::domain::OfferDigest([0; 32]),
+            status,
+            amount: "2.50 EUR".parse().unwrap(),
+            terminal_id: "0123456789".parse().unwrap(),
+            decided_at: UnixTime { seconds: 0 },
+            card_hint: "abab".into(),
+        })
+    }
+
+    #[test]
+    fn every_end_has_its_exit_code_and_only_an_approval_is_success() {
+        for (end, code) in [
+            (settled(ReceiptStatus::Approved { approval_code: "123456".into() }), 0),
+            (settled(ReceiptStatus::Declined(florin::domain::DeclineReason::InsufficientFunds)), 3),
+            (settled(ReceiptStatus::Reversed), 6),
+            (SessionEnd::ReversedUnproven, 6),
+            (SessionEnd::Refused(Refusal::LookAlike), 4),
+            (SessionEnd::NotProven(ReceiptFault::Missing), 4),
+            (SessionEnd::Pending(PendingReason::LinkLost), 5),
+            (SessionEnd::NotPaid(NotPaid::Declined), 6),
+            (SessionEnd::NotCharged(NotCharged::Taken), 6),
+            (SessionEnd::LinkFailed(LinkFault::Lost), 8),
+            (SessionEnd::StoreFailed, 11),
+        ] {
+            assert_eq!(exit_code(&end), code, "{end:?}");
+            let message = end.message();
+            assert!(message.ends_with('.') && !message.ends_with(".."), "{message}");
+        }
+    }
+
+    #[test]
+    fn text_of_others_cannot_paint_over_the_amount() {
+        assert_eq!(on_screen("Caf\u{202e}é\u{1b}[2J"), "Caf\u{fffd}é\u{fffd}[2J");
+    }
+}

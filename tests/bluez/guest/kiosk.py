@@ -1,0 +1,137 @@
+"""A whole installation in a scenario's directory: acquirer, terminal on the first controller, a wallet for each other."""
+
+import json
+import pathlib
+
+# What every account starts with.
+BALANCE = "20.00"
+BALANCE_MINOR = 2000
+
+
+class Kiosk:
+    """The parties, enrolled and running."""
+
+    def __init__(self, bed, wallets=1, configuration=""):
+        self.bed = bed
+        self.controllers = bed.controllers
+        self.bank = bed.directory / "bank"
+        self.root = self.bank / "root.pem"
+        self.state = bed.directory / "terminal"
+        self.journal = self.state / "journal.sqlite"
+        self.till = f"unix:{bed.directory / 'till.sock'}"
+        self.configuration = bed.directory / "florin.toml"
+        self._acquirer_command("init", "--name", "Example Bank", "--host-name", "localhost")
+        account = self._acquirer_command(
+            "account", "create", "--name", "Alice", "--currency", "EUR", "--balance", BALANCE
+        )["account"]
+        self.start_acquirer()
+        self._enrol_terminal(configuration)
+        self.terminal = None
+        self.serve()
+        self.wallets = [
+            Wallet(self, number, controller, account)
+            for number, controller in enumerate(bed.controllers[1 : wallets + 1], start=1)
+        ]
+
+    def _acquirer_command(self, *words):
+        binary = self.bed.binary("florin-acquirer")
+        return self.bed.run_json(binary, "--directory", self.bank, "--json", *words)
+
+    def start_acquirer(self, port=0):
+        binary = self.bed.binary("florin-acquirer")
+        self.acquirer = self.bed.start(
+            "acquirer", binary, "--directory", self.bank, "--json", "serve", "--listen", f"127.0.0.1:{port}"
+        )
+        self.port = int(self.acquirer.expect(r'"address":"127\.0\.0\.1:(\d+)"')[1])
+        self.url = f"https://localhost:{self.port}"
+
+    def _enrol_terminal(self, configuration):
+        self.configuration.write_text(
+            f'[terminal]\nstate_directory = "{self.state}"\n'
+            f'[bluetooth]\nadapter = "{self.controllers[0].name}"\n'
+            f'[till]\nlisten = "{self.till}"\n{configuration}'
+        )
+        added = self._acquirer_command(
+            "terminal", "add", "--merchant-id", "kiosk-1", "--merchant-name", "Corner Kiosk"
+        )
+        self.terminal_id, self.short_code = added["terminal"], added["short_code"]
+        self.bed.run(
+            self.bed.binary("florin"), "enrol", "--configuration", self.configuration,
+            "--acquirer", self.url, "--root", self.root, added["code"],
+        )
+
+    def serve(self):
+        """Starts the terminal and waits until phones can find it."""
+        begin = self.bed.clock()
+        self.terminal = self.bed.start(
+            "terminal", self.bed.binary("florin"), "serve", "--configuration", self.configuration
+        )
+        self.terminal.expect(r"phones can find this terminal")
+        return self.bed.clock() - begin
+
+    def offer(self, amount="2.50", *options, must_live=False):
+        """Starts `florin pay` as the till and waits until the offer stands."""
+        till = self.bed.start(
+            "till", self.bed.binary("florin"), "pay", amount, "EUR", "--json", "--till", self.till, *options,
+            must_live=must_live,
+        )
+        till.expect(r'"state":"offered"')
+        return till
+
+    def payments(self):
+        """Every payment of the journal: state and reason, in order."""
+        rows = self.bed.query(self.journal, "SELECT state, reason FROM payments ORDER BY number")
+        return [tuple(row) for row in rows]
+
+    def wait_for_payments(self, *expected):
+        self.bed.wait_until(f"the journal to hold {expected}", lambda: self.payments() == list(expected), 30)
+
+    def check_books(self, captured_minor, held_minor=0):
+        """The ledger is right in itself, and says what the payments came to."""
+        report = self._acquirer_command("ledger", "check")
+        self.bed.equal("the ledger", report["balanced"], True)
+        balances = {"available": 0, "held": 0, "payable": 0}
+        for balance in report["balances"]:
+            if balance["kind"] in balances:
+                balances[balance["kind"]] += balance["balance_minor"]
+        self.bed.equal("held", balances["held"], held_minor)
+        self.bed.equal("owed to the merchant", balances["payable"], captured_minor)
+        self.bed.equal("left in the account", balances["available"], BALANCE_MINOR - captured_minor - held_minor)
+
+    def transactions(self):
+        """Every transaction of the acquirer, newest first: state and decline reason."""
+        binary = self.bed.binary("florin-acquirer")
+        listed = self.bed.run(binary, "--directory", self.bank, "--json", "transaction", "list")
+        return [json.loads(line) for line in listed.stdout.splitlines() if line]
+
+
+class Wallet:
+    """One phone: a wallet of its own on a controller of its own, with a card of the common account."""
+
+    def __init__(self, kiosk, number, controller, account):
+        self.kiosk, self.bed, self.controller = kiosk, kiosk.bed, controller
+        self.directory = pathlib.Path(kiosk.bed.directory) / f"wallet-{number}"
+        self.name = f"wallet-{number}"
+        code = kiosk._acquirer_command("card", "add", "--account", account, "--limit", "50.00")["code"]
+        self.bed.run(
+            self.bed.binary("florin-wallet"), "--directory", self.directory,
+            "enrol", "--acquirer", kiosk.url, "--root", kiosk.root, code,
+        )
+
+    def start(self, *words):
+        return self.bed.start(
+            self.name, self.bed.binary("florin-wallet"), "--directory", self.directory, "--json", *words,
+            "--adapter", self.controller.name, must_live=False,
+        )
+
+    def start_paying(self, *options):
+        return self.start("pay", "--code", self.kiosk.short_code, "--yes", *options)
+
+    def pay(self, *options, exit_code=0):
+        """Pays at the kiosk, and returns the outcome."""
+        return self.start_paying(*options).wait(60, exit_code=exit_code).json()
+
+    def ask(self, transaction_id, exit_code=0):
+        """Asks what became of a payment."""
+        asking = self.start("result", transaction_id, "--code", self.kiosk.short_code)
+        return asking.wait(60, exit_code=exit_code).json()

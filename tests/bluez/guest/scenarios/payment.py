@@ -1,0 +1,83 @@
+"""Payments with the real parts: what the phone, the till, the journal and the ledger say in the end."""
+
+from harness import scenario
+from kiosk import Kiosk
+
+
+@scenario(controllers=2)
+def approved(bed):
+    """A payment is approved and captured."""
+    kiosk = Kiosk(bed)
+    bed.note(f"idle terminal: {kiosk.terminal.memory()[0]} KiB resident")
+    till = kiosk.offer("2.50")
+    begin = bed.clock()
+    outcome = kiosk.wallets[0].pay()
+    bed.note(f"the phone's whole part, scan and connection included: {bed.clock() - begin:.2f} s")
+    bed.equal("the phone's outcome", outcome["outcome"], "approved")
+    bed.equal("the receipt is verified", outcome["receipt_verified"], True)
+    bed.equal("the amount", (outcome["amount_minor"], outcome["currency"]), (250, "EUR"))
+    bed.equal("the merchant", outcome["merchant"], "Corner Kiosk")
+    bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
+    kiosk.wait_for_payments(("captured", ""))
+    kiosk.check_books(captured_minor=250)
+    bed.note(f"after a payment: {kiosk.terminal.memory()[0]} KiB resident")
+
+
+@scenario(controllers=2)
+def declined_for_funds(bed):
+    """There is not enough money: the phone gets a signed decline, the till does not release."""
+    kiosk = Kiosk(bed)
+    till = kiosk.offer("20.01")
+    outcome = kiosk.wallets[0].pay(exit_code=None)
+    bed.equal("the phone's outcome", outcome["outcome"], "declined")
+    bed.equal("the reason", outcome["decline_reason"], "insufficient_funds")
+    bed.equal("the receipt is verified", outcome["receipt_verified"], True)
+    answer = till.wait(60, exit_code=None).json()
+    bed.equal("the till's answer", (answer["state"], answer["release"]), ("declined", False))
+    bed.check(till.exit_code != 0, "a decline must not look like success to a script")
+    kiosk.wait_for_payments(("declined", "insufficient_funds"))
+    kiosk.check_books(captured_minor=0)
+
+
+@scenario(controllers=2)
+def dispense_failed(bed):
+    """Approved, but the goods cannot be released: everything is given back, and the phone can hear of it."""
+    kiosk = Kiosk(bed)
+    till = kiosk.offer("2.50", "--after-dispense", "--dispensed", "false")
+    paid = kiosk.wallets[0].pay()
+    bed.equal("the phone's outcome", paid["outcome"], "approved")
+    answer = till.wait(60, exit_code=None).json()
+    bed.equal("the till's answer", (answer["state"], answer["reason"]), ("reversed", "dispense_failed"))
+    kiosk.wait_for_payments(("reversed", "dispense_failed"))
+    kiosk.check_books(captured_minor=0)
+    later = kiosk.wallets[0].ask(paid["transaction_id"], exit_code=None)
+    bed.equal("the phone's outcome later", later["outcome"], "reversed")
+    bed.equal("the receipt is verified", later["receipt_verified"], True)
+
+
+@scenario(controllers=2)
+def phone_vanishes(bed):
+    """The phone goes away right after its command; it comes back later and gets its result."""
+    kiosk = Kiosk(bed)
+    till = kiosk.offer("2.50")
+    gone = kiosk.wallets[0].pay("--vanish-after-command", exit_code=None)
+    bed.equal("the phone does not know", gone["outcome"], "pending")
+    bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
+    kiosk.wait_for_payments(("captured", ""))
+    later = kiosk.wallets[0].ask(gone["transaction_id"])
+    bed.equal("the phone's outcome later", later["outcome"], "approved")
+    bed.equal("the receipt is verified", later["receipt_verified"], True)
+    kiosk.check_books(captured_minor=250)
+
+
+@scenario(controllers=3)
+def two_phones(bed):
+    """Two phones at once: one pays, the other is told that the offer is taken, and is not charged."""
+    kiosk = Kiosk(bed, wallets=2)
+    till = kiosk.offer("2.50")
+    phones = [wallet.start_paying() for wallet in kiosk.wallets]
+    outcomes = sorted(phone.wait(90, exit_code=None).json()["outcome"] for phone in phones)
+    bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
+    bed.equal("the phones' outcomes", outcomes, ["approved", "not_paid"])
+    kiosk.wait_for_payments(("captured", ""))
+    kiosk.check_books(captured_minor=250)
