@@ -24,9 +24,9 @@ use tracing_subscriber::EnvFilter;
 #[command(version, max_term_width = 100)]
 struct Arguments {
     /// What is logged to standard error: a level (error, warn, info, debug, trace), or per module as in
-    /// `info,florin::relay=debug`.
-    #[arg(long, global = true, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
-    log: String,
+    /// `info,florin::relay=debug` [default: info for `serve`, warn for all else].
+    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
+    log: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -46,7 +46,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Err(problem) = start_log(&arguments.log) {
+    let default = if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" };
+    if let Err(problem) = start_log(arguments.log.as_deref().unwrap_or(default)) {
         eprintln!("florin: --log: {problem}");
         return ExitCode::from(till::USAGE);
     }

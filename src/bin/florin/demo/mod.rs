@@ -1,13 +1,20 @@
 //! `florin demo`: one payment with all parties in one process, told step by step.
 
+mod event;
+mod observed_relay;
+mod parties;
+mod play;
+mod silent_proxy;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use florin::demo::{self, DemoSettings, Scenario, Story};
 use florin::domain::{Amount, Currency};
 
+use self::event::Story;
+use self::play::{DemoSettings, Scenario};
 use crate::till::USAGE;
 
 /// Play one payment with all parties in this process, without a radio.
@@ -39,7 +46,7 @@ pub async fn run(arguments: DemoArguments) -> ExitCode {
         }
     };
     let settings = DemoSettings { amount, scenario: arguments.scenario, directory: arguments.directory };
-    match demo::run(settings, Story::new(arguments.json)).await {
+    match play::run(settings, Story::new(arguments.json)).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("florin demo: the payment did not go as the scenario says");
