@@ -148,7 +148,7 @@ impl Service {
                 // In this order: a subscription is taken in before the write that came after it, and writes come last, so
                 // that a phone that floods starves nobody.
                 biased;
-                () = self.bus.changed() => return Err(RadioFault::BlueZChanged),
+                () = self.bus.lost() => return Err(RadioFault::BlueZChanged),
                 fault = self.advertising.failed() => return Err(fault),
                 control = self.outbox_control.next() => match control {
                     Some(CharacteristicControlEvent::Notify(writer)) => {
