@@ -11,7 +11,8 @@
 //!   this on a current-thread runtime.** On another, fragments may change places, which their numbers show.
 //! - Notifications go out over sockets ([`CharacteristicNotifyMethod::Io`]), which since 5.76 are one for each phone.
 //!   Before, all subscribers share the first one's, and all get what is written to it; there a value for a phone without
-//!   a socket of its own goes over the shared one, and phones leave what has not their tag (`protocol::fragment`).
+//!   a socket of its own goes over the shared one, and phones leave what has not their tag (`protocol::fragment`). Which
+//!   of the two it is, the adapter's device id says, which holds BlueZ's version.
 //!
 //! [`CharacteristicWriteMethod::Fun`]: bluer::gatt::local::CharacteristicWriteMethod::Fun
 //! [`CharacteristicNotifyMethod::Io`]: bluer::gatt::local::CharacteristicNotifyMethod::Io

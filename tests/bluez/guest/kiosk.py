@@ -85,7 +85,7 @@ class Kiosk:
     def payments(self):
         """Every payment of the journal: state and reason, in order."""
         rows = self.bed.query(self.journal, "SELECT state, reason FROM payments ORDER BY number")
-        return [tuple(row) for row in rows]
+        return [tuple(row.values()) for row in rows]
 
     def wait_for_payments(self, *expected):
         self.bed.wait_until(f"the journal to hold {expected}", lambda: self.payments() == list(expected), 30)
