@@ -62,6 +62,9 @@ HOLDER_VERIFICATION_CONSENT = 2
 # The institution saw another offer than the person, and declined for that.
 OTHER_OFFER_REASONS = ("offer_mismatch", "malformed_command")
 NOT_CHARGED_ERRORS = ("institution_unreachable", "institution_refused")
+# May be followed by a new hello without asking the person.
+RETRYABLE_ERRORS = ("malformed_fragment", "handshake_failed", "channel_failed", "busy")
+RETRIES_MAX = 3
 
 
 class Refused(Exception):
@@ -410,7 +413,7 @@ class Session:
         self.now = now
         self.certificate = None
         self.channel = None
-        self._returning = payment is not None
+        self._returning = False
         self._commanded = False
         self._initiator = None
         self._joiner = Joiner(self.tag)
@@ -422,6 +425,7 @@ class Session:
         self._hellos += 1
         self.channel = self.certificate = None
         self._commanded = False
+        self._returning = self.payment is not None
         self._joiner = Joiner(self.tag)
         self._initiator = noise.Initiator(PROLOGUE, ephemeral or secrets.token_bytes(32))
         payload = encode(
