@@ -13,11 +13,10 @@ mod payments;
 mod serve;
 mod till;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use florin::log::{LogForm, start_log};
 
 /// Takes payments from phones over Bluetooth Low Energy, for an unattended machine.
 #[derive(Debug, Parser)]
@@ -47,7 +46,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let default = if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" };
-    if let Err(problem) = start_log(arguments.log.as_deref().unwrap_or(default)) {
+    if let Err(problem) = start_log(arguments.log.as_deref().unwrap_or(default), LogForm::Text) {
         eprintln!("florin: --log: {problem}");
         return ExitCode::from(till::USAGE);
     }
@@ -75,22 +74,6 @@ fn main() -> ExitCode {
     // A question to a person may still wait for the keyboard.
     runtime.shutdown_background();
     exit
-}
-
-fn start_log(filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::builder().parse(filter).map_err(|error| error.to_string())?;
-    // systemd stamps every line itself.
-    let is_journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    if is_journal {
-        log.without_time().init();
-    } else {
-        log.init();
-    }
-    Ok(())
 }
 
 #[cfg(test)]
