@@ -1,5 +1,6 @@
 //! `florin-wallet`: the phone's side from the command line. Arguments in, exit codes out.
 
+#![allow(clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod arguments;
