@@ -91,6 +91,20 @@ class Connection:
             await self._peer.connection.disconnect()
 
 
+def read_fairly(source):
+    """Bumble reads a socket until it is empty. On a slow machine advertisements come as fast as it reads them, and it never ends."""
+    if not hasattr(source, "recv_until_would_block"):
+        return
+
+    def receive_one():
+        with contextlib.suppress(BlockingIOError):
+            source.parser.feed_data(source.socket.recv(4096))
+
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(source.socket.fileno())
+    loop.add_reader(source.socket.fileno(), receive_one)
+
+
 class Radio:
     """The controller, as Bumble names it: "hci-socket:1" is hci1, which must be down for the kernel."""
 
@@ -101,6 +115,7 @@ class Radio:
     @contextlib.asynccontextmanager
     async def open(cls, controller):
         async with await open_transport(controller) as transport:
+            read_fairly(transport.source)
             # A new address each time, as phones do.
             address = hci.Address.generate_static_address()
             device = Device.with_hci("phone", address, transport.source, transport.sink)
@@ -120,7 +135,7 @@ class Radio:
                 found.set_result(advertisement.address)
 
         self._device.on(Device.EVENT_ADVERTISEMENT, on_advertisement)
-        await self._device.start_scanning(active=True, filter_duplicates=False)
+        await self._device.start_scanning(active=True, filter_duplicates=True)
         try:
             return await asyncio.wait_for(found, seconds)
         except TimeoutError:
