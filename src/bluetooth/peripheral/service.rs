@@ -1,6 +1,7 @@
 //! The GATT service while it is up: one loop that takes what BlueZ and the driver say, and hands it on.
 
 use std::future::Future;
+use std::num::NonZeroU16;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -282,6 +283,16 @@ async fn until_gone(adapter: &Adapter, address: Address) -> bluer::Result<()> {
     Ok(())
 }
 
+// Where the attributes stand in the table, the same at every start. BlueZ would take them in the order in which it hears of
+// them on the bus, which changes; phones remember a table, and one whose service has the same place and another order
+// inside makes them write to the wrong attribute. BlueZ puts the configuration of the outbox into the first free place
+// of the service, so the outbox comes first and the place after its value is left to it.
+const PAYMENT_SERVICE_HANDLE: u16 = 0x0100;
+const OUTBOX_VALUE_HANDLE: u16 = PAYMENT_SERVICE_HANDLE + 2;
+const INBOX_VALUE_HANDLE: u16 = PAYMENT_SERVICE_HANDLE + 5;
+const INFO_VALUE_HANDLE: u16 = PAYMENT_SERVICE_HANDLE + 7;
+const DEVICE_INFORMATION_HANDLE: u16 = 0x0110;
+
 /// What is registered with BlueZ, and the stream of its subscriptions.
 fn application(
     settings: &PeripheralSettings,
@@ -303,6 +314,7 @@ fn application(
             })),
             ..CharacteristicWrite::default()
         }),
+        handle: NonZeroU16::new(INBOX_VALUE_HANDLE),
         ..Characteristic::default()
     };
     let outbox = Characteristic {
@@ -313,23 +325,28 @@ fn application(
             ..CharacteristicNotify::default()
         }),
         control_handle: outbox_handle,
+        handle: NonZeroU16::new(OUTBOX_VALUE_HANDLE),
         ..Characteristic::default()
     };
-    let info = constant(Uuid::from_u128(INFO_UUID), settings.info());
+    let info = constant(Uuid::from_u128(INFO_UUID), settings.info(), INFO_VALUE_HANDLE);
     let payment = GattService {
         uuid: Uuid::from_u128(SERVICE_UUID),
         primary: true,
+        handle: NonZeroU16::new(PAYMENT_SERVICE_HANDLE),
         characteristics: vec![inbox, outbox, info],
         ..GattService::default()
     };
-    let text = |number, text: &str| constant(Uuid::from_u16(number), text.as_bytes().to_vec());
+    let text = |number, text: &str, place: u16| {
+        constant(Uuid::from_u16(number), text.as_bytes().to_vec(), DEVICE_INFORMATION_HANDLE + 2 * place)
+    };
     let device_information = GattService {
         uuid: Uuid::from_u16(DEVICE_INFORMATION),
         primary: true,
+        handle: NonZeroU16::new(DEVICE_INFORMATION_HANDLE),
         characteristics: vec![
-            text(MANUFACTURER_NAME, "Florin"),
-            text(MODEL_NUMBER, "Florin terminal"),
-            text(FIRMWARE_REVISION, env!("CARGO_PKG_VERSION")),
+            text(MANUFACTURER_NAME, "Florin", 1),
+            text(MODEL_NUMBER, "Florin terminal", 2),
+            text(FIRMWARE_REVISION, env!("CARGO_PKG_VERSION"), 3),
         ],
         ..GattService::default()
     };
@@ -360,7 +377,7 @@ fn accept(
 }
 
 /// A characteristic whose value never changes.
-fn constant(uuid: Uuid, value: Vec<u8>) -> Characteristic {
+fn constant(uuid: Uuid, value: Vec<u8>, handle: u16) -> Characteristic {
     Characteristic {
         uuid,
         read: Some(CharacteristicRead {
@@ -372,6 +389,7 @@ fn constant(uuid: Uuid, value: Vec<u8>) -> Characteristic {
             }),
             ..CharacteristicRead::default()
         }),
+        handle: NonZeroU16::new(handle),
         ..Characteristic::default()
     }
 }
