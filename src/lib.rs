@@ -14,8 +14,8 @@
 //! - [`acquirer`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 //!
-//! Beside the rooms, `acquirer_api` holds the generated gRPC code, `demo` plays all parties in one process, and
-//! [`private_file`] keeps the files of all three parties from other users' eyes.
+//! Beside the rooms, `acquirer_api` holds the generated gRPC code, [`log`] starts the log, and [`private_file`] keeps the files of
+//! all three parties from other users' eyes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -26,11 +26,11 @@ mod acquirer_api;
 #[cfg(feature = "edge")]
 pub mod bluetooth;
 pub mod credential;
-#[cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer"))]
-pub mod demo;
 pub mod domain;
 #[cfg(feature = "terminal")]
 pub mod journal;
+#[cfg(feature = "edge")]
+pub mod log;
 #[cfg(feature = "edge")]
 pub mod private_file;
 pub mod protocol;

@@ -18,6 +18,7 @@ use florin::acquirer::{
     authority_certificate_path, create_institution, open_institution, random,
 };
 use florin::domain::{Amount, CardId, Currency, TerminalId, TransactionId, UnixTime};
+use florin::log::LogForm;
 
 const AFTER_HELP: &str = "\
 A first institution:
@@ -349,14 +350,9 @@ fn run(arguments: Arguments) -> anyhow::Result<Done> {
 }
 
 fn serve(opened: OpenedInstitution, listen: SocketAddr, output: &Output) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    if output.json {
-        log.json().init()
-    } else {
-        log.with_ansi(false).init()
-    }
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    florin::log::start_log(&filter, if output.json { LogForm::Json } else { LogForm::Text })
+        .context("RUST_LOG")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

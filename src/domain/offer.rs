@@ -95,9 +95,15 @@ impl Offer {
     }
 }
 
-/// Text that a small screen can show: no control characters, so nobody can paint over an amount.
+/// Text that a small screen can show: no control characters, and nothing that breaks a line, turns the direction of
+/// writing or is not seen (Unicode Standard Annex 9), so nobody can paint over an amount. Joiners (U+200C, U+200D) stay:
+/// Persian and emoji need them.
 fn is_line(text: &str, octets_max: usize) -> bool {
-    text.len() <= octets_max && !text.chars().any(char::is_control)
+    let misleads = |character: char| {
+        character.is_control()
+            || matches!(character, '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.len() <= octets_max && !text.chars().any(misleads)
 }
 
 /// SHA-256 over the octets of an offer as they were sent: what the card signs.

@@ -164,9 +164,10 @@ pub struct ProtocolError {
 }
 
 impl ProtocolError {
-    /// An error with its detail, cut to 120 octets.
+    /// An error with its detail, cut to 120 octets. Control characters are replaced: the detail may be the other side's,
+    /// and a log is read on a terminal.
     pub fn new(wire: WireError, detail: impl ToString) -> Self {
-        let mut detail = detail.to_string();
+        let mut detail = detail.to_string().replace(char::is_control, "?");
         while detail.len() > 120 {
             detail.pop();
         }
@@ -186,5 +187,11 @@ mod tests {
         }
         assert_eq!(WireError::from_code(0), None);
         assert_eq!(WireError::from_code(15), None);
+    }
+
+    #[test]
+    fn a_detail_is_short_and_cannot_steer_a_terminal() {
+        let error = ProtocolError::new(WireError::Busy, format!("\u{1b}[2J{}", "é".repeat(100)));
+        assert!(error.detail.starts_with("?[2J") && error.detail.len() <= 120, "{error}");
     }
 }

@@ -103,6 +103,7 @@ mod tests {
         for (broken, field) in [
             (Offer { valid_for_s: 0, ..offer() }, "valid_for_s"),
             (Offer { merchant_name: "a\u{7}b".into(), ..offer() }, "merchant_name"),
+            (Offer { merchant_name: "2.50 \u{202e}50".into(), ..offer() }, "merchant_name"),
             (Offer { reference: "x".repeat(65), ..offer() }, "reference"),
             (
                 Offer { items: vec![LineItem { name: "x".into(), quantity: 0, amount_minor: 1 }], ..offer() },

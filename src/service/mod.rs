@@ -3,7 +3,11 @@
 mod configuration;
 mod driver;
 mod enrolment;
+mod exit_code;
+mod terminal_service;
 
 pub use configuration::{CONFIGURATION_PATH, Configuration, ConfigurationError, Place, TILL_ADDRESS};
 pub use driver::{Driver, DriverError};
 pub use enrolment::{Enrolment, EnrolmentError, check_clock, enrol};
+pub use exit_code::{ServiceError, ServiceExit};
+pub use terminal_service::{Finding, check, serve, wall_clock};

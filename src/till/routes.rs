@@ -296,8 +296,8 @@ impl Till {
     }
 
     /// Whether this is the first answer to a request for this payment. Without a key every request is a new payment; a
-    /// repeat names a payment that was told before, or that has gone on since. (An offer that was made before a restart
-    /// and is still waiting counts as new once more: the answer is right all the same, only its status is 201.)
+    /// repeat names a payment that was told before, or that has gone on since. A restart ends every offer, so nothing
+    /// has to be remembered beyond this process.
     fn is_first_told(&self, view: &PaymentView, is_keyed: bool) -> bool {
         if !is_keyed {
             return true;

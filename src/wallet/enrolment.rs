@@ -91,15 +91,15 @@ pub async fn enrol_card(
     request: EnrolmentRequest,
 ) -> Result<Card, EnrolmentError> {
     use secrecy::ExposeSecret;
-    let code = request.code.expose_secret();
+    // As the institution reads it, so that the same code in other letters finds the same key again.
+    let code = zeroize::Zeroizing::new(as_read(request.code.expose_secret()));
     if let Some(name) = &request.name
         && directory.card_names()?.contains(name)
     {
         return Err(DirectoryError::CardExists(name.clone()).into());
     }
     let mut client = connect(&request.acquirer, &request.root_pem).await?;
-    let bare_code: String = code.chars().filter(|character| *character != '-').collect();
-    let code_digest: [u8; 32] = Sha256::digest(bare_code.as_bytes()).into();
+    let code_digest: [u8; 32] = Sha256::digest(code.as_bytes()).into();
     let mut random = None;
     let key = directory.enrolment_key(&code_digest, || {
         draw_key().map_err(|error| {
@@ -112,15 +112,15 @@ pub async fn enrol_card(
     }
     let key = key?;
     let message = EnrolCardRequest {
-        code: code.to_owned(),
+        code: code.to_string(),
         card_public_key: key.verifying_key().to_sec1(),
-        proof: card_enrolment_proof(&key, code).to_vec(),
+        proof: card_enrolment_proof(&key, &code).to_vec(),
     };
     let answer = match client.enrol_card(message).await {
         Ok(answer) => answer.into_inner(),
         Err(status) => {
             // A code that never made a card of this key will not make one later.
-            if let tonic::Code::InvalidArgument | tonic::Code::NotFound | tonic::Code::AlreadyExists =
+            if let tonic::Code::InvalidArgument | tonic::Code::NotFound | tonic::Code::PermissionDenied =
                 status.code()
             {
                 directory.forget_enrolment_key(&code_digest)?;
@@ -210,6 +210,18 @@ impl ServerCertVerifier for Tls13Only {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
     }
+}
+
+/// A code without what people put in between, in capitals, without letters that look like digits.
+fn as_read(code: &str) -> String {
+    code.chars()
+        .filter(|character| !matches!(character, '-' | ' '))
+        .map(|character| match character.to_ascii_uppercase() {
+            'O' => '0',
+            'I' | 'L' => '1',
+            other => other,
+        })
+        .collect()
 }
 
 fn draw_key() -> Result<SigningKey, EnrolmentError> {

@@ -1,5 +1,6 @@
 //! `florin-wallet`: the phone's side from the command line. Arguments in, exit codes out.
 
+#![allow(clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod arguments;
@@ -16,6 +17,7 @@ use anyhow::Context;
 use clap::Parser;
 use florin::bluetooth::{Central, CentralError};
 use florin::domain::{Amount, HolderVerification, Offer, TransactionId};
+use florin::log::{LogForm, start_log};
 use florin::private_file::PrivateFileError;
 use florin::wallet::{
     Card, CardName, Decision, DirectoryError, DriverSettings, EnrolmentError, EnrolmentRequest, Notice,
@@ -24,7 +26,6 @@ use florin::wallet::{
 };
 use secrecy::SecretString;
 use serde_json::json;
-use tracing_subscriber::EnvFilter;
 
 use self::arguments::{Arguments, Command, PayArguments, WhichTerminal};
 use self::radio::{Radio, RadioError, Target};
@@ -32,8 +33,10 @@ use self::screen::{Ink, Screen, Told, on_screen, wall_clock};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
+    if let Err(error) = start_log(&filter, LogForm::Text) {
+        eprintln!("florin-wallet: RUST_LOG: {error}");
+    }
     let screen = Screen::new(arguments.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

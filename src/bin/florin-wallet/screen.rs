@@ -268,7 +268,9 @@ pub fn on_screen(text: &str) -> String {
     text.chars()
         .map(|character| match character {
             '\u{061c}'
-            | '\u{200b}'..='\u{200f}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
             | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
             | '\u{feff}' => '\u{fffd}',

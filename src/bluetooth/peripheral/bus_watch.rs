@@ -11,9 +11,9 @@ use super::fault::RadioFault;
 
 const BLUEZ: &str = "org.bluez";
 
-/// Listens for another owner of BlueZ's name, and for the end of the bus.
+/// Listens for the end of BlueZ's ownership of its name, and for the end of the bus.
 pub(super) struct BusWatch {
-    changes: mpsc::Receiver<()>,
+    losses: mpsc::Receiver<()>,
     connection: JoinHandle<()>,
     _listening: MsgMatch,
 }
@@ -25,9 +25,9 @@ impl BusWatch {
             .await
             .map_err(|error| RadioFault::NoBus(error.to_string()))?
             .map_err(no_bus)?;
-        // One is enough: whatever changes, everything is set up anew.
-        let (changed, changes) = mpsc::channel(1);
-        let bus_ended = changed.clone();
+        // One is enough: whatever is lost, everything is set up anew.
+        let (lost, losses) = mpsc::channel(1);
+        let bus_ended = lost.clone();
         let connection = tokio::spawn(async move {
             let error = resource.await;
             tracing::debug!(%error, "the connection to D-Bus ended");
@@ -35,19 +35,20 @@ impl BusWatch {
         });
         let rule = MatchRule::new_signal("org.freedesktop.DBus", "NameOwnerChanged");
         let listening = bus.add_match(rule).await.map_err(no_bus)?.cb(
-            move |_, (name, _old_owner, _new_owner): (String, String, String)| {
-                if name == BLUEZ {
-                    let _ = changed.try_send(());
+            move |_, (name, old_owner, _new_owner): (String, String, String)| {
+                // That it appears is what the service has been waiting for; only its going ends something.
+                if name == BLUEZ && !old_owner.is_empty() {
+                    let _ = lost.try_send(());
                 }
                 true
             },
         );
-        Ok(Self { changes, connection, _listening: listening })
+        Ok(Self { losses, connection, _listening: listening })
     }
 
-    /// When BlueZ's name has another owner, or none, or the bus is gone. Cancel-safe.
-    pub(super) async fn changed(&mut self) {
-        let _ = self.changes.recv().await;
+    /// When the owner of BlueZ's name has gone, or the bus. Cancel-safe.
+    pub(super) async fn lost(&mut self) {
+        let _ = self.losses.recv().await;
     }
 }
 

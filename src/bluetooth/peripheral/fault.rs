@@ -61,8 +61,11 @@ impl RadioFault {
     // The kinds are bluer's, and it keeps the list open.
     #[allow(clippy::wildcard_enum_match_arm)]
     pub(super) fn of(error: &Error, adapter: &str, during: &'static str) -> Self {
-        let detail = error.to_string();
-        if detail.to_ascii_lowercase().contains("rfkill") || detail.contains("org.bluez.Error.Blocked") {
+        // What D-Bus or BlueZ said; where they said nothing, bluer's name for it.
+        let detail = if error.message.is_empty() { error.to_string() } else { error.message.clone() };
+        if detail.to_ascii_lowercase().contains("rfkill")
+            || error.to_string().contains("org.bluez.Error.Blocked")
+        {
             return Self::Blocked(adapter.to_owned());
         }
         match &error.kind {

@@ -2,6 +2,8 @@
 //!
 //! Carries values and says who is connected; knows no messages. It keeps itself up: whatever BlueZ or the adapter do,
 //! it reports [`LinkEvent::Down`] in words, tries again, and reports [`LinkEvent::Up`] once phones can find it.
+//! A new attempt calls BlueZ, and D-Bus starts bluetoothd for that where it is not running: Debian's bookworm does not
+//! start one that crashed by itself. Who wants it to stay stopped masks its unit.
 //!
 //! What BlueZ does decides the form (read from its sources):
 //!
@@ -11,7 +13,8 @@
 //!   this on a current-thread runtime.** On another, fragments may change places, which their numbers show.
 //! - Notifications go out over sockets ([`CharacteristicNotifyMethod::Io`]), which since 5.76 are one for each phone.
 //!   Before, all subscribers share the first one's, and all get what is written to it; there a value for a phone without
-//!   a socket of its own goes over the shared one, and phones leave what has not their tag (`protocol::fragment`).
+//!   a socket of its own goes over the shared one, and phones leave what has not their tag (`protocol::fragment`). Which
+//!   of the two it is, the adapter's device id says, which holds BlueZ's version.
 //!
 //! [`CharacteristicWriteMethod::Fun`]: bluer::gatt::local::CharacteristicWriteMethod::Fun
 //! [`CharacteristicNotifyMethod::Io`]: bluer::gatt::local::CharacteristicNotifyMethod::Io
@@ -40,8 +43,8 @@ use service::{Ended, Service};
 
 /// How long to wait before the first new attempt after a fault, in milliseconds.
 const RETRY_MS_MIN: u64 = 500;
-/// How long at most: an adapter that is plugged in again is in use after so long.
-const RETRY_MS_MAX: u64 = 5_000;
+/// How long at most: with the second that setting up takes, a cause that goes away is over within five.
+const RETRY_MS_MAX: u64 = 3_000;
 
 /// What the GATT service is set up with.
 #[derive(Debug, Clone)]

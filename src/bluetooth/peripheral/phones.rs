@@ -34,7 +34,7 @@ pub(super) struct Phones {
     phones: BTreeMap<Address, Phone>,
     outboxes: BTreeMap<Address, (u64, Outbox)>,
     next_outbox: u64,
-    /// BlueZ gives every phone its own socket (5.76 and later), as has been seen.
+    /// Whether BlueZ gives every phone its own socket (5.76 and later), as far as is known.
     has_own_outboxes: bool,
     next_phone: u64,
 }
@@ -51,12 +51,13 @@ pub(super) enum Sent {
 }
 
 impl Phones {
-    pub(super) fn new(next_phone: u64) -> Self {
+    /// `has_own_outboxes`: BlueZ is known to give every phone its own socket.
+    pub(super) fn new(next_phone: u64, has_own_outboxes: bool) -> Self {
         Self {
             phones: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             next_outbox: 0,
-            has_own_outboxes: false,
+            has_own_outboxes,
             next_phone,
         }
     }
@@ -104,30 +105,20 @@ impl Phones {
         self.next_outbox
     }
 
-    /// BlueZ has handed over a socket for this address. What waited for it goes out. True if sockets of several
-    /// addresses are open now: look again in a moment.
-    pub(super) fn add_outbox(&mut self, address: Address, number: u64, outbox: Outbox) -> bool {
+    /// BlueZ has handed over a socket for this address. What waited for it goes out.
+    pub(super) fn add_outbox(&mut self, address: Address, number: u64, outbox: Outbox) {
         if let Some(phone) = self.phones.get_mut(&address) {
             for value in std::mem::take(&mut phone.unsent) {
                 outbox.send(value);
             }
         }
         self.outboxes.insert(address, (number, outbox));
-        self.outboxes.len() > 1
     }
 
     /// BlueZ has closed a socket.
     pub(super) fn remove_outbox(&mut self, address: Address, number: u64) {
         if self.outboxes.get(&address).is_some_and(|(known, _)| *known == number) {
             self.outboxes.remove(&address);
-        }
-    }
-
-    /// Several sockets open at once, and for longer than one takes to be closed: this BlueZ gives each phone its own.
-    pub(super) fn judge_outboxes(&mut self) {
-        if self.outboxes.len() > 1 && !self.has_own_outboxes {
-            tracing::debug!("this BlueZ has a notification socket for each phone");
-            self.has_own_outboxes = true;
         }
     }
 
@@ -170,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_one_phone_and_the_next_is_another() {
-        let mut phones = Phones::new(5);
+        let mut phones = Phones::new(5, true);
         assert_eq!(phones.at(ONE, watch), Some((PhoneId(5), true)));
         assert_eq!(phones.at(ONE, watch), Some((PhoneId(5), false)));
         assert_eq!(phones.at(TWO, watch), Some((PhoneId(6), true)));
@@ -185,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_leaving_phone_is_neither_heard_nor_told() {
-        let mut phones = Phones::new(1);
+        let mut phones = Phones::new(1, true);
         phones.at(ONE, watch);
         assert_eq!(phones.leave(PhoneId(1)), Some(ONE));
         assert_eq!(phones.leave(PhoneId(1)), None);
@@ -196,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn values_without_a_socket_wait_up_to_a_bound() {
-        let mut phones = Phones::new(1);
+        let mut phones = Phones::new(1, true);
         phones.at(ONE, watch);
         for _ in 0..UNSENT_VALUES_MAX {
             assert_eq!(phones.send(PhoneId(1), vec![1]), Sent::Yes);

@@ -4,6 +4,10 @@ use bluer::{Adapter, Session};
 
 use super::fault::RadioFault;
 
+/// Vendor and product of BlueZ's own device id (`DeviceID` in its main.conf).
+const LINUX_FOUNDATION: u32 = 0x1d6b;
+const BLUEZ_PRODUCT: u32 = 0x0246;
+
 /// The adapter of that name, or the first, switched on.
 pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(Session, Adapter), RadioFault> {
     let name_or_any = wanted.unwrap_or("(any)");
@@ -44,4 +48,11 @@ pub async fn check_radio(wanted: Option<&str>) -> Result<String, RadioFault> {
         .await
         .map_err(|error| RadioFault::of(&error, &name, "asking whether it can advertise"))?;
     Ok(name)
+}
+
+/// Which BlueZ this is, (5, 66) for 5.66, where it says so: in the device id that it gives out unless configured otherwise.
+pub(super) async fn bluez_version(adapter: &Adapter) -> Option<(u8, u8)> {
+    let id = adapter.modalias().await.ok()??;
+    let [major, minor] = u16::try_from(id.device).ok()?.to_be_bytes();
+    (id.vendor == LINUX_FOUNDATION && id.product == BLUEZ_PRODUCT).then_some((major, minor))
 }

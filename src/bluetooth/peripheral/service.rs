@@ -14,7 +14,7 @@ use bluer::gatt::local::{
 use bluer::{Adapter, Address, DeviceEvent, DeviceProperty, Session, Uuid, UuidExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 
 use super::PeripheralSettings;
@@ -23,7 +23,7 @@ use super::bus_watch::BusWatch;
 use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
-use super::radio::open_adapter;
+use super::radio::{bluez_version, open_adapter};
 use crate::bluetooth::{EVENTS_MAX, LinkCommand, LinkEvent};
 use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
 use crate::terminal::{AdvertisingPace, PhoneId};
@@ -40,8 +40,8 @@ const INPUTS_MAX: usize = 1024;
 const EVENTS_RESERVED: usize = 128;
 /// An ATT value's header (Core Specification 5.4, Vol 3 Part F, 3.4.7.1).
 const ATT_HEADER_OCTETS: usize = 3;
-/// How long several sockets must be open to be taken for each phone's own, in milliseconds.
-const JUDGE_DELAY_MS: u64 = 300;
+/// The first BlueZ that gives every phone a notification socket of its own (bluez issue 820).
+const OWN_SOCKETS_SINCE: (u8, u8) = (5, 76);
 /// How long a phone gets to receive what was sent last, before it is disconnected, in milliseconds: some intervals of
 /// a slow connection, since BlueZ tells nobody when a notification has left.
 const DISCONNECT_DELAY_MS: u64 = 500;
@@ -87,6 +87,9 @@ impl Service {
         // First, so that no restart of BlueZ falls between.
         let bus = BusWatch::start().await?;
         let (session, adapter) = open_adapter(settings.adapter.as_deref()).await?;
+        let bluez = bluez_version(&adapter).await;
+        let has_own_outboxes = bluez.is_some_and(|version| version >= OWN_SOCKETS_SINCE);
+        tracing::debug!(?bluez, has_own_outboxes, "BlueZ answers");
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
         let (application, outbox_control) = application(settings, &input_sender);
         let application = adapter
@@ -101,7 +104,7 @@ impl Service {
             input_sender,
             outbox_control,
             bus,
-            phones: Phones::new(next_phone),
+            phones: Phones::new(next_phone, has_own_outboxes),
             _application: application,
             _session: session,
         })
@@ -140,19 +143,16 @@ impl Service {
         events: &mpsc::Sender<LinkEvent>,
         commands: &mut mpsc::Receiver<LinkCommand>,
     ) -> Result<(), RadioFault> {
-        let mut judge_at = None;
         loop {
             tokio::select! {
                 // In this order: a subscription is taken in before the write that came after it, and writes come last, so
                 // that a phone that floods starves nobody.
                 biased;
-                () = self.bus.changed() => return Err(RadioFault::BlueZChanged),
+                () = self.bus.lost() => return Err(RadioFault::BlueZChanged),
                 fault = self.advertising.failed() => return Err(fault),
                 control = self.outbox_control.next() => match control {
                     Some(CharacteristicControlEvent::Notify(writer)) => {
-                        if self.subscribed(writer, events).await {
-                            judge_at = Some(after_ms(JUDGE_DELAY_MS));
-                        }
+                        self.subscribed(writer, events).await;
                     }
                     Some(CharacteristicControlEvent::Write(_)) => {}
                     None => return Err(RadioFault::BlueZChanged),
@@ -163,10 +163,6 @@ impl Service {
                     Some(LinkCommand::Advertise(pace)) => self.advertising.set_pace(pace),
                     None => return Ok(()),
                 },
-                () = at(judge_at) => {
-                    judge_at = None;
-                    self.phones.judge_outboxes();
-                }
                 // The service keeps a sender itself, so there is always one.
                 Some(input) = self.inputs.recv() => match input {
                     Input::Wrote { address, mtu, value } => self.wrote(address, mtu, value, events).await,
@@ -182,8 +178,8 @@ impl Service {
         }
     }
 
-    /// A phone has subscribed to the outbox. True if it is worth looking whose sockets are open.
-    async fn subscribed(&mut self, writer: CharacteristicWriter, events: &mpsc::Sender<LinkEvent>) -> bool {
+    /// A phone has subscribed to the outbox.
+    async fn subscribed(&mut self, writer: CharacteristicWriter, events: &mpsc::Sender<LinkEvent>) {
         let address = writer.device_address();
         let _ = self.phone_at(address, events).await;
         let number = self.phones.next_outbox();
@@ -194,10 +190,7 @@ impl Service {
         });
         match outbox {
             Ok(outbox) => self.phones.add_outbox(address, number, outbox),
-            Err(error) => {
-                tracing::warn!(%error, "a notification socket could not be taken over");
-                false
-            }
+            Err(error) => tracing::warn!(%error, "a notification socket could not be taken over"),
         }
     }
 
@@ -251,18 +244,6 @@ impl Service {
             }
             let _ = inputs.send(Input::PhoneGone { address, phone }).await;
         });
-    }
-}
-
-fn after_ms(milliseconds: u64) -> Instant {
-    Instant::now() + Duration::from_millis(milliseconds)
-}
-
-/// At that time, if there is one.
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -55,11 +55,12 @@ class Failure(Exception):
     """A scenario's expectation was not met; the text says which."""
 
 
-def scenario(controllers=2, binaries=True, seconds=180, bluetooth=None, bluetoothd_options=""):
+def scenario(controllers=2, binaries=True, python=False, seconds=180, bluetooth=None, bluetoothd_options=""):
     """Registers a scenario.
 
     controllers         how many virtual controllers share the air: the terminal's first, then one for each phone
     binaries            whether it runs Florin's binaries (`run` builds them only if some chosen scenario does)
+    python              whether it runs the phone of tests/bumble, with its packages
     seconds             its time limit
     bluetooth           settings of BlueZ's main.conf beside BLUETOOTH_CONFIGURATION, as {"Section": {"Key": "value"}};
                         a value of None takes a setting away
@@ -73,6 +74,7 @@ def scenario(controllers=2, binaries=True, seconds=180, bluetooth=None, bluetoot
         function.scenario_name = name
         function.controllers = controllers
         function.binaries = binaries
+        function.python = python
         function.seconds = seconds
         function.bluetooth = bluetooth or {}
         function.bluetoothd_options = bluetoothd_options
@@ -397,6 +399,12 @@ class Bed:
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(statement, values)]
+
+    def python(self, script, *words):
+        """The command that runs a script of tests/bumble, for start() and run()."""
+        # Bytecode in memory: the input disk is read-only, and compiling Bumble again takes seconds.
+        return ("env", f"PYTHONPATH={INPUT / 'python'}", "PYTHONPYCACHEPREFIX=/run/florin-test-python",
+                "python3", "-u", INPUT / "bumble" / script, *words)  # fmt: skip
 
     def free_port(self):
         """A TCP port on loopback that nobody listens on."""

@@ -21,7 +21,7 @@ class Kiosk:
         self.till = f"unix:{bed.directory / 'till.sock'}"
         self.configuration = bed.directory / "florin.toml"
         self._acquirer_command("init", "--name", "Example Bank", "--host-name", "localhost")
-        account = self._acquirer_command(
+        self.account = self._acquirer_command(
             "account", "create", "--name", "Alice", "--currency", "EUR", "--balance", BALANCE
         )["account"]
         self.start_acquirer()
@@ -29,13 +29,17 @@ class Kiosk:
         self.terminal = None
         self.serve()
         self.wallets = [
-            Wallet(self, number, controller, account)
+            Wallet(self, number, controller)
             for number, controller in enumerate(bed.controllers[1 : wallets + 1], start=1)
         ]
 
     def _acquirer_command(self, *words):
         binary = self.bed.binary("florin-acquirer")
         return self.bed.run_json(binary, "--directory", self.bank, "--json", *words)
+
+    def add_card(self):
+        """A card of the common account; its enrolment code."""
+        return self._acquirer_command("card", "add", "--account", self.account, "--limit", "50.00")["code"]
 
     def start_acquirer(self, port=0):
         binary = self.bed.binary("florin-acquirer")
@@ -81,7 +85,7 @@ class Kiosk:
     def payments(self):
         """Every payment of the journal: state and reason, in order."""
         rows = self.bed.query(self.journal, "SELECT state, reason FROM payments ORDER BY number")
-        return [tuple(row) for row in rows]
+        return [tuple(row.values()) for row in rows]
 
     def wait_for_payments(self, *expected):
         self.bed.wait_until(f"the journal to hold {expected}", lambda: self.payments() == list(expected), 30)
@@ -108,14 +112,13 @@ class Kiosk:
 class Wallet:
     """One phone: a wallet of its own on a controller of its own, with a card of the common account."""
 
-    def __init__(self, kiosk, number, controller, account):
+    def __init__(self, kiosk, number, controller):
         self.kiosk, self.bed, self.controller = kiosk, kiosk.bed, controller
         self.directory = pathlib.Path(kiosk.bed.directory) / f"wallet-{number}"
         self.name = f"wallet-{number}"
-        code = kiosk._acquirer_command("card", "add", "--account", account, "--limit", "50.00")["code"]
         self.bed.run(
             self.bed.binary("florin-wallet"), "--directory", self.directory,
-            "enrol", "--acquirer", kiosk.url, "--root", kiosk.root, code,
+            "enrol", "--acquirer", kiosk.url, "--root", kiosk.root, kiosk.add_card(),
         )
 
     def start(self, *words):

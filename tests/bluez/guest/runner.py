@@ -1,6 +1,6 @@
 """Runs the chosen scenarios inside the guest, one line each, as florin-test.service.
 
-With --list, on the host: prints name, need of binaries ("binaries" or "-") and summary of each, parted by tabs.
+With --list, on the host: prints name, needs ("binaries", "python", both with a comma, or "-") and summary of each, parted by tabs.
 """
 
 import importlib
@@ -96,7 +96,8 @@ def main():
     load()
     if sys.argv[1:] == ["--list"]:
         for name, function in harness.SCENARIOS.items():
-            print(f"{name}\t{'binaries' if function.binaries else '-'}\t{function.summary}")
+            needs = [need for need in ("binaries", "python") if getattr(function, need)]
+            print(f"{name}\t{','.join(needs) or '-'}\t{function.summary}")
         return
 
     uptime = pathlib.Path("/proc/uptime").read_text().split()[0]

@@ -78,6 +78,9 @@ def two_phones(bed):
     phones = [wallet.start_paying() for wallet in kiosk.wallets]
     outcomes = sorted(phone.wait(90, exit_code=None).json()["outcome"] for phone in phones)
     bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
-    bed.equal("the phones' outcomes", outcomes, ["approved", "not_paid"])
+    # The other had no command out yet, or one that was not used.
+    bed.check(
+        outcomes in (["approved", "not_paid"], ["approved", "not_charged"]), f"the phones' outcomes: {outcomes}"
+    )
     kiosk.wait_for_payments(("captured", ""))
     kiosk.check_books(captured_minor=250)

@@ -4,11 +4,6 @@
 //! All parts are the real ones but for the radio; the demo only sets them up, plays the till and the person, and tells
 //! what it sees. Nothing else uses it.
 
-mod event;
-mod observed_relay;
-mod parties;
-mod silent_proxy;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +11,20 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{broadcast, oneshot};
 
-use crate::bluetooth::{EmulatedAir, EmulatedPhoneLink, PhoneLinkError, Traffic};
-use crate::domain::{Amount, HolderVerification, TransactionId, UnixTime};
-use crate::journal::SqliteJournal;
-use crate::service::Driver;
-use crate::terminal::{PaymentRequest, PaymentState, PaymentView, Settings, TillRequest};
-use crate::till::{TillCall, TillPort};
-use crate::wallet::{
+use florin::bluetooth::{EmulatedAir, EmulatedPhoneLink, PhoneLinkError, Traffic};
+use florin::domain::{Amount, HolderVerification, TransactionId, UnixTime};
+use florin::journal::SqliteJournal;
+use florin::service::Driver;
+use florin::terminal::{PaymentRequest, PaymentState, PaymentView, Settings, TillRequest};
+use florin::till::{TillCall, TillPort};
+use florin::wallet::{
     Card, Connector, DirectoryStore, DriverSettings, PaymentStore, Reported, SessionEnd, SessionSettings,
 };
 
-pub use event::{Event, Story};
-use observed_relay::ObservedRelay;
-use parties::{Parties, Storyteller};
-use silent_proxy::SilentProxy;
+use super::event::{self, Event, Story};
+use super::observed_relay::ObservedRelay;
+use super::parties::{self, Parties, Storyteller};
+use super::silent_proxy::SilentProxy;
 
 /// The ATT MTU of the emulated connection: what Android asks for and BlueZ grants.
 const ATT_MTU: usize = 517;
@@ -166,7 +161,7 @@ async fn pay(
     }
     let mut connector = EmulatedConnector { air: air.clone(), traffic: None };
     let mut person = Storyteller::new(story.clone(), silence.cloned());
-    let reported = crate::wallet::pay(&mut connector, card, wallet_settings(), store, &mut person).await?;
+    let reported = florin::wallet::pay(&mut connector, card, wallet_settings(), store, &mut person).await?;
     drain(&mut updates, story);
     let traffic = connector.traffic.context("the phone never connected")?;
     Ok(Paid {
@@ -202,7 +197,7 @@ async fn ask_again(
     let mut connector = EmulatedConnector { air: air.clone(), traffic: None };
     let mut person = Storyteller::new(story.clone(), None);
     let asked =
-        crate::wallet::ask(&mut connector, card, record, wallet_settings(), store, &mut person).await?;
+        florin::wallet::ask(&mut connector, card, record, wallet_settings(), store, &mut person).await?;
     paid.reported.end = asked.end;
     Ok(())
 }
@@ -213,7 +208,7 @@ async fn finish(
     settings: &DemoSettings,
     story: &Story,
     paid: Paid,
-    terminal: tokio::task::JoinHandle<Result<(), crate::service::DriverError>>,
+    terminal: tokio::task::JoinHandle<Result<(), florin::service::DriverError>>,
     stop: oneshot::Sender<()>,
     till: TillPort,
 ) -> anyhow::Result<bool> {
@@ -263,7 +258,7 @@ async fn create(till: &TillPort, settings: &DemoSettings, story: &Story) -> anyh
         let view = till.call(|answer| TillCall::Request { request, answer }).await?;
         match view {
             // The emulated air takes a moment to be up.
-            Err(crate::terminal::TillRefusal::OutOfService(_)) => tokio::task::yield_now().await,
+            Err(florin::terminal::TillRefusal::OutOfService(_)) => tokio::task::yield_now().await,
             view => return Ok(view?),
         }
     }
@@ -363,11 +358,11 @@ impl Drop for TemporaryDirectory {
 fn temporary_directory() -> anyhow::Result<TemporaryDirectory> {
     let number = u64::from_le_bytes(parties::random::<8>());
     let path = std::env::temp_dir().join(format!("florin-demo-{number:016x}"));
-    crate::private_file::create_directory(&path).context("cannot make a temporary directory")?;
+    florin::private_file::create_directory(&path).context("cannot make a temporary directory")?;
     Ok(TemporaryDirectory(path))
 }
 
-fn unix_time() -> UnixTime {
+pub(super) fn unix_time() -> UnixTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     UnixTime { seconds: since.map_or(0, |since| since.as_secs()) }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::Story;
-use crate::domain::Amount;
-use crate::protocol::{decode_offer, encode_offer};
-use crate::relay::Relay;
-use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
+use super::event::Story;
+use florin::domain::Amount;
+use florin::protocol::{decode_offer, encode_offer};
+use florin::relay::Relay;
+use florin::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
 
 #[derive(Debug)]
 pub(super) struct ObservedRelay<R> {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::Scenario;
-use crate::domain::{Amount, Receipt, ReceiptStatus};
-use crate::terminal::{PaymentState, PaymentView};
+use super::play::Scenario;
+use florin::domain::{Amount, Receipt, ReceiptStatus};
+use florin::terminal::{PaymentState, PaymentView};
 
 /// One thing that is told.
 #[derive(Debug, Clone, Serialize)]

@@ -10,16 +10,17 @@ use anyhow::Context;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
+use super::event::{Event, Story};
+use super::play::{DemoSettings, Scenario, unix_time};
 use super::silent_proxy::SilentProxy;
-use super::{DemoSettings, Event, Scenario, Story, unix_time};
-use crate::acquirer::{
+use florin::acquirer::{
     CardTerms, EnrolmentCode, Server, authority_certificate_path, create_institution, open_institution,
 };
-use crate::domain::{Amount, CardId, TerminalId};
-use crate::protocol::ChannelKey;
-use crate::relay::{GrpcRelay, InstitutionAddress, TlsFiles, enrol_terminal};
-use crate::terminal::Identity;
-use crate::wallet::{
+use florin::domain::{Amount, CardId, TerminalId};
+use florin::protocol::ChannelKey;
+use florin::relay::{GrpcRelay, InstitutionAddress, TlsFiles, enrol_terminal};
+use florin::terminal::Identity;
+use florin::wallet::{
     Card, CardName, Decision, DirectoryStore, EnrolmentRequest, Notice, OfferView, Person, WalletDirectory,
     enrol_card,
 };
@@ -42,7 +43,7 @@ pub(super) struct Parties {
 impl Parties {
     /// Makes an institution, an account, a terminal and a card below the directory.
     pub(super) async fn set_up(directory: &Path, settings: &DemoSettings) -> anyhow::Result<Self> {
-        crate::private_file::create_directory(directory)?;
+        florin::private_file::create_directory(directory)?;
         let institution_directory = directory.join("acquirer");
         let now = unix_time();
         create_institution(&institution_directory, "Example Bank", &["localhost".to_owned()], now)
@@ -63,7 +64,7 @@ impl Parties {
         };
         let balance = Amount::new(balance_minor, currency).ok();
         let account = institution.create_account("The person", currency, balance, now)?;
-        let code_not_after = crate::domain::UnixTime { seconds: now.seconds + CODE_VALIDITY_S };
+        let code_not_after = florin::domain::UnixTime { seconds: now.seconds + CODE_VALIDITY_S };
         let terminal_code = EnrolmentCode::from_random(random());
         let terminal_id = TerminalId::from_random(random());
         institution.add_terminal(terminal_id, "M-1", MERCHANT_NAME, &terminal_code, code_not_after, now)?;
@@ -263,7 +264,7 @@ pub(super) fn random<const OCTETS: usize>() -> [u8; OCTETS] {
 }
 
 fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {
-    crate::private_file::create_directory(to)?;
+    florin::private_file::create_directory(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());

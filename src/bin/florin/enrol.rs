@@ -1,0 +1,77 @@
+//! `florin enrol`: makes this machine a terminal of an institution.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use florin::relay::InstitutionAddress;
+use florin::service::{CONFIGURATION_PATH, ServiceError, enrol, wall_clock};
+
+use crate::serve::{SERVICE_EXIT_CODES, configuration};
+
+/// The longest root file and code that are read, in octets.
+const INPUT_OCTETS_MAX: u64 = 64 * 1024;
+
+/// Enrol this terminal with an institution, once.
+///
+/// Makes the terminal's keys, has the institution vouch for them, verifies what it sends, and keeps all in the state
+/// directory. Run it as the service's user: `sudo -u florin florin enrol …`.
+#[derive(Debug, Args)]
+#[command(after_help = SERVICE_EXIT_CODES)]
+pub struct EnrolArguments {
+    /// The institution's server: `https://host:port`.
+    #[arg(long, value_name = "URL")]
+    acquirer: InstitutionAddress,
+    /// The certificate, in PEM, that vouches for that server. The institution hands it out with the code.
+    #[arg(long, value_name = "FILE")]
+    root: PathBuf,
+    /// Give up an enrolment that is there.
+    #[arg(long)]
+    replace: bool,
+    /// Where the enrolment is kept; not given: as configured.
+    #[arg(long, value_name = "DIRECTORY")]
+    state_directory: Option<PathBuf>,
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
+    configuration: PathBuf,
+    /// The institution's one-time code; `-` reads it from standard input, so that it stays out of the process list.
+    code: String,
+}
+
+pub async fn run(arguments: EnrolArguments) -> ExitCode {
+    match try_run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((problem, code)) => {
+            eprintln!("florin enrol: {problem}");
+            code
+        }
+    }
+}
+
+async fn try_run(arguments: EnrolArguments) -> Result<(), (String, ExitCode)> {
+    let service = |error: ServiceError| (error.to_string(), error.exit().into());
+    let usage = |problem: String| (problem, ExitCode::from(crate::till::USAGE));
+    let state_directory = match arguments.state_directory {
+        Some(directory) => directory,
+        None => configuration(&arguments.configuration).map_err(service)?.state_directory,
+    };
+    let root = read(std::fs::File::open(&arguments.root))
+        .map_err(|error| usage(format!("--root {}: {error}", arguments.root.display())))?;
+    let code = match arguments.code.as_str() {
+        "-" => read(Ok(std::io::stdin())).map_err(|error| usage(format!("standard input: {error}")))?,
+        code => code.to_owned(),
+    };
+    let terminal_id =
+        enrol(&state_directory, &arguments.acquirer, &root, code.trim(), arguments.replace, wall_clock())
+            .await
+            .map_err(|error| service(error.into()))?;
+    println!("enrolled as terminal {terminal_id} (short code {})", terminal_id.short_code());
+    Ok(())
+}
+
+fn read(source: std::io::Result<impl Read>) -> std::io::Result<String> {
+    let mut text = String::new();
+    source?.take(INPUT_OCTETS_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}

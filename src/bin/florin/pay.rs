@@ -1,0 +1,438 @@
+//! `florin pay`: offers a payment, shows how it goes, and ends with a code that a script can use.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use florin::domain::{Amount, Currency};
+use florin::till::{NewPayment, NewPaymentItem, PaymentJson, TillClient, TillClientError};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::till::{TillArguments, USAGE, failure, print_json, state};
+
+const PAID: u8 = 0;
+const DECLINED: u8 = 3;
+const EXPIRED: u8 = 4;
+const CANCELLED: u8 = 5;
+const PENDING: u8 = 6;
+const NOT_CHARGED: u8 = 7;
+
+/// How long one question waits for a change, in seconds. Short, so that the time that is left can be shown.
+const WAIT_S: u32 = 10;
+/// How long a decided payment gets to come to its end before the command ends without it, in milliseconds.
+const END_PATIENCE_MS: u64 = 3_000;
+/// How long a service that does not answer is asked again, in milliseconds: a restart takes a few seconds.
+const RESTART_PATIENCE_MS: u64 = 30_000;
+const RETRY_PAUSE_MS: u64 = 500;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  paid
+   1  something else went wrong
+   2  wrong arguments
+   3  declined by the institution
+   4  expired: nobody paid in time
+   5  cancelled before anybody paid
+   6  pending: the institution has not answered; it will be settled or given back (see `florin payments --open`)
+   7  not charged, or given back: the institution was not reached, the goods were not released, or it was reversed
+   8  the service cannot be reached
+   9  the service refuses: it is out of service, or another offer is waiting";
+
+/// Offer a payment to the next phone and wait for how it ends.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct PayArguments {
+    /// How much, in major units: `2.50`.
+    #[arg(value_name = "AMOUNT")]
+    amount: String,
+    /// In which currency (ISO 4217): `EUR`.
+    #[arg(value_name = "CURRENCY")]
+    currency: Currency,
+    /// Shown to the person: an order number or the like.
+    #[arg(long, default_value = "")]
+    reference: String,
+    /// A line of what is paid for, with its amount: `Coffee=2.50`, or `2 Coffee=5.00`. May be repeated.
+    #[arg(long = "item", value_name = "[QUANTITY ]NAME=AMOUNT")]
+    items: Vec<String>,
+    /// Reserve the amount now, and take it only after the goods were released.
+    #[arg(long)]
+    after_dispense: bool,
+    /// With --after-dispense: whether the goods were released. Not given: a person is asked, or, where there is none,
+    /// the command ends at the approval and `florin complete` says it later.
+    #[arg(long, value_name = "true|false", requires = "after_dispense", action = clap::ArgAction::Set)]
+    dispensed: Option<bool>,
+    /// How long a phone has to pay, in seconds, 1 to 3600. Not given: as the service is configured.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    valid_for_s: Option<u32>,
+    /// The same key with the same payment is the same payment: give one if you may have to repeat the command.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Until when to wait: until it is decided (released, refused, or pending), or until nothing more happens.
+    #[arg(long, value_enum, default_value_t = Until::Decided)]
+    until: Until,
+    /// Print the payment as a line of JSON at each change.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    till: TillArguments,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Until {
+    Decided,
+    Final,
+}
+
+impl PayArguments {
+    /// What is asked for, once the amounts are read in their currency.
+    pub fn payment(&self) -> Result<NewPayment, String> {
+        let amount =
+            Amount::parse_major(&self.amount, self.currency).map_err(|error| format!("AMOUNT: {error}"))?;
+        let items = self
+            .items
+            .iter()
+            .map(|text| item(text, self.currency).map_err(|problem| format!("--item: {problem}")))
+            .collect::<Result<_, _>>()?;
+        Ok(NewPayment {
+            amount_minor: amount.minor(),
+            currency: self.currency.to_string(),
+            reference: self.reference.clone(),
+            items,
+            capture: if self.after_dispense { "after_dispense" } else { "at_once" },
+            valid_for_s: self.valid_for_s,
+        })
+    }
+}
+
+/// Reads `Coffee=2.50` or `2 Coffee=5.00`.
+fn item(text: &str, currency: Currency) -> Result<NewPaymentItem, String> {
+    let (what, amount) =
+        text.rsplit_once('=').ok_or_else(|| format!("`{text}` has no amount; expected `Coffee=2.50`"))?;
+    let (quantity, name) = match what.split_once(' ') {
+        Some((quantity, name)) if quantity.bytes().all(|octet| octet.is_ascii_digit()) => {
+            (quantity.parse().map_err(|_| format!("`{quantity}` is too many"))?, name)
+        }
+        Some(_) | None => (1, what),
+    };
+    let amount = Amount::parse_major(amount, currency).map_err(|error| error.to_string())?;
+    Ok(NewPaymentItem { name: name.trim().to_owned(), quantity, amount_minor: amount.minor() })
+}
+
+/// What is to be done after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Wait for the next change.
+    Wait,
+    /// Say whether the goods were released.
+    Complete,
+    /// It is decided, with this exit code; what is left happens by itself.
+    Decided(u8),
+    /// It is over, with this exit code.
+    Over(u8),
+}
+
+/// What a payment's state means for whoever waits.
+fn step(payment: &PaymentJson) -> Step {
+    let reason = payment.reason.as_deref();
+    match payment.state.as_str() {
+        "captured" => Step::Over(PAID),
+        "declined" => Step::Over(DECLINED),
+        "expired" => Step::Over(EXPIRED),
+        "cancelled" => Step::Over(CANCELLED),
+        "not_charged" | "reversed" => Step::Over(NOT_CHARGED),
+        "approved" if payment.release && payment.capture == "after_dispense" => Step::Complete,
+        "capturing" if payment.release => Step::Decided(PAID),
+        "unresolved" => Step::Decided(PENDING),
+        "reversing" if reason == Some("unanswered") => Step::Decided(PENDING),
+        "reversing" => Step::Decided(NOT_CHARGED),
+        // A state of a newer service: its `final` and `release` still say what matters.
+        _ if payment.is_final => Step::Over(if payment.release { PAID } else { NOT_CHARGED }),
+        _ => Step::Wait,
+    }
+}
+
+/// Runs the command.
+pub async fn run(arguments: PayArguments) -> ExitCode {
+    let payment = match arguments.payment() {
+        Ok(payment) => payment,
+        Err(problem) => {
+            eprintln!("florin pay: {problem}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let client = arguments.till.client();
+    let (payment, entity_tag) = match client.create(&payment, arguments.idempotency_key.as_deref()).await {
+        Ok(created) => created,
+        Err(error) => return failure(&error),
+    };
+    let screen = Screen { json: arguments.json, is_live: !arguments.json && std::io::stdout().is_terminal() };
+    let mut waiter = Waiter { client, screen, payment, entity_tag, cancelling: false };
+    match waiter.wait(&arguments).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("florin: the payment is {}", waiter.payment.transaction_id);
+            failure(&error)
+        }
+    }
+}
+
+/// Follows one payment.
+struct Waiter {
+    client: TillClient,
+    screen: Screen,
+    payment: PaymentJson,
+    entity_tag: String,
+    cancelling: bool,
+}
+
+impl Waiter {
+    async fn wait(&mut self, arguments: &PayArguments) -> Result<u8, TillClientError> {
+        let mut told = None;
+        let mut asked = false;
+        let mut end_by = None;
+        loop {
+            self.screen.show(told.as_ref(), &self.payment);
+            told = Some(self.payment.clone());
+            match step(&self.payment) {
+                Step::Over(code) => return Ok(code),
+                Step::Decided(code) if arguments.until == Until::Decided => {
+                    // A pending payment may stay so for days; the others are a moment from their end.
+                    let until = *end_by
+                        .get_or_insert_with(|| Instant::now() + Duration::from_millis(END_PATIENCE_MS));
+                    if code == PENDING || !self.next_change(Some(until)).await? {
+                        return Ok(code);
+                    }
+                }
+                Step::Complete if !asked => {
+                    asked = true;
+                    let dispensed = match arguments.dispensed {
+                        Some(dispensed) => Some(dispensed),
+                        None => self.screen.ask_whether_released().await,
+                    };
+                    let Some(dispensed) = dispensed else {
+                        eprintln!(
+                            "florin: approved; release the goods, then say so: florin complete {} --dispensed true",
+                            self.payment.transaction_id
+                        );
+                        return Ok(PAID);
+                    };
+                    (self.payment, self.entity_tag) =
+                        self.client.complete(&self.payment.transaction_id, dispensed).await?;
+                }
+                Step::Wait | Step::Complete | Step::Decided(_) => {
+                    self.next_change(None).await?;
+                }
+            }
+        }
+    }
+
+    /// Waits for a change, or until the time is over: false then. Ctrl-C takes the offer back.
+    async fn next_change(&mut self, until: Option<Instant>) -> Result<bool, TillClientError> {
+        let mut unanswered_since = None;
+        loop {
+            self.screen.progress(&self.payment);
+            let far = Instant::now() + Duration::from_secs(3600);
+            let transaction_id = self.payment.transaction_id.clone();
+            let changing = self.client.next_change(&transaction_id, &self.entity_tag, WAIT_S);
+            let change = tokio::select! {
+                change = timeout_at(until.unwrap_or(far), changing) => change,
+                _ = tokio::signal::ctrl_c(), if !self.cancelling => {
+                    self.cancelling = true;
+                    self.screen.note("cancelling");
+                    match self.client.cancel(&transaction_id).await {
+                        Ok((payment, entity_tag)) => {
+                            (self.payment, self.entity_tag) = (payment, entity_tag);
+                            return Ok(true);
+                        }
+                        // Too late: somebody is paying. How that ends is still shown.
+                        Err(TillClientError::Refused { detail, .. }) => {
+                            self.screen.note(&format!("not cancelled: {detail}"));
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            };
+            match change {
+                Err(_) if until.is_some() => return Ok(false),
+                Err(_) | Ok(Ok(None)) => unanswered_since = None,
+                Ok(Ok(Some((payment, entity_tag)))) => {
+                    (self.payment, self.entity_tag) = (payment, entity_tag);
+                    return Ok(true);
+                }
+                // The payment is in the service's journal: it goes on when the service is back.
+                Ok(Err(
+                    error @ (TillClientError::Unreachable { .. }
+                    | TillClientError::Lost(_)
+                    | TillClientError::Refused { status: 503, .. }),
+                )) => {
+                    let since = *unanswered_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > Duration::from_millis(RESTART_PATIENCE_MS) {
+                        return Err(error);
+                    }
+                    sleep(Duration::from_millis(RETRY_PAUSE_MS)).await;
+                }
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Where the payment is shown: a line for each change; on a terminal a last line that moves.
+struct Screen {
+    json: bool,
+    is_live: bool,
+}
+
+impl Screen {
+    fn show(&self, before: Option<&PaymentJson>, payment: &PaymentJson) {
+        if before == Some(payment) {
+            return;
+        }
+        self.clear();
+        if self.json {
+            print_json(payment);
+            return;
+        }
+        let is_new_state = before.is_none_or(|before| state(before) != state(payment));
+        if is_new_state {
+            println!("{:<11}  {}", payment.state, explanation(payment));
+            if before.is_none() {
+                println!("{:<11}  {}", "", payment.engagement_link);
+            }
+        }
+        for code in &payment.matching_codes {
+            if before.is_none_or(|before| !before.matching_codes.contains(code)) {
+                println!("{:<11}  a phone sees it, and shows {code}", "");
+            }
+        }
+    }
+
+    fn progress(&self, payment: &PaymentJson) {
+        if self.is_live {
+            print!("\r\x1b[K… {} (Ctrl-C cancels)", payment.state);
+            let _ = std::io::stdout().flush();
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.clear();
+        if !self.json {
+            println!("{:<11}  {text}", "");
+        }
+    }
+
+    fn clear(&self) {
+        if self.is_live {
+            print!("\r\x1b[K");
+            let _ = std::io::stdout().flush();
+        }
+    }
+
+    /// Asks a person, where there is one.
+    async fn ask_whether_released(&self) -> Option<bool> {
+        if !self.is_live || !std::io::stdin().is_terminal() {
+            return None;
+        }
+        let asking = tokio::task::spawn_blocking(|| {
+            loop {
+                print!("Were the goods released? [y/n] ");
+                let _ = std::io::stdout().flush();
+                let mut answer = String::new();
+                match std::io::stdin().read_line(&mut answer) {
+                    Ok(octets) if octets > 0 => match answer.trim() {
+                        "y" | "yes" => return Some(true),
+                        "n" | "no" => return Some(false),
+                        _ => {}
+                    },
+                    Ok(_) | Err(_) => return None,
+                }
+            }
+        });
+        asking.await.ok().flatten()
+    }
+}
+
+/// What a state means, for a person.
+fn explanation(payment: &PaymentJson) -> String {
+    let reason = payment.reason.as_deref().unwrap_or_default();
+    match payment.state.as_str() {
+        "offered" => format!("{} is waiting for a phone", payment.amount),
+        "authorising" => "a phone pays; the institution is asked".into(),
+        "unresolved" => "no answer; nobody knows yet whether the person was charged: do not release".into(),
+        "approved" => "the amount is reserved: release the goods".into(),
+        "capturing" if payment.capture == "at_once" => "approved: release the goods".into(),
+        "capturing" => "the goods were released; the amount is being taken".into(),
+        "captured" => format!("{} paid", payment.amount),
+        "reversing" => format!("to be given back ({reason})"),
+        "reversed" => format!("nothing is charged ({reason})"),
+        "declined" => format!("the institution declined ({reason})"),
+        "not_charged" => format!("nothing was charged ({reason})"),
+        "cancelled" => "taken back".into(),
+        "expired" => "nobody paid in time".into(),
+        _ => reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payment(state: &str, reason: Option<&str>, release: bool, capture: &str) -> PaymentJson {
+        PaymentJson {
+            transaction_id: "2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11".into(),
+            state: state.into(),
+            reason: reason.map(str::to_owned),
+            release,
+            is_final: false,
+            amount_minor: 250,
+            currency: "EUR".into(),
+            amount: "2.50 EUR".into(),
+            reference: String::new(),
+            capture: capture.into(),
+            matching_codes: Vec::new(),
+            engagement_link: String::new(),
+            created_at: String::new(),
+            updated_at: String::new(),
+        }
+    }
+
+    #[test]
+    fn every_state_has_its_step() {
+        for (state, reason, release, capture, expected) in [
+            ("offered", None, false, "at_once", Step::Wait),
+            ("authorising", None, false, "at_once", Step::Wait),
+            ("unresolved", None, false, "at_once", Step::Decided(PENDING)),
+            ("approved", None, false, "after_dispense", Step::Wait),
+            ("approved", None, true, "after_dispense", Step::Complete),
+            ("capturing", None, false, "at_once", Step::Wait),
+            ("capturing", None, true, "at_once", Step::Decided(PAID)),
+            ("capturing", None, true, "after_dispense", Step::Decided(PAID)),
+            ("captured", None, true, "at_once", Step::Over(PAID)),
+            ("reversing", Some("unanswered"), false, "at_once", Step::Decided(PENDING)),
+            ("reversing", Some("dispense_failed"), true, "after_dispense", Step::Decided(NOT_CHARGED)),
+            ("reversed", Some("unanswered"), false, "at_once", Step::Over(NOT_CHARGED)),
+            ("declined", Some("over_limit"), false, "at_once", Step::Over(DECLINED)),
+            ("not_charged", Some("institution_unreachable"), false, "at_once", Step::Over(NOT_CHARGED)),
+            ("cancelled", None, false, "at_once", Step::Over(CANCELLED)),
+            ("expired", None, false, "at_once", Step::Over(EXPIRED)),
+            ("something_new", None, false, "at_once", Step::Wait),
+        ] {
+            assert_eq!(step(&payment(state, reason, release, capture)), expected, "{state} {reason:?}");
+        }
+    }
+
+    #[test]
+    fn items_read_with_and_without_a_quantity() {
+        let currency = "EUR".parse().unwrap();
+        let read = |text| item(text, currency).map(|item| (item.quantity, item.name, item.amount_minor));
+        assert_eq!(read("Coffee=2.50"), Ok((1, "Coffee".into(), 250)));
+        assert_eq!(read("2 Coffee=5"), Ok((2, "Coffee".into(), 500)));
+        assert_eq!(read("Iced tea=3"), Ok((1, "Iced tea".into(), 300)));
+        assert_eq!(read("a=b=1"), Ok((1, "a=b".into(), 100)));
+        for text in ["Coffee", "Coffee=", "Coffee=2.505", "=", "99999999999 Coffee=1"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The service's exit codes: the one place that gives a fault its number.
+//!
+//! `florin pay` has its own, which say how a payment ended.
+
+use std::process::ExitCode;
+
+use super::{ConfigurationError, DriverError, EnrolmentError};
+use crate::bluetooth::RadioFault;
+use crate::journal::JournalError;
+use crate::private_file::PrivateFileError;
+use crate::relay::ConnectError;
+use crate::till::TillListenError;
+
+/// Why the service does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// Its configuration.
+    #[error(transparent)]
+    Configuration(#[from] ConfigurationError),
+    /// Its enrolment, or the clock by which that is judged.
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
+    /// Its state directory.
+    #[error(transparent)]
+    StateDirectory(#[from] PrivateFileError),
+    /// Its journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The till API's address.
+    #[error(transparent)]
+    Till(#[from] TillListenError),
+    /// The way to the acquirer.
+    #[error(transparent)]
+    Acquirer(#[from] ConnectError),
+    /// BlueZ or the adapter. Only a check ends with it: the service keeps trying.
+    #[error(transparent)]
+    Radio(#[from] RadioFault),
+    /// It ran, and cannot go on.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// No randomness, no signal handler.
+    #[error("the operating system does not give {what}: {detail}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// What it said.
+        detail: String,
+    },
+}
+
+/// How the service ends, as its caller sees it. Numbers never change their meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ServiceExit {
+    /// All else.
+    Other = 1,
+    /// The configuration is wrong: the message names file, line, column and key.
+    Configuration = 10,
+    /// There is no enrolment, or it cannot be read.
+    NotEnrolled = 11,
+    /// A certificate is not good now.
+    Certificate = 12,
+    /// The clock shows a time before the program was built.
+    ClockUnset = 13,
+    /// State directory or journal cannot be used.
+    Journal = 14,
+    /// The till API's address cannot be used.
+    Till = 15,
+    /// No D-Bus, or no BlueZ on it.
+    NoBlueZ = 16,
+    /// D-Bus does not let this user talk to BlueZ.
+    Forbidden = 17,
+    /// No adapter that is not blocked and can advertise.
+    NoAdapter = 18,
+    /// The acquirer is not reached, or does not take the client certificate.
+    Acquirer = 19,
+}
+
+impl From<ServiceExit> for ExitCode {
+    fn from(exit: ServiceExit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl ServiceError {
+    /// How a process ends that this ends.
+    pub fn exit(&self) -> ServiceExit {
+        match self {
+            Self::Configuration(_) => ServiceExit::Configuration,
+            Self::Enrolment(error) => match error {
+                EnrolmentError::Expired { .. } | EnrolmentError::NotYetValid { .. } => {
+                    ServiceExit::Certificate
+                }
+                EnrolmentError::ClockUnset { .. } => ServiceExit::ClockUnset,
+                EnrolmentError::NotEnrolled(_)
+                | EnrolmentError::Damaged { .. }
+                | EnrolmentError::File(_)
+                | EnrolmentError::Enrolled { .. }
+                | EnrolmentError::Untrusted(_)
+                | EnrolmentError::Keys(_) => ServiceExit::NotEnrolled,
+                EnrolmentError::Enrol(_) => ServiceExit::Acquirer,
+            },
+            Self::StateDirectory(_) | Self::Journal(_) => ServiceExit::Journal,
+            Self::Till(_) => ServiceExit::Till,
+            Self::Acquirer(error) => match error {
+                ConnectError::Credentials(_) => ServiceExit::NotEnrolled,
+                ConnectError::Unreachable { .. }
+                | ConnectError::Handshake { .. }
+                | ConnectError::Silent { .. } => ServiceExit::Acquirer,
+            },
+            Self::Radio(fault) => match fault {
+                RadioFault::NoBus(_) | RadioFault::NoBlueZ(_) | RadioFault::BlueZChanged => {
+                    ServiceExit::NoBlueZ
+                }
+                RadioFault::Forbidden(_) => ServiceExit::Forbidden,
+                RadioFault::NoAdapter
+                | RadioFault::OtherAdapters { .. }
+                | RadioFault::Blocked(_)
+                | RadioFault::NoAdvertising(_)
+                | RadioFault::PoweredOff(_) => ServiceExit::NoAdapter,
+                RadioFault::Other { .. } => ServiceExit::Other,
+            },
+            Self::Driver(error) => match error {
+                DriverError::Journal(_) | DriverError::Thread(_) | DriverError::JournalStopped => {
+                    ServiceExit::Journal
+                }
+                DriverError::LinkStopped => ServiceExit::Other,
+            },
+            Self::System { .. } => ServiceExit::Other,
+        }
+    }
+}

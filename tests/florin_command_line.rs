@@ -1,0 +1,238 @@
+//! `florin pay` and its relatives against a till API with a driver that plays the engine: lines and exit codes.
+
+#![cfg(feature = "terminal")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId, UnixTime};
+use florin::protocol::{EngagementLink, Fingerprint, WireError};
+use florin::terminal::{PaymentState, PaymentView, TillRefusal, TillRequest};
+use florin::till::{TillAddress, TillCall, TillDriverEnd, TillListener, TillPort, TillStatus};
+use tokio::time::sleep;
+
+/// One payment, which goes through a list of states once it is offered.
+struct Engine {
+    end: TillDriverEnd,
+    view: Option<PaymentView>,
+    /// What happens after the offer, 50 ms apart.
+    then: Vec<(PaymentState, bool)>,
+}
+
+impl Engine {
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                call = self.end.calls.recv() => match call {
+                    Some(call) => self.answer(call),
+                    None => return,
+                },
+                () = sleep(Duration::from_millis(50)), if self.view.is_some() && !self.then.is_empty() => {
+                    let (state, release) = self.then.remove(0);
+                    self.become_state(state, release);
+                }
+            }
+        }
+    }
+
+    fn become_state(&mut self, state: PaymentState, release: bool) {
+        let view = self.view.as_mut().unwrap();
+        (view.state, view.release) = (state, release);
+        let _ = self.end.updates.send(view.clone());
+    }
+
+    fn answer(&mut self, call: TillCall) {
+        match call {
+            TillCall::Request { request, answer } => {
+                let result = match request {
+                    TillRequest::Create(payment) => {
+                        self.view = Some(view(payment.amount, payment.capture_after_dispense));
+                        Ok(())
+                    }
+                    TillRequest::Complete { dispensed: true, .. } => {
+                        self.become_state(PaymentState::Capturing, true);
+                        self.then = vec![(PaymentState::Captured, true)];
+                        Ok(())
+                    }
+                    TillRequest::Complete { dispensed: false, .. } => {
+                        self.become_state(PaymentState::Reversing(ReversalReason::DispenseFailed), true);
+                        self.then = vec![(PaymentState::Reversed(ReversalReason::DispenseFailed), true)];
+                        Ok(())
+                    }
+                    TillRequest::Cancel { .. } => {
+                        self.become_state(PaymentState::Cancelled, false);
+                        Ok(())
+                    }
+                };
+                let _ = answer.send(result.map(|()| self.view.clone().unwrap()));
+            }
+            TillCall::Read { transaction_id, answer } => {
+                let _ = answer.send(self.view.clone().ok_or(TillRefusal::Unknown(transaction_id)));
+            }
+            TillCall::List { answer, .. } => {
+                let _ = answer.send(Ok(self.view.iter().cloned().collect()));
+            }
+            TillCall::Status { answer } => {
+                let _ = answer.send(Ok(TillStatus { out_of_service: None, open_payments: 0 }));
+            }
+        }
+    }
+}
+
+fn view(amount: Amount, capture_after_dispense: bool) -> PaymentView {
+    PaymentView {
+        transaction_id: TransactionId::from_random([7; 16]),
+        state: PaymentState::Offered,
+        release: false,
+        amount,
+        reference: String::new(),
+        capture_after_dispense,
+        matching_codes: Vec::new(),
+        created_at: UnixTime { seconds: 1_795_414_320 },
+        updated_at: UnixTime { seconds: 1_795_414_320 },
+    }
+}
+
+/// Runs `florin` with these words against an engine; what it printed, and its exit code.
+async fn florin(words: &str, then: &[(PaymentState, bool)]) -> (String, i32) {
+    let directory = tempfile::tempdir().unwrap();
+    let address = TillAddress::Unix(directory.path().join("till.sock"));
+    let (port, end) = TillPort::new();
+    let engine = tokio::spawn(Engine { end, view: None, then: then.to_vec() }.run());
+    let sticker = EngagementLink {
+        terminal_id: "0123456789".parse().unwrap(),
+        fingerprint: Fingerprint::of(&[7; 32]),
+        transaction_id: None,
+    };
+    let listener = TillListener::bind(&address).await.unwrap();
+    let serving = tokio::spawn(listener.serve(port, sticker, std::future::pending()));
+    let result = run(words, &address.to_string()).await;
+    serving.abort();
+    engine.abort();
+    result
+}
+
+async fn run(words: &str, till: &str) -> (String, i32) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+    command.args(words.split_whitespace()).args(["--till", till]);
+    let output = output_of(command).await;
+    (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
+}
+
+/// Beside the runtime, which serves the command meanwhile.
+async fn output_of(mut command: Command) -> Output {
+    tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn every_end_of_a_payment_has_its_exit_code() {
+    use PaymentState as State;
+    let unanswered = ReversalReason::Unanswered;
+    for (words, then, last, code) in [
+        (
+            "pay 2.50 EUR",
+            &[(State::Authorising, false), (State::Capturing, true), (State::Captured, true)][..],
+            "captured     2.50 EUR paid",
+            0,
+        ),
+        (
+            "pay 2.50 EUR",
+            &[(State::Authorising, false), (State::Declined(DeclineReason::InsufficientFunds), false)],
+            "(insufficient_funds)",
+            3,
+        ),
+        ("pay 2.50 EUR", &[(State::Expired, false)], "nobody paid in time", 4),
+        ("pay 2.50 EUR", &[(State::Cancelled, false)], "taken back", 5),
+        ("pay 2.50 EUR", &[(State::Authorising, false), (State::Unresolved, false)], "do not release", 6),
+        (
+            "pay 2.50 EUR --until final",
+            &[
+                (State::Unresolved, false),
+                (State::Reversing(unanswered), false),
+                (State::Reversed(unanswered), false),
+            ],
+            "nothing is charged (unanswered)",
+            7,
+        ),
+        (
+            "pay 2.50 EUR",
+            &[(State::NotCharged(WireError::InstitutionUnreachable), false)],
+            "(institution_unreachable)",
+            7,
+        ),
+        (
+            "pay 2.50 EUR --after-dispense --dispensed true",
+            &[(State::Authorising, false), (State::Approved, true)],
+            "captured     2.50 EUR paid",
+            0,
+        ),
+        (
+            "pay 2.50 EUR --after-dispense --dispensed false",
+            &[(State::Authorising, false), (State::Approved, true)],
+            "nothing is charged (dispense_failed)",
+            7,
+        ),
+        // Nobody is there to be asked: the script says it later.
+        ("pay 2.50 EUR --after-dispense", &[(State::Approved, true)], "release the goods", 0),
+    ] {
+        let (printed, exit) = florin(words, then).await;
+        assert_eq!(exit, code, "{words} {then:?} printed {printed}");
+        assert!(printed.lines().last().unwrap().contains(last), "{words} {then:?} printed {printed}");
+        assert!(printed.lines().next().unwrap().starts_with("offered"), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn json_is_one_object_for_each_change() {
+    let then = [(PaymentState::Authorising, false), (PaymentState::Captured, true)];
+    let (printed, exit) = florin("pay 2.50 EUR --json", &then).await;
+    assert_eq!(exit, 0);
+    let states: Vec<String> = printed
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["state"].as_str().unwrap().into()
+        })
+        .collect();
+    assert_eq!(states, ["offered", "authorising", "captured"]);
+}
+
+#[tokio::test]
+async fn the_other_commands_say_what_the_service_says() {
+    let (printed, exit) = florin("status", &[]).await;
+    assert!(
+        exit == 0 && printed.contains("0123456789") && printed.contains("in service      yes"),
+        "{printed}"
+    );
+    let (printed, exit) = florin("payments", &[]).await;
+    assert_eq!((printed.trim(), exit), ("no payments", 0));
+}
+
+#[tokio::test]
+async fn no_service_is_said_so() {
+    for words in ["pay 2.50 EUR", "payments", "status"] {
+        let (printed, exit) = run(words, "unix:/nowhere/till.sock").await;
+        assert_eq!((printed.as_str(), exit), ("", 8), "{words}");
+    }
+    assert_eq!(run("pay 2.505 EUR", "unix:/nowhere/till.sock").await.1, 2);
+}
+
+/// The service's own commands, as far as they need no radio.
+#[tokio::test]
+async fn what_keeps_the_service_from_starting_has_its_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let serve = async |text: &str| {
+        let path = directory.path().join("florin.toml");
+        std::fs::write(&path, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+        command.args(["serve", "--configuration"]).arg(&path);
+        let output = output_of(command).await;
+        (String::from_utf8(output.stderr).unwrap(), output.status.code().unwrap())
+    };
+    let (said, code) = serve("[till]\nlissen = 1\n").await;
+    assert!(code == 10 && said.contains("florin.toml:2:1: till.lissen"), "{said}");
+    let state = directory.path().join("state");
+    let (said, code) = serve(&format!("[terminal]\nstate_directory = \"{}\"\n", state.display())).await;
+    assert!(code == 11 && said.contains("florin enrol"), "{said}");
+    assert!(!state.exists(), "a service that is not enrolled makes nothing");
+}
