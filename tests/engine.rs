@@ -384,6 +384,23 @@ fn a_record_that_is_confirmed_does_not_let_out_what_a_later_one_decided() {
 }
 
 #[test]
+fn a_refusal_says_nothing_of_a_payment_that_the_journal_does_not_have() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    Phone::new(1, 512).pay(&mut bench);
+    bench.holds_journal = true;
+    bench.answer(transaction_id, TransactionState::Approved);
+    // Were it told "it is paid" and the power cut now, the restart would reverse what is paid.
+    bench.next_call += 1;
+    let call = TillCallId(bench.next_call);
+    bench.input(Input::Till { call, request: TillRequest::Cancel { transaction_id }, stored: None });
+    assert_eq!(bench.till_answer(call), None);
+    bench.confirm();
+    let refused = bench.till_answer(call).unwrap();
+    assert!(matches!(refused, Err(TillRefusal::WrongState { state: "capturing", .. })), "{refused:?}");
+}
+
+#[test]
 fn a_capture_after_the_dispense_waits_for_the_tills_word() {
     let mut bench = Bench::new();
     let transaction_id = bench.offer(true);
@@ -465,6 +482,25 @@ fn no_answer_is_pending_then_asked_for_and_reversed_until_it_is_acknowledged() {
     assert_eq!(bench.state(transaction_id), PaymentState::Reversed(reason));
     assert!(bench.outputs.iter().all(|output| !matches!(output, Output::Publish(view) if view.release)));
     assert_eq!(bench.terminal.open_count(), 0);
+}
+
+#[test]
+fn a_refused_authorisation_is_not_called_uncharged_before_the_institution_says_so() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    phone.pay(&mut bench);
+    bench.asked();
+    let refused = || InstitutionAnswer::Refused { detail: String::new() };
+    bench.input(Input::Institution { transaction_id, answer: refused() });
+    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Pending], "a copy may be on its way");
+    assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
+    bench.input(Input::Institution { transaction_id, answer: refused() });
+    bench.pass_ms(Settings::default().ask_again_max_ms);
+    assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
+    bench.answer(transaction_id, TransactionState::Unknown);
+    let reason = ReversalReason::Unanswered;
+    assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }], "a tombstone");
 }
 
 #[test]

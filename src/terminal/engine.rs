@@ -642,12 +642,21 @@ impl Terminal {
                 self.till_decides(now, *transaction_id, &request, stored)
             }
         };
-        match result {
-            Err(refusal) => self.outputs.push(Output::AnswerTill { call, answer: Err(refusal) }),
-            Ok(view) => {
-                let output = Output::AnswerTill { call, answer: Ok(view.clone()) };
-                self.after_record(view.transaction_id, Effect::Emit(output));
+        // A refusal says how a payment stands, too, so it waits for that payment's record as every other word does.
+        let about = match (&request, &result) {
+            (TillRequest::Complete { transaction_id, .. } | TillRequest::Cancel { transaction_id }, _) => {
+                Some(*transaction_id)
             }
+            (TillRequest::Create(_), Ok(view)) => Some(view.transaction_id),
+            (TillRequest::Create(_), Err(TillRefusal::OfferWaiting(id) | TillRefusal::KeyReused(id))) => {
+                Some(*id)
+            }
+            (TillRequest::Create(_), Err(_)) => None,
+        };
+        let output = Output::AnswerTill { call, answer: result };
+        match about {
+            Some(transaction_id) => self.after_record(transaction_id, Effect::Emit(output)),
+            None => self.outputs.push(output),
         }
     }
 

@@ -3,7 +3,6 @@
 //! They decide and do nothing. What follows from a new state is the engine's business.
 
 use crate::domain::ReversalReason;
-use crate::protocol::WireError;
 
 use super::{InstitutionAnswer, PaymentState, TillRequest, TransactionState};
 
@@ -45,8 +44,9 @@ pub(super) fn on_institution(
             Word::Captured | Word::Unknown => Move(State::Unresolved),
         },
         (State::Authorising, NotSent { .. }) => AskAgain,
-        (State::Authorising, Refused { .. }) => Move(State::NotCharged(WireError::InstitutionRefused)),
-        (State::Authorising, Unanswered { .. }) => Move(State::Unresolved),
+        // It did nothing now. A copy of the request that is still on its way may find it of another mind, so only its
+        // word on the transaction ends this.
+        (State::Authorising, Refused { .. } | Unanswered { .. }) => Move(State::Unresolved),
 
         (State::Unresolved, Transaction { state: word, .. }) => match word {
             Word::Approved | Word::Captured => Move(State::Reversing(unanswered)),
@@ -172,6 +172,7 @@ pub(super) fn on_restart(state: PaymentState) -> PaymentState {
 mod tests {
     use super::*;
     use crate::domain::{DeclineReason, TransactionId};
+    use crate::protocol::WireError;
 
     fn every_state() -> Vec<PaymentState> {
         use PaymentState::*;
@@ -254,7 +255,7 @@ mod tests {
                     InstitutionAnswer::Transaction {
                         state: TransactionState::Declined(_) | TransactionState::Reversed,
                         ..
-                    } | InstitutionAnswer::Refused { .. }
+                    }
                 );
                 assert!(!says_not_charged || is_the_institutions_word, "{state:?} {answer:?} {next:?}");
             }

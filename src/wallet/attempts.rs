@@ -60,7 +60,9 @@ pub async fn pay<C: Connector>(
     if settings.vanish_after_command {
         return Ok(reported);
     }
-    let Some(record) = record_to_ask_about(&reported, &settings, store) else { return Ok(reported) };
+    let Some(record) = record_to_ask_about(&reported, &settings, store) else {
+        return Ok(in_view_of_earlier(reported, &settings, store));
+    };
     for _ in 0..ASK_ATTEMPTS_MAX {
         pause().await;
         let Ok(link) = connector.connect().await else { continue };
@@ -71,7 +73,22 @@ pub async fn pay<C: Connector>(
             break;
         }
     }
-    Ok(reported)
+    Ok(in_view_of_earlier(reported, &settings, store))
+}
+
+/// Where the link's payment was ordered before and was not offered again, its end is the earlier order's.
+fn in_view_of_earlier(
+    mut reported: Reported,
+    settings: &DriverSettings,
+    store: &dyn PaymentStore,
+) -> Reported {
+    let transaction_id = settings.session.link.as_ref().and_then(|link| link.transaction_id);
+    if let (None, Some(transaction_id)) = (&reported.offer, transaction_id)
+        && let Ok(Some(record)) = store.record(&transaction_id)
+    {
+        reported.end = reported.end.given_earlier(record.status);
+    }
+    reported
 }
 
 /// Asks for the result of an earlier command.
@@ -96,6 +113,7 @@ pub async fn ask<C: Connector>(
         let Ok(link) = connector.connect().await else { break };
         reported = run(link, &card, Some(record.clone()), &settings, store, person).await;
     }
+    reported.end = reported.end.given_earlier(record.status);
     Ok(reported)
 }
 

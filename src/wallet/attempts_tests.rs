@@ -25,6 +25,8 @@ enum Part {
     BreakAfterCommand,
     /// Breaks the first connection at the hello.
     BreakFirstConnection,
+    /// Takes the command, and from then on says that it is taken and answers nothing.
+    TakeAndGoSilent,
 }
 
 /// A terminal with one offer. Returns every command it got, by connection.
@@ -44,6 +46,7 @@ async fn play(mut link: TerminalLink, part: Part) -> Vec<(u64, FromPhone)> {
     };
     while let Some(event) = link.events.recv().await {
         let LinkEvent::Wrote { phone: id, value_octets_max, value } = event else { continue };
+        let is_taken = part == Part::TakeAndGoSilent && id.0 > 1;
         if part == Part::BreakFirstConnection && id.0 == 1 {
             link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
             continue;
@@ -59,7 +62,11 @@ async fn play(mut link: TerminalLink, part: Part) -> Vec<(u64, FromPhone)> {
             (MessageKind::Handshake, _) => {
                 let signed = certificate().sign(&fixtures::certificate_key()).encode();
                 let (channel, answer) = accept(&message, &channel_key(), [9; 32], |_| {
-                    let first = FromTerminal::Offer(encode_offer(&offer()));
+                    let first = if is_taken {
+                        FromTerminal::Taken(transaction_id())
+                    } else {
+                        FromTerminal::Offer(encode_offer(&offer()))
+                    };
                     Ok(HelloAnswer { certificate: signed, first }.encode())
                 })
                 .unwrap();
@@ -70,7 +77,12 @@ async fn play(mut link: TerminalLink, part: Part) -> Vec<(u64, FromPhone)> {
                 let message = FromPhone::decode(&channel.open(&message).unwrap()).unwrap();
                 heard.push((id.0, message.clone()));
                 let is_command = matches!(message, FromPhone::PaymentCommand { .. });
-                if is_command && part == Part::BreakAfterCommand {
+                let breaks = match part {
+                    Part::BreakAfterCommand => is_command,
+                    Part::TakeAndGoSilent => true,
+                    Part::Approve | Part::BreakFirstConnection => false,
+                };
+                if breaks {
                     link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
                     continue;
                 }
@@ -207,6 +219,19 @@ async fn a_phone_that_vanishes_leaves_its_payment_pending_and_asks_later() {
     assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
     let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
     assert_eq!(record.status, PaymentStatus::Approved);
+}
+
+#[tokio::test]
+async fn who_ordered_before_is_not_told_that_nothing_was_paid() {
+    let mut scene = scene(Part::TakeAndGoSilent, 517);
+    let vanishing = DriverSettings { vanish_after_command: true, ..driver_settings() };
+    pay_in(&mut scene, vanishing).await;
+    // The same code is scanned again. The terminal says "taken" and cannot be asked by whom.
+    let mut again = driver_settings();
+    let fingerprint = crate::protocol::Fingerprint::of(&channel_key().public_key());
+    again.session.link = Some(fixtures::link(fingerprint, Some(transaction_id())));
+    let reported = pay_in(&mut scene, again).await;
+    assert_eq!(reported.end, SessionEnd::Pending(PendingReason::OrderedBefore));
 }
 
 #[tokio::test]

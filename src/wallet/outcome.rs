@@ -3,6 +3,7 @@
 //! Words and reasons only. What became of the money is known by the institution's signed receipt alone; everything
 //! else here is the terminal's word or the wallet's own.
 
+use super::PaymentStatus;
 use crate::credential::CredentialError;
 use crate::domain::{Amount, DeclineReason, Receipt, ReceiptStatus, TerminalId, TransactionId, UnixTime};
 use crate::protocol::{ProtocolError, WireError};
@@ -51,6 +52,9 @@ pub enum PendingReason {
     /// The terminal refused to say.
     #[error("the machine answered \"{}\"", .0.message())]
     Terminal(WireError),
+    /// A command was sent before, not now, and the terminal could not be asked about it.
+    #[error("you ordered this payment before, and the machine has not said what became of it")]
+    OrderedBefore,
 }
 
 /// Why the terminal says that the institution did not act on a command.
@@ -338,6 +342,23 @@ impl SessionEnd {
         }
     }
 
+    /// What the end of a session without an offer means where this wallet ordered the same payment in an earlier one:
+    /// "nothing was paid" is true of this session alone, and must not be said of the payment.
+    #[must_use]
+    pub fn given_earlier(self, earlier: PaymentStatus) -> Self {
+        match (&self, earlier) {
+            (
+                Self::NotPaid(_) | Self::Refused(_) | Self::LinkFailed(_) | Self::StoreFailed,
+                PaymentStatus::Approved | PaymentStatus::Declined | PaymentStatus::Reversed,
+            ) => Self::Refused(Refusal::AlreadySettled),
+            (
+                Self::NotPaid(_) | Self::Refused(_) | Self::LinkFailed(_) | Self::StoreFailed,
+                PaymentStatus::Pending | PaymentStatus::NotProven,
+            ) => Self::Pending(PendingReason::OrderedBefore),
+            (_, _) => self,
+        }
+    }
+
     /// Which transaction a settled end is about.
     pub fn transaction_id(&self) -> Option<TransactionId> {
         self.receipt().map(|receipt| receipt.transaction_id)
@@ -353,6 +374,7 @@ impl PendingReason {
             Self::TookTooLong => "took_too_long",
             Self::Unreadable => "unreadable",
             Self::Terminal(wire) => wire.name(),
+            Self::OrderedBefore => "ordered_before",
         }
     }
 }
@@ -427,5 +449,26 @@ impl LinkFault {
             Self::NoAnswer => "no_answer",
             Self::Unreadable => "unreadable",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_was_paid_is_not_said_of_a_payment_that_was_ordered_before() {
+        let lost = || SessionEnd::LinkFailed(LinkFault::Lost);
+        for (earlier, end) in [
+            (PaymentStatus::Pending, SessionEnd::Pending(PendingReason::OrderedBefore)),
+            (PaymentStatus::NotProven, SessionEnd::Pending(PendingReason::OrderedBefore)),
+            (PaymentStatus::Approved, SessionEnd::Refused(Refusal::AlreadySettled)),
+            (PaymentStatus::NotSent, lost()),
+            (PaymentStatus::NotCharged, lost()),
+        ] {
+            assert_eq!(lost().given_earlier(earlier), end);
+        }
+        let pending = SessionEnd::Pending(PendingReason::LinkLost);
+        assert_eq!(pending.clone().given_earlier(PaymentStatus::Approved), pending);
     }
 }

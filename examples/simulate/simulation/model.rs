@@ -1,0 +1,629 @@
+//! The reference model: what must hold, written apart from the code that is to hold it.
+//!
+//! It knows what the institution holds, what is durable, what was said to whom, and which authorisations are still under
+//! way, and compares each with the promises at every step. It knows nothing of how the parties come to what they do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use florin::acquirer::TransactionState as Held;
+use florin::credential::SealedCommand;
+use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId};
+use florin::terminal::{Payment, PaymentRequest, PaymentState, PaymentView};
+use florin::wallet::{PaymentRecord, PaymentStatus};
+
+use super::bank::Books;
+
+/// Which promise is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Promise {
+    /// 1. A card is debited at most once per transaction id.
+    DebitedOnce,
+    /// 2. The till is told to release only after an approval is durable in the journal.
+    ReleasedWhenDurable,
+    /// 3. Every approval ends captured or reversed within the bound, and captured where the goods are out.
+    EndsSettled,
+    /// 4. Nobody is told that nothing is charged while that is not so, or may not be.
+    NeverWronglyUncharged,
+    /// 5. A command is good for one offer, once.
+    CommandGoodOnce,
+    /// 6. Journal and institution agree.
+    BooksAgree,
+    /// 7. What the till was told does not change but from pending to its end.
+    TillIsToldOnce,
+    /// Not of the seven: what an honest terminal, till or wallet never meets.
+    HonestPartiesAgree,
+}
+
+impl Promise {
+    /// As the promises are numbered, and in words.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::DebitedOnce => "promise 1: a card is debited at most once per transaction id",
+            Self::ReleasedWhenDurable => {
+                "promise 2: the till is told to release only after a durable approval"
+            }
+            Self::EndsSettled => {
+                "promise 3: every approval ends captured (goods released) or reversed, in time"
+            }
+            Self::NeverWronglyUncharged => {
+                "promise 4: nobody is told 'not charged' while somebody is, or might be"
+            }
+            Self::CommandGoodOnce => "promise 5: a command is good for one offer, once",
+            Self::BooksAgree => "promise 6: journal and acquirer agree to the minor unit",
+            Self::TillIsToldOnce => {
+                "promise 7: what the till was told never changes but from pending to its end"
+            }
+            Self::HonestPartiesAgree => "beside the promises: honest parties never meet this",
+        }
+    }
+}
+
+/// One promise broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub promise: Promise,
+    /// How.
+    pub detail: String,
+    /// About which payment.
+    pub transaction_id: Option<TransactionId>,
+}
+
+/// What a person with a phone is told of the money.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    Paid,
+    NotCharged,
+    Unknown,
+    /// The terminal claims something that the institution's signature does not bear out.
+    Unproven,
+}
+
+/// All that is true of one payment.
+#[derive(Debug, Default)]
+struct Truth {
+    held: Option<Held>,
+    amount: Option<Amount>,
+    /// The phone whose command was approved.
+    payer: Option<usize>,
+    was_approved: bool,
+    /// Authorisations that have left and not arrived, by the phone whose command they carry.
+    under_way: Vec<Option<usize>>,
+    durable: Option<PaymentState>,
+    /// A durable record says approved, or more.
+    approval_is_durable: bool,
+    told_till: Option<Told>,
+    till_told_release: bool,
+    /// The till was told that nothing is charged.
+    till_believes_uncharged: bool,
+    /// These phones were told that nothing is charged, and have sent no command since.
+    phones_believe_uncharged: BTreeSet<usize>,
+    till_is_wrong: bool,
+    goods_are_out: bool,
+    is_forged: bool,
+}
+
+impl Truth {
+    fn is_charged(&self) -> bool {
+        matches!(self.held, Some(Held::Approved | Held::Captured))
+    }
+
+    /// An authorisation that is under way would find nothing, so it may be approved.
+    fn may_be_charged(&self) -> bool {
+        !self.under_way.is_empty() && matches!(self.held, None | Some(Held::Unknown))
+    }
+}
+
+#[derive(Debug)]
+struct Command {
+    phone: usize,
+    transaction_id: TransactionId,
+    /// The how manieth of its phone.
+    number: u64,
+    approved_for: Option<TransactionId>,
+}
+
+/// The model of one world.
+#[derive(Debug, Default)]
+pub struct Model {
+    payments: BTreeMap<TransactionId, Truth>,
+    commands: BTreeMap<[u8; 32], Command>,
+    commands_of: BTreeMap<usize, u64>,
+    /// The newest command of each phone that reached the institution.
+    newest_seen: BTreeMap<usize, u64>,
+    keys: BTreeMap<String, TransactionId>,
+    /// By account: what it began with.
+    openings: BTreeMap<i64, u64>,
+    account_of: Vec<i64>,
+    forging: Option<TransactionId>,
+    /// The first promise that was broken.
+    pub violation: Option<Violation>,
+}
+
+impl Model {
+    /// What accounts begin with, and from which each phone pays.
+    pub fn begin(&mut self, openings: &[(i64, u64)], account_of: Vec<i64>) {
+        self.openings = openings.iter().copied().collect();
+        self.account_of = account_of;
+    }
+
+    fn broken(&mut self, promise: Promise, transaction_id: Option<TransactionId>, detail: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { promise, detail, transaction_id });
+        }
+    }
+
+    fn truth(&mut self, transaction_id: TransactionId) -> &mut Truth {
+        self.payments.entry(transaction_id).or_default()
+    }
+
+    // ---- The institution ----------------------------------------------------------------------------------------
+
+    /// An authorisation has left.
+    pub fn authorisation_is_under_way(&mut self, transaction_id: TransactionId, sealed_command: &[u8]) {
+        let phone = self.phone_of(sealed_command);
+        self.truth(transaction_id).under_way.push(phone);
+    }
+
+    fn phone_of(&self, sealed_command: &[u8]) -> Option<usize> {
+        let digest = SealedCommand::digest_of_encoded(sealed_command);
+        self.commands.get(&digest).map(|command| command.phone)
+    }
+
+    /// It arrived, whatever comes of it.
+    pub fn authorisation_arrives(&mut self, transaction_id: TransactionId, sealed_command: &[u8]) {
+        let phone = self.phone_of(sealed_command);
+        let under_way = &mut self.truth(transaction_id).under_way;
+        if let Some(place) = under_way.iter().position(|other| *other == phone) {
+            under_way.swap_remove(place);
+        }
+    }
+
+    /// Somebody else made this transaction up.
+    pub fn is_forged(&mut self, transaction_id: TransactionId) {
+        self.truth(transaction_id).is_forged = true;
+    }
+
+    /// What the institution is asked now comes from somebody else than this terminal.
+    pub fn authorisation_is_forged(&mut self, transaction_id: TransactionId) {
+        self.forging = Some(transaction_id);
+    }
+
+    /// From now on it is this terminal again.
+    pub fn authorisation_is_genuine(&mut self) {
+        self.forging = None;
+    }
+
+    /// How the institution stands after a request.
+    pub fn bank_holds(
+        &mut self,
+        transaction_id: TransactionId,
+        held: Held,
+        decline_reason: Option<DeclineReason>,
+        amount: Option<Amount>,
+        command: Option<[u8; 32]>,
+    ) {
+        let is_forging = self.forging.is_some();
+        let before = self.truth(transaction_id).held.unwrap_or(Held::Unknown);
+        let is_legal = match (before, held) {
+            (Held::Unknown, _) | (Held::Approved, Held::Captured | Held::Reversed) => true,
+            (Held::Captured, Held::Reversed) => true,
+            (before, held) => before == held,
+        };
+        if !is_legal {
+            let detail = format!("the institution held it {} and now {}", before.name(), held.name());
+            self.broken(Promise::DebitedOnce, Some(transaction_id), detail);
+        }
+        let truth = self.truth(transaction_id);
+        truth.held = Some(held);
+        truth.amount = amount.or(truth.amount);
+        let phone = command
+            .and_then(|digest| self.commands.get(&digest))
+            .map(|command| (command.phone, command.number));
+        if held == Held::Approved && before == Held::Unknown {
+            self.truth(transaction_id).was_approved = true;
+            self.approved(transaction_id, command, is_forging);
+        }
+        if let (
+            Held::Declined,
+            Held::Unknown,
+            Some(DeclineReason::CounterReplayed),
+            Some((phone, number)),
+            false,
+        ) = (held, before, decline_reason, phone, is_forging)
+            && self.newest_seen.get(&phone).is_none_or(|newest| *newest < number)
+        {
+            let detail =
+                format!("phone {phone}'s newest command was declined as a replay: its counter stood still");
+            self.broken(Promise::CommandGoodOnce, Some(transaction_id), detail);
+        }
+        if let Some((phone, number)) = phone.filter(|_| !is_forging) {
+            let newest = self.newest_seen.entry(phone).or_default();
+            *newest = number.max(*newest);
+        }
+    }
+
+    fn approved(&mut self, transaction_id: TransactionId, digest: Option<[u8; 32]>, is_forging: bool) {
+        let Some(command) = digest.and_then(|digest| self.commands.get_mut(&digest)) else {
+            let detail = "approved by a command that no card gave".into();
+            return self.broken(Promise::CommandGoodOnce, Some(transaction_id), detail);
+        };
+        let phone = command.phone;
+        let is_wrong =
+            is_forging || command.transaction_id != transaction_id || command.approved_for.is_some();
+        let detail = format!("phone {phone} ordered {}, and this was approved", command.transaction_id);
+        command.approved_for = Some(transaction_id);
+        if is_wrong {
+            self.broken(Promise::CommandGoodOnce, Some(transaction_id), detail);
+        }
+        let truth = self.truth(transaction_id);
+        truth.payer = Some(phone);
+        let till_is_fooled = truth.till_believes_uncharged;
+        let phone_is_fooled = truth.phones_believe_uncharged.contains(&phone);
+        if till_is_fooled {
+            let detail = "approved after the till was told that nothing is charged".into();
+            self.broken(Promise::NeverWronglyUncharged, Some(transaction_id), detail);
+        }
+        if phone_is_fooled {
+            let detail = format!("approved after phone {phone} was told that nothing is charged");
+            self.broken(Promise::NeverWronglyUncharged, Some(transaction_id), detail);
+        }
+    }
+
+    /// What the institution's ledger says of an account: it must be what the approvals and captures make of it.
+    pub fn account_has(&mut self, account: i64, available_minor: u64, held_minor: u64) {
+        let of_account =
+            |payer: Option<usize>| payer.and_then(|phone| self.account_of.get(phone)) == Some(&account);
+        let (mut held, mut taken) = (0, 0);
+        for truth in self.payments.values().filter(|truth| of_account(truth.payer)) {
+            let minor = truth.amount.map_or(0, |amount| amount.minor());
+            match truth.held {
+                Some(Held::Approved) => held += minor,
+                Some(Held::Captured) => taken += minor,
+                Some(Held::Unknown | Held::Declined | Held::Reversed) | None => {}
+            }
+        }
+        let opening = self.openings.get(&account).copied().unwrap_or(0);
+        if (available_minor + held + taken, held_minor) != (opening, held) {
+            let detail = format!(
+                "account {account} began with {opening}, {held} are approved and {taken} captured, and it has \
+                 {available_minor} and {held_minor} held"
+            );
+            self.broken(Promise::DebitedOnce, None, detail);
+        }
+    }
+
+    /// The account that a payment was approved from.
+    pub fn account_charged(&self, transaction_id: TransactionId) -> Option<i64> {
+        let payer = self.payments.get(&transaction_id)?.payer?;
+        self.account_of.get(payer).copied()
+    }
+
+    // ---- The journal --------------------------------------------------------------------------------------------
+
+    /// A record is on the disk.
+    pub fn is_durable(&mut self, payment: &Payment) {
+        let truth = self.truth(payment.transaction_id);
+        truth.durable = Some(payment.state);
+        if matches!(payment.state, PaymentState::Approved | PaymentState::Capturing) {
+            truth.approval_is_durable = true;
+        }
+    }
+
+    // ---- The till -----------------------------------------------------------------------------------------------
+
+    /// A key and content lead to one payment, of the amount that was asked.
+    pub fn key_answers(&mut self, request: &PaymentRequest, transaction_id: TransactionId, amount: Amount) {
+        if amount != request.amount {
+            let detail = format!("the till asked for {}, and {amount} is offered", request.amount);
+            self.broken(Promise::BooksAgree, Some(transaction_id), detail);
+        }
+        let Some(key) = &request.idempotency_key else { return };
+        let first = *self.keys.entry(key.clone()).or_insert(transaction_id);
+        if first != transaction_id {
+            let detail = format!("the till's key {key} led to {first} before");
+            self.broken(Promise::HonestPartiesAgree, Some(transaction_id), detail);
+        }
+    }
+
+    /// The till does to this payment what a good till would not.
+    pub fn till_goes_wrong(&mut self, transaction_id: TransactionId) {
+        self.truth(transaction_id).till_is_wrong = true;
+    }
+
+    /// The goods are out.
+    pub fn goods_are_out(&mut self, transaction_id: TransactionId) {
+        let truth = self.truth(transaction_id);
+        truth.goods_are_out = true;
+    }
+
+    /// Does this differ from what the till was told last?
+    pub fn is_news_to_till(&self, view: &PaymentView) -> bool {
+        let told = self.payments.get(&view.transaction_id).and_then(|truth| truth.told_till);
+        told.is_none_or(|told| told.name != view.state.name())
+    }
+
+    /// The till is told how a payment is.
+    pub fn till_is_told(&mut self, view: &PaymentView) {
+        let truth = self.truth(view.transaction_id);
+        let is_first_release = view.release && !truth.till_told_release;
+        truth.till_told_release |= view.release;
+        let (approval_is_durable, was_approved) = (truth.approval_is_durable, truth.was_approved);
+        let (durable, is_charged) = (truth.durable, truth.is_charged());
+        if is_first_release && !(approval_is_durable && was_approved) {
+            let detail =
+                format!("the till is told to release; approved: {was_approved}, durable: {durable:?}");
+            self.broken(Promise::ReleasedWhenDurable, Some(view.transaction_id), detail);
+        }
+        if is_first_release && !is_charged {
+            let detail = "the till is told for the first time to release what was given back".into();
+            self.broken(Promise::EndsSettled, Some(view.transaction_id), detail);
+        }
+        self.till_is_told_state(view.transaction_id, Told::state(view.state));
+    }
+
+    /// The till is told a state, in an answer or in the words of a refusal.
+    pub fn till_is_told_state(&mut self, transaction_id: TransactionId, state: Told) {
+        let truth = self.truth(transaction_id);
+        let before = truth.told_till.replace(state);
+        let has_release = truth.till_told_release;
+        let is_uncharged = state.says_uncharged();
+        truth.till_believes_uncharged |= is_uncharged;
+        let (is_charged, may_be_charged, held) = (truth.is_charged(), truth.may_be_charged(), truth.held);
+        if let Some(before) = before
+            && !state.may_follow(before)
+        {
+            let detail = format!("the till was told {}, and now {}", before.words(), state.words());
+            self.broken(Promise::TillIsToldOnce, Some(transaction_id), detail);
+        }
+        if has_release && !state.fits_release() {
+            let detail = format!("the till was told to release, and now {}", state.words());
+            self.broken(Promise::TillIsToldOnce, Some(transaction_id), detail);
+        }
+        if is_uncharged && (is_charged || may_be_charged) {
+            let detail = format!(
+                "the till is told {}; the institution holds {held:?}, an authorisation is under way: {may_be_charged}",
+                state.words()
+            );
+            self.broken(Promise::NeverWronglyUncharged, Some(transaction_id), detail);
+        }
+    }
+
+    // ---- Phones -------------------------------------------------------------------------------------------------
+
+    /// A card gave a command.
+    pub fn command_is_made(&mut self, phone: usize, record: &PaymentRecord) {
+        let number = self.commands_of.entry(phone).or_default();
+        *number += 1;
+        let command =
+            Command { phone, transaction_id: record.transaction_id(), number: *number, approved_for: None };
+        self.commands.insert(SealedCommand::digest_of_encoded(record.sealed_command()), command);
+    }
+
+    /// It was sent, or sent again: what the person was told before no longer counts.
+    pub fn command_is_sent(&mut self, phone: usize, transaction_id: TransactionId) {
+        self.truth(transaction_id).phones_believe_uncharged.remove(&phone);
+    }
+
+    /// What a wallet's own record says.
+    pub fn phone_stores(&mut self, phone: usize, transaction_id: TransactionId, status: PaymentStatus) {
+        match status {
+            PaymentStatus::Declined
+            | PaymentStatus::Reversed
+            | PaymentStatus::NotCharged
+            | PaymentStatus::NotSent => {
+                self.phone_is_told(phone, transaction_id, Word::NotCharged, status.name());
+            }
+            PaymentStatus::Pending | PaymentStatus::Approved | PaymentStatus::NotProven => {}
+        }
+    }
+
+    /// A person is told.
+    pub fn phone_is_told(&mut self, phone: usize, transaction_id: TransactionId, word: Word, name: &str) {
+        let truth = self.truth(transaction_id);
+        let is_payer = truth.payer == Some(phone);
+        let is_charged = is_payer && truth.is_charged();
+        // Only this phone's own command can charge it.
+        let may_be_charged = truth.may_be_charged() && truth.under_way.contains(&Some(phone));
+        let was_approved = is_payer && truth.was_approved;
+        if word == Word::NotCharged {
+            truth.phones_believe_uncharged.insert(phone);
+        }
+        match word {
+            Word::NotCharged if is_charged || may_be_charged => {
+                let detail = format!(
+                    "phone {phone} is told {name}; it is charged: {is_charged}, an authorisation is under way: \
+                     {may_be_charged}"
+                );
+                self.broken(Promise::NeverWronglyUncharged, Some(transaction_id), detail);
+            }
+            Word::Paid if !was_approved => {
+                let detail = format!("phone {phone} is told {name}, and nothing of its was approved");
+                self.broken(Promise::HonestPartiesAgree, Some(transaction_id), detail);
+            }
+            Word::Unproven => {
+                let detail = format!("phone {phone} is told what no receipt proves");
+                self.broken(Promise::HonestPartiesAgree, Some(transaction_id), detail);
+            }
+            Word::Paid | Word::NotCharged | Word::Unknown => {}
+        }
+    }
+
+    // ---- The end ------------------------------------------------------------------------------------------------
+
+    /// Whether the payment was approved for this phone, and how it stands.
+    pub fn charged(&self, transaction_id: TransactionId, phone: usize) -> Option<Held> {
+        let truth = self.payments.get(&transaction_id)?;
+        truth.held.filter(|_| truth.payer == Some(phone))
+    }
+
+    /// Nothing has gone wrong for as long as the bound is: everything must be settled, and all books agree.
+    pub fn is_settled(&mut self, journal: &[Payment], books: &Books, goods: impl Iterator<Item = Dispensed>) {
+        for fault in &books.faults {
+            self.broken(Promise::BooksAgree, None, format!("the ledger is wrong: {fault}"));
+        }
+        for payment in journal.iter().filter(|payment| !payment.state.is_final()) {
+            let detail = format!("still {} after the bound", Told::state(payment.state).words());
+            self.broken(Promise::EndsSettled, Some(payment.transaction_id), detail);
+        }
+        let mut at_bank: BTreeMap<TransactionId, (Held, Option<Amount>)> = BTreeMap::new();
+        for (id, held, amount) in &books.transactions {
+            at_bank.insert(*id, (*held, *amount));
+            if *held == Held::Approved {
+                let detail = "still approved at the institution after the bound".into();
+                self.broken(Promise::EndsSettled, Some(*id), detail);
+            }
+        }
+        let mut expected: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+        for payment in journal {
+            let (held, amount) = at_bank.remove(&payment.transaction_id).unwrap_or((Held::Unknown, None));
+            if !agrees(payment.state, held) || amount.is_some_and(|amount| amount != payment.amount) {
+                let detail = format!(
+                    "the journal says {} over {}, the institution {} over {amount:?}",
+                    Told::state(payment.state).words(),
+                    payment.amount,
+                    held.name()
+                );
+                self.broken(Promise::BooksAgree, Some(payment.transaction_id), detail);
+            }
+            if held != Held::Unknown {
+                // A tombstone has no amount.
+                let currency = amount.map_or(String::new(), |amount| amount.currency().to_string());
+                let minor = if amount.is_some() { payment.amount.minor() } else { 0 };
+                let total = expected.entry((held.name().into(), currency)).or_default();
+                *total = (total.0 + 1, total.1 + minor);
+            }
+        }
+        for (id, (held, amount)) in at_bank {
+            if self.truth(id).is_forged && held == Held::Declined {
+                let currency = amount.map_or(String::new(), |amount| amount.currency().to_string());
+                let total = expected.entry((held.name().into(), currency)).or_default();
+                *total = (total.0 + 1, total.1 + amount.map_or(0, |amount| amount.minor()));
+            } else {
+                let detail =
+                    format!("the institution holds it {}, and the journal knows nothing of it", held.name());
+                self.broken(Promise::BooksAgree, Some(id), detail);
+            }
+        }
+        let found: BTreeMap<(String, String), (u64, u64)> = books
+            .totals
+            .iter()
+            .map(|(state, currency, count, minor)| ((state.clone(), currency.clone()), (*count, *minor)))
+            .collect();
+        if found != expected {
+            let detail = format!("totals of the journal: {expected:?}, of the institution: {found:?}");
+            self.broken(Promise::BooksAgree, None, detail);
+        }
+        self.goods_are_paid(goods);
+    }
+
+    /// Where the till behaved, goods are out exactly where the money was taken.
+    fn goods_are_paid(&mut self, goods: impl Iterator<Item = Dispensed>) {
+        for Dispensed { transaction_id, are_out, are_stuck, is_captured_at_once } in goods {
+            let truth = self.truth(transaction_id);
+            let is_taken = truth.held == Some(Held::Captured);
+            // What was captured at once and got stuck is for a refund.
+            let is_for_refund = is_taken && are_stuck && is_captured_at_once;
+            if !truth.till_is_wrong && are_out != is_taken && !is_for_refund {
+                let detail = format!("the goods are out: {are_out}, the money is taken: {is_taken}");
+                self.broken(Promise::EndsSettled, Some(transaction_id), detail);
+            }
+        }
+    }
+}
+
+/// What became of the goods of one payment.
+#[derive(Debug, Clone, Copy)]
+pub struct Dispensed {
+    pub transaction_id: TransactionId,
+    pub are_out: bool,
+    pub are_stuck: bool,
+    pub is_captured_at_once: bool,
+}
+
+/// A state as the till hears it: a refusal names no reason.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    name: &'static str,
+    reason: Option<&'static str>,
+}
+
+impl Told {
+    /// All of it.
+    pub fn state(state: PaymentState) -> Self {
+        Self { name: state.name(), reason: Some(state.reason()) }
+    }
+
+    /// The name alone.
+    pub fn name(name: &'static str) -> Self {
+        Self { name, reason: None }
+    }
+
+    fn words(self) -> String {
+        format!("{} {}", self.name, self.reason.unwrap_or("")).trim_end().to_owned()
+    }
+
+    fn is_end(self) -> bool {
+        ["captured", "reversed", "declined", "not_charged", "cancelled", "expired"].contains(&self.name)
+    }
+
+    /// Does it say that nothing is charged?
+    fn says_uncharged(self) -> bool {
+        self.is_end() && self.name != "captured"
+    }
+
+    /// Was the till told something that leaves room for this?
+    fn may_follow(self, before: Self) -> bool {
+        if self.name == before.name {
+            return self.reason.is_none() || before.reason.is_none() || self.reason == before.reason;
+        }
+        let is_given_back_unanswered =
+            self.reason.is_none_or(|reason| reason == ReversalReason::Unanswered.name());
+        match before.name {
+            "offered" => true,
+            "authorising" => !["offered", "cancelled", "expired"].contains(&self.name),
+            "unresolved" => match self.name {
+                "reversing" | "reversed" => is_given_back_unanswered,
+                other => other == "declined",
+            },
+            "approved" => match self.name {
+                "reversing" | "reversed" => !is_given_back_unanswered || self.reason.is_none(),
+                other => other == "capturing" || other == "captured",
+            },
+            "capturing" => self.name == "captured",
+            "reversing" => match self.name {
+                "reversed" => {
+                    before.reason.is_none() || self.reason.is_none() || self.reason == before.reason
+                }
+                "declined" => before.reason.is_none_or(|reason| reason == ReversalReason::Unanswered.name()),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// May it be said to a till that was told to release?
+    fn fits_release(self) -> bool {
+        ["approved", "capturing", "captured"].contains(&self.name)
+            || (["reversing", "reversed"].contains(&self.name)
+                && self.reason.is_none_or(|reason| reason != ReversalReason::Unanswered.name()))
+    }
+}
+
+/// Do the journal's word and the institution's mean the same?
+fn agrees(journal: PaymentState, held: Held) -> bool {
+    match journal {
+        PaymentState::Captured => held == Held::Captured,
+        PaymentState::Reversed(_) => held == Held::Reversed,
+        PaymentState::Declined(_) => held == Held::Declined,
+        PaymentState::NotCharged(_) | PaymentState::Cancelled | PaymentState::Expired => {
+            held == Held::Unknown
+        }
+        PaymentState::Approved => held == Held::Approved,
+        PaymentState::Offered
+        | PaymentState::Authorising
+        | PaymentState::Unresolved
+        | PaymentState::Capturing
+        | PaymentState::Reversing(_) => true,
+    }
+}

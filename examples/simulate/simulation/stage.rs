@@ -1,0 +1,219 @@
+//! The virtual clock, what is to come, and what all parties share: faults, media, the reference model, the trace.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use florin::domain::TransactionId;
+use florin::terminal::{Input, InstitutionAnswer, InstitutionRequest, PaymentView, PhoneId, TillRefusal};
+use florin::wallet::Decision;
+
+use super::fault::{FaultKind, Faults};
+use super::link::Link;
+use super::model::{Model, Violation};
+use super::network::Network;
+use super::planted::PlantedBug;
+use super::randomness::Dice;
+use super::till::TillAsk;
+
+/// Something that happens at some time.
+#[derive(Debug)]
+pub enum Event {
+    /// The terminal's process starts.
+    MachineStarts,
+    /// An input for the terminal's process of this number, from the institution.
+    MachineHears { epoch: u64, input: Box<Input> },
+    /// The engine's deadline.
+    MachineTick { epoch: u64, at_ms: u64 },
+    /// A call of the till reaches the terminal.
+    MachineCalled { call: u64, ask: TillAsk },
+    /// The journal is done with its oldest request.
+    DiskDone { epoch: u64 },
+    /// Something over the air for the terminal.
+    ToMachine { connection: PhoneId, what: FromAir },
+    /// A notification for a phone.
+    ToPhone { connection: PhoneId, phone: usize, value: Vec<u8> },
+    /// A phone sees that its connection is gone.
+    PhoneLinkLost { connection: PhoneId, phone: usize },
+    /// A person comes with a phone.
+    PhoneVisits { phone: usize, visit: Visit },
+    /// A phone tries to connect, or tries again.
+    PhoneConnects { phone: usize, visit_number: u64 },
+    /// A phone is connected, or is not.
+    PhoneConnected { phone: usize, visit_number: u64, connection: Option<PhoneId> },
+    /// The person has decided.
+    PhoneDecides { phone: usize, connection: PhoneId, decision: Decision },
+    /// The session's deadline.
+    PhoneTick { phone: usize, connection: PhoneId, at_ms: u64 },
+    /// A request reaches the institution.
+    BankHears { request: Box<InstitutionRequest>, ask: Option<u64> },
+    /// An answer of the institution, or what stands for it, reaches the relay.
+    RelayHears { ask: u64, answer: Box<InstitutionAnswer> },
+    /// The till hears the answer to its call.
+    TillHears { call: u64, answer: Result<Box<PaymentView>, TillRefusal> },
+    /// The till hears of a change.
+    TillSees { view: Box<PaymentView> },
+    /// The till looks at what there is to do.
+    TillWakes { epoch: u64 },
+}
+
+/// What comes over the air to the terminal.
+#[derive(Debug)]
+pub enum FromAir {
+    /// A phone connected.
+    Connected,
+    /// It wrote.
+    Value(Vec<u8>),
+    /// It is gone.
+    Disconnected,
+}
+
+/// Why a person comes with a phone.
+#[derive(Debug, Clone, Copy)]
+pub enum Visit {
+    /// To pay: what the screen's link says, or whatever is offered.
+    Pay(Option<TransactionId>),
+    /// To ask for the result of an earlier command.
+    Ask(TransactionId),
+}
+
+#[derive(Debug)]
+struct Entry {
+    at_ms: u64,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_ms, self.number).cmp(&(other.at_ms, other.number))
+    }
+}
+
+/// What all parties share.
+#[derive(Debug)]
+pub struct Stage {
+    /// Milliseconds of virtual time.
+    pub now_ms: u64,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// What must hold.
+    pub model: Model,
+    /// The air.
+    pub link: Link,
+    /// The way to the institution.
+    pub network: Network,
+    /// What is wrong on purpose.
+    pub planted: Option<PlantedBug>,
+    /// How many steps the parties took.
+    pub steps: u64,
+    to_come: BinaryHeap<Reverse<Entry>>,
+    last_number: u64,
+    trace: Option<Vec<String>>,
+    names: BTreeMap<TransactionId, usize>,
+}
+
+impl Stage {
+    /// An empty stage.
+    pub fn new(seed: u64, faults: Faults, planted: Option<PlantedBug>, is_traced: bool) -> Self {
+        Self {
+            now_ms: 0,
+            faults,
+            model: Model::default(),
+            link: Link::new(Dice::of(&[seed, 1])),
+            network: Network::new(Dice::of(&[seed, 2])),
+            planted,
+            steps: 0,
+            to_come: BinaryHeap::new(),
+            last_number: 0,
+            trace: is_traced.then(Vec::new),
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// Has it happen that much later.
+    pub fn after(&mut self, milliseconds: u64, event: Event) {
+        self.at(self.now_ms + milliseconds, event);
+    }
+
+    /// Has it happen at that time, after all that was to happen then already.
+    pub fn at(&mut self, at_ms: u64, event: Event) {
+        self.last_number += 1;
+        self.to_come.push(Reverse(Entry { at_ms, number: self.last_number, event }));
+    }
+
+    /// The next event until then; the clock moves there.
+    pub fn next_event(&mut self, until_ms: u64) -> Option<Event> {
+        if self.to_come.peek()?.0.at_ms > until_ms {
+            return None;
+        }
+        let Reverse(entry) = self.to_come.pop()?;
+        self.now_ms = self.now_ms.max(entry.at_ms);
+        self.steps += 1;
+        Some(entry.event)
+    }
+
+    /// Whether that fault happens now.
+    pub fn fault(&mut self, kind: FaultKind) -> Option<Dice> {
+        let dice = self.faults.happens(kind)?;
+        if self.trace.is_some() {
+            let number = self.faults.happened.iter().filter(|(other, _)| *other == kind).count();
+            self.say(|_| format!("!! {} ({number})", kind.name()));
+        }
+        Some(dice)
+    }
+
+    /// Is this bug planted?
+    pub fn is_planted(&self, bug: PlantedBug) -> bool {
+        self.planted == Some(bug)
+    }
+
+    /// A line of the trace.
+    pub fn say(&mut self, line: impl FnOnce(&Self) -> String) {
+        if self.trace.is_some() {
+            let at_s = self.now_ms / 1000;
+            let line = format!("{at_s:>7}.{:03} s  {}", self.now_ms % 1000, line(self));
+            if let Some(trace) = &mut self.trace {
+                trace.push(line);
+            }
+        }
+    }
+
+    /// A payment's short name in the trace.
+    pub fn name(&self, transaction_id: TransactionId) -> String {
+        self.names
+            .get(&transaction_id)
+            .map_or_else(|| transaction_id.to_string(), |number| format!("#{number}"))
+    }
+
+    /// Gives a payment a short name: its number in the journal's order.
+    pub fn give_name(&mut self, transaction_id: TransactionId) {
+        let number = self.names.len() + 1;
+        self.names.entry(transaction_id).or_insert(number);
+    }
+
+    /// How many payments there were.
+    pub fn payments(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The first violation, if there was one.
+    pub fn violation(&self) -> Option<&Violation> {
+        self.model.violation.as_ref()
+    }
+
+    /// The trace so far.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.trace.take().unwrap_or_default()
+    }
+}
