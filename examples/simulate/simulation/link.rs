@@ -73,10 +73,10 @@ impl Stage {
 
     /// A phone writes. It cannot know whether that arrives.
     pub fn phone_writes(&mut self, connection: PhoneId, value: Vec<u8>) {
-        self.to_machine(connection, FromAir::Value(value));
+        self.deliver_to_machine(connection, FromAir::Value(value));
     }
 
-    fn to_machine(&mut self, connection: PhoneId, what: FromAir) {
+    fn deliver_to_machine(&mut self, connection: PhoneId, what: FromAir) {
         if !self.link.is_whole(connection) {
             return;
         }
@@ -120,7 +120,7 @@ impl Stage {
 
     /// The phone disconnects, after what it wrote.
     pub fn phone_disconnects(&mut self, connection: PhoneId) {
-        self.to_machine(connection, FromAir::Disconnected);
+        self.deliver_to_machine(connection, FromAir::Disconnected);
     }
 
     /// The terminal disconnects a phone, after what it notified.
