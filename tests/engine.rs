@@ -427,7 +427,8 @@ fn goods_that_cannot_be_released_are_given_back_and_the_phone_hears_of_it() {
     phone.pay(&mut bench);
     bench.asked();
     bench.answer(transaction_id, TransactionState::Approved);
-    bench.till(TillRequest::Complete { transaction_id, dispensed: false }).unwrap();
+    let view = bench.till(TillRequest::Complete { transaction_id, dispensed: false }).unwrap();
+    assert!(!view.release, "what is being given back must not be handed out");
     let reason = ReversalReason::DispenseFailed;
     assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }]);
     assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved], "not given back before the answer");

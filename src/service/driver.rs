@@ -151,7 +151,8 @@ impl<R: Relay + 'static> Driver<R> {
                 Output::Notify { phone, value } => self.command_link(LinkCommand::Notify { phone, value }),
                 Output::Disconnect { phone, reason } => {
                     tracing::debug!(?phone, reason, "disconnecting a phone");
-                    self.command_link(LinkCommand::Disconnect { phone });
+                    // Unlike a value, this has no second try: wait for room.
+                    let _ = self.link.commands.send(LinkCommand::Disconnect { phone }).await;
                 }
                 Output::Load { phone, question } => {
                     let search = Search::TransactionId(question.transaction_id);
@@ -173,7 +174,7 @@ impl<R: Relay + 'static> Driver<R> {
                     let _ = self.till.updates.send(view);
                 }
                 Output::Advertise(pace) => {
-                    self.command_link(LinkCommand::Advertise(pace));
+                    let _ = self.link.commands.send(LinkCommand::Advertise(pace)).await;
                     if pace == AdvertisingPace::Fast {
                         let relay = Arc::clone(&self.relay);
                         tokio::spawn(async move { relay.prepare().await });

@@ -11,7 +11,7 @@ use rand_core::{RngCore, SeedableRng};
 use sha2::{Digest, Sha256};
 
 use crate::credential::SealedCommand;
-use crate::domain::{Moment, Offer, TransactionId, UnixTime};
+use crate::domain::{Moment, Offer, Outcome, TransactionId, UnixTime};
 use crate::protocol::{
     FragmentTag, FromPhone, FromTerminal, Hello, ProtocolError, WireError, decode_offer, encode_offer,
 };
@@ -1041,7 +1041,9 @@ fn word_on_own(payment: &Payment) -> Option<FromTerminal> {
     let transaction_id = payment.transaction_id;
     match (payment.state.outcome(), payment.state) {
         (Some(outcome), _) => {
-            Some(FromTerminal::Result { transaction_id, outcome, receipt: payment.receipt.clone() })
+            // A payment that is to be reversed may hold the receipt of its approval: nobody must see it as paid.
+            let receipt = payment.receipt.clone().filter(|_| outcome != Outcome::Pending);
+            Some(FromTerminal::Result { transaction_id, outcome, receipt })
         }
         (None, PaymentState::NotCharged(wire)) => {
             Some(FromTerminal::Error(ProtocolError::new(wire, "nobody was charged")))

@@ -34,7 +34,7 @@ pub enum PaymentState {
     Reversed(ReversalReason),
     /// Final: the institution refused the card's command.
     Declined(DeclineReason),
-    /// Final: the institution was not reached, or does not serve this terminal; it holds nothing.
+    /// Final: nothing was sent to the institution; it holds nothing.
     NotCharged(WireError),
     /// Final: the till took the offer back before any command.
     Cancelled,
@@ -117,6 +117,22 @@ impl PaymentState {
             | Self::Approved
             | Self::Capturing
             | Self::Reversing(_) => false,
+        }
+    }
+
+    /// The amount is reserved for the goods, or taken.
+    pub fn is_paid(self) -> bool {
+        match self {
+            Self::Approved | Self::Capturing | Self::Captured => true,
+            Self::Offered
+            | Self::Authorising
+            | Self::Unresolved
+            | Self::Reversing(_)
+            | Self::Reversed(_)
+            | Self::Declined(_)
+            | Self::NotCharged(_)
+            | Self::Cancelled
+            | Self::Expired => false,
         }
     }
 

@@ -78,7 +78,7 @@ pub struct PaymentView {
     pub transaction_id: TransactionId,
     /// Where it stands.
     pub state: PaymentState,
-    /// Release the goods, if you have not yet. Once true it stays true.
+    /// Release the goods, if you have not yet. Once true it stays true until the payment is given back.
     pub release: bool,
     /// How much.
     pub amount: Amount,
@@ -100,7 +100,8 @@ impl PaymentView {
         Self {
             transaction_id: payment.transaction_id,
             state: payment.state,
-            release: payment.released,
+            // What is being given back must not be handed out, also by a till that forgot what it did.
+            release: payment.released && payment.state.is_paid(),
             amount: payment.amount,
             reference: payment.reference.clone(),
             capture_after_dispense: payment.capture_after_dispense,

@@ -35,7 +35,8 @@ Exit codes:
    4  expired: nobody paid in time
    5  cancelled before anybody paid
    6  pending: the institution has not answered; it will be settled or given back (see `florin payments --open`)
-   7  not charged, or given back: the institution was not reached, the goods were not released, or it was reversed
+   7  not charged, or given back, or being given back (the terminal sees to it): the institution was not reached,
+      the goods were not released, or it was reversed
    8  the service cannot be reached
    9  the service refuses: it is out of service, or another offer is waiting";
 

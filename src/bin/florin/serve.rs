@@ -27,7 +27,8 @@ Exit codes:
 
 /// Serve phones and the till until told to stop.
 ///
-/// Bluetooth and the acquirer may come and go: the service reports what is wrong (`florin status`) and keeps trying.
+/// Bluetooth and the acquirer may come and go: the service says what is wrong (Bluetooth: `florin status`; both: the log)
+/// and keeps trying.
 #[derive(Debug, Args)]
 #[command(after_help = SERVICE_EXIT_CODES)]
 pub struct ServeArguments {

@@ -92,7 +92,8 @@ impl Service {
         let has_own_outboxes = bluez.is_some_and(|version| version >= OWN_SOCKETS_SINCE);
         tracing::debug!(?bluez, has_own_outboxes, "BlueZ answers");
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
-        let (application, outbox_control) = application(settings, &input_sender);
+        let (application, outbox_control) =
+            application(settings, &input_sender, bluez >= Some(FIXED_PLACES_SINCE));
         let application = adapter
             .serve_gatt_application(application)
             .await
@@ -286,7 +287,9 @@ async fn until_gone(adapter: &Adapter, address: Address) -> bluer::Result<()> {
 // Where the attributes stand in the table, the same at every start. BlueZ would take them in the order in which it hears of
 // them on the bus, which changes; phones remember a table, and one whose service has the same place and another order
 // inside makes them write to the wrong attribute. BlueZ puts the configuration of the outbox into the first free place
-// of the service, so the outbox comes first and the place after its value is left to it.
+// of the service, so the outbox comes first and the place after its value is left to it. BlueZ before 5.75 puts whatever it
+// hears of into the next free place, whatever handle it has, and then finds nothing again: there it must choose itself.
+const FIXED_PLACES_SINCE: (u8, u8) = (5, 75);
 const PAYMENT_SERVICE_HANDLE: u16 = 0x0100;
 const OUTBOX_VALUE_HANDLE: u16 = PAYMENT_SERVICE_HANDLE + 2;
 const INBOX_VALUE_HANDLE: u16 = PAYMENT_SERVICE_HANDLE + 5;
@@ -297,7 +300,9 @@ const DEVICE_INFORMATION_HANDLE: u16 = 0x0110;
 fn application(
     settings: &PeripheralSettings,
     inputs: &mpsc::Sender<Input>,
+    has_fixed_places: bool,
 ) -> (Application, CharacteristicControl) {
+    let place = |handle| NonZeroU16::new(handle).filter(|_| has_fixed_places);
     let (outbox_control, outbox_handle) = characteristic_control();
     let inputs = inputs.clone();
     let inbox = Characteristic {
@@ -314,7 +319,7 @@ fn application(
             })),
             ..CharacteristicWrite::default()
         }),
-        handle: NonZeroU16::new(INBOX_VALUE_HANDLE),
+        handle: place(INBOX_VALUE_HANDLE),
         ..Characteristic::default()
     };
     let outbox = Characteristic {
@@ -325,24 +330,28 @@ fn application(
             ..CharacteristicNotify::default()
         }),
         control_handle: outbox_handle,
-        handle: NonZeroU16::new(OUTBOX_VALUE_HANDLE),
+        handle: place(OUTBOX_VALUE_HANDLE),
         ..Characteristic::default()
     };
-    let info = constant(Uuid::from_u128(INFO_UUID), settings.info(), INFO_VALUE_HANDLE);
+    let info = constant(Uuid::from_u128(INFO_UUID), settings.info(), place(INFO_VALUE_HANDLE));
     let payment = GattService {
         uuid: Uuid::from_u128(SERVICE_UUID),
         primary: true,
-        handle: NonZeroU16::new(PAYMENT_SERVICE_HANDLE),
+        handle: place(PAYMENT_SERVICE_HANDLE),
         characteristics: vec![inbox, outbox, info],
         ..GattService::default()
     };
-    let text = |number, text: &str, place: u16| {
-        constant(Uuid::from_u16(number), text.as_bytes().to_vec(), DEVICE_INFORMATION_HANDLE + 2 * place)
+    let text = |number, text: &str, number_in_service: u16| {
+        constant(
+            Uuid::from_u16(number),
+            text.as_bytes().to_vec(),
+            place(DEVICE_INFORMATION_HANDLE + 2 * number_in_service),
+        )
     };
     let device_information = GattService {
         uuid: Uuid::from_u16(DEVICE_INFORMATION),
         primary: true,
-        handle: NonZeroU16::new(DEVICE_INFORMATION_HANDLE),
+        handle: place(DEVICE_INFORMATION_HANDLE),
         characteristics: vec![
             text(MANUFACTURER_NAME, "Florin", 1),
             text(MODEL_NUMBER, "Florin terminal", 2),
@@ -377,7 +386,7 @@ fn accept(
 }
 
 /// A characteristic whose value never changes.
-fn constant(uuid: Uuid, value: Vec<u8>, handle: u16) -> Characteristic {
+fn constant(uuid: Uuid, value: Vec<u8>, handle: Option<NonZeroU16>) -> Characteristic {
     Characteristic {
         uuid,
         read: Some(CharacteristicRead {
@@ -389,7 +398,7 @@ fn constant(uuid: Uuid, value: Vec<u8>, handle: u16) -> Characteristic {
             }),
             ..CharacteristicRead::default()
         }),
-        handle: NonZeroU16::new(handle),
+        handle,
         ..Characteristic::default()
     }
 }
