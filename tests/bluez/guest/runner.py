@@ -1,6 +1,6 @@
 """Runs the chosen scenarios inside the guest, one line each, as florin-test.service.
 
-With --list, on the host: prints name, needs ("binaries", "python", both with a comma, or "-") and summary of each, parted by tabs.
+With --list, on the host: prints name, needs ("binaries", "python", "by_name", with commas, or "-") and summary of each, parted by tabs.
 """
 
 import importlib
@@ -96,7 +96,7 @@ def main():
     load()
     if sys.argv[1:] == ["--list"]:
         for name, function in harness.SCENARIOS.items():
-            needs = [need for need in ("binaries", "python") if getattr(function, need)]
+            needs = [need for need in ("binaries", "python", "by_name") if getattr(function, need)]
             print(f"{name}\t{','.join(needs) or '-'}\t{function.summary}")
         return
 

