@@ -27,8 +27,16 @@ SERVICE_LISTS = (
 )
 
 
+# bluetoothd crashes over a value whose sender has disconnected before it came to it: 5.62 to 5.82 at least.
+LAST_VALUE_S = 0.3
+
+
 class Lost(Exception):
     """The link is gone, or nothing came over it in time."""
+
+
+class NotFound(Lost):
+    """No advertisement of the terminal."""
 
 
 def _name(data):
@@ -87,6 +95,7 @@ class Connection:
         return value
 
     async def close(self):
+        await asyncio.sleep(LAST_VALUE_S)
         with contextlib.suppress(core.BaseBumbleError, asyncio.CancelledError):
             await self._peer.connection.disconnect()
 
@@ -139,16 +148,20 @@ class Radio:
         try:
             return await asyncio.wait_for(found, seconds)
         except TimeoutError:
-            raise Lost(f"no terminal {short_code} in {seconds} s") from None
+            raise NotFound(f"no terminal {short_code} in {seconds} s") from None
         finally:
             self._device.remove_listener(Device.EVENT_ADVERTISEMENT, on_advertisement)
             await self._device.stop_scanning()
 
     async def connect(self, address, mtu, with_response, read_info):
         try:
-            peer = Peer(await self._device.connect(address, timeout=20))
-            connection = Connection(peer, with_response)
-            await connection.prepare(mtu, read_info)
+            connection = Connection(Peer(await self._device.connect(address, timeout=20)), with_response)
         except (core.BaseBumbleError, asyncio.CancelledError) as error:
+            raise Lost(str(error)) from error
+        try:
+            await connection.prepare(mtu, read_info)
+        except (core.BaseBumbleError, asyncio.CancelledError, Lost) as error:
+            # Or the next attempt would be a second connection beside this one, which no controller takes well.
+            await connection.close()
             raise Lost(str(error)) from error
         return connection

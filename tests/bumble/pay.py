@@ -13,7 +13,7 @@ import time
 import uuid
 
 import wallet
-from bumble_link import Lost, Radio
+from bumble_link import Lost, NotFound, Radio
 from messages import Malformed, decode
 from phone import (
     Concluded,
@@ -72,8 +72,9 @@ class Phone:
             except Lost as error:
                 self.log(f"link lost: {error}")
                 self.report["link_lost"] = str(error)
-                # Without a command nothing is at stake; with one the doubt is to be ended. A pending payment may take days.
-                if self.payment is None or self.payment.state != "in_doubt":
+                # A link that fails before it is used may be tried again; and a doubt is to be ended. A pending payment may take days.
+                unused = self.payment is None and "matching_code" not in self.report and not isinstance(error, NotFound)
+                if not unused and (self.payment is None or self.payment.state != "in_doubt"):
                     break
             except Refused as error:
                 self.log(f"refused: {error}")

@@ -532,11 +532,16 @@ class Bed:
 
     def start_controllers(self, count):
         """Makes virtual controllers on one virtual air. They vanish, as if unplugged, with stop_controllers."""
-        self._air = self.start("btvirt", "florin-test-air", f"-l{count}")
+        # See one-event.c.
+        self._air = self.start(
+            "btvirt", "florin-test-air", f"-l{count}", environment={"LD_PRELOAD": str(INPUT / "one-event.so")}
+        )
         names = self.wait_until(
             f"{count} controllers",
             lambda: (found := controller_names()) if len(controller_names()) >= count else None,
         )
+        maps = pathlib.Path(f"/proc/{self._air.pid}/maps").read_text()
+        self.check("one-event.so" in maps, "btvirt runs without one-event.so: it would die now and then")
         return names
 
     def stop_controllers(self):
