@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::{PhoneLink, PhoneLinkError};
 use crate::protocol::{
-    INBOX_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN, short_code_of_name,
+    AdvertisedName, INBOX_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN,
 };
 
 /// How often a connection is tried. The first one to a device often fails in the radio (Android's 133, BlueZ's
@@ -118,6 +118,9 @@ pub struct FoundTerminal {
     pub short_code: Option<String>,
     /// How strongly it was received last, in dBm; none where the radio does not tell.
     pub rssi_dbm: Option<i16>,
+    /// Its name says that it takes no payments now. Anybody can advertise that; a machine that says it is not worth
+    /// connecting to.
+    pub is_out_of_service: bool,
     peripheral: Peripheral,
 }
 
@@ -359,9 +362,11 @@ async fn terminal_of(peripheral: Peripheral, is_fresh: bool) -> Option<FoundTerm
         return None;
     }
     let names = [properties.advertisement_name, properties.local_name];
-    let short_code = names.iter().flatten().find_map(|name| short_code_of_name(name)).map(str::to_owned);
+    let name = names.iter().flatten().find_map(|name| AdvertisedName::read(name));
+    let short_code = name.map(|name| name.short_code.to_owned());
+    let is_out_of_service = name.is_some_and(|name| name.is_out_of_service);
     let rssi_dbm = properties.rssi.filter(|rssi| *rssi != RSSI_UNKNOWN_DBM);
-    Some(FoundTerminal { short_code, rssi_dbm, peripheral })
+    Some(FoundTerminal { short_code, rssi_dbm, is_out_of_service, peripheral })
 }
 
 fn characteristic(peripheral: &Peripheral, uuid: u128, name: &str) -> Result<Characteristic, CentralError> {

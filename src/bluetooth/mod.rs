@@ -52,6 +52,41 @@ pub enum LinkEvent {
         /// What is wrong and what to do, for the operator.
         reason: String,
     },
+    /// The link does something so that phones find the terminal, beside what is asked of it.
+    Measure {
+        /// What it does.
+        measure: LinkMeasure,
+        /// What it was seen to need it for.
+        reason: String,
+    },
+}
+
+/// What a link does to be found (again), the gentle before the rough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LinkMeasure {
+    /// Puts the advertisement up anew.
+    AdvertiseAnew,
+    /// Connects to the Bluetooth service anew and registers everything with it.
+    RegisterAnew,
+    /// Switches the adapter on, which was off.
+    SwitchOn,
+    /// Switches the adapter off and on. It ends every connection.
+    PowerCycle,
+}
+
+impl LinkMeasure {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::AdvertiseAnew, Self::RegisterAnew, Self::SwitchOn, Self::PowerCycle];
+
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AdvertiseAnew => "advertise_anew",
+            Self::RegisterAnew => "register_anew",
+            Self::SwitchOn => "switch_on",
+            Self::PowerCycle => "power_cycle",
+        }
+    }
 }
 
 /// What the terminal's side of a link is told to do.

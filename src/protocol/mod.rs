@@ -17,7 +17,7 @@ pub use channel::{
 pub use engagement_link::{EngagementLink, EngagementLinkError, Fingerprint};
 pub use error::{Fault, ProtocolError, WireError};
 pub use fragment::{FragmentTag, Fragmenter, MessageKind, Reassembler, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
-pub use gatt::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, advertised_name, short_code_of_name};
+pub use gatt::{AdvertisedName, INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, advertised_name};
 pub use message::{
     FromPhone, FromTerminal, Hello, HelloAnswer, Info, decode_plain_error, encode_plain_error,
 };

@@ -221,6 +221,9 @@ impl<R: Relay + 'static> Driver<R> {
                 tracing::warn!(reason, "phones cannot find this terminal");
                 self.link_down = Some(reason);
             }
+            LinkEvent::Measure { measure, reason } => {
+                tracing::warn!(measure = measure.name(), reason, "so that phones find this terminal");
+            }
         }
     }
 

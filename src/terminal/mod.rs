@@ -31,4 +31,6 @@ pub enum AdvertisingPace {
     Fast,
     /// Nothing to pay: about every second, which spares the air.
     Slow,
+    /// No payment can be taken: as slowly, under a name that says so.
+    OutOfService,
 }

@@ -23,7 +23,7 @@ Exit codes:
    4  refused by this wallet: certificate, look-alike, limit, or a result that is not proven
    5  pending: nobody here knows yet; ask later with `result`
    6  not paid, not charged: you declined, another phone was first, withdrawn, expired, nothing to pay, given back
-   7  no machine found, or it is not clear which
+   7  no machine found, or it is not clear which, or it is out of service
    8  the connection failed before anything was sent
    9  Bluetooth on this machine cannot be used
   10  the card could not be enrolled

@@ -64,6 +64,7 @@ fn blame(error: &anyhow::Error) -> (&'static str, u8) {
         match error {
             RadioError::Central(error) => blame_central(error),
             RadioError::NotFound { .. } | RadioError::Ambiguous(_) => ("no_terminal", 7),
+            RadioError::OutOfService(_) => ("out_of_service", 7),
             RadioError::NotChosen => ("cancelled", 6),
         }
     } else if let Some(error) = error.downcast_ref::<CentralError>() {

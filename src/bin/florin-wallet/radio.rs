@@ -54,6 +54,11 @@ pub enum RadioError {
         /// How long it was looked for.
         waited_ms: u64,
     },
+    /// It says itself that it takes no payments.
+    #[error(
+        "the machine {0} is out of service: it takes no payments now; use another one, or come back later"
+    )]
+    OutOfService(String),
     /// Several in reach, and nobody to ask.
     #[error(
         "{0} machines are in reach: --yes pays the nearest only where it is the only one; use --code or --link"
@@ -102,11 +107,17 @@ impl Radio {
             if found.is_empty() {
                 continue;
             }
-            return match self.target {
-                Target::Nearest { only: true } if found.len() > 1 => Err(RadioError::Ambiguous(found.len())),
-                Target::ShortCode(_) | Target::Nearest { .. } => Ok(found.swap_remove(0)),
-                Target::Ask => self.ask(found).await,
+            let chosen = match self.target {
+                Target::Nearest { only: true } if found.len() > 1 => {
+                    return Err(RadioError::Ambiguous(found.len()));
+                }
+                Target::ShortCode(_) | Target::Nearest { .. } => found.swap_remove(0),
+                Target::Ask => self.ask(found).await?,
             };
+            if chosen.is_out_of_service {
+                return Err(RadioError::OutOfService(code_of(&chosen).to_owned()));
+            }
+            return Ok(chosen);
         }
     }
 
@@ -142,6 +153,10 @@ impl Connector for Radio {
     }
 }
 
+fn code_of(terminal: &FoundTerminal) -> &str {
+    terminal.short_code.as_deref().unwrap_or("????")
+}
+
 /// Prints machines in reach, with numbers from 1.
 pub fn list(screen: &Screen, found: &[FoundTerminal]) {
     for (index, terminal) in found.iter().enumerate() {
@@ -149,9 +164,11 @@ pub fn list(screen: &Screen, found: &[FoundTerminal]) {
             "event": "terminal",
             "short_code": terminal.short_code,
             "rssi_dbm": terminal.rssi_dbm,
+            "is_out_of_service": terminal.is_out_of_service,
         }));
-        let code = terminal.short_code.as_deref().unwrap_or("????");
+        let code = code_of(terminal);
         let strength = terminal.rssi_dbm.map_or_else(|| "unknown".to_owned(), |rssi| format!("{rssi} dBm"));
-        screen.say(&format!("{:>3}  {}  {strength}", index + 1, screen.ink(Ink::Strong, code)));
+        let state = if terminal.is_out_of_service { "  out of service" } else { "" };
+        screen.say(&format!("{:>3}  {}  {strength}{state}", index + 1, screen.ink(Ink::Strong, code)));
     }
 }

@@ -167,12 +167,13 @@ async fn in_time<T>(question: impl Future<Output = T>) -> Result<T, RadioFault> 
 fn advertisement(terminal_id: &TerminalId, pace: AdvertisingPace) -> Advertisement {
     let (min_interval_ms, max_interval_ms) = match pace {
         AdvertisingPace::Fast => (20, 100),
-        AdvertisingPace::Slow => (1_000, 1_200),
+        AdvertisingPace::Slow | AdvertisingPace::OutOfService => (1_000, 1_200),
     };
+    let is_out_of_service = pace == AdvertisingPace::OutOfService;
     Advertisement {
         advertisement_type: Type::Peripheral,
         service_uuids: BTreeSet::from([Uuid::from_u128(SERVICE_UUID)]),
-        local_name: Some(advertised_name(terminal_id)),
+        local_name: Some(advertised_name(terminal_id, is_out_of_service)),
         discoverable: Some(true),
         min_interval: Some(Duration::from_millis(min_interval_ms)),
         max_interval: Some(Duration::from_millis(max_interval_ms)),
