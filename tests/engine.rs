@@ -11,9 +11,9 @@ use florin::protocol::{
     MessageKind, Reassembler, WireError, decode_offer, decode_plain_error, digest_offer,
 };
 use florin::terminal::{
-    AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output, Payment,
-    PaymentRequest, PaymentState, PaymentView, PhoneId, RecordNumber, Settings, Terminal, TillCallId,
-    TillRefusal, TillRequest, TransactionState,
+    AdvertisingPace, DispensePolicy, Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output,
+    Payment, PaymentRequest, PaymentState, PaymentView, PhoneId, RecordNumber, Settings, Terminal,
+    TillCallId, TillRefusal, TillRequest, TransactionState,
 };
 use proptest::prelude::*;
 
@@ -146,6 +146,19 @@ impl Bench {
             _ => true,
         });
         asked
+    }
+
+    /// What was published since the last time.
+    fn published(&mut self) -> Vec<PaymentView> {
+        let mut published = Vec::new();
+        self.outputs.retain(|output| match output {
+            Output::Publish(view) => {
+                published.push(view.clone());
+                false
+            }
+            _ => true,
+        });
+        published
     }
 
     fn answer(&mut self, transaction_id: TransactionId, state: TransactionState) {
@@ -417,6 +430,86 @@ fn a_capture_after_the_dispense_waits_for_the_tills_word() {
     assert_eq!(bench.state(transaction_id), PaymentState::Captured);
     assert_eq!(bench.terminal.open_count(), 0);
     assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved]);
+}
+
+/// A payment that is approved and waits for the till's word.
+fn approved(bench: &mut Bench) -> TransactionId {
+    let transaction_id = bench.offer(true);
+    Phone::new(1, 512).pay(bench);
+    bench.asked();
+    bench.answer(transaction_id, TransactionState::Approved);
+    assert_eq!(bench.state(transaction_id), PaymentState::Approved);
+    transaction_id
+}
+
+#[test]
+fn what_the_till_never_says_is_given_back_in_its_time() {
+    let mut bench = Bench::new();
+    let transaction_id = approved(&mut bench);
+    bench.pass_ms(Settings::default().dispense_timeout_ms - 1);
+    assert_eq!(bench.state(transaction_id), PaymentState::Approved);
+    bench.pass_ms(1);
+    let reason = ReversalReason::DispenseUnknown;
+    assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }]);
+    assert!(!bench.terminal.view(transaction_id).unwrap().release);
+    let late = bench.till(TillRequest::Complete { transaction_id, dispensed: true });
+    assert!(matches!(late, Err(TillRefusal::WrongState { state: "reversing", .. })), "{late:?}");
+    bench.answer(transaction_id, TransactionState::Reversed);
+    assert_eq!(bench.journal.last().unwrap().state, PaymentState::Reversed(reason));
+}
+
+#[test]
+fn what_the_till_never_says_is_held_where_the_operator_wants_it_so() {
+    let settings = Settings { dispense_policy: DispensePolicy::Hold, ..Settings::default() };
+    let mut bench = Bench::with(settings, Vec::new());
+    let transaction_id = approved(&mut bench);
+    assert!(!bench.terminal.view(transaction_id).unwrap().dispense_unknown);
+    bench.published();
+    bench.pass_ms(Settings::default().dispense_timeout_ms);
+    let told = bench.published();
+    assert!(told.last().unwrap().dispense_unknown && told.last().unwrap().release, "{told:?}");
+    bench.pass_ms(100 * Settings::default().dispense_timeout_ms);
+    assert_eq!((bench.state(transaction_id), bench.asked().len()), (PaymentState::Approved, 0));
+    let view = bench.till(TillRequest::Complete { transaction_id, dispensed: false }).unwrap();
+    assert!(!view.dispense_unknown);
+    assert_eq!(bench.asked().len(), 1);
+}
+
+#[test]
+fn after_a_restart_the_till_is_asked_again_and_has_its_full_time() {
+    let mut bench = Bench::new();
+    let transaction_id = approved(&mut bench);
+    bench.pass_ms(Settings::default().dispense_timeout_ms - 1);
+    let mut bench = Bench::with(Settings::default(), vec![bench.journal.last().unwrap().clone()]);
+    assert!(bench.published().last().unwrap().dispense_unknown);
+    bench.pass_ms(Settings::default().dispense_timeout_ms - 1);
+    let view = bench.till(TillRequest::Complete { transaction_id, dispensed: true }).unwrap();
+    assert!(view.release && !view.dispense_unknown);
+    assert_eq!(bench.asked(), [InstitutionRequest::Capture { transaction_id }]);
+}
+
+#[test]
+fn payments_that_are_open_too_long_are_named_and_never_dropped() {
+    let mut bench = Bench::new();
+    let transaction_id = approved(&mut bench);
+    bench.till(TillRequest::Complete { transaction_id, dispensed: true }).unwrap();
+    let age = |bench: &Bench, seconds| {
+        bench.terminal.open_payments(UnixTime { seconds: bench.now.wall.seconds + seconds })
+    };
+    let escalate_after_s = Settings::default().escalate_after_s;
+    let young = age(&bench, escalate_after_s - 1);
+    assert_eq!(
+        (young.oldest_s, young.escalated.len(), young.by_state["capturing"]),
+        (escalate_after_s - 1, 0, 1)
+    );
+    assert_eq!(age(&bench, escalate_after_s).escalated, [transaction_id]);
+    // A clock that was set back by years makes it young, and breaks nothing.
+    assert_eq!(bench.terminal.open_payments(UnixTime { seconds: 0 }).oldest_s, 0);
+    bench.asked();
+    // The first passes as unanswered; then it is asked again.
+    bench.pass_ms(Settings::default().ask_again_max_ms);
+    bench.pass_ms(Settings::default().ask_again_max_ms);
+    assert_eq!(bench.asked(), [InstitutionRequest::Capture { transaction_id }], "it goes on trying");
 }
 
 #[test]

@@ -74,7 +74,15 @@ impl Engine {
                 let _ = answer.send(Ok(self.view.iter().cloned().collect()));
             }
             TillCall::Status { answer } => {
-                let _ = answer.send(Ok(TillStatus { out_of_service: None, open_payments: 0 }));
+                let _ = answer.send(Ok(TillStatus {
+                    out_of_service: None,
+                    open_payments: 0,
+                    oldest_open_s: 0,
+                    escalated: Vec::new(),
+                }));
+            }
+            TillCall::Metrics { answer } => {
+                let _ = answer.send(Ok("florin_journal_up 1\n# EOF\n".into()));
             }
         }
     }
@@ -85,6 +93,7 @@ fn view(amount: Amount, capture_after_dispense: bool) -> PaymentView {
         transaction_id: TransactionId::from_random([7; 16]),
         state: PaymentState::Offered,
         release: false,
+        dispense_unknown: false,
         amount,
         reference: String::new(),
         capture_after_dispense,

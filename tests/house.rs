@@ -16,7 +16,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("wallet", &["domain", "protocol", "credential", "private_file", "bluetooth", "acquirer_api"]),
     ("acquirer", &["domain", "protocol", "credential", "private_file", "acquirer_api"]),
     ("bluetooth", &["domain", "protocol", "terminal"]),
-    ("journal", &["domain", "terminal"]),
+    ("journal", &["domain", "terminal", "private_file"]),
     ("relay", &["domain", "terminal", "acquirer_api"]),
     ("till", &["domain", "protocol", "terminal"]),
     (

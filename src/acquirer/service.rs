@@ -134,7 +134,7 @@ impl Acquirer for AcquirerService {
             acquirer_api::ReversalReason::Unanswered => ReversalReason::Unanswered,
             acquirer_api::ReversalReason::DispenseFailed => ReversalReason::DispenseFailed,
             acquirer_api::ReversalReason::Cancelled => ReversalReason::Cancelled,
-            acquirer_api::ReversalReason::Operator => ReversalReason::Operator,
+            acquirer_api::ReversalReason::DispenseUnknown => ReversalReason::DispenseUnknown,
             acquirer_api::ReversalReason::Unspecified => {
                 return Err(Status::invalid_argument("reason: none, or one that this version does not know"));
             }

@@ -16,7 +16,7 @@ pub use amount::{Amount, AmountError, MINOR_UNITS_MAX};
 pub use currency::{Currency, CurrencyError};
 pub use decline_reason::DeclineReason;
 pub use identifiers::{CardId, IdentifierError, TerminalId, TransactionId};
-pub use moment::{Moment, UnixTime};
+pub use moment::{Moment, UnixTime, UnixTimeError};
 pub use offer::{
     HolderVerification, LINE_ITEMS_MAX, LineItem, Offer, OfferDigest, OfferError, TEXT_OCTETS_MAX,
     VALID_FOR_S_MAX,

@@ -1,6 +1,7 @@
 //! Time as the core sees it: an input.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// A point of the monotonic clock, in milliseconds since an origin that only the driver knows. Deadlines use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -48,12 +49,52 @@ impl fmt::Display for UnixTime {
     }
 }
 
+/// Why a text is no point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a date such as 2026-11-23, or a time such as 2026-11-23T06:12:00Z, from 1970 on")]
+pub struct UnixTimeError;
+
+impl FromStr for UnixTime {
+    type Err = UnixTimeError;
+
+    /// Reads `2026-11-23` (its first second, in UTC) or `2026-11-23T06:12:00Z`.
+    fn from_str(text: &str) -> Result<Self, UnixTimeError> {
+        let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
+        let numbers = |text: &str, separator, digits: [usize; 3]| -> Option<[u64; 3]> {
+            let parts: Vec<&str> = text.split(separator).collect();
+            let mut numbers = [0; 3];
+            if parts.len() != 3 {
+                return None;
+            }
+            for ((number, part), digits) in numbers.iter_mut().zip(&parts).zip(digits) {
+                let is_number = part.len() == digits && part.bytes().all(|octet| octet.is_ascii_digit());
+                *number = part.parse().ok().filter(|_| is_number)?;
+            }
+            Some(numbers)
+        };
+        let [year, month, day] = numbers(date, '-', [4, 2, 2]).ok_or(UnixTimeError)?;
+        let time = time.strip_suffix('Z').ok_or(UnixTimeError)?;
+        let [hour, minute, second] = numbers(time, ':', [2, 2, 2]).ok_or(UnixTimeError)?;
+        if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+            return Err(UnixTimeError);
+        }
+        // The inverse of what printing does.
+        let year = year - u64::from(month <= 2);
+        let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        let day_of_era = year % 400 * 365 + year % 400 / 4 - year % 400 / 100 + day_of_year;
+        let days = (year / 400 * 146_097 + day_of_era).checked_sub(719_468).ok_or(UnixTimeError)?;
+        let read = Self { seconds: days * 86_400 + hour * 3600 + minute * 60 + second };
+        // The 31st of a month of thirty days comes out as another date.
+        if read.to_string().starts_with(date) { Ok(read) } else { Err(UnixTimeError) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn wall_time_prints_as_rfc_3339() {
+    fn wall_time_prints_and_reads_as_rfc_3339() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_400, "2000-02-29T00:00:00Z"),
@@ -61,6 +102,28 @@ mod tests {
             (4_102_444_799, "2099-12-31T23:59:59Z"),
         ] {
             assert_eq!(UnixTime { seconds }.to_string(), text);
+        }
+        for second in (0..4_102_444_799).step_by(86_400 * 13 + 3_661) {
+            let time = UnixTime { seconds: second };
+            assert_eq!(time.to_string().parse(), Ok(time));
+        }
+        assert_eq!("2026-11-23".parse(), Ok(UnixTime { seconds: 1_795_392_000 }));
+        for wrong in [
+            "",
+            "2026-11",
+            "2026-11-31",
+            "2025-02-29",
+            "2026-13-01",
+            "2026-11-23T24:00:00Z",
+            "2026-11-23T06:12:00",
+            "26-11-23",
+            "0000-00-00",
+            "1969-12-31",
+            "2026-1-023",
+            "+026-11-23",
+            "yesterday",
+        ] {
+            assert_eq!(wrong.parse::<UnixTime>(), Err(UnixTimeError), "{wrong}");
         }
         let _ = UnixTime { seconds: u64::MAX - 719_468 * 86_400 }.to_string();
     }

@@ -24,8 +24,8 @@ pub enum ReversalReason {
     DispenseFailed,
     /// The till cancelled after the approval.
     Cancelled,
-    /// An operator decided.
-    Operator,
+    /// The till never said whether the goods were released.
+    DispenseUnknown,
 }
 
 impl ReversalReason {
@@ -35,13 +35,13 @@ impl ReversalReason {
             Self::Unanswered => "unanswered",
             Self::DispenseFailed => "dispense_failed",
             Self::Cancelled => "cancelled",
-            Self::Operator => "operator",
+            Self::DispenseUnknown => "dispense_unknown",
         }
     }
 
     /// The reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Unanswered, Self::DispenseFailed, Self::Cancelled, Self::Operator]
+        [Self::Unanswered, Self::DispenseFailed, Self::Cancelled, Self::DispenseUnknown]
             .into_iter()
             .find(|reason| reason.name() == name)
     }

@@ -2,10 +2,13 @@
 //!
 //! It keeps payments and the order in which they changed. It decides nothing and tells nobody.
 
+mod rewrite;
 mod sqlite;
+mod storage_fault;
 mod writer;
 
-pub use sqlite::{Change, SqliteJournal};
+pub use sqlite::{Change, Distrust, SqliteJournal};
+pub use storage_fault::StorageFault;
 pub use writer::{JournalAnswer, JournalRequest, JournalWriter, Search};
 
 use crate::domain::TransactionId;
@@ -15,9 +18,7 @@ use crate::terminal::Payment;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The database, or the disk under it.
-    #[error(
-        "the journal {path} cannot be used: {source}; check the disk (space, permissions, errors in the kernel's log)"
-    )]
+    #[error("the journal {path} cannot be used: {} ({source})", StorageFault::of(.source))]
     Storage {
         /// The file.
         path: String,
@@ -36,6 +37,25 @@ pub enum JournalError {
         /// This program's.
         known: u32,
     },
+    /// A file beside the database.
+    #[error("the journal's file {path} cannot be used: {source}; check the disk, and the kernel's log")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The database is not whole.
+    #[error(
+        "the journal {path} is damaged: {detail}; stop the service, keep the file, put a copy back or start a new journal \
+         (docs/operations.md)"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What SQLite's check found first.
+        detail: String,
+    },
     /// A row that this program cannot have written.
     #[error(
         "the journal {path} holds a payment that cannot be read: {detail}; keep the file and ask for help"
@@ -46,6 +66,31 @@ pub enum JournalError {
         /// Which, and what.
         detail: String,
     },
+}
+
+impl JournalError {
+    /// Something outside SQLite went wrong with a file of the journal.
+    fn file(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::File { path: path.display().to_string(), source }
+    }
+
+    /// How the file has to be looked at before it is trusted again.
+    pub fn distrust(&self) -> Distrust {
+        match self {
+            Self::Storage { source, .. } => match StorageFault::of(source) {
+                StorageFault::Device => Distrust::Disk,
+                StorageFault::Damaged => Distrust::Content,
+                StorageFault::Full
+                | StorageFault::ReadOnly
+                | StorageFault::Locked
+                | StorageFault::Unopenable
+                | StorageFault::Other => Distrust::Nothing,
+            },
+            Self::File { .. } => Distrust::Disk,
+            Self::Damaged { .. } | Self::Corrupt { .. } => Distrust::Content,
+            Self::Newer { .. } => Distrust::Nothing,
+        }
+    }
 }
 
 /// The record of payments. Each call is done, durably, when it returns.

@@ -4,15 +4,17 @@
 //! read both with `sqlite3`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Journal, JournalError};
+use super::{Journal, JournalError, rewrite};
 use crate::domain::{Amount, TransactionId, UnixTime};
 use crate::terminal::{Payment, PaymentState};
 
 /// Each step takes the schema from the version of its index to the next.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE payments (
         transaction_id BLOB PRIMARY KEY,
         state TEXT NOT NULL,
@@ -43,10 +45,27 @@ const MIGRATIONS: [&str; 1] = ["
         at_unix_s INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX changes_by_transaction ON changes (transaction_id, record);
-"];
+",
+    // For what asks about a period: reconciliation, export, pruning.
+    "CREATE INDEX finished_payments ON payments (updated_at_unix_s) WHERE NOT is_open;",
+];
 
 const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, reference, capture_after_dispense, offer, \
     sealed_command, receipt, released, idempotency_key, idempotency_digest, created_at_unix_s, updated_at_unix_s";
+
+/// How long another program may hold the database, in milliseconds: one that prunes or exports holds it for less.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is not trusted of a journal's file after a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// It is opened as at every start. That takes a write, so a disk that takes none is noticed.
+    Nothing,
+    /// Every page is looked at first.
+    Content,
+    /// What was written may not be on the disk: everything is written anew, and looked at.
+    Disk,
+}
 
 /// One record: a payment came to this state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,10 +91,41 @@ impl SqliteJournal {
     /// # Errors
     /// [`JournalError`]: the disk, a newer version, or no journal at all.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
+        rewrite::finish(path)?;
         let name = path.display().to_string();
         let connection =
             Connection::open(path).map_err(|source| JournalError::Storage { path: name.clone(), source })?;
         Self::prepare(connection, name)
+    }
+
+    /// Opens the journal again after a fault, if it can be trusted.
+    ///
+    /// # Errors
+    /// [`JournalError`]: the fault is still there.
+    pub fn open_again(path: &Path, distrust: Distrust) -> Result<Self, JournalError> {
+        if distrust == Distrust::Disk && path.exists() {
+            rewrite::rewrite(path)?;
+        }
+        let journal = Self::open(path)?;
+        if distrust != Distrust::Nothing {
+            journal.check_content()?;
+        }
+        Ok(journal)
+    }
+
+    /// Looks at every page. Takes about a second for each hundred thousand payments.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`], [`JournalError::Storage`].
+    pub fn check_content(&self) -> Result<(), JournalError> {
+        let verdict: String = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|error| self.storage(error))?;
+        if verdict == "ok" {
+            return Ok(());
+        }
+        Err(JournalError::Damaged { path: self.path.clone(), detail: verdict.replace('\n', "; ") })
     }
 
     /// A journal that is gone when it is dropped.
@@ -101,6 +151,7 @@ impl SqliteJournal {
 
     fn migrate(&mut self) -> Result<Result<(), JournalError>, rusqlite::Error> {
         let connection = &mut self.connection;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         let transaction = connection.transaction()?;
@@ -109,6 +160,7 @@ impl SqliteJournal {
         if found > known {
             return Ok(Err(JournalError::Newer { path: self.path.clone(), found, known }));
         }
+        // Written also where nothing changes: a disk that takes no writes is to be noticed now.
         for migration in MIGRATIONS.iter().skip(found as usize) {
             transaction.execute_batch(migration)?;
         }
@@ -227,6 +279,56 @@ impl SqliteJournal {
             .collect()
     }
 
+    /// The ids of final payments whose last change falls into a period by the terminal's clock: from included, until
+    /// excluded. Oldest change first.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn finished_between(
+        &self,
+        from: UnixTime,
+        until: UnixTime,
+    ) -> Result<Vec<TransactionId>, JournalError> {
+        let clamp = |time: UnixTime| i64::try_from(time.seconds).unwrap_or(i64::MAX);
+        let sql = "SELECT transaction_id FROM payments WHERE NOT is_open AND updated_at_unix_s >= ?1 AND updated_at_unix_s < ?2 \
+                   ORDER BY updated_at_unix_s";
+        let rows: Result<Vec<Vec<u8>>, rusqlite::Error> =
+            self.connection.prepare_cached(sql).and_then(|mut statement| {
+                statement.query_map([clamp(from), clamp(until)], |row| row.get(0))?.collect()
+            });
+        let corrupt = |detail: String| JournalError::Corrupt { path: self.path.clone(), detail };
+        rows.map_err(|error| self.storage(error))?
+            .iter()
+            .map(|id| TransactionId::from_octets(id).map_err(|error| corrupt(error.to_string())))
+            .collect()
+    }
+
+    /// Removes final payments and all their changes, for good. What is open stays, whatever is asked. Returns how many
+    /// were removed.
+    ///
+    /// # Errors
+    /// [`JournalError`]; nothing is removed then.
+    pub fn prune(&mut self, finished: &[TransactionId]) -> Result<usize, JournalError> {
+        let removed = (|| {
+            let transaction = self.connection.transaction()?;
+            let mut removed = 0;
+            for transaction_id in finished {
+                let is_removed = transaction
+                    .prepare_cached("DELETE FROM payments WHERE transaction_id = ?1 AND NOT is_open")?
+                    .execute([transaction_id.as_octets()])?;
+                if is_removed > 0 {
+                    transaction
+                        .prepare_cached("DELETE FROM changes WHERE transaction_id = ?1")?
+                        .execute([transaction_id.as_octets()])?;
+                }
+                removed += is_removed;
+            }
+            transaction.commit()?;
+            Ok(removed)
+        })();
+        removed.map_err(|error| self.storage(error))
+    }
+
     fn one(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Option<Payment>, JournalError> {
         let sql = format!("SELECT {COLUMNS} FROM payments WHERE {condition}");
         self.connection
@@ -314,6 +416,55 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = SqliteJournal::open(&path).unwrap_err();
         assert!(matches!(error, JournalError::Newer { found: 99, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_is_said_so_loses_nothing_and_is_over_when_there_is_room() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        let pages: u32 = journal.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        journal.connection.pragma_update(None, "max_page_count", pages + 2).unwrap();
+        let written: Vec<Payment> = (1..=100)
+            .map(payment)
+            .take_while(|payment| match journal.append(payment) {
+                Ok(()) => true,
+                Err(error) => {
+                    assert!(error.to_string().contains("the disk is full; free some space"), "{error}");
+                    assert_eq!(error.distrust(), Distrust::Nothing);
+                    false
+                }
+            })
+            .collect();
+        assert!((1..100).contains(&written.len()), "{}", written.len());
+        let mut held = journal.payments(false, 1000).unwrap();
+        held.reverse();
+        assert_eq!(held, written);
+        journal.connection.pragma_update(None, "max_page_count", 100_000).unwrap();
+        journal.append(&payment(101)).unwrap();
+    }
+
+    #[test]
+    fn only_what_is_final_and_asked_for_is_pruned() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        for number in 1..=6 {
+            let mut payment = payment(number);
+            payment.state = if number % 2 == 0 { PaymentState::Captured } else { PaymentState::Capturing };
+            payment.updated_at.seconds = u64::from(number);
+            journal.append(&payment).unwrap();
+        }
+        let between = |journal: &SqliteJournal, from, until| {
+            journal.finished_between(UnixTime { seconds: from }, UnixTime { seconds: until }).unwrap()
+        };
+        let id = |number| payment(number).transaction_id;
+        assert_eq!(between(&journal, 0, u64::MAX), [id(2), id(4), id(6)]);
+        assert_eq!(between(&journal, 2, 6), [id(2), id(4)]);
+        assert_eq!(journal.prune(&[id(1), id(2), id(4), id(9)]).unwrap(), 2, "open and unknown ones stay");
+        assert_eq!(between(&journal, 0, u64::MAX), [id(6)]);
+        assert_eq!(journal.payments(true, 9).unwrap().len(), 3);
+        assert!(journal.changes(id(2)).unwrap().is_empty());
+        assert_eq!(journal.changes(id(1)).unwrap().len(), 1);
+        // Numbers go on, so the order stays.
+        journal.append(&payment(7)).unwrap();
+        assert_eq!(journal.payments(false, 1).unwrap()[0].transaction_id, id(7));
     }
 
     #[test]

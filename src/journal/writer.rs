@@ -2,7 +2,7 @@
 //!
 //! Requests are done one after another, in the order in which they came.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::{Journal, JournalError};
 use crate::domain::TransactionId;
@@ -11,13 +11,20 @@ use crate::terminal::{Payment, RecordNumber};
 /// How many requests may wait. The engine makes a few for each payment.
 const REQUESTS_MAX: usize = 4096;
 
-/// How to find one payment.
+/// Which payments to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Search {
-    /// By its id.
+    /// The one with this id.
     TransactionId(TransactionId),
-    /// By the till's key.
+    /// The one that the till made under this key.
     IdempotencyKey(String),
+    /// The newest.
+    Newest {
+        /// Only open ones.
+        open_only: bool,
+        /// At most so many.
+        limit: usize,
+    },
 }
 
 /// What the journal is asked. `Context` comes back with the answer.
@@ -30,21 +37,12 @@ pub enum JournalRequest<Context> {
         /// The payment as it is now.
         payment: Box<Payment>,
     },
-    /// Find one payment.
+    /// Find payments.
     Find {
         /// By what.
         search: Search,
         /// For whom.
         context: Context,
-    },
-    /// List payments, newest first.
-    List {
-        /// Only open ones.
-        open_only: bool,
-        /// At most so many.
-        limit: usize,
-        /// Where the list goes.
-        answer: oneshot::Sender<Vec<Payment>>,
     },
 }
 
@@ -55,8 +53,8 @@ pub enum JournalAnswer<Context> {
     Journalled(RecordNumber),
     /// What was looked for.
     Found {
-        /// The payment, if there is one.
-        payment: Option<Box<Payment>>,
+        /// The payments, newest first.
+        payments: Vec<Payment>,
         /// For whom.
         context: Context,
     },
@@ -81,11 +79,7 @@ impl<Context: Send + 'static> JournalWriter<Context> {
         let (answer_sender, answers) = mpsc::unbounded_channel();
         std::thread::Builder::new().name("journal".into()).spawn(move || {
             while let Some(request) = request_receiver.blocking_recv() {
-                let answer = match perform(&mut journal, request) {
-                    Ok(None) => continue,
-                    Ok(Some(answer)) => answer,
-                    Err(error) => JournalAnswer::Failed(error),
-                };
+                let answer = perform(&mut journal, request).unwrap_or_else(JournalAnswer::Failed);
                 let failed = matches!(answer, JournalAnswer::Failed(_));
                 if answer_sender.send(answer).is_err() || failed {
                     break;
@@ -123,22 +117,19 @@ impl<Context: Send + 'static> JournalWriter<Context> {
 fn perform<Context>(
     journal: &mut impl Journal,
     request: JournalRequest<Context>,
-) -> Result<Option<JournalAnswer<Context>>, JournalError> {
+) -> Result<JournalAnswer<Context>, JournalError> {
     match request {
         JournalRequest::Append { record, payment } => {
             journal.append(&payment)?;
-            Ok(Some(JournalAnswer::Journalled(record)))
+            Ok(JournalAnswer::Journalled(record))
         }
         JournalRequest::Find { search, context } => {
-            let payment = match &search {
-                Search::TransactionId(transaction_id) => journal.payment(*transaction_id)?,
-                Search::IdempotencyKey(key) => journal.payment_by_key(key)?,
+            let payments = match search {
+                Search::TransactionId(transaction_id) => Vec::from_iter(journal.payment(transaction_id)?),
+                Search::IdempotencyKey(key) => Vec::from_iter(journal.payment_by_key(&key)?),
+                Search::Newest { open_only, limit } => journal.payments(open_only, limit)?,
             };
-            Ok(Some(JournalAnswer::Found { payment: payment.map(Box::new), context }))
-        }
-        JournalRequest::List { open_only, limit, answer } => {
-            let _ = answer.send(journal.payments(open_only, limit)?);
-            Ok(None)
+            Ok(JournalAnswer::Found { payments, context })
         }
     }
 }

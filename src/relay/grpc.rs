@@ -142,7 +142,7 @@ impl GrpcRelay {
                     ReversalReason::Unanswered => acquirer_api::ReversalReason::Unanswered,
                     ReversalReason::DispenseFailed => acquirer_api::ReversalReason::DispenseFailed,
                     ReversalReason::Cancelled => acquirer_api::ReversalReason::Cancelled,
-                    ReversalReason::Operator => acquirer_api::ReversalReason::Operator,
+                    ReversalReason::DispenseUnknown => acquirer_api::ReversalReason::DispenseUnknown,
                 }
                 .into();
                 let message = acquirer_api::ReverseRequest {

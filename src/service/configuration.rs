@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::relay::InstitutionAddress;
-use crate::terminal::Settings;
+use crate::terminal::{DispensePolicy, Settings};
 use crate::till::TillAddress;
 
 /// Where the configuration is, where nothing is said.
@@ -140,6 +140,9 @@ struct PaymentsTable {
     valid_for_s: Option<Spanned<i64>>,
     authorisation_timeout_ms: Option<Spanned<i64>>,
     open_max: Option<Spanned<i64>>,
+    dispense_timeout_s: Option<Spanned<i64>>,
+    dispense_policy: Option<Spanned<String>>,
+    escalate_after_s: Option<Spanned<i64>>,
 }
 
 /// What each number may be. The reasons are in deploy/florin.toml.
@@ -150,6 +153,8 @@ const ASK_AGAIN_MAX_MS: RangeInclusive<i64> = 1_000..=3_600_000;
 const VALID_FOR_S: RangeInclusive<i64> = 1..=3_600;
 const AUTHORISATION_TIMEOUT_MS: RangeInclusive<i64> = 1_000..=60_000;
 const OPEN_PAYMENTS: RangeInclusive<i64> = 1..=100_000;
+const DISPENSE_TIMEOUT_S: RangeInclusive<i64> = 10..=86_400;
+const ESCALATE_AFTER_S: RangeInclusive<i64> = 60..=31_536_000;
 
 impl Configuration {
     /// Reads the file at `path`.
@@ -174,7 +179,24 @@ impl Configuration {
             .map_err(|error| source.wrong(error.span().unwrap_or(0..0), error.message()))?;
         let default = Self::default();
         let known = default.settings;
+        let dispense_timeout_s: u64 = source.number(
+            tables.payments.dispense_timeout_s,
+            DISPENSE_TIMEOUT_S,
+            known.dispense_timeout_ms / 1000,
+        )?;
+        let dispense_policy = source.parsed(tables.payments.dispense_policy, |text| match text {
+            "reverse" => Ok(DispensePolicy::Reverse),
+            "hold" => Ok(DispensePolicy::Hold),
+            _ => Err("expected `reverse` or `hold`".to_owned()),
+        })?;
         let settings = Settings {
+            dispense_timeout_ms: dispense_timeout_s * 1000,
+            dispense_policy: dispense_policy.unwrap_or(known.dispense_policy),
+            escalate_after_s: source.number(
+                tables.payments.escalate_after_s,
+                ESCALATE_AFTER_S,
+                known.escalate_after_s,
+            )?,
             phones_max: source.number(tables.bluetooth.phones_max, PHONES, known.phones_max)?,
             request_timeout_ms: source.number(
                 tables.acquirer.request_timeout_ms,
@@ -335,6 +357,9 @@ mod tests {
             "valid_for_s",
             "authorisation_timeout_ms",
             "open_max",
+            "dispense_timeout_s",
+            "dispense_policy",
+            "escalate_after_s",
         ] {
             assert!(switched_on.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
         }
@@ -382,6 +407,11 @@ mod tests {
                 "absolute",
             ),
             ("[acquirer]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n", "florin.toml:2:20: ", "2000"),
+            (
+                "[payments]\ndispense_policy = \"ask\"\n",
+                "florin.toml:2:19: payments.dispense_policy: ",
+                "`hold`",
+            ),
             ("[till\n", "florin.toml:1:", ""),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -5,20 +5,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::bluetooth::{LinkCommand, LinkEvent, TerminalLink};
-use crate::domain::{Moment, TransactionId, UnixTime};
+use super::clock::{now, wall_clock};
+use super::front::{Front, LinkStopped};
+use crate::domain::TransactionId;
 use crate::journal::{Journal, JournalAnswer, JournalError, JournalRequest, JournalWriter, Search};
 use crate::relay::Relay;
 use crate::terminal::{
-    AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output, PaymentView,
+    AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Output, Payment, PaymentView,
     PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
 };
-use crate::till::{Answer, TillCall, TillDriverEnd, TillStatus};
+use crate::till::{Answer, TillCall};
 
 /// How much longer than its time-out the driver waits for a relay that should have kept it.
 const RELAY_GRACE: Duration = Duration::from_millis(500);
@@ -28,7 +29,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// Why the driver stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// Without a journal no payment is taken. After a restart the journal says how everything stands.
+    /// Without a journal no payment is taken. A new engine goes on from what it holds once it can be used again.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The journal's thread could not be started.
@@ -47,27 +48,26 @@ pub enum DriverError {
 enum Searcher {
     Till { call: TillCallId, request: TillRequest },
     TillRead { transaction_id: TransactionId, answer: Answer<PaymentView> },
+    TillList { answer: Answer<Vec<PaymentView>> },
     Phone { phone: PhoneId, question: PhoneQuestion },
 }
 
 /// The engine among its adapters.
 #[derive(Debug)]
-pub struct Driver<R> {
+pub struct Driver<'front, R> {
     terminal: Terminal,
     start: Instant,
-    link: TerminalLink,
+    front: &'front mut Front,
     journal: JournalWriter<Searcher>,
     relay: Arc<R>,
     asks: JoinSet<(TransactionId, InstitutionAnswer)>,
-    till: TillDriverEnd,
     till_calls: BTreeMap<TillCallId, Answer<PaymentView>>,
     last_till_call: u64,
     /// The newest published view of each open payment.
     published: BTreeMap<TransactionId, PaymentView>,
-    link_down: Option<String>,
 }
 
-impl<R: Relay + 'static> Driver<R> {
+impl<'front, R: Relay + 'static> Driver<'front, R> {
     /// Reads the journal and continues what is open in it. `seed` is 32 fresh random octets.
     ///
     /// # Errors
@@ -77,9 +77,8 @@ impl<R: Relay + 'static> Driver<R> {
         settings: Settings,
         seed: [u8; 32],
         mut journal: impl Journal + 'static,
-        link: TerminalLink,
-        relay: R,
-        till: TillDriverEnd,
+        relay: Arc<R>,
+        front: &'front mut Front,
     ) -> Result<Self, DriverError> {
         let open = journal.payments(true, usize::MAX)?;
         let start = Instant::now();
@@ -87,16 +86,15 @@ impl<R: Relay + 'static> Driver<R> {
         let mut driver = Self {
             terminal,
             start,
-            link,
+            front,
             journal: JournalWriter::start(journal).map_err(DriverError::Thread)?,
-            relay: Arc::new(relay),
+            relay,
             asks: JoinSet::new(),
-            till,
             till_calls: BTreeMap::new(),
             last_till_call: 0,
             published: BTreeMap::new(),
-            link_down: Some("Bluetooth is starting".into()),
         };
+        driver.front.journal_is(None);
         driver.perform(outputs).await;
         Ok(driver)
     }
@@ -108,6 +106,9 @@ impl<R: Relay + 'static> Driver<R> {
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
         tokio::pin!(stop);
         loop {
+            if self.front.is_report_due() {
+                self.front.report(&self.terminal.open_payments(wall_clock()));
+            }
             let wake_at = self
                 .terminal
                 .next_deadline()
@@ -116,17 +117,19 @@ impl<R: Relay + 'static> Driver<R> {
                 .min(Instant::now() + SLEEP_MAX);
             tokio::select! {
                 () = &mut stop => break,
-                event = self.link.events.recv() => {
-                    let event = event.ok_or(DriverError::LinkStopped)?;
-                    self.link_happened(event).await;
+                event = self.front.link.events.recv() => {
+                    if let Some(input) = self.front.link_happened(event.ok_or(LinkStopped)?) {
+                        self.step(input).await;
+                    }
                 }
-                Some(call) = self.till.calls.recv() => self.till_called(call).await,
+                Some(call) = self.front.till.calls.recv() => self.till_called(call).await,
                 answer = self.journal.next_answer() => {
                     self.journal_answered(answer.ok_or(DriverError::JournalStopped)?).await?;
                 }
                 Some(answered) = self.asks.join_next() => {
                     // A relay that panicked is a bug, and its request counts as unanswered when its time is up.
                     if let Ok((transaction_id, answer)) = answered {
+                        self.front.metrics.acquirer_answered(&answer);
                         self.step(Input::Institution { transaction_id, answer }).await;
                     }
                 }
@@ -148,11 +151,10 @@ impl<R: Relay + 'static> Driver<R> {
                 Output::Append { record, payment } => {
                     self.journal.ask(JournalRequest::Append { record, payment }).await;
                 }
-                Output::Notify { phone, value } => self.command_link(LinkCommand::Notify { phone, value }),
+                Output::Notify { phone, value } => self.front.notify(phone, value),
                 Output::Disconnect { phone, reason } => {
                     tracing::debug!(?phone, reason, "disconnecting a phone");
-                    // Unlike a value, this has no second try: wait for room.
-                    let _ = self.link.commands.send(LinkCommand::Disconnect { phone }).await;
+                    self.front.disconnect(phone).await;
                 }
                 Output::Load { phone, question } => {
                     let search = Search::TransactionId(question.transaction_id);
@@ -167,27 +169,21 @@ impl<R: Relay + 'static> Driver<R> {
                 }
                 Output::Publish(view) => {
                     if view.state.is_final() {
+                        self.front.metrics.payment_ended(view.state.name());
                         self.published.remove(&view.transaction_id);
                     } else {
                         self.published.insert(view.transaction_id, view.clone());
                     }
-                    let _ = self.till.updates.send(view);
+                    let _ = self.front.till.updates.send(view);
                 }
                 Output::Advertise(pace) => {
-                    let _ = self.link.commands.send(LinkCommand::Advertise(pace)).await;
+                    self.front.advertise(pace).await;
                     if pace == AdvertisingPace::Fast {
                         let relay = Arc::clone(&self.relay);
                         tokio::spawn(async move { relay.prepare().await });
                     }
                 }
             }
-        }
-    }
-
-    /// Never waits: a link that is behind loses the value, and the phone asks again or is timed out.
-    fn command_link(&self, command: LinkCommand) {
-        if self.link.commands.try_send(command).is_err() {
-            tracing::warn!("the Bluetooth link is behind; a value for a phone was dropped");
         }
     }
 
@@ -205,34 +201,12 @@ impl<R: Relay + 'static> Driver<R> {
         });
     }
 
-    async fn link_happened(&mut self, event: LinkEvent) {
-        match event {
-            LinkEvent::Connected { phone } => self.step(Input::PhoneConnected(phone)).await,
-            LinkEvent::Wrote { phone, value_octets_max, value } => {
-                self.step(Input::PhoneWrote { phone, value_octets_max, value }).await;
-            }
-            LinkEvent::Disconnected { phone } => self.step(Input::PhoneDisconnected(phone)).await,
-            LinkEvent::Up => {
-                if self.link_down.take().is_some() {
-                    tracing::info!("phones can find this terminal");
-                }
-            }
-            LinkEvent::Down { reason } => {
-                tracing::warn!(reason, "phones cannot find this terminal");
-                self.link_down = Some(reason);
-            }
-            LinkEvent::Measure { measure, reason } => {
-                tracing::warn!(measure = measure.name(), reason, "so that phones find this terminal");
-            }
-        }
-    }
-
     async fn till_called(&mut self, call: TillCall) {
         match call {
             TillCall::Request { request, answer } => {
                 let search = match &request {
                     TillRequest::Create(content) => {
-                        if let Some(reason) = &self.link_down {
+                        if let Some(reason) = self.front.out_of_service() {
                             let _ = answer.send(Err(TillRefusal::OutOfService(reason.clone())));
                             return;
                         }
@@ -263,19 +237,16 @@ impl<R: Relay + 'static> Driver<R> {
                 self.journal.ask(JournalRequest::Find { search, context }).await;
             }
             TillCall::List { open_only, limit, answer } => {
-                let (sender, listed) = tokio::sync::oneshot::channel();
-                self.journal.ask(JournalRequest::List { open_only, limit, answer: sender }).await;
-                tokio::spawn(async move {
-                    if let Ok(payments) = listed.await {
-                        let _ = answer.send(Ok(payments.iter().map(PaymentView::of).collect()));
-                    }
-                });
+                let search = Search::Newest { open_only, limit };
+                self.journal
+                    .ask(JournalRequest::Find { search, context: Searcher::TillList { answer } })
+                    .await;
             }
             TillCall::Status { answer } => {
-                let _ = answer.send(Ok(TillStatus {
-                    out_of_service: self.link_down.clone(),
-                    open_payments: self.terminal.open_count(),
-                }));
+                let _ = answer.send(Ok(self.front.status(&self.terminal.open_payments(wall_clock()))));
+            }
+            TillCall::Metrics { answer } => {
+                let _ = answer.send(Ok(self.front.metrics_text(&self.terminal.open_payments(wall_clock()))));
             }
         }
     }
@@ -283,17 +254,21 @@ impl<R: Relay + 'static> Driver<R> {
     async fn journal_answered(&mut self, answer: JournalAnswer<Searcher>) -> Result<(), DriverError> {
         match answer {
             JournalAnswer::Journalled(record) => self.step(Input::Journalled(record)).await,
-            JournalAnswer::Found { payment, context } => {
-                let payment = payment.map(|payment| *payment);
+            JournalAnswer::Found { payments, context } => {
+                let mut views = payments.iter().map(|payment| self.view(payment));
                 match context {
                     Searcher::Till { call, request } => {
-                        self.step(Input::Till { call, request, stored: payment }).await;
+                        let stored = payments.into_iter().next();
+                        self.step(Input::Till { call, request, stored }).await;
                     }
                     Searcher::TillRead { transaction_id, answer } => {
-                        let view = payment.as_ref().map(PaymentView::of);
-                        let _ = answer.send(view.ok_or(TillRefusal::Unknown(transaction_id)));
+                        let _ = answer.send(views.next().ok_or(TillRefusal::Unknown(transaction_id)));
+                    }
+                    Searcher::TillList { answer } => {
+                        let _ = answer.send(Ok(views.collect()));
                     }
                     Searcher::Phone { phone, question } => {
+                        let payment = payments.into_iter().next();
                         self.step(Input::Loaded { phone, question, payment }).await;
                     }
                 }
@@ -302,10 +277,15 @@ impl<R: Relay + 'static> Driver<R> {
         }
         Ok(())
     }
+
+    /// A payment of the journal as the till sees it. What was published of it knows more than the journal.
+    fn view(&self, payment: &Payment) -> PaymentView {
+        self.published.get(&payment.transaction_id).cloned().unwrap_or_else(|| PaymentView::of(payment))
+    }
 }
 
-fn now(start: Instant) -> Now {
-    let milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Now { moment: Moment { milliseconds }, wall: UnixTime { seconds } }
+impl From<LinkStopped> for DriverError {
+    fn from(LinkStopped: LinkStopped) -> Self {
+        Self::LinkStopped
+    }
 }

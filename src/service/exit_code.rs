@@ -2,6 +2,7 @@
 //!
 //! `florin pay` has its own, which say how a payment ended.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{ConfigurationError, DriverError, EnrolmentError};
@@ -23,6 +24,14 @@ pub enum ServiceError {
     /// Its state directory.
     #[error(transparent)]
     StateDirectory(#[from] PrivateFileError),
+    /// Another service has it.
+    #[error("the state directory {} is in use or cannot be opened: {detail}; one service at a time can keep it", .path.display())]
+    StateDirectoryInUse {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        detail: String,
+    },
     /// Its journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -100,7 +109,9 @@ impl ServiceError {
                 | EnrolmentError::Keys(_) => ServiceExit::NotEnrolled,
                 EnrolmentError::Enrol(_) => ServiceExit::Acquirer,
             },
-            Self::StateDirectory(_) | Self::Journal(_) => ServiceExit::Journal,
+            Self::StateDirectory(_) | Self::StateDirectoryInUse { .. } | Self::Journal(_) => {
+                ServiceExit::Journal
+            }
             Self::Till(_) => ServiceExit::Till,
             Self::Acquirer(error) => match error {
                 ConnectError::Credentials(_) => ServiceExit::NotEnrolled,

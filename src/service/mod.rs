@@ -1,13 +1,18 @@
 //! Composition: what runs the pure engine among its adapters.
 
+mod clock;
 mod configuration;
 mod driver;
 mod enrolment;
 mod exit_code;
+mod front;
+mod metrics;
 mod terminal_service;
 
+pub use clock::wall_clock;
 pub use configuration::{CONFIGURATION_PATH, Configuration, ConfigurationError, Place, TILL_ADDRESS};
 pub use driver::{Driver, DriverError};
 pub use enrolment::{Enrolment, EnrolmentError, check_clock, enrol};
 pub use exit_code::{ServiceError, ServiceExit};
-pub use terminal_service::{Finding, check, serve, wall_clock};
+pub use front::Front;
+pub use terminal_service::{Finding, check, serve};

@@ -1,19 +1,24 @@
 //! `florin serve`: reads the enrolment, opens what the service needs, and runs the driver with all its adapters.
 //!
-//! The order decides who hears of a fault: what an operator has to mend stops the start, with its own exit code; what
-//! mends itself (BlueZ, the adapter, the acquirer) is reported and tried again while the service runs.
+//! The order decides who hears of a fault: what an operator has to mend stops the start, with its own exit code; what can
+//! mend itself (BlueZ, the adapter, the acquirer, the journal's disk) is reported and tried again while the service runs.
 
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rand::TryRngCore;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::{Configuration, Driver, Enrolment, ServiceError};
+use super::clock::wall_clock;
+use super::front::{Front, LinkStopped};
+use super::{Configuration, Driver, DriverError, Enrolment, ServiceError};
 use crate::bluetooth::{PeripheralSettings, check_radio, start_peripheral};
-use crate::domain::UnixTime;
-use crate::journal::SqliteJournal;
+use crate::journal::{Distrust, SqliteJournal};
 use crate::private_file;
 use crate::relay::GrpcRelay;
 use crate::till::{TillListener, TillPort};
@@ -23,7 +28,17 @@ const JOURNAL_FILE: &str = "journal.sqlite";
 /// A certificate that runs out within so many seconds is warned of at each start: 30 days.
 const EXPIRY_WARNING_S: u64 = 30 * 24 * 3600;
 
+/// The first wait before the journal is tried again, in milliseconds. It doubles each time.
+const JOURNAL_RETRY_MS_MIN: u64 = 1_000;
+/// The longest such wait, in milliseconds.
+const JOURNAL_RETRY_MS_MAX: u64 = 30_000;
+/// An engine that ran for so long, in seconds, was well: the next fault is a new one.
+const ENGINE_WELL_S: u64 = 60;
+
 /// Runs the terminal until `stop` is ready. For a current-thread runtime: the order of a phone's writes depends on it.
+///
+/// An engine whose journal fails is given up. The terminal is out of service then, says so, and makes a new engine from the
+/// journal as soon as that can be trusted again.
 ///
 /// # Errors
 /// [`ServiceError`]; its exit code says what has to be mended.
@@ -31,21 +46,15 @@ pub async fn serve(configuration: Configuration, stop: impl Future<Output = ()>)
     let enrolment = load_enrolment(&configuration)?;
     let terminal_id = enrolment.identity.terminal_id();
     let sticker = enrolment.identity.engagement_link();
+    let _only_one = lock(&configuration.state_directory)?;
     let listener = TillListener::bind(&configuration.till_address).await?;
-    let journal = open_journal(&configuration.state_directory)?;
-    let relay = relay(&configuration, &enrolment)?;
+    let relay = Arc::new(relay(&configuration, &enrolment)?);
     let link = start_peripheral(PeripheralSettings { adapter: configuration.adapter.clone(), terminal_id });
     let (port, till) = TillPort::new();
-    let driver = Driver::start(
-        enrolment.identity.clone(),
-        configuration.settings.clone(),
-        random_seed()?,
-        journal,
-        link,
-        relay,
-        till,
-    )
-    .await?;
+    let mut front = Front::new(link, till);
+    if let Ok(until) = enrolment.good_until() {
+        front.metrics.certificates_good_until(until.seconds);
+    }
     tracing::info!(
         %terminal_id,
         merchant = enrolment.identity.certificate.merchant_name,
@@ -53,18 +62,92 @@ pub async fn serve(configuration: Configuration, stop: impl Future<Output = ()>)
         version = env!("CARGO_PKG_VERSION"),
         "the terminal runs"
     );
-    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&format!("terminal {terminal_id}"))]);
-
     let (stopping, mut stopped) = watch::channel(false);
     let serving = tokio::spawn(listener.serve(port, sticker, async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }));
-    let result = driver.run(stop).await;
+    let mut stop = std::pin::pin!(stop);
+    let mut retry_ms = JOURNAL_RETRY_MS_MIN;
+    let mut opened = open_journal(&configuration.state_directory, Distrust::Nothing);
+    let result = loop {
+        let fault = match opened {
+            Ok(journal) => {
+                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&format!("terminal {terminal_id}"))]);
+                let begun = Instant::now();
+                let ended =
+                    run_engine(&configuration, &enrolment, journal, &relay, &mut front, stop.as_mut()).await;
+                if begun.elapsed() > Duration::from_secs(ENGINE_WELL_S) {
+                    retry_ms = JOURNAL_RETRY_MS_MIN;
+                }
+                match ended {
+                    Err(ServiceError::Driver(DriverError::Journal(error))) => ServiceError::Journal(error),
+                    ended => break ended,
+                }
+            }
+            Err(error) => error,
+        };
+        tracing::error!(%fault, retry_ms, "out of service: there is no journal to take payments with");
+        front.journal_is(Some(fault.to_string()));
+        tell_systemd(&[NotifyState::Ready, NotifyState::Status(&format!("out of service: {fault}"))]);
+        let again = open_again(configuration.state_directory.clone(), distrust(&fault), retry_ms);
+        tokio::select! {
+            () = &mut stop => break Ok(()),
+            result = front.stand_in(again) => match result {
+                Ok(journal) => opened = journal,
+                Err(LinkStopped) => break Err(DriverError::LinkStopped.into()),
+            },
+        }
+        retry_ms = (retry_ms * 2).min(JOURNAL_RETRY_MS_MAX);
+    };
     tell_systemd(&[NotifyState::Stopping]);
     let _ = stopping.send(true);
     let _ = serving.await;
     tracing::info!("the terminal has stopped");
-    Ok(result?)
+    result
+}
+
+/// Runs one engine until `stop` is ready, or it cannot go on.
+async fn run_engine(
+    configuration: &Configuration,
+    enrolment: &Enrolment,
+    journal: SqliteJournal,
+    relay: &Arc<GrpcRelay>,
+    front: &mut Front,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServiceError> {
+    let identity = enrolment.identity.clone();
+    let settings = configuration.settings.clone();
+    let driver = Driver::start(identity, settings, random_seed()?, journal, Arc::clone(relay), front).await?;
+    Ok(driver.run(stop).await?)
+}
+
+/// Opens the journal after a while. On a thread of its own: to write it anew takes long.
+async fn open_again(
+    state_directory: PathBuf,
+    distrust: Distrust,
+    wait_ms: u64,
+) -> Result<SqliteJournal, ServiceError> {
+    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+    let opening = tokio::task::spawn_blocking(move || open_journal(&state_directory, distrust));
+    opening
+        .await
+        .unwrap_or_else(|error| Err(ServiceError::System { what: "a thread", detail: error.to_string() }))
+}
+
+/// How the journal has to be looked at after this fault.
+fn distrust(fault: &ServiceError) -> Distrust {
+    if let ServiceError::Journal(error) = fault { error.distrust() } else { Distrust::Nothing }
+}
+
+/// Keeps a second service from the same journal. The lock ends with the process.
+fn lock(state_directory: &Path) -> Result<File, ServiceError> {
+    let unlocked = |error: io::Error| ServiceError::StateDirectoryInUse {
+        path: state_directory.to_path_buf(),
+        detail: error.to_string(),
+    };
+    let directory = File::open(state_directory).map_err(unlocked)?;
+    directory.try_lock().map_err(|error| unlocked(error.into()))?;
+    Ok(directory)
 }
 
 /// What a check found, in the order in which `serve` needs it: what was looked at, and what is right or wrong with it.
@@ -87,7 +170,7 @@ pub async fn check(configuration: &Configuration) -> Vec<Finding> {
     };
     let path = configuration.state_directory.join(JOURNAL_FILE);
     let journal = if path.exists() {
-        open_journal(&configuration.state_directory).map(|_| path.display().to_string())
+        open_journal(&configuration.state_directory, Distrust::Nothing).map(|_| path.display().to_string())
     } else {
         Ok(format!("{} will be made", path.display()))
     };
@@ -108,12 +191,6 @@ pub async fn check(configuration: &Configuration) -> Vec<Finding> {
     findings
 }
 
-/// The terminal's wall clock, as its certificates are judged by it.
-pub fn wall_clock() -> UnixTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    UnixTime { seconds: since.map_or(0, |since| since.as_secs()) }
-}
-
 fn load_enrolment(configuration: &Configuration) -> Result<Enrolment, ServiceError> {
     let now = wall_clock();
     let enrolment = Enrolment::load(&configuration.state_directory, now)?;
@@ -125,12 +202,12 @@ fn load_enrolment(configuration: &Configuration) -> Result<Enrolment, ServiceErr
     Ok(enrolment)
 }
 
-fn open_journal(state_directory: &Path) -> Result<SqliteJournal, ServiceError> {
+fn open_journal(state_directory: &Path, distrust: Distrust) -> Result<SqliteJournal, ServiceError> {
     private_file::create_directory(state_directory)?;
     let path = state_directory.join(JOURNAL_FILE);
     // Before SQLite makes it: its side files get the permissions of this one.
     private_file::ensure(&path)?;
-    Ok(SqliteJournal::open(&path)?)
+    Ok(SqliteJournal::open_again(&path, distrust)?)
 }
 
 fn relay(configuration: &Configuration, enrolment: &Enrolment) -> Result<GrpcRelay, ServiceError> {

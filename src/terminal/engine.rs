@@ -17,10 +17,10 @@ use crate::protocol::{
 };
 
 use super::phone_session::{PhoneSession, Received};
-use super::transition::{Verdict, on_institution, on_restart, on_till};
+use super::transition::{Verdict, on_dispense_timeout, on_institution, on_restart, on_till};
 use super::{
-    AdvertisingPace, Identity, InstitutionAnswer, InstitutionRequest, Payment, PaymentRequest, PaymentState,
-    PaymentView, PhoneId, Settings, TillRefusal, TillRequest,
+    AdvertisingPace, Identity, InstitutionAnswer, InstitutionRequest, OpenPayments, Payment, PaymentRequest,
+    PaymentState, PaymentView, PhoneId, Settings, TillRefusal, TillRequest,
 };
 
 /// How many matching codes a till is told: more phones than this do not stand before one machine.
@@ -196,6 +196,10 @@ struct Open {
     authorise_until: Moment,
     /// When to give the payer a sign of life.
     working_at: Option<Moment>,
+    /// When the till has to have said what became of the goods.
+    dispense_until: Option<Moment>,
+    /// It has not, in its time, or the terminal was restarted meanwhile.
+    dispense_unknown: bool,
 }
 
 /// The terminal: every open payment and every connected phone.
@@ -243,6 +247,7 @@ impl Terminal {
             let next = on_restart(state);
             if next == state {
                 terminal.enter(now, transaction_id);
+                terminal.ask_till_again(transaction_id);
             } else {
                 terminal.move_to(now, transaction_id, next, None);
             }
@@ -262,6 +267,12 @@ impl Terminal {
         self.open.len()
     }
 
+    /// How the open payments stand, how old they are, and which need a person.
+    pub fn open_payments(&self, now: UnixTime) -> OpenPayments {
+        let payments = self.open.values().map(|open| &open.payment);
+        OpenPayments::of(payments, now, self.settings.escalate_after_s)
+    }
+
     /// How many phones are connected.
     pub fn phone_count(&self) -> usize {
         self.phones.len()
@@ -277,7 +288,8 @@ impl Terminal {
             .filter_map(PhoneSession::matching_code)
             .take(MATCHING_CODES_MAX)
             .collect();
-        Some(PaymentView { matching_codes, ..PaymentView::of(&open.payment) })
+        let dispense_unknown = open.dispense_unknown;
+        Some(PaymentView { matching_codes, dispense_unknown, ..PaymentView::of(&open.payment) })
     }
 
     /// When the engine wants [`Input::Tick`] at the latest.
@@ -287,7 +299,7 @@ impl Terminal {
             let expiry = (open.payment.state == PaymentState::Offered).then_some(open.expires_at);
             let is_authorising = open.payment.state == PaymentState::Authorising;
             let ask_at = open.ask_at.filter(|_| may_ask || is_authorising);
-            [expiry, ask_at, open.asking_until, open.working_at]
+            [expiry, ask_at, open.asking_until, open.working_at, open.dispense_until]
         });
         let phones = self.phones.values().map(|session| Some(session.heard_until));
         payments.chain(phones).flatten().min()
@@ -416,6 +428,8 @@ impl Terminal {
         open.asked = 0;
         open.working_at = None;
         open.ask_at = None;
+        open.dispense_until = None;
+        open.dispense_unknown = false;
         match open.payment.state {
             PaymentState::Authorising => {
                 open.authorise_until = now.moment.plus_ms(self.settings.authorisation_timeout_ms);
@@ -425,14 +439,26 @@ impl Terminal {
             PaymentState::Unresolved | PaymentState::Capturing | PaymentState::Reversing(_) => {
                 open.ask_at = Some(now.moment);
             }
+            PaymentState::Approved => {
+                open.dispense_until = Some(now.moment.plus_ms(self.settings.dispense_timeout_ms));
+            }
             PaymentState::Offered
-            | PaymentState::Approved
             | PaymentState::Captured
             | PaymentState::Reversed(_)
             | PaymentState::Declined(_)
             | PaymentState::NotCharged(_)
             | PaymentState::Cancelled
             | PaymentState::Expired => {}
+        }
+    }
+
+    /// Shows the till that nobody knows what became of the goods of an approved payment.
+    fn ask_till_again(&mut self, transaction_id: TransactionId) {
+        let Some(open) = self.open.get_mut(&transaction_id) else { return };
+        if open.payment.state == PaymentState::Approved {
+            tracing::warn!(%transaction_id, "the till has not said whether the goods were released; it is asked again");
+            open.dispense_unknown = true;
+            self.publish(transaction_id);
         }
     }
 
@@ -614,6 +640,13 @@ impl Terminal {
         let moment = now.moment;
         if open.payment.state == PaymentState::Offered && open.expires_at <= moment {
             return self.move_to(now, transaction_id, PaymentState::Expired, None);
+        }
+        if open.dispense_until.is_some_and(|until| until <= moment) {
+            open.dispense_until = None;
+            return match on_dispense_timeout(open.payment.state, self.settings.dispense_policy) {
+                Some(next) => self.move_to(now, transaction_id, next, None),
+                None => self.ask_till_again(transaction_id),
+            };
         }
         if open.asking_until.is_some_and(|until| until <= moment) {
             let detail = "the relay did not report in time".to_owned();
@@ -989,6 +1022,8 @@ impl Open {
             asked: 0,
             authorise_until: now,
             working_at: None,
+            dispense_until: None,
+            dispense_unknown: false,
         }
     }
 
@@ -998,6 +1033,7 @@ impl Open {
             || is_past(self.ask_at)
             || is_past(self.asking_until)
             || is_past(self.working_at)
+            || is_past(self.dispense_until)
     }
 }
 

@@ -7,6 +7,7 @@
 mod engine;
 mod identity;
 mod institution;
+mod open_payments;
 mod payment;
 mod phone_session;
 mod settings;
@@ -16,8 +17,9 @@ mod transition;
 pub use engine::{Input, Now, Output, PhoneQuestion, RecordNumber, Terminal, TillCallId};
 pub use identity::Identity;
 pub use institution::{InstitutionAnswer, InstitutionRequest, TransactionState};
+pub use open_payments::OpenPayments;
 pub use payment::{Payment, PaymentState};
-pub use settings::Settings;
+pub use settings::{DispensePolicy, Settings};
 pub use till::{PaymentRequest, PaymentView, TillRefusal, TillRequest};
 
 /// One connection of one phone, as the link numbers them. Never reused, and not an address: addresses rotate.

@@ -179,6 +179,13 @@ pub struct Payment {
     pub updated_at: UnixTime,
 }
 
+impl Payment {
+    /// How long ago it was made, in seconds, by the wall clock; 0 for a clock that was set back since.
+    pub fn age_s(&self, now: UnixTime) -> u64 {
+        now.seconds.saturating_sub(self.created_at.seconds)
+    }
+}
+
 impl std::fmt::Debug for Payment {
     /// Leaves the octets out: they are long, and the command is the card's.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

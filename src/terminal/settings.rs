@@ -1,5 +1,14 @@
 //! The engine's bounds and times, each with its reason.
 
+/// What becomes of an approved payment of which the till never says whether the goods were released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DispensePolicy {
+    /// It is given back: who stands before a machine that fell over must not pay for nothing.
+    Reverse,
+    /// It waits for the till or an operator to say it: for goods that are worth more than a person's trust.
+    Hold,
+}
+
 /// How the engine behaves. [`Settings::default`] is what a terminal starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -18,6 +27,13 @@ pub struct Settings {
     pub ask_again_max_ms: u64,
     /// How many requests about older payments run at once, so that a long queue does not flood the institution.
     pub asks_max: usize,
+    /// How long the till may take after an approval to say what became of the goods, in milliseconds, counted anew from a
+    /// restart: the longest that a machine takes to release something, and to start again.
+    pub dispense_timeout_ms: u64,
+    /// What happens when that time is over.
+    pub dispense_policy: DispensePolicy,
+    /// From which age an open payment is a person's business, in seconds. It is tried on, for ever.
+    pub escalate_after_s: u64,
     /// How many payments may be open before new ones are refused. Each holds a few KiB.
     pub open_max: usize,
     /// How many phones are served at once. Controllers give out at the latest there.
@@ -42,6 +58,9 @@ impl Default for Settings {
             ask_again_min_ms: 1_000,
             ask_again_max_ms: 300_000,
             asks_max: 4,
+            dispense_timeout_ms: 600_000,
+            dispense_policy: DispensePolicy::Reverse,
+            escalate_after_s: 86_400,
             open_max: 2_000,
             phones_max: 64,
             hello_timeout_ms: 15_000,

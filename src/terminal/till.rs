@@ -80,6 +80,9 @@ pub struct PaymentView {
     pub state: PaymentState,
     /// Release the goods, if you have not yet. Once true it stays true until the payment is given back.
     pub release: bool,
+    /// The till was told to release, and has not said what became of it: the terminal was restarted in between, or the
+    /// time for it is over. Say it now.
+    pub dispense_unknown: bool,
     /// How much.
     pub amount: Amount,
     /// The till's reference.
@@ -102,6 +105,7 @@ impl PaymentView {
             state: payment.state,
             // What is being given back must not be handed out, also by a till that forgot what it did.
             release: payment.released && payment.state.is_paid(),
+            dispense_unknown: false,
             amount: payment.amount,
             reference: payment.reference.clone(),
             capture_after_dispense: payment.capture_after_dispense,

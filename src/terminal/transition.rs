@@ -4,7 +4,7 @@
 
 use crate::domain::ReversalReason;
 
-use super::{InstitutionAnswer, PaymentState, TillRequest, TransactionState};
+use super::{DispensePolicy, InstitutionAnswer, PaymentState, TillRequest, TransactionState};
 
 /// What an answer of the institution, or the lack of one, leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +147,30 @@ pub(super) fn on_till(
             TillRequest::Complete { .. },
             State::Declined(_) | State::NotCharged(_) | State::Cancelled | State::Expired,
         ) => Err(NOT_PAID),
+    }
+}
+
+/// What it leads to that the till has not said in time what became of the goods: a new state, or none.
+pub(super) fn on_dispense_timeout(state: PaymentState, policy: DispensePolicy) -> Option<PaymentState> {
+    match (state, policy) {
+        (PaymentState::Approved, DispensePolicy::Reverse) => {
+            Some(PaymentState::Reversing(ReversalReason::DispenseUnknown))
+        }
+        (PaymentState::Approved, DispensePolicy::Hold)
+        | (
+            PaymentState::Offered
+            | PaymentState::Authorising
+            | PaymentState::Unresolved
+            | PaymentState::Capturing
+            | PaymentState::Captured
+            | PaymentState::Reversing(_)
+            | PaymentState::Reversed(_)
+            | PaymentState::Declined(_)
+            | PaymentState::NotCharged(_)
+            | PaymentState::Cancelled
+            | PaymentState::Expired,
+            DispensePolicy::Reverse | DispensePolicy::Hold,
+        ) => None,
     }
 }
 

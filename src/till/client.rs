@@ -193,6 +193,15 @@ impl TillClient {
         self.read_json(self.send(Method::GET, "/v1/status", &[], Vec::new(), 0).await?)
     }
 
+    /// The service's figures, as OpenMetrics text.
+    ///
+    /// # Errors
+    /// [`TillClientError`].
+    pub async fn metrics(&self) -> Result<String, TillClientError> {
+        let (_, body) = self.send(Method::GET, "/v1/metrics", &[], Vec::new(), 0).await?;
+        String::from_utf8(body.to_vec()).map_err(|error| self.foreign(error))
+    }
+
     async fn post(&self, path: &str, body: String) -> Result<(Response<()>, Bytes), TillClientError> {
         let headers = [(header::CONTENT_TYPE.as_str(), "application/json")];
         self.send(Method::POST, path, &headers, body.into_bytes(), 0).await

@@ -46,6 +46,11 @@ pub enum TillCall {
         /// Its state.
         answer: Answer<TillStatus>,
     },
+    /// The service's figures, for monitoring.
+    Metrics {
+        /// OpenMetrics text.
+        answer: Answer<String>,
+    },
 }
 
 /// How the terminal is, as far as it changes while it runs.
@@ -55,6 +60,10 @@ pub struct TillStatus {
     pub out_of_service: Option<String>,
     /// How many payments are not final.
     pub open_payments: usize,
+    /// The age of the oldest of them, in seconds; 0 if there is none.
+    pub oldest_open_s: u64,
+    /// Some of those that are open for so long that a person should look, oldest first.
+    pub escalated: Vec<TransactionId>,
 }
 
 /// The transport's end: calls go out here, updates can be listened to.

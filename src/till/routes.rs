@@ -39,6 +39,8 @@ const ANSWER_TIMEOUT_MS: u64 = 10_000;
 pub const WAIT_S_MAX: u32 = 60;
 /// How many requests may wait for a change at once. Half of the connections stay free for those that do not wait.
 pub const WAITERS_MAX: usize = super::CONNECTIONS_MAX / 2;
+/// The type of the figures (OpenMetrics 1.0).
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How many payments a list holds where nothing is said, and at most.
 const LIST_LIMIT_DEFAULT: usize = 50;
 const LIST_LIMIT_MAX: usize = 1000;
@@ -69,6 +71,7 @@ pub(super) fn router(port: TillPort, sticker: EngagementLink, is_tcp: bool) -> R
         .route("/v1/payments/{id}/complete", post(complete))
         .route("/v1/payments/{id}/cancel", post(cancel))
         .route("/v1/status", get(status))
+        .route("/v1/metrics", get(metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&till), keep_pages_away))
@@ -232,6 +235,11 @@ async fn cancel(
 async fn status(State(till): State<Arc<Till>>) -> Result<Response, Problem> {
     let status = till.ask(|answer| TillCall::Status { answer }).await?;
     Ok(json(StatusCode::OK, &StatusJson::of(status, &till.sticker)))
+}
+
+async fn metrics(State(till): State<Arc<Till>>) -> Result<Response, Problem> {
+    let text = till.ask(|answer| TillCall::Metrics { answer }).await?;
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -56,7 +56,12 @@ impl FakeDriver {
                 let _ = answer.send(Ok(TillStatus {
                     out_of_service: Some("no adapter; plug one in".into()),
                     open_payments: self.payments.len(),
+                    oldest_open_s: 7,
+                    escalated: Vec::new(),
                 }));
+            }
+            TillCall::Metrics { answer } => {
+                let _ = answer.send(Ok("# EOF\n".into()));
             }
         }
     }
@@ -78,6 +83,7 @@ impl FakeDriver {
                     transaction_id,
                     state: PaymentState::Offered,
                     release: false,
+                    dispense_unknown: false,
                     amount: payment.amount,
                     reference: payment.reference,
                     capture_after_dispense: payment.capture_after_dispense,
@@ -390,6 +396,7 @@ async fn a_change_between_reading_and_waiting_is_not_missed() {
         transaction_id: TransactionId::from_random([1; 16]),
         state: PaymentState::Offered,
         release: false,
+        dispense_unknown: false,
         amount: "2.50 EUR".parse().unwrap(),
         reference: String::new(),
         capture_after_dispense: false,

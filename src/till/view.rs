@@ -18,6 +18,8 @@ pub struct PaymentJson {
     pub reason: Option<String>,
     /// Release the goods, if you have not yet.
     pub release: bool,
+    /// Nobody knows what became of the goods: say it.
+    pub dispense_unknown: bool,
     /// Nothing more happens to it.
     #[serde(rename = "final")]
     pub is_final: bool,
@@ -50,6 +52,7 @@ impl PaymentJson {
             state: view.state.name().to_owned(),
             reason: Some(view.state.reason()).filter(|reason| !reason.is_empty()).map(str::to_owned),
             release: view.release,
+            dispense_unknown: view.dispense_unknown,
             is_final: view.state.is_final(),
             amount_minor: view.amount.minor(),
             currency: view.amount.currency().to_string(),
@@ -92,6 +95,10 @@ pub struct StatusJson {
     pub engagement_link: String,
     /// How many payments are not final.
     pub open_payments: usize,
+    /// The age of the oldest of them, in seconds.
+    pub oldest_open_s: u64,
+    /// Those that are open for so long that a person should look; the oldest 5.
+    pub escalated: Vec<String>,
     /// Of the service.
     pub version: String,
 }
@@ -106,6 +113,8 @@ impl StatusJson {
             reason: status.out_of_service,
             engagement_link: sticker.to_string(),
             open_payments: status.open_payments,
+            oldest_open_s: status.oldest_open_s,
+            escalated: status.escalated.iter().map(ToString::to_string).collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

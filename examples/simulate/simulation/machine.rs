@@ -228,7 +228,7 @@ impl Machine {
                 };
                 let about = match &search {
                     Some(Search::TransactionId(transaction_id)) => Some(*transaction_id),
-                    Some(Search::IdempotencyKey(_)) | None => None,
+                    Some(Search::IdempotencyKey(_) | Search::Newest { .. }) | None => None,
                 };
                 let engine_call = TillCallId(call);
                 process.calls.insert(engine_call, (call, about));
@@ -302,6 +302,8 @@ impl Machine {
                     Search::TransactionId(transaction_id) => self.disk.journal.payment(*transaction_id),
                     Search::IdempotencyKey(_) if stage.is_planted(PlantedBug::KeyNotFound) => Ok(None),
                     Search::IdempotencyKey(key) => self.disk.journal.payment_by_key(key),
+                    // Nobody lists payments here.
+                    Search::Newest { .. } => Ok(None),
                 };
                 let payment = found.ok().flatten();
                 match searcher {

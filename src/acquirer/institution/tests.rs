@@ -217,7 +217,7 @@ fn the_answer_to_a_repeat_is_the_first_answer() {
     assert_eq!(bench.institution.authorize(&again, LATER, [9; 6]).unwrap(), approved);
     assert_eq!(bench.institution.transaction(terminal, id).unwrap(), captured);
     let reversed = bench.institution.reverse(terminal, id, ReversalReason::Cancelled, LATER).unwrap();
-    let repeated = bench.institution.reverse(terminal, id, ReversalReason::Operator, LATER).unwrap();
+    let repeated = bench.institution.reverse(terminal, id, ReversalReason::DispenseUnknown, LATER).unwrap();
     assert_eq!(repeated, reversed);
     assert_eq!(bench.institution.transaction(terminal, id).unwrap(), reversed);
     assert_eq!(bench.available(), 10_000);

@@ -39,6 +39,7 @@ enum Command {
     Cancel(payments::CancelArguments),
     Payments(payments::PaymentsArguments),
     Status(payments::StatusArguments),
+    Metrics(payments::MetricsArguments),
     #[cfg(all(feature = "wallet", feature = "acquirer"))]
     Demo(demo::DemoArguments),
 }
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
             Command::Cancel(arguments) => payments::cancel(arguments).await,
             Command::Payments(arguments) => payments::list(arguments).await,
             Command::Status(arguments) => payments::status(arguments).await,
+            Command::Metrics(arguments) => payments::metrics(arguments).await,
             #[cfg(all(feature = "wallet", feature = "acquirer"))]
             Command::Demo(arguments) => demo::run(arguments).await,
         }
@@ -106,6 +108,7 @@ mod tests {
             "cancel 2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11",
             "payments --open --limit 5 --json",
             "status --till unix:/tmp/till.sock --log debug",
+            "metrics --till unix:/tmp/till.sock",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -386,6 +386,7 @@ mod tests {
             state: state.into(),
             reason: reason.map(str::to_owned),
             release,
+            dispense_unknown: false,
             is_final: false,
             amount_minor: 250,
             currency: "EUR".into(),

@@ -1,9 +1,9 @@
-//! `florin payments`, `status`, `complete`, `cancel`: one call of the till API each.
+//! `florin payments`, `status`, `metrics`, `complete`, `cancel`: one call of the till API each.
 
 use std::process::ExitCode;
 
 use clap::Args;
-use florin::domain::TransactionId;
+use florin::domain::{TransactionId, UnixTime};
 use florin::till::{PaymentJson, TillClientError};
 
 use crate::till::{TillArguments, failure, print_json, state, transaction_id};
@@ -51,6 +51,14 @@ pub struct StatusArguments {
     till: TillArguments,
 }
 
+/// Print the service's figures for monitoring, as OpenMetrics text.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct MetricsArguments {
+    #[command(flatten)]
+    till: TillArguments,
+}
+
 /// Say whether the goods of an approved payment were released.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
@@ -93,7 +101,7 @@ pub async fn list(arguments: PaymentsArguments) -> ExitCode {
         println!("no payments");
     } else {
         for payment in &list.payments {
-            println!("{}", line(payment));
+            println!("{}", line(payment, florin::service::wall_clock()));
         }
     }
     ExitCode::SUCCESS
@@ -112,11 +120,25 @@ pub async fn status(arguments: StatusArguments) -> ExitCode {
             None => println!("in service      yes"),
             Some(reason) => println!("in service      no: {reason}"),
         }
-        println!("open payments   {}", status.open_payments);
+        match status.oldest_open_s {
+            0 => println!("open payments   {}", status.open_payments),
+            age_s => println!("open payments   {}, the oldest since {}", status.open_payments, age(age_s)),
+        }
+        for transaction_id in &status.escalated {
+            println!("open too long   {transaction_id}");
+        }
         println!("sticker         {}", status.engagement_link);
         println!("version         {}", status.version);
     }
     if status.in_service { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+pub async fn metrics(arguments: MetricsArguments) -> ExitCode {
+    match arguments.till.client().metrics().await {
+        Ok(text) => print!("{text}"),
+        Err(error) => return failure(&error),
+    }
+    ExitCode::SUCCESS
 }
 
 pub async fn complete(arguments: CompleteArguments) -> ExitCode {
@@ -132,14 +154,14 @@ pub async fn cancel(arguments: CancelArguments) -> ExitCode {
 fn show(result: Result<(PaymentJson, String), TillClientError>, json: bool) -> ExitCode {
     match result {
         Ok((payment, _)) if json => print_json(&payment),
-        Ok((payment, _)) => println!("{}", line(&payment)),
+        Ok((payment, _)) => println!("{}", line(&payment, florin::service::wall_clock())),
         Err(error) => return failure(&error),
     }
     ExitCode::SUCCESS
 }
 
-/// One payment on a line.
-fn line(payment: &PaymentJson) -> String {
+/// One payment on a line; of one that is open, for how long.
+fn line(payment: &PaymentJson, now: UnixTime) -> String {
     let text = format!(
         "{}  {:>16}  {:<32}  {}  {}",
         payment.created_at,
@@ -148,5 +170,40 @@ fn line(payment: &PaymentJson) -> String {
         payment.transaction_id,
         payment.reference
     );
-    text.trim_end().to_owned()
+    let text = text.trim_end();
+    match payment.created_at.parse::<UnixTime>() {
+        Ok(created_at) if !payment.is_final => {
+            let unknown = if payment.dispense_unknown {
+                "; released or not? say it with `florin complete`"
+            } else {
+                ""
+            };
+            format!("{text}  [open for {}{unknown}]", age(now.seconds.saturating_sub(created_at.seconds)))
+        }
+        Ok(_) | Err(_) => text.to_owned(),
+    }
+}
+
+/// A length of time for people, rounded down: `40 s`, `5 min`, `3 h`, `12 d`.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_told_in_the_unit_that_fits() {
+        for (seconds, text) in
+            [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_199, "119 min"), (7_200, "2 h"), (172_800, "2 d")]
+        {
+            assert_eq!(age(seconds), text);
+        }
+    }
 }

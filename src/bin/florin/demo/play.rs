@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, oneshot};
 use florin::bluetooth::{EmulatedAir, EmulatedPhoneLink, PhoneLinkError, Traffic};
 use florin::domain::{Amount, HolderVerification, TransactionId, UnixTime};
 use florin::journal::SqliteJournal;
-use florin::service::Driver;
+use florin::service::{Driver, Front};
 use florin::terminal::{PaymentRequest, PaymentState, PaymentView, Settings, TillRequest};
 use florin::till::{TillCall, TillPort};
 use florin::wallet::{
@@ -94,20 +94,19 @@ async fn play(settings: &DemoSettings, directory: PathBuf, story: &Story) -> any
     let engine_settings =
         Settings { authorisation_timeout_ms: AUTHORISATION_TIMEOUT_MS, ..Settings::default() };
     let journal_path = parties.journal_path();
-    let driver = Driver::start(
-        parties.identity(),
-        engine_settings,
-        parties::random(),
-        SqliteJournal::open(&journal_path)?,
-        link,
-        relay,
-        till_end,
-    )
-    .await?;
+    let (identity, journal) = (parties.identity(), SqliteJournal::open(&journal_path)?);
     let (stop, stopped) = oneshot::channel::<()>();
-    let terminal = tokio::spawn(driver.run(async {
-        let _ = stopped.await;
-    }));
+    let terminal = tokio::spawn(async move {
+        let mut front = Front::new(link, till_end);
+        let seed = parties::random();
+        let driver =
+            Driver::start(identity, engine_settings, seed, journal, Arc::new(relay), &mut front).await?;
+        driver
+            .run(async {
+                let _ = stopped.await;
+            })
+            .await
+    });
 
     let (card, mut wallet) = parties.card(false)?;
     if scenario == Scenario::StolenCounter {

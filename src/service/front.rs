@@ -1,0 +1,191 @@
+//! What phones and till see of the terminal, whichever engine runs behind it: the link, the till's calls, and whether
+//! payments can be taken at all.
+//!
+//! An engine is made from the journal and is given up with it; this stays. It decides nothing about a payment.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::metrics::Metrics;
+use crate::bluetooth::{LinkCommand, LinkEvent, TerminalLink};
+use crate::terminal::{AdvertisingPace, Input, OpenPayments, PhoneId, TillRefusal};
+use crate::till::{TillCall, TillDriverEnd, TillStatus};
+
+/// How often open payments are reported to the log while there are any that should not be open for long, in seconds.
+const REPORT_INTERVAL_S: u64 = 600;
+/// How many payments a report names.
+const NAMED_MAX: usize = 5;
+
+/// The link and the till, and what is wrong at the moment.
+#[derive(Debug)]
+pub struct Front {
+    pub(super) link: TerminalLink,
+    pub(super) till: TillDriverEnd,
+    pub(super) metrics: Metrics,
+    link_down: Option<String>,
+    journal_down: Option<String>,
+    reported_at: Option<Instant>,
+}
+
+impl Front {
+    /// Nothing is known to work yet.
+    pub fn new(link: TerminalLink, till: TillDriverEnd) -> Self {
+        Self {
+            link,
+            till,
+            metrics: Metrics::new(),
+            link_down: Some("Bluetooth is starting".into()),
+            journal_down: Some("the journal is being opened".into()),
+            reported_at: None,
+        }
+    }
+
+    /// Why no payment can be taken now; none while it can.
+    pub(super) fn out_of_service(&self) -> Option<&String> {
+        self.journal_down.as_ref().or(self.link_down.as_ref())
+    }
+
+    /// The journal can be used from now on, or cannot, and why.
+    pub(super) fn journal_is(&mut self, down: Option<String>) {
+        self.metrics.journal_up(down.is_none());
+        self.journal_down = down;
+    }
+
+    /// Takes what the link reports; what of it concerns an engine is returned.
+    pub(super) fn link_happened(&mut self, event: LinkEvent) -> Option<Input> {
+        match event {
+            LinkEvent::Connected { phone } => {
+                self.metrics.phone_connected();
+                Some(Input::PhoneConnected(phone))
+            }
+            LinkEvent::Wrote { phone, value_octets_max, value } => {
+                Some(Input::PhoneWrote { phone, value_octets_max, value })
+            }
+            LinkEvent::Disconnected { phone } => {
+                self.metrics.phone_disconnected();
+                Some(Input::PhoneDisconnected(phone))
+            }
+            LinkEvent::Up => {
+                self.metrics.bluetooth_up(true);
+                if self.link_down.take().is_some() {
+                    tracing::info!("phones can find this terminal");
+                }
+                None
+            }
+            LinkEvent::Down { reason } => {
+                self.metrics.bluetooth_up(false);
+                tracing::warn!(reason, "phones cannot find this terminal");
+                self.link_down = Some(reason);
+                None
+            }
+            LinkEvent::Measure { measure, reason } => {
+                self.metrics.bluetooth_measure(measure.name());
+                tracing::warn!(measure = measure.name(), reason, "so that phones find this terminal");
+                None
+            }
+        }
+    }
+
+    /// Sends a value. Never waits: a link that is behind loses it, and the phone asks again or is timed out.
+    pub(super) fn notify(&self, phone: PhoneId, value: Vec<u8>) {
+        if self.link.commands.try_send(LinkCommand::Notify { phone, value }).is_err() {
+            tracing::warn!("the Bluetooth link is behind; a value for a phone was dropped");
+        }
+    }
+
+    /// Ends a connection. Unlike a value, this has no second try: it waits for room.
+    pub(super) async fn disconnect(&self, phone: PhoneId) {
+        let _ = self.link.commands.send(LinkCommand::Disconnect { phone }).await;
+    }
+
+    pub(super) async fn advertise(&self, pace: AdvertisingPace) {
+        let _ = self.link.commands.send(LinkCommand::Advertise(pace)).await;
+    }
+
+    /// The terminal's state, for the till.
+    pub(super) fn status(&self, open: &OpenPayments) -> TillStatus {
+        TillStatus {
+            out_of_service: self.out_of_service().cloned(),
+            open_payments: open.count(),
+            oldest_open_s: open.oldest_s,
+            escalated: open.escalated.iter().copied().take(NAMED_MAX).collect(),
+        }
+    }
+
+    /// All figures, as text.
+    pub(super) fn metrics_text(&self, open: &OpenPayments) -> String {
+        self.metrics.open_payments(open);
+        self.metrics.text()
+    }
+
+    /// Has it been [`REPORT_INTERVAL_S`] since the last report?
+    pub(super) fn is_report_due(&self) -> bool {
+        let interval = Duration::from_secs(REPORT_INTERVAL_S);
+        self.reported_at.is_none_or(|reported| reported.elapsed() >= interval)
+    }
+
+    /// Tells the operator's log of the open payments, and of those that should not be open any more.
+    pub(super) fn report(&mut self, open: &OpenPayments) {
+        let unsettled: usize =
+            open.by_state.iter().filter(|(state, _)| **state != "offered").map(|(_, count)| count).sum();
+        self.reported_at = Some(Instant::now());
+        if unsettled > 0 {
+            tracing::info!(open = unsettled, oldest_s = open.oldest_s, by_state = ?open.by_state, "payments are open");
+        }
+        if let Some(oldest) = open.escalated.first() {
+            let named: Vec<String> = open.escalated.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+            tracing::error!(
+                payments = open.escalated.len(),
+                oldest_s = open.oldest_s,
+                %oldest,
+                named = named.join(", "),
+                "payments are open for too long: see whether the acquirer is reached and knows this terminal \
+                 (`florin doctor`, `florin payments --open`); the terminal goes on trying"
+            );
+        }
+    }
+
+    /// Answers the till and keeps phones away until `until` is ready: for the time in which there is no engine.
+    pub(super) async fn stand_in<T>(&mut self, until: impl Future<Output = T>) -> Result<T, LinkStopped> {
+        self.advertise(AdvertisingPace::OutOfService).await;
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                done = &mut until => return Ok(done),
+                event = self.link.events.recv() => {
+                    let input = self.link_happened(event.ok_or(LinkStopped)?);
+                    if let Some(Input::PhoneWrote { phone, .. } | Input::PhoneConnected(phone)) = input {
+                        self.disconnect(phone).await;
+                    }
+                }
+                Some(call) = self.till.calls.recv() => self.refuse(call),
+            }
+        }
+    }
+
+    fn refuse(&self, call: TillCall) {
+        let reason = self.out_of_service().cloned().unwrap_or_default();
+        let refusal = TillRefusal::OutOfService(reason);
+        // Nothing is known of payments while the journal is not there.
+        let open = OpenPayments::default();
+        match call {
+            TillCall::Request { answer, .. } | TillCall::Read { answer, .. } => {
+                let _ = answer.send(Err(refusal));
+            }
+            TillCall::List { answer, .. } => {
+                let _ = answer.send(Err(refusal));
+            }
+            TillCall::Status { answer } => {
+                let _ = answer.send(Ok(self.status(&open)));
+            }
+            TillCall::Metrics { answer } => {
+                let _ = answer.send(Ok(self.metrics_text(&open)));
+            }
+        }
+    }
+}
+
+/// The link ended, which it does only with its process.
+#[derive(Debug)]
+pub(super) struct LinkStopped;

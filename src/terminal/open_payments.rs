@@ -1,0 +1,48 @@
+//! What an operator has to know of the payments that are not final: how many, how old, and which need a person.
+//!
+//! For people and their monitoring. Nothing is decided by it, so the wall clock is good enough.
+
+use std::collections::BTreeMap;
+
+use super::Payment;
+use crate::domain::{TransactionId, UnixTime};
+
+/// The payments that are not final, in figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenPayments {
+    /// How many there are in each state, by the state's name.
+    pub by_state: BTreeMap<&'static str, usize>,
+    /// The age of the oldest, in seconds; 0 if there is none.
+    pub oldest_s: u64,
+    /// Those that are older than the terminal can settle by itself in good order, oldest first.
+    pub escalated: Vec<TransactionId>,
+}
+
+impl OpenPayments {
+    /// The figures of `payments`, at `now`. Escalated is what is at least `escalate_after_s` seconds old. A clock that was set
+    /// back makes payments young, never lost.
+    pub(super) fn of<'payment>(
+        payments: impl Iterator<Item = &'payment Payment>,
+        now: UnixTime,
+        escalate_after_s: u64,
+    ) -> Self {
+        let mut open = Self::default();
+        let mut escalated = Vec::new();
+        for payment in payments {
+            let age_s = payment.age_s(now);
+            *open.by_state.entry(payment.state.name()).or_default() += 1;
+            open.oldest_s = open.oldest_s.max(age_s);
+            if age_s >= escalate_after_s {
+                escalated.push((std::cmp::Reverse(age_s), payment.transaction_id));
+            }
+        }
+        escalated.sort_unstable();
+        open.escalated = escalated.into_iter().map(|(_, transaction_id)| transaction_id).collect();
+        open
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.by_state.values().sum()
+    }
+}

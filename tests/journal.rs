@@ -1,0 +1,156 @@
+//! The journal's file: older schemas, damage, and being written anew after the disk failed.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use florin::domain::{ReversalReason, TransactionId, UnixTime};
+use florin::journal::{Distrust, Journal, JournalError, SqliteJournal};
+use florin::terminal::{Payment, PaymentState};
+use rusqlite::Connection;
+
+fn payment(number: u32, state: PaymentState) -> Payment {
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&number.to_be_bytes());
+    Payment {
+        transaction_id: TransactionId::from_random(id),
+        state,
+        amount: "2.50 EUR".parse().unwrap(),
+        reference: "slot 7".into(),
+        capture_after_dispense: true,
+        offer: vec![1; 120],
+        sealed_command: Some(vec![2; 300]),
+        receipt: Some(vec![3; 200]),
+        released: true,
+        idempotency: Some((format!("sale-{number}"), [number as u8; 32])),
+        created_at: UnixTime { seconds: 10 },
+        updated_at: UnixTime { seconds: 10 + u64::from(number) },
+    }
+}
+
+struct Bench {
+    _directory: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        Self { _directory: directory, path }
+    }
+
+    fn filled(payments: u32) -> Self {
+        let bench = Self::new();
+        let mut journal = SqliteJournal::open(&bench.path).unwrap();
+        for number in 0..payments {
+            journal.append(&payment(number, PaymentState::Capturing)).unwrap();
+        }
+        bench
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        PathBuf::from(format!("{}{ending}", self.path.display()))
+    }
+}
+
+/// Every schema that was ever released, as a file of that version had it.
+#[test]
+fn journals_of_every_earlier_version_are_brought_up_to_date() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journal");
+    let mut versions = 0;
+    loop {
+        let Ok(text) = fs::read_to_string(here.join(format!("version-{}.sql", versions + 1))) else { break };
+        versions += 1;
+        let bench = Bench::new();
+        Connection::open(&bench.path).unwrap().execute_batch(&text).unwrap();
+        let mut journal = SqliteJournal::open(&bench.path).unwrap();
+        let payments = journal.payments(false, 9).unwrap();
+        assert_eq!(payments.len(), 2, "version {versions}");
+        assert_eq!(payments[0].state, PaymentState::Captured);
+        assert_eq!(payments[0].amount.to_string(), "130 JPY");
+        assert_eq!(payments[1].state, PaymentState::Reversing(ReversalReason::DispenseFailed));
+        assert_eq!(payments[1].idempotency, Some(("sale-1".into(), [7; 32])));
+        assert_eq!(journal.payments(true, 9).unwrap(), [payments[1].clone()]);
+        assert_eq!(journal.changes(payments[1].transaction_id).unwrap().len(), 2);
+        let finished =
+            journal.finished_between(UnixTime { seconds: 0 }, UnixTime { seconds: u64::MAX }).unwrap();
+        assert_eq!(finished, [payments[0].transaction_id]);
+        journal.append(&payment(3, PaymentState::Offered)).unwrap();
+        journal.check_content().unwrap();
+    }
+    let bench = Bench::filled(0);
+    let newest = Connection::open(&bench.path).unwrap();
+    let known: u32 = newest.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(versions, known - 1, "each version before the newest has its file in tests/journal");
+}
+
+#[test]
+fn a_damaged_journal_is_not_trusted_again() {
+    let bench = Bench::filled(600);
+    let mut octets = fs::read(&bench.path).unwrap();
+    let middle = octets.len() / 2 / 4096 * 4096;
+    octets[middle..middle + 3 * 4096].fill(0xA5);
+    fs::write(&bench.path, octets).unwrap();
+    let error = SqliteJournal::open_again(&bench.path, Distrust::Content).unwrap_err();
+    assert!(matches!(error, JournalError::Damaged { .. } | JournalError::Storage { .. }), "{error}");
+    assert_eq!(error.distrust(), Distrust::Content, "and it is looked at again the next time");
+    assert!(error.to_string().contains("damaged") && error.to_string().contains("keep the file"), "{error}");
+}
+
+#[test]
+fn a_torn_journal_is_not_trusted() {
+    let bench = Bench::filled(600);
+    let octets = fs::read(&bench.path).unwrap();
+    fs::write(&bench.path, &octets[..octets.len() / 2]).unwrap();
+    let error = SqliteJournal::open_again(&bench.path, Distrust::Content).unwrap_err().to_string();
+    assert!(error.contains("damaged"), "{error}");
+}
+
+#[test]
+fn after_a_fault_of_the_disk_everything_is_written_anew_and_nothing_is_missing() {
+    let bench = Bench::new();
+    let mut journal = SqliteJournal::open(&bench.path).unwrap();
+    for number in 0..500 {
+        journal.append(&payment(number, PaymentState::Capturing)).unwrap();
+    }
+    let before = journal.payments(false, 1000).unwrap();
+    assert!(fs::metadata(bench.beside("-wal")).unwrap().len() > 0, "the last payments are in the log only");
+    // As a process that stops over the fault leaves it: the log is not taken over.
+    let inode = file_number(&bench.path);
+    std::mem::forget(journal);
+    fs::write(bench.beside(".rewriting"), "an attempt that a power cut ended").unwrap();
+    let mut journal = SqliteJournal::open_again(&bench.path, Distrust::Disk).unwrap();
+    assert_ne!(file_number(&bench.path), inode, "it is a new file");
+    assert_eq!(journal.payments(false, 1000).unwrap(), before);
+    journal.append(&payment(900, PaymentState::Offered)).unwrap();
+    assert!(!bench.beside(".rewriting").exists() && !bench.beside(".rewritten").exists());
+}
+
+/// The power is cut when the new file is complete and has not its place yet. The old log must not be applied to it.
+#[test]
+fn an_exchange_that_was_cut_short_is_finished() {
+    for is_log_there in [true, false] {
+        let bench = Bench::filled(300);
+        let complete = bench.beside(".rewritten");
+        Connection::open(&bench.path)
+            .unwrap()
+            .execute("VACUUM INTO ?1", [complete.to_string_lossy()])
+            .unwrap();
+        // What is left of the old one is good for nothing, and is not needed.
+        fs::write(&bench.path, "torn").unwrap();
+        if is_log_there {
+            fs::write(bench.beside("-wal"), "of the old one").unwrap();
+        }
+        let mut journal = SqliteJournal::open(&bench.path).unwrap();
+        assert_eq!(journal.payments(false, 1000).unwrap().len(), 300);
+        journal.check_content().unwrap();
+        assert!(!complete.exists());
+    }
+}
+
+fn file_number(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).unwrap().ino()
+}
