@@ -60,8 +60,7 @@ impl Bench {
 fn journals_of_every_earlier_version_are_brought_up_to_date() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journal");
     let mut versions = 0;
-    loop {
-        let Ok(text) = fs::read_to_string(here.join(format!("version-{}.sql", versions + 1))) else { break };
+    while let Ok(text) = fs::read_to_string(here.join(format!("version-{}.sql", versions + 1))) {
         versions += 1;
         let bench = Bench::new();
         Connection::open(&bench.path).unwrap().execute_batch(&text).unwrap();

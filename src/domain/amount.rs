@@ -96,11 +96,7 @@ impl FromStr for Amount {
 
 impl fmt::Display for Amount {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exponent = usize::from(self.currency.exponent());
-        let digits = format!("{:0>width$}", self.minor, width = exponent + 1);
-        let (whole, decimals) = digits.split_at(digits.len() - exponent);
-        let point = if exponent == 0 { "" } else { "." };
-        write!(formatter, "{whole}{point}{decimals} {}", self.currency)
+        formatter.pad(&self.currency.format_minor(self.minor))
     }
 }
 

@@ -63,6 +63,15 @@ impl Currency {
     pub fn exponent(&self) -> u8 {
         self.exponent
     }
+
+    /// So many minor units as people write them: `2.50 EUR`, `250 JPY`.
+    pub fn format_minor(self, minor: u64) -> String {
+        let exponent = usize::from(self.exponent);
+        let digits = format!("{minor:0>width$}", width = exponent + 1);
+        let (whole, decimals) = digits.split_at(digits.len() - exponent);
+        let point = if exponent == 0 { "" } else { "." };
+        format!("{whole}{point}{decimals} {self}")
+    }
 }
 
 impl FromStr for Currency {

@@ -37,6 +37,19 @@ pub enum JournalError {
         /// This program's.
         known: u32,
     },
+    /// Written by an older version, and only to be read.
+    #[error(
+        "the journal {path} has schema version {found}, and this program reads {known}; start the service once, which brings it up to \
+         date"
+    )]
+    Older {
+        /// The file.
+        path: String,
+        /// The file's.
+        found: u32,
+        /// This program's.
+        known: u32,
+    },
     /// A file beside the database.
     #[error("the journal's file {path} cannot be used: {source}; check the disk, and the kernel's log")]
     File {
@@ -88,7 +101,7 @@ impl JournalError {
             },
             Self::File { .. } => Distrust::Disk,
             Self::Damaged { .. } | Self::Corrupt { .. } => Distrust::Content,
-            Self::Newer { .. } => Distrust::Nothing,
+            Self::Newer { .. } | Self::Older { .. } => Distrust::Nothing,
         }
     }
 }

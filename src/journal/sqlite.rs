@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::{Journal, JournalError, rewrite};
 use crate::domain::{Amount, TransactionId, UnixTime};
@@ -96,6 +96,29 @@ impl SqliteJournal {
         let connection =
             Connection::open(path).map_err(|source| JournalError::Storage { path: name.clone(), source })?;
         Self::prepare(connection, name)
+    }
+
+    /// Opens a journal to read it beside the service that writes it. Writes fail.
+    ///
+    /// # Errors
+    /// [`JournalError`]: the disk, no journal there, or one that this program does not know.
+    pub fn open_to_read(path: &Path) -> Result<Self, JournalError> {
+        let name = path.display().to_string();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = || {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok((connection, found))
+        };
+        let (connection, found) =
+            open().map_err(|source| JournalError::Storage { path: name.clone(), source })?;
+        let known = MIGRATIONS.len() as u32;
+        match found {
+            _ if found > known => Err(JournalError::Newer { path: name, found, known }),
+            _ if found < known => Err(JournalError::Older { path: name, found, known }),
+            _ => Ok(Self { connection, path: name }),
+        }
     }
 
     /// Opens the journal again after a fault, if it can be trusted.

@@ -71,7 +71,21 @@ impl GrpcRelay {
         self.live_connection(deadline).await.map(drop)
     }
 
-    async fn live_connection(&self, deadline: Instant) -> Result<Connection, ConnectError> {
+    pub(super) fn terminal_id(&self) -> TerminalId {
+        self.terminal_id
+    }
+
+    /// Speaks over this connection; what becomes of it is seen in `observed`.
+    pub(super) fn client(
+        &self,
+        connection: &Connection,
+        observed: &Observed,
+    ) -> AcquirerClient<ObservedConnection> {
+        AcquirerClient::with_origin(connection.observed(observed), self.origin.clone())
+            .max_decoding_message_size(ANSWER_OCTETS_MAX)
+    }
+
+    pub(super) async fn live_connection(&self, deadline: Instant) -> Result<Connection, ConnectError> {
         let started = Instant::now();
         let silent = |_| {
             let timeout_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -102,9 +116,7 @@ impl GrpcRelay {
         observed: &Observed,
         request: InstitutionRequest,
     ) -> Result<Option<acquirer_api::Transaction>, Status> {
-        let mut client = AcquirerClient::with_origin(connection.observed(observed), self.origin.clone())
-            .max_decoding_message_size(ANSWER_OCTETS_MAX);
-        self.call(&mut client, request).await
+        self.call(&mut self.client(connection, observed), request).await
     }
 
     async fn call(
@@ -212,7 +224,13 @@ fn read_transaction(
     if transaction.transaction_id != transaction_id.as_octets() {
         return Err("it is about another transaction".into());
     }
-    let state = match transaction.state() {
+    let state = read_state(&transaction)?;
+    Ok((state, Some(transaction.receipt).filter(|receipt| !receipt.is_empty())))
+}
+
+/// How a transaction stands, where that can be understood.
+pub(super) fn read_state(transaction: &acquirer_api::Transaction) -> Result<TransactionState, String> {
+    Ok(match transaction.state() {
         acquirer_api::TransactionState::Unknown => TransactionState::Unknown,
         acquirer_api::TransactionState::Declined => {
             let code = transaction.decline_reason;
@@ -226,6 +244,5 @@ fn read_transaction(
         acquirer_api::TransactionState::Unspecified => {
             return Err(format!("the state {}", transaction.state));
         }
-    };
-    Ok((state, Some(transaction.receipt).filter(|receipt| !receipt.is_empty())))
+    })
 }

@@ -7,6 +7,7 @@ mod connection;
 mod enrolment;
 mod grpc;
 mod sent;
+mod statement;
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod tests;
 pub use connection::{ConnectError, InstitutionAddress, InstitutionAddressError, TlsFiles};
 pub use enrolment::{EnrolError, Enrolled, enrol_terminal};
 pub use grpc::{CONNECT_TIMEOUT_MS, GrpcRelay};
+pub use statement::StatementError;
 
 use crate::terminal::{InstitutionAnswer, InstitutionRequest};
 

@@ -21,6 +21,8 @@ pub const CONFIGURATION_PATH: &str = "/etc/florin/florin.toml";
 /// Where the till API listens, where nothing is said.
 pub const TILL_ADDRESS: &str = "unix:/run/florin/till.sock";
 const STATE_DIRECTORY: &str = "/var/lib/florin";
+/// In the state directory.
+pub(super) const JOURNAL_FILE: &str = "journal.sqlite";
 /// The longest configuration that is read, in octets.
 const FILE_OCTETS_MAX: u64 = 64 * 1024;
 
@@ -157,6 +159,11 @@ const DISPENSE_TIMEOUT_S: RangeInclusive<i64> = 10..=86_400;
 const ESCALATE_AFTER_S: RangeInclusive<i64> = 60..=31_536_000;
 
 impl Configuration {
+    /// Where the journal is.
+    pub fn journal(&self) -> PathBuf {
+        self.state_directory.join(JOURNAL_FILE)
+    }
+
     /// Reads the file at `path`.
     ///
     /// # Errors

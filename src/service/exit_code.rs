@@ -9,7 +9,7 @@ use super::{ConfigurationError, DriverError, EnrolmentError};
 use crate::bluetooth::RadioFault;
 use crate::journal::JournalError;
 use crate::private_file::PrivateFileError;
-use crate::relay::ConnectError;
+use crate::relay::{ConnectError, StatementError};
 use crate::till::TillListenError;
 
 /// Why the service does not run.
@@ -41,6 +41,9 @@ pub enum ServiceError {
     /// The way to the acquirer.
     #[error(transparent)]
     Acquirer(#[from] ConnectError),
+    /// The institution's transactions.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
     /// BlueZ or the adapter. Only a check ends with it: the service keeps trying.
     #[error(transparent)]
     Radio(#[from] RadioFault),
@@ -119,6 +122,7 @@ impl ServiceError {
                 | ConnectError::Handshake { .. }
                 | ConnectError::Silent { .. } => ServiceExit::Acquirer,
             },
+            Self::Statement(_) => ServiceExit::Acquirer,
             Self::Radio(fault) => match fault {
                 RadioFault::NoBus(_) | RadioFault::NoBlueZ(_) | RadioFault::BlueZChanged => {
                     ServiceExit::NoBlueZ

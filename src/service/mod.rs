@@ -7,6 +7,7 @@ mod enrolment;
 mod exit_code;
 mod front;
 mod metrics;
+mod reconcile;
 mod terminal_service;
 
 pub use clock::wall_clock;
@@ -15,4 +16,5 @@ pub use driver::{Driver, DriverError};
 pub use enrolment::{Enrolment, EnrolmentError, check_clock, enrol};
 pub use exit_code::{ServiceError, ServiceExit};
 pub use front::Front;
+pub use reconcile::reconcile;
 pub use terminal_service::{Finding, check, serve};

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::clock::wall_clock;
+use super::configuration::JOURNAL_FILE;
 use super::front::{Front, LinkStopped};
 use super::{Configuration, Driver, DriverError, Enrolment, ServiceError};
 use crate::bluetooth::{PeripheralSettings, check_radio, start_peripheral};
@@ -23,8 +24,6 @@ use crate::private_file;
 use crate::relay::GrpcRelay;
 use crate::till::{TillListener, TillPort};
 
-/// In the state directory.
-const JOURNAL_FILE: &str = "journal.sqlite";
 /// A certificate that runs out within so many seconds is warned of at each start: 30 days.
 const EXPIRY_WARNING_S: u64 = 30 * 24 * 3600;
 
@@ -168,7 +167,7 @@ pub async fn check(configuration: &Configuration) -> Vec<Finding> {
             None
         }
     };
-    let path = configuration.state_directory.join(JOURNAL_FILE);
+    let path = configuration.journal();
     let journal = if path.exists() {
         open_journal(&configuration.state_directory, Distrust::Nothing).map(|_| path.display().to_string())
     } else {
@@ -191,7 +190,7 @@ pub async fn check(configuration: &Configuration) -> Vec<Finding> {
     findings
 }
 
-fn load_enrolment(configuration: &Configuration) -> Result<Enrolment, ServiceError> {
+pub(super) fn load_enrolment(configuration: &Configuration) -> Result<Enrolment, ServiceError> {
     let now = wall_clock();
     let enrolment = Enrolment::load(&configuration.state_directory, now)?;
     if let Ok(until) = enrolment.good_until()
@@ -210,7 +209,7 @@ fn open_journal(state_directory: &Path, distrust: Distrust) -> Result<SqliteJour
     Ok(SqliteJournal::open_again(&path, distrust)?)
 }
 
-fn relay(configuration: &Configuration, enrolment: &Enrolment) -> Result<GrpcRelay, ServiceError> {
+pub(super) fn relay(configuration: &Configuration, enrolment: &Enrolment) -> Result<GrpcRelay, ServiceError> {
     let address = configuration.acquirer.clone().unwrap_or_else(|| enrolment.acquirer.clone());
     Ok(GrpcRelay::new(address, &enrolment.tls_files(), enrolment.identity.terminal_id())?)
 }

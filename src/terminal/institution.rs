@@ -72,6 +72,19 @@ pub enum TransactionState {
     Reversed,
 }
 
+impl TransactionState {
+    /// A stable name for programs: lower case, one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Declined(_) => "declined",
+            Self::Approved => "approved",
+            Self::Captured => "captured",
+            Self::Reversed => "reversed",
+        }
+    }
+}
+
 /// What became of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstitutionAnswer {

@@ -10,6 +10,7 @@ mod institution;
 mod open_payments;
 mod payment;
 mod phone_session;
+mod reconciliation;
 mod settings;
 mod till;
 mod transition;
@@ -19,6 +20,7 @@ pub use identity::Identity;
 pub use institution::{InstitutionAnswer, InstitutionRequest, TransactionState};
 pub use open_payments::OpenPayments;
 pub use payment::{Payment, PaymentState};
+pub use reconciliation::{Difference, Finding, InstitutionTransaction, Reconciliation, Total, TotalKey};
 pub use settings::{DispensePolicy, Settings};
 pub use till::{PaymentRequest, PaymentView, TillRefusal, TillRequest};
 

@@ -8,8 +8,10 @@
 #[cfg(all(feature = "wallet", feature = "acquirer"))]
 mod demo;
 mod enrol;
+mod journal;
 mod pay;
 mod payments;
+mod reconcile;
 mod serve;
 mod till;
 
@@ -40,6 +42,8 @@ enum Command {
     Payments(payments::PaymentsArguments),
     Status(payments::StatusArguments),
     Metrics(payments::MetricsArguments),
+    Reconcile(reconcile::ReconcileArguments),
+    Journal(journal::JournalArguments),
     #[cfg(all(feature = "wallet", feature = "acquirer"))]
     Demo(demo::DemoArguments),
 }
@@ -69,6 +73,8 @@ fn main() -> ExitCode {
             Command::Payments(arguments) => payments::list(arguments).await,
             Command::Status(arguments) => payments::status(arguments).await,
             Command::Metrics(arguments) => payments::metrics(arguments).await,
+            Command::Reconcile(arguments) => reconcile::run(arguments).await,
+            Command::Journal(arguments) => journal::run(arguments),
             #[cfg(all(feature = "wallet", feature = "acquirer"))]
             Command::Demo(arguments) => demo::run(arguments).await,
         }
@@ -109,6 +115,9 @@ mod tests {
             "payments --open --limit 5 --json",
             "status --till unix:/tmp/till.sock --log debug",
             "metrics --till unix:/tmp/till.sock",
+            "reconcile --from 2026-11-01 --until 2026-11-23T06:00:00Z --json",
+            "journal check",
+            "journal export --until 2026-01-01 --prune old.jsonl",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -130,6 +139,8 @@ mod tests {
             "complete x --dispensed true",
             "complete 2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11",
             "payments --limit 0",
+            "reconcile --from yesterday",
+            "journal export old.jsonl",
             "payments --limit 1001",
         ] {
             let error = parse(line).err().unwrap_or_else(|| panic!("{line} parsed"));

@@ -1,0 +1,201 @@
+//! `florin journal`: checks the journal, writes finished payments to a file, removes what was written.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use clap::{Args, Subcommand};
+use data_encoding::BASE64;
+use florin::domain::{TransactionId, UnixTime};
+use florin::journal::{Journal, SqliteJournal};
+use florin::service::{CONFIGURATION_PATH, Configuration, ServiceExit};
+use serde::Serialize;
+
+use crate::serve::configuration;
+
+/// How many payments are removed in one step, so that the service never waits long for the journal.
+const PRUNED_AT_ONCE: usize = 200;
+
+/// Check the journal, or export and prune finished payments.
+#[derive(Debug, Args)]
+pub struct JournalArguments {
+    #[command(subcommand)]
+    command: JournalCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    Check(CheckArguments),
+    Export(ExportArguments),
+}
+
+/// Look at every page of the journal.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes:\n   0  it is whole\n  14  it is damaged or cannot be read")]
+struct CheckArguments {
+    /// The configuration of the service.
+    #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
+    configuration: PathBuf,
+}
+
+/// Write finished payments to a file, one line of JSON each, and remove them from the journal if asked.
+///
+/// A payment counts by its last change, by the terminal's clock. Open payments are never written nor removed. Can run
+/// beside the service. Reconcile before you prune: afterwards the journal does not know them any more, and their
+/// idempotency keys are free again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+   0  done
+   2  wrong arguments
+  10  the configuration is wrong
+  14  the journal or the file cannot be used; nothing is removed that is not in the file")]
+struct ExportArguments {
+    /// The configuration of the service.
+    #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
+    configuration: PathBuf,
+    /// From this time on, such as 2026-01-01 [default: all].
+    #[arg(long, value_name = "TIME", default_value = "1970-01-01", hide_default_value = true)]
+    from: UnixTime,
+    /// Up to this time, which is not included.
+    #[arg(long, value_name = "TIME")]
+    until: UnixTime,
+    /// Remove them from the journal, once the file is safely on its disk.
+    #[arg(long)]
+    prune: bool,
+    /// The file to write. It must not exist yet.
+    output: PathBuf,
+}
+
+/// A payment as it is exported. docs/operations.md says what the fields mean.
+#[derive(Serialize)]
+struct ExportedPayment {
+    transaction_id: String,
+    state: &'static str,
+    reason: Option<&'static str>,
+    amount_minor: u64,
+    currency: String,
+    reference: String,
+    capture: &'static str,
+    released: bool,
+    idempotency_key: Option<String>,
+    created_at: String,
+    updated_at: String,
+    /// The octets of the offer, in base64.
+    offer: String,
+    /// Of the institution's newest signed receipt, likewise.
+    receipt: Option<String>,
+    changes: Vec<ExportedChange>,
+}
+
+#[derive(Serialize)]
+struct ExportedChange {
+    state: &'static str,
+    reason: Option<&'static str>,
+    at: String,
+}
+
+pub fn run(arguments: JournalArguments) -> ExitCode {
+    let path = match &arguments.command {
+        JournalCommand::Check(check) => &check.configuration,
+        JournalCommand::Export(export) => &export.configuration,
+    };
+    let configuration = match configuration(path) {
+        Ok(configuration) => configuration,
+        Err(error) => {
+            eprintln!("florin journal: {error}");
+            return error.exit().into();
+        }
+    };
+    let done = match arguments.command {
+        JournalCommand::Check(_) => check(&configuration),
+        JournalCommand::Export(export) => write_out(&configuration, &export),
+    };
+    match done {
+        Ok(said) => {
+            println!("{said}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("florin journal: {error:#}");
+            ServiceExit::Journal.into()
+        }
+    }
+}
+
+fn check(configuration: &Configuration) -> anyhow::Result<String> {
+    let path = configuration.journal();
+    SqliteJournal::open_to_read(&path)?.check_content()?;
+    Ok(format!("{} is whole", path.display()))
+}
+
+fn write_out(configuration: &Configuration, export: &ExportArguments) -> anyhow::Result<String> {
+    ensure!(
+        export.from < export.until,
+        "the period ends ({}) before it begins ({})",
+        export.until,
+        export.from
+    );
+    let path = configuration.journal();
+    let mut journal =
+        if export.prune { SqliteJournal::open(&path)? } else { SqliteJournal::open_to_read(&path)? };
+    let finished = journal.finished_between(export.from, export.until)?;
+    let output = export.output.display();
+    let file = File::create_new(&export.output).with_context(|| format!("{output} cannot be made"))?;
+    write_payments(&mut journal, &finished, &file).with_context(|| format!("{output} cannot be written"))?;
+    sync_directory(&export.output).with_context(|| format!("{output} cannot be kept safe"))?;
+    let mut removed = 0;
+    if export.prune {
+        for some in finished.chunks(PRUNED_AT_ONCE) {
+            removed += journal.prune(some)?;
+        }
+    }
+    Ok(format!("{} payments written to {output}, {removed} removed", finished.len()))
+}
+
+fn write_payments(
+    journal: &mut SqliteJournal,
+    finished: &[TransactionId],
+    file: &File,
+) -> anyhow::Result<()> {
+    let mut writer = BufWriter::new(file);
+    for transaction_id in finished {
+        // Whatever is final stays as it is; only another export can have removed it meanwhile.
+        let Some(payment) = journal.payment(*transaction_id)? else { continue };
+        let or_none = |reason: &'static str| Some(reason).filter(|reason| !reason.is_empty());
+        let changes = journal.changes(*transaction_id)?.into_iter().map(|change| ExportedChange {
+            state: change.state.name(),
+            reason: or_none(change.state.reason()),
+            at: change.at.to_string(),
+        });
+        let exported = ExportedPayment {
+            transaction_id: transaction_id.to_string(),
+            state: payment.state.name(),
+            reason: or_none(payment.state.reason()),
+            amount_minor: payment.amount.minor(),
+            currency: payment.amount.currency().to_string(),
+            capture: if payment.capture_after_dispense { "after_dispense" } else { "at_once" },
+            released: payment.released,
+            created_at: payment.created_at.to_string(),
+            updated_at: payment.updated_at.to_string(),
+            offer: BASE64.encode(&payment.offer),
+            receipt: payment.receipt.as_ref().map(|receipt| BASE64.encode(receipt)),
+            idempotency_key: payment.idempotency.map(|(key, _)| key),
+            reference: payment.reference,
+            changes: changes.collect(),
+        };
+        serde_json::to_writer(&mut writer, &exported)?;
+        writer.write_all(b"\n")?;
+    }
+    writer.flush()?;
+    drop(writer);
+    file.sync_all()?;
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}

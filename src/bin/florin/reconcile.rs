@@ -1,0 +1,183 @@
+//! `florin reconcile`: the journal against the institution, for a period.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use florin::domain::UnixTime;
+use florin::service::{CONFIGURATION_PATH, reconcile, wall_clock};
+use florin::terminal::{Reconciliation, Total, TotalKey};
+use serde::Serialize;
+
+use crate::serve::configuration;
+use crate::till::{USAGE, print_json};
+
+/// The two sides differ.
+const DIFFERS: u8 = 20;
+/// How far back a comparison goes where nothing is said, in seconds: some nights may be missed.
+const PERIOD_S: u64 = 7 * 86_400;
+/// How far ahead the institution's clock may be, in seconds.
+const CLOCKS_APART_S: u64 = 86_400;
+
+/// Compare the journal with the acquirer's books.
+///
+/// Names every payment over which they differ, and what to do about it. Changes nothing, and can run beside the service.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+   0  they agree; payments that are still being settled are no difference
+   1  something else went wrong
+   2  wrong arguments
+  10  the configuration is wrong
+  11  not enrolled, or the enrolment cannot be used
+  12  a certificate is not good now
+  14  the journal cannot be read
+  19  the acquirer cannot be reached, or does not answer
+  20  they differ: each payment is named")]
+pub struct ReconcileArguments {
+    /// The configuration of the service.
+    #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
+    configuration: PathBuf,
+    /// From this time on, such as 2026-11-23 or 2026-11-23T06:00:00Z [default: seven days ago].
+    #[arg(long, value_name = "TIME")]
+    from: Option<UnixTime>,
+    /// Up to this time, which is not included [default: now].
+    #[arg(long, value_name = "TIME")]
+    until: Option<UnixTime>,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(arguments: ReconcileArguments) -> ExitCode {
+    let now = wall_clock();
+    let until = arguments.until.unwrap_or(UnixTime { seconds: now.seconds.saturating_add(CLOCKS_APART_S) });
+    let from = arguments.from.unwrap_or(UnixTime { seconds: now.seconds.saturating_sub(PERIOD_S) });
+    if until <= from {
+        eprintln!("florin reconcile: the period ends ({until}) before it begins ({from})");
+        return ExitCode::from(USAGE);
+    }
+    let compared = match configuration(&arguments.configuration) {
+        Ok(configuration) => reconcile(&configuration, from, until).await,
+        Err(error) => Err(error),
+    };
+    let reconciliation = match compared {
+        Ok(reconciliation) => reconciliation,
+        Err(error) => {
+            eprintln!("florin reconcile: {error}");
+            return error.exit().into();
+        }
+    };
+    if arguments.json {
+        print_json(&ReconciliationJson::of(&reconciliation, from, until));
+    } else {
+        print(&reconciliation, from, until);
+    }
+    if reconciliation.agrees() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) }
+}
+
+fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
+    println!("from {from} until {until}: {} payments compared", reconciliation.compared);
+    if !reconciliation.totals.is_empty() {
+        println!("{:<10}  {:<8}  {:>24}  {:>24}", "day", "state", "journal", "acquirer");
+    }
+    for (key, [here, there]) in &reconciliation.totals {
+        let mark = if here == there { "" } else { "  <- not equal" };
+        println!("{:<10}  {:<8}  {:>24}  {:>24}{mark}", day(key), key.state, sum(here, key), sum(there, key));
+    }
+    for transaction_id in &reconciliation.settling {
+        println!("{transaction_id}  still being settled");
+    }
+    for finding in &reconciliation.findings {
+        let here = finding
+            .here
+            .map_or("not known".to_owned(), |(state, amount)| format!("{} {amount}", state.name()));
+        let (state, amount) = &finding.there;
+        let amount = amount.map_or(String::new(), |amount| format!(" {amount}"));
+        println!(
+            "{}  {}: journal {here}, acquirer {}{amount}\n    {}",
+            finding.transaction_id,
+            finding.difference.name(),
+            state.name(),
+            finding.difference
+        );
+    }
+    if reconciliation.agrees() {
+        println!("they agree");
+    } else {
+        println!("they differ over {} payments", reconciliation.findings.len());
+    }
+}
+
+fn day(key: &TotalKey) -> String {
+    key.day.to_string().chars().take(10).collect()
+}
+
+fn sum(total: &Total, key: &TotalKey) -> String {
+    format!("{} in {}", key.currency.format_minor(total.amount_minor), total.count)
+}
+
+#[derive(Serialize)]
+struct ReconciliationJson {
+    from: String,
+    until: String,
+    agrees: bool,
+    compared: u64,
+    settling: Vec<String>,
+    differences: Vec<DifferenceJson>,
+    totals: Vec<TotalJson>,
+}
+
+#[derive(Serialize)]
+struct DifferenceJson {
+    transaction_id: String,
+    difference: &'static str,
+    advice: String,
+    journal_state: Option<&'static str>,
+    journal_amount: Option<String>,
+    acquirer_state: &'static str,
+    acquirer_amount: Option<String>,
+}
+
+#[derive(Serialize)]
+struct TotalJson {
+    day: String,
+    currency: String,
+    state: &'static str,
+    journal_count: u64,
+    journal_amount_minor: u64,
+    acquirer_count: u64,
+    acquirer_amount_minor: u64,
+}
+
+impl ReconciliationJson {
+    fn of(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) -> Self {
+        let differences = reconciliation.findings.iter().map(|finding| DifferenceJson {
+            transaction_id: finding.transaction_id.to_string(),
+            difference: finding.difference.name(),
+            advice: finding.difference.to_string(),
+            journal_state: finding.here.map(|(state, _)| state.name()),
+            journal_amount: finding.here.map(|(_, amount)| amount.to_string()),
+            acquirer_state: finding.there.0.name(),
+            acquirer_amount: finding.there.1.map(|amount| amount.to_string()),
+        });
+        let totals = reconciliation.totals.iter().map(|(key, [here, there])| TotalJson {
+            day: day(key),
+            currency: key.currency.to_string(),
+            state: key.state,
+            journal_count: here.count,
+            journal_amount_minor: here.amount_minor,
+            acquirer_count: there.count,
+            acquirer_amount_minor: there.amount_minor,
+        });
+        Self {
+            from: from.to_string(),
+            until: until.to_string(),
+            agrees: reconciliation.agrees(),
+            compared: reconciliation.compared,
+            settling: reconciliation.settling.iter().map(ToString::to_string).collect(),
+            differences: differences.collect(),
+            totals: totals.collect(),
+        }
+    }
+}

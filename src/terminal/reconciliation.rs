@@ -1,0 +1,355 @@
+//! The journal against the institution: what both hold of each payment, where they differ, and what to do about it.
+//!
+//! Compares and adds up. Where the two sides come from is the service's business; nothing here changes a payment.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{Payment, PaymentState, TransactionState};
+use crate::domain::{Amount, Currency, TransactionId, UnixTime};
+
+/// What the institution holds of one transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstitutionTransaction {
+    /// Which.
+    pub transaction_id: TransactionId,
+    /// How it stands.
+    pub state: TransactionState,
+    /// How much; none where the institution never saw the offer.
+    pub amount: Option<Amount>,
+    /// When the institution first heard of it, by its clock.
+    pub created_at: UnixTime,
+}
+
+/// How the two sides differ over one payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Difference {
+    /// The institution reserved or took money, and the journal does not know the payment.
+    UnknownHere,
+    /// The journal says paid, and the institution holds nothing of it.
+    NotPaidThere,
+    /// The journal says paid and done, and the institution has only reserved the amount.
+    NotTakenThere,
+    /// The journal says that nobody is charged, and the institution holds money.
+    ChargedThere,
+    /// The two know different amounts.
+    OtherAmount,
+}
+
+impl Difference {
+    /// A stable name for programs: lower case, words joined by underscores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnknownHere => "unknown_here",
+            Self::NotPaidThere => "not_paid_there",
+            Self::NotTakenThere => "not_taken_there",
+            Self::ChargedThere => "charged_there",
+            Self::OtherAmount => "other_amount",
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    /// What it is, and what to do.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::UnknownHere => {
+                "the institution charged it and the journal does not know it: an older journal was put back, or it was pruned. \
+                 See in the machine's own log whether the goods came out, and have the institution refund it if not"
+            }
+            Self::NotPaidThere => {
+                "goods were released and the institution holds no money for them: give the institution this id and the \
+                 receipt of the journal (`florin journal export`)"
+            }
+            Self::NotTakenThere => {
+                "goods were released and the institution has only reserved the amount: ask it to capture this id before the \
+                 reservation ends"
+            }
+            Self::ChargedThere => {
+                "nobody should be charged and the institution holds money: ask it to reverse or refund this id now"
+            }
+            Self::OtherAmount => "the two know different amounts: stop the terminal and ask the institution at once",
+        })
+    }
+}
+
+/// One payment over which the sides differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which.
+    pub transaction_id: TransactionId,
+    /// How.
+    pub difference: Difference,
+    /// The journal's state and amount, if it knows the payment.
+    pub here: Option<(PaymentState, Amount)>,
+    /// The institution's.
+    pub there: (TransactionState, Option<Amount>),
+}
+
+/// What a sum is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TotalKey {
+    /// The first second of the day (UTC), by the institution's clock where it knows the payment.
+    pub day: UnixTime,
+    /// In which currency.
+    pub currency: Currency,
+    /// `captured`, `reversed`, `declined`, or `open` for all that is not final.
+    pub state: &'static str,
+}
+
+/// How many payments, and what they come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Total {
+    /// How many.
+    pub count: u64,
+    /// In minor units.
+    pub amount_minor: u64,
+}
+
+/// The comparison of a period.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reconciliation {
+    /// How many payments were compared.
+    pub compared: u64,
+    /// Those that are still being settled and do not contradict the institution.
+    pub settling: Vec<TransactionId>,
+    /// Those that do.
+    pub findings: Vec<Finding>,
+    /// Sums of the journal and of the institution.
+    pub totals: BTreeMap<TotalKey, [Total; 2]>,
+}
+
+impl Reconciliation {
+    /// Compares one payment.
+    pub fn add(&mut self, here: Option<&Payment>, there: &InstitutionTransaction) {
+        self.compared += 1;
+        match compare(here, there) {
+            Verdict::Agree => {}
+            Verdict::Settling => self.settling.push(there.transaction_id),
+            Verdict::Differ(difference) => self.findings.push(Finding {
+                transaction_id: there.transaction_id,
+                difference,
+                here: here.map(|payment| (payment.state, payment.amount)),
+                there: (there.state, there.amount),
+            }),
+        }
+        let made_at = match (there.state, here) {
+            (TransactionState::Unknown, Some(payment)) => payment.created_at,
+            _ => there.created_at,
+        };
+        let day = UnixTime { seconds: made_at.seconds / 86_400 * 86_400 };
+        let ours = here.and_then(|payment| class_here(payment.state).map(|class| (class, payment.amount)));
+        let theirs = class_there(there.state).zip(there.amount);
+        for (side, sum) in [ours, theirs].into_iter().enumerate() {
+            let Some((state, amount)) = sum else { continue };
+            let total =
+                &mut self.totals.entry(TotalKey { day, currency: amount.currency(), state }).or_default()
+                    [side];
+            total.count += 1;
+            total.amount_minor = total.amount_minor.saturating_add(amount.minor());
+        }
+    }
+
+    /// Do the sides differ over this payment? Where one of them was read a moment before the other, read again.
+    pub fn differs(here: Option<&Payment>, there: &InstitutionTransaction) -> bool {
+        matches!(compare(here, there), Verdict::Differ(_))
+    }
+
+    /// No payment differs. What is still being settled is no difference.
+    pub fn agrees(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+enum Verdict {
+    Agree,
+    Settling,
+    Differ(Difference),
+}
+
+fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
+    use Difference::{ChargedThere, NotPaidThere, NotTakenThere, OtherAmount, UnknownHere};
+    use PaymentState as Here;
+    use TransactionState as There;
+    use Verdict::{Agree, Differ, Settling};
+
+    let Some(payment) = here else {
+        return match there.state {
+            There::Approved | There::Captured => Differ(UnknownHere),
+            There::Unknown | There::Declined(_) | There::Reversed => Agree,
+        };
+    };
+    if there.amount.is_some_and(|amount| amount != payment.amount) {
+        return Differ(OtherAmount);
+    }
+    match (payment.state, there.state) {
+        (Here::Captured, There::Captured) => Agree,
+        (Here::Captured, There::Approved) => Differ(NotTakenThere),
+        (
+            Here::Captured | Here::Capturing | Here::Approved,
+            There::Unknown | There::Declined(_) | There::Reversed,
+        ) => Differ(NotPaidThere),
+        (Here::Approved, There::Captured) => Differ(ChargedThere),
+        (Here::Approved, There::Approved) | (Here::Capturing, There::Approved | There::Captured) => Settling,
+        (Here::Offered | Here::Authorising | Here::Unresolved | Here::Reversing(_), _) => Settling,
+        (
+            Here::Reversed(_) | Here::Declined(_) | Here::NotCharged(_) | Here::Cancelled | Here::Expired,
+            There::Approved | There::Captured,
+        ) => Differ(ChargedThere),
+        (
+            Here::Reversed(_) | Here::Declined(_) | Here::NotCharged(_) | Here::Cancelled | Here::Expired,
+            There::Unknown | There::Declined(_) | There::Reversed,
+        ) => Agree,
+    }
+}
+
+/// Under what a payment of the journal is added up; none where there never was money in it.
+fn class_here(state: PaymentState) -> Option<&'static str> {
+    match state {
+        PaymentState::Captured => Some("captured"),
+        PaymentState::Reversed(_) => Some("reversed"),
+        PaymentState::Declined(_) => Some("declined"),
+        PaymentState::Authorising
+        | PaymentState::Unresolved
+        | PaymentState::Approved
+        | PaymentState::Capturing
+        | PaymentState::Reversing(_) => Some("open"),
+        PaymentState::Offered
+        | PaymentState::NotCharged(_)
+        | PaymentState::Cancelled
+        | PaymentState::Expired => None,
+    }
+}
+
+fn class_there(state: TransactionState) -> Option<&'static str> {
+    match state {
+        TransactionState::Captured => Some("captured"),
+        TransactionState::Reversed => Some("reversed"),
+        TransactionState::Declined(_) => Some("declined"),
+        TransactionState::Approved => Some("open"),
+        TransactionState::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{DeclineReason, ReversalReason};
+    use crate::protocol::WireError;
+
+    fn payment(state: PaymentState) -> Payment {
+        Payment {
+            transaction_id: TransactionId::from_random([7; 16]),
+            state,
+            amount: "2.50 EUR".parse().unwrap(),
+            reference: String::new(),
+            capture_after_dispense: true,
+            offer: Vec::new(),
+            sealed_command: None,
+            receipt: None,
+            released: false,
+            idempotency: None,
+            created_at: UnixTime { seconds: 86_400 * 20 + 5 },
+            updated_at: UnixTime { seconds: 86_400 * 20 + 9 },
+        }
+    }
+
+    fn transaction(state: TransactionState, amount: Option<&str>) -> InstitutionTransaction {
+        InstitutionTransaction {
+            transaction_id: TransactionId::from_random([7; 16]),
+            state,
+            amount: amount.map(|amount| amount.parse().unwrap()),
+            created_at: UnixTime { seconds: 86_400 * 21 + 3 },
+        }
+    }
+
+    /// `a`: they agree. `s`: still being settled. Else the difference.
+    #[test]
+    fn every_pair_of_states_has_its_verdict() {
+        use Difference::{ChargedThere, NotPaidThere, NotTakenThere, UnknownHere};
+        let (agree, settling) = (Ok("agree"), Ok("settling"));
+        let differ = |difference: Difference| Err(difference);
+        let reason = ReversalReason::Unanswered;
+        // The columns: unknown, declined, approved, captured, reversed.
+        let paid_not_there = differ(NotPaidThere);
+        let not_charged = [agree, agree, differ(ChargedThere), differ(ChargedThere), agree];
+        for (here, expected) in [
+            (None, [agree, agree, differ(UnknownHere), differ(UnknownHere), agree]),
+            (Some(PaymentState::Offered), [settling; 5]),
+            (Some(PaymentState::Authorising), [settling; 5]),
+            (Some(PaymentState::Unresolved), [settling; 5]),
+            (Some(PaymentState::Reversing(reason)), [settling; 5]),
+            (
+                Some(PaymentState::Approved),
+                [paid_not_there, paid_not_there, settling, differ(ChargedThere), paid_not_there],
+            ),
+            (
+                Some(PaymentState::Capturing),
+                [paid_not_there, paid_not_there, settling, settling, paid_not_there],
+            ),
+            (
+                Some(PaymentState::Captured),
+                [paid_not_there, paid_not_there, differ(NotTakenThere), agree, paid_not_there],
+            ),
+            (Some(PaymentState::Reversed(reason)), not_charged),
+            (Some(PaymentState::Declined(DeclineReason::CardBlocked)), not_charged),
+            (Some(PaymentState::NotCharged(WireError::InstitutionUnreachable)), not_charged),
+            (Some(PaymentState::Cancelled), not_charged),
+            (Some(PaymentState::Expired), not_charged),
+        ] {
+            let words = [
+                TransactionState::Unknown,
+                TransactionState::Declined(DeclineReason::CardBlocked),
+                TransactionState::Approved,
+                TransactionState::Captured,
+                TransactionState::Reversed,
+            ];
+            for (word, expected) in words.into_iter().zip(expected) {
+                let found = match compare(here.map(payment).as_ref(), &transaction(word, None)) {
+                    Verdict::Agree => Ok("agree"),
+                    Verdict::Settling => Ok("settling"),
+                    Verdict::Differ(difference) => Err(difference),
+                };
+                assert_eq!(found, expected, "{here:?} and {word:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_amount_is_a_difference_whatever_the_state() {
+        let mut reconciliation = Reconciliation::default();
+        let here = payment(PaymentState::Captured);
+        reconciliation.add(Some(&here), &transaction(TransactionState::Captured, Some("2.60 EUR")));
+        reconciliation.add(Some(&here), &transaction(TransactionState::Captured, Some("2.50 USD")));
+        let found: Vec<Difference> =
+            reconciliation.findings.iter().map(|finding| finding.difference).collect();
+        assert_eq!(found, [Difference::OtherAmount, Difference::OtherAmount]);
+        assert!(!reconciliation.agrees());
+    }
+
+    #[test]
+    fn sums_are_by_the_institutions_day_by_currency_and_by_state() {
+        let mut reconciliation = Reconciliation::default();
+        let captured = payment(PaymentState::Captured);
+        let word = |state| transaction(state, Some("2.50 EUR"));
+        reconciliation.add(Some(&captured), &word(TransactionState::Captured));
+        reconciliation.add(Some(&captured), &word(TransactionState::Captured));
+        reconciliation.add(Some(&payment(PaymentState::Capturing)), &word(TransactionState::Captured));
+        reconciliation
+            .add(Some(&payment(PaymentState::Expired)), &transaction(TransactionState::Unknown, None));
+        reconciliation.add(Some(&captured), &transaction(TransactionState::Unknown, None));
+        let totals: Vec<_> = reconciliation
+            .totals
+            .iter()
+            .map(|(key, [here, there])| {
+                let day = key.day.seconds / 86_400;
+                (day, key.state, here.count, here.amount_minor, there.count, there.amount_minor)
+            })
+            .collect();
+        assert_eq!(
+            totals,
+            [(20, "captured", 1, 250, 0, 0), (21, "captured", 2, 500, 3, 750), (21, "open", 1, 250, 0, 0)]
+        );
+        assert_eq!((reconciliation.compared, reconciliation.settling.len()), (5, 1));
+    }
+}
