@@ -1,5 +1,7 @@
 //! The relay against a server that stops, resets, goes silent or answers nonsense, at each point of an exchange.
 
+mod every_point;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
