@@ -55,12 +55,13 @@ class Failure(Exception):
     """A scenario's expectation was not met; the text says which."""
 
 
-def scenario(controllers=2, binaries=True, python=False, by_name=False, seconds=180, bluetooth=None, bluetoothd_options=""):
+def scenario(controllers=2, binaries=True, python=False, bench=False, by_name=False, seconds=180, bluetooth=None, bluetoothd_options=""):
     """Registers a scenario.
 
     controllers         how many virtual controllers share the air: the terminal's first, then one for each phone
     binaries            whether it runs Florin's binaries (`run` builds them only if some chosen scenario does)
     python              whether it runs the phone of tests/bumble, with its packages
+    bench               whether it runs examples/radio_bench as well
     by_name             whether it runs only when it is named: what it shows of Florin holds, and what it runs on does not
     seconds             its time limit
     bluetooth           settings of BlueZ's main.conf beside BLUETOOTH_CONFIGURATION, as {"Section": {"Key": "value"}};
@@ -76,6 +77,7 @@ def scenario(controllers=2, binaries=True, python=False, by_name=False, seconds=
         function.controllers = controllers
         function.binaries = binaries
         function.python = python
+        function.bench = bench
         function.by_name = by_name
         function.seconds = seconds
         function.bluetooth = bluetooth or {}

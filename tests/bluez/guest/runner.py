@@ -96,7 +96,7 @@ def main():
     load()
     if sys.argv[1:] == ["--list"]:
         for name, function in harness.SCENARIOS.items():
-            needs = [need for need in ("binaries", "python", "by_name") if getattr(function, need)]
+            needs = [need for need in ("binaries", "python", "bench", "by_name") if getattr(function, need)]
             print(f"{name}\t{','.join(needs) or '-'}\t{function.summary}")
         return
 

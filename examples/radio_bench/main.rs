@@ -1,0 +1,185 @@
+//! How long payments take over the radio, beside the least that they could take on it: the same octets echoed, and one
+//! call to the acquirer. The test bed runs it (scenarios `floor` and `thousand-payments`).
+//!
+//! Measures and prints; asserts nothing.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod echo;
+mod payer;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use florin::bluetooth::{Central, FoundTerminal, PhoneLink};
+use florin::domain::TransactionId;
+use florin::relay::GrpcRelay;
+use florin::service::{Enrolment, wall_clock};
+use florin::till::TillAddress;
+use serde_json::json;
+use tokio::time::Instant;
+
+use payer::{Payer, Trip};
+
+/// How long a terminal is looked for, in milliseconds.
+const SCAN_MS: u64 = 30_000;
+
+/// Measures payments over the radio, and the floor under them.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Be a bare GATT server that answers a value with as many octets as its first two say.
+    Echo {
+        /// The adapter to be found on.
+        #[arg(long)]
+        adapter: String,
+        /// The short code to advertise.
+        #[arg(long)]
+        code: String,
+    },
+    /// Pay and echo in turns, and print each and the ratio of their medians.
+    Compare {
+        #[command(flatten)]
+        paying: Paying,
+        /// The echo server's short code.
+        #[arg(long)]
+        echo_code: String,
+        /// The terminal's state directory, for a bare call to the acquirer under its name.
+        #[arg(long)]
+        state_directory: PathBuf,
+    },
+    /// Pay again and again, and print how it goes.
+    Pay {
+        #[command(flatten)]
+        paying: Paying,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Paying {
+    /// The phone's adapter.
+    #[arg(long)]
+    adapter: String,
+    /// The wallet's directory, with one card.
+    #[arg(long)]
+    directory: PathBuf,
+    /// The terminal's short code.
+    #[arg(long)]
+    code: String,
+    /// The terminal's till API.
+    #[arg(long)]
+    till: TillAddress,
+    /// How many payments.
+    #[arg(long, default_value_t = 20)]
+    payments: u32,
+}
+
+fn main() -> ExitCode {
+    // As the terminal: a phone's writes keep their order on one thread.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(run(Arguments::parse().command)),
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("radio_bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Echo { adapter, code } => echo::serve(&adapter, &code).await,
+        Command::Compare { paying, echo_code, state_directory } => {
+            compare(&paying, &echo_code, &state_directory).await
+        }
+        Command::Pay { paying } => pay(&paying).await,
+    }
+}
+
+async fn pay(paying: &Paying) -> anyhow::Result<()> {
+    let central = Central::open(Some(&paying.adapter)).await?;
+    let terminal = find(&central, &paying.code).await?;
+    let mut payer = Payer::open(&paying.directory, paying.till.clone())?;
+    let begin = Instant::now();
+    for number in 1..=paying.payments {
+        let (duration, trips) = payer.pay(central.connect(&terminal).await?).await?;
+        let octets: usize = trips.iter().map(|trip| trip.up + trip.down).sum();
+        let elapsed_s = begin.elapsed().as_secs_f64();
+        println!(
+            "{}",
+            json!({ "payment": number, "payment_ms": ms(duration), "octets": octets, "elapsed_s": elapsed_s })
+        );
+    }
+    central.settle().await;
+    Ok(())
+}
+
+async fn compare(paying: &Paying, echo_code: &str, state_directory: &std::path::Path) -> anyhow::Result<()> {
+    let central = Central::open(Some(&paying.adapter)).await?;
+    let terminal = find(&central, &paying.code).await?;
+    let echo = find(&central, echo_code).await?;
+    let enrolment = Enrolment::load(state_directory, wall_clock())?;
+    let terminal_id = enrolment.identity.terminal_id();
+    let relay = GrpcRelay::new(enrolment.acquirer.clone(), &enrolment.tls_files(), terminal_id)?;
+    relay.check_reachable().await?;
+    let mut payer = Payer::open(&paying.directory, paying.till.clone())?;
+    let (mut payments, mut floors) = (Vec::new(), Vec::new());
+    for number in 1..=paying.payments {
+        let (payment, trips) = payer.pay(central.connect(&terminal).await?).await?;
+        let mut link = central.connect(&echo).await?;
+        let begin = Instant::now();
+        for trip in &trips {
+            echo::round_trip(&mut link, trip).await?;
+        }
+        let radio = begin.elapsed();
+        // Any transaction will do: it is the call that is measured.
+        relay.transaction(TransactionId::from_random([number as u8; 16])).await?;
+        let floor = begin.elapsed();
+        link.disconnect().await;
+        let trips: Vec<_> = trips.iter().map(|trip| [trip.up, trip.down]).collect();
+        println!(
+            "{}",
+            json!({ "payment_ms": ms(payment), "floor_ms": ms(floor), "of_it_radio_ms": ms(radio), "trips": trips })
+        );
+        payments.push(payment);
+        floors.push(floor);
+    }
+    central.settle().await;
+    let (payment, floor) = (median(&mut payments), median(&mut floors));
+    println!(
+        "{}",
+        json!({
+            "payments": paying.payments,
+            "median_payment_ms": ms(payment),
+            "median_floor_ms": ms(floor),
+            "ratio": payment.as_secs_f64() / floor.as_secs_f64(),
+        })
+    );
+    Ok(())
+}
+
+async fn find(central: &Central, code: &str) -> anyhow::Result<FoundTerminal> {
+    central.scan(SCAN_MS, Some(code)).await?.pop().with_context(|| format!("no {code} in reach"))
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// The middle one; of an even number the upper of the two.
+fn median(durations: &mut [Duration]) -> Duration {
+    durations.sort_unstable();
+    durations.get(durations.len() / 2).copied().unwrap_or_default()
+}
