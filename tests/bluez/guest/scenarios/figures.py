@@ -9,14 +9,17 @@ from kiosk import Kiosk
 # Records of the kernel's monitor (see trace.py) that are ACL data, from the host and to it.
 ACL = {4, 5}
 ATT_CHANNEL = 4
-WRITE_REQUEST, WRITE_COMMAND, NOTIFICATION = 0x12, 0x52, 0x1B
+WRITES, NOTIFICATION, NOTIFICATIONS = {0x12, 0x52}, 0x1B, 0x23
+# Opcode and handle. BlueZ sends even a single value by the notification for several where the phone takes that: each value with
+# its length.
 ATT_HEADER_OCTETS = 3
+LENGTH_OCTETS = 2
 # A subscription is a write of two octets; no fragment of a message is as short.
 SUBSCRIPTION_OCTETS = 2
 
 
 def att_values(path, controller):
-    """The values written and notified on one controller's connections, in order: (is a notification, value)."""
+    """The values written and notified on one controller's connections, in order: (octets of ATT headers, is to the phone, value)."""
     records = path.read_bytes()[16:]
     parts, values = {}, []
     while len(records) >= 24:
@@ -34,31 +37,36 @@ def att_values(path, controller):
         if channel != ATT_CHANNEL or len(parts[key]) < 4 + octets:
             continue
         pdu = parts.pop(key)[4:]
-        if pdu[0] in (WRITE_REQUEST, WRITE_COMMAND, NOTIFICATION) and len(pdu) > ATT_HEADER_OCTETS + SUBSCRIPTION_OCTETS:
-            values.append((pdu[0] == NOTIFICATION, pdu[ATT_HEADER_OCTETS:]))
+        if pdu[0] == NOTIFICATIONS:
+            octets, value = struct.unpack_from("<H", pdu, ATT_HEADER_OCTETS)[0], pdu[ATT_HEADER_OCTETS + LENGTH_OCTETS :]
+            if len(value) != octets:
+                raise ValueError("several notifications in one: count them apart")
+            values.append((ATT_HEADER_OCTETS + LENGTH_OCTETS, True, value))
+        elif pdu[0] in WRITES | {NOTIFICATION} and len(pdu) > ATT_HEADER_OCTETS + SUBSCRIPTION_OCTETS:
+            values.append((ATT_HEADER_OCTETS, pdu[0] == NOTIFICATION, pdu[ATT_HEADER_OCTETS:]))
     return values
 
 
 def messages(values):
-    """How many octets of content each message has (docs/protocol.md, section 4)."""
+    """Each message: octets of the ATT headers of its way, and of its content (docs/protocol.md, section 4)."""
     found, open_messages = [], {}
-    for way, value in values:
+    for att_header, way, value in values:
         is_first, is_last = value[0] & 0x80, value[0] & 0x40
         header = 1 if is_last or not is_first else 3
         open_messages[way] = (0 if is_first else open_messages[way]) + len(value) - header
         if is_last:
-            found.append(open_messages.pop(way))
+            found.append((att_header, open_messages.pop(way)))
     return found
 
 
 def cost(contents, first_header, next_header, value_octets_max):
     """PDUs, and octets with the ATT headers, of messages in fragments with such headers."""
     count = octets = 0
-    for content in contents:
+    for att_header, content in contents:
         header = first_header
         while True:
             part = min(content, value_octets_max - header)
-            count, octets, content = count + 1, octets + ATT_HEADER_OCTETS + header + part, content - part
+            count, octets, content = count + 1, octets + att_header + header + part, content - part
             header = next_header
             if content == 0:
                 break
@@ -76,12 +84,13 @@ def air(bed):
     bed.check(len(values) >= 4, f"the trace shows {len(values)} values of a payment")
     contents = messages(values)
     value_octets_max = 512
-    ours = len(values), sum(ATT_HEADER_OCTETS + len(value) for _, value in values)
+    ours = len(values), sum(att_header + len(value) for att_header, _, value in values)
     iso = cost(contents, 1, 1, value_octets_max)
     ctap = cost(contents, 3, 1, value_octets_max)
     # A reader of ISO 18013-5 also writes its state, at the start and at the end.
     iso_whole = iso[0] + 2, iso[1] + 2 * (ATT_HEADER_OCTETS + 1)
-    bed.note(f"messages of {contents} octets, with encryption, without fragment headers")
+    sizes = [content for _, content in contents]
+    bed.note(f"messages of {sizes} octets, with encryption, without fragment headers")
     for name, (count, octets) in (
         ("Florin", ours), ("ISO 18013-5's fragments", iso), ("with its start and end", iso_whole), ("CTAP's fragments", ctap),
     ):
