@@ -7,12 +7,20 @@ mod central;
 mod emulated;
 #[cfg(all(feature = "terminal", target_os = "linux"))]
 mod peripheral;
+#[cfg(all(unix, any(feature = "terminal", feature = "wallet")))]
+mod socket_air;
 
 #[cfg(feature = "wallet")]
 pub use central::{Central, CentralError, CentralLink, FoundTerminal};
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
 #[cfg(all(feature = "terminal", target_os = "linux"))]
 pub use peripheral::{PeripheralSettings, RadioFault, check_radio, start_peripheral};
+#[cfg(all(unix, feature = "wallet"))]
+pub use socket_air::SocketPhoneLink;
+#[cfg(all(unix, any(feature = "terminal", feature = "wallet")))]
+pub use socket_air::{AirAddress, AirAddressError};
+#[cfg(all(unix, feature = "terminal"))]
+pub use socket_air::{SocketAirError, start_socket_air};
 
 use crate::terminal::{AdvertisingPace, PhoneId};
 use tokio::sync::mpsc;
@@ -108,7 +116,7 @@ pub enum LinkCommand {
     Advertise(AdvertisingPace),
 }
 
-/// The terminal's side of a link: BlueZ, or the emulated one.
+/// The terminal's side of a link: BlueZ, or an emulated one.
 #[derive(Debug)]
 pub struct TerminalLink {
     /// What happened, in order.

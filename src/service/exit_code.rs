@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{ConfigurationError, DriverError, EnrolmentError};
-use crate::bluetooth::RadioFault;
+use crate::bluetooth::{RadioFault, SocketAirError};
 use crate::journal::JournalError;
 use crate::private_file::PrivateFileError;
 use crate::relay::{ConnectError, StatementError};
@@ -47,6 +47,9 @@ pub enum ServiceError {
     /// BlueZ or the adapter. Only a check ends with it: the service keeps trying.
     #[error(transparent)]
     Radio(#[from] RadioFault),
+    /// The emulated air that was asked for in place of BlueZ.
+    #[error(transparent)]
+    Air(#[from] SocketAirError),
     /// It ran, and cannot go on.
     #[error(transparent)]
     Driver(#[from] DriverError),
@@ -141,7 +144,7 @@ impl ServiceError {
                 }
                 DriverError::LinkStopped => ServiceExit::Other,
             },
-            Self::System { .. } => ServiceExit::Other,
+            Self::Air(_) | Self::System { .. } => ServiceExit::Other,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::clock::wall_clock;
 use super::configuration::JOURNAL_FILE;
 use super::front::{Front, LinkStopped};
 use super::{Configuration, Driver, DriverError, Enrolment, ServiceError};
-use crate::bluetooth::{PeripheralSettings, check_radio, start_peripheral};
+use crate::bluetooth::{AirAddress, PeripheralSettings, check_radio, start_peripheral, start_socket_air};
 use crate::journal::{Distrust, SqliteJournal};
 use crate::private_file;
 use crate::relay::GrpcRelay;
@@ -39,16 +39,28 @@ const ENGINE_WELL_S: u64 = 60;
 /// An engine whose journal fails is given up. The terminal is out of service then, says so, and makes a new engine from the
 /// journal as soon as that can be trusted again.
 ///
+/// With `air` it serves phones over that Unix socket in place of BlueZ: nobody can pay over Bluetooth then.
+///
 /// # Errors
 /// [`ServiceError`]; its exit code says what has to be mended.
-pub async fn serve(configuration: Configuration, stop: impl Future<Output = ()>) -> Result<(), ServiceError> {
+pub async fn serve(
+    configuration: Configuration,
+    air: Option<AirAddress>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServiceError> {
     let enrolment = load_enrolment(&configuration)?;
     let terminal_id = enrolment.identity.terminal_id();
     let sticker = enrolment.identity.engagement_link();
     let _only_one = lock(&configuration.state_directory)?;
     let listener = TillListener::bind(&configuration.till_address).await?;
     let relay = Arc::new(relay(&configuration, &enrolment)?);
-    let link = start_peripheral(PeripheralSettings { adapter: configuration.adapter.clone(), terminal_id });
+    let link = match air {
+        Some(air) => {
+            tracing::warn!(%air, "no Bluetooth: only programs on this machine that know this path can pay");
+            start_socket_air(&air, terminal_id)?
+        }
+        None => start_peripheral(PeripheralSettings { adapter: configuration.adapter.clone(), terminal_id }),
+    };
     let (port, till) = TillPort::new();
     let mut front = Front::new(link, till);
     if let Ok(until) = enrolment.good_until() {

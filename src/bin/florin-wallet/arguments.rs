@@ -139,6 +139,10 @@ pub struct RadioArguments {
     /// The Bluetooth adapter, such as hci1 [default: the first].
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
+    /// In place of Bluetooth, the Unix socket (`unix:/tmp/air.sock`) of a machine that runs `florin serve --air`.
+    #[cfg(unix)]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "adapter", help_heading = "Testing")]
+    pub air: Option<florin::bluetooth::AirAddress>,
 }
 
 fn short_code(text: &str) -> Result<String, String> {
@@ -170,5 +174,9 @@ mod tests {
         assert!(pay(&["--code", "7qk"]).is_err());
         assert!(pay(&["--link", "https://example.org"]).is_err());
         assert!(pay(&["--wait-ms", "1"]).is_err());
+        #[cfg(unix)]
+        assert!(pay(&["--nearest", "--air", "unix:/tmp/air.sock"]).is_ok());
+        #[cfg(unix)]
+        assert!(pay(&["--nearest", "--air", "unix:/tmp/air.sock", "--adapter", "hci0"]).is_err());
     }
 }

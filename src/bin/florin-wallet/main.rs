@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod air;
 mod arguments;
 mod radio;
 mod screen;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use florin::bluetooth::{Central, CentralError};
+use florin::bluetooth::CentralError;
 use florin::domain::{Amount, HolderVerification, Offer, TransactionId};
 use florin::log::{LogForm, start_log};
 use florin::private_file::PrivateFileError;
@@ -27,7 +28,8 @@ use florin::wallet::{
 use secrecy::SecretString;
 use serde_json::json;
 
-use self::arguments::{Arguments, Command, PayArguments, WhichTerminal};
+use self::air::Air;
+use self::arguments::{Arguments, Command, PayArguments, RadioArguments, WhichTerminal};
 use self::radio::{Radio, RadioError, Target};
 use self::screen::{Ink, Screen, Told, on_screen, wall_clock};
 
@@ -63,6 +65,7 @@ fn blame(error: &anyhow::Error) -> (&'static str, u8) {
     } else if let Some(error) = error.downcast_ref::<RadioError>() {
         match error {
             RadioError::Central(error) => blame_central(error),
+            RadioError::EmulatedAir(_) => ("link_failed", 8),
             RadioError::NotFound { .. } | RadioError::Ambiguous(_) => ("no_terminal", 7),
             RadioError::OutOfService(_) => ("out_of_service", 7),
             RadioError::NotChosen => ("cancelled", 6),
@@ -117,8 +120,7 @@ async fn run(arguments: Arguments, screen: Screen) -> anyhow::Result<u8> {
         }
         Command::Cards => cards(&directory, screen),
         Command::Terminals { scan_ms, radio } => {
-            let central = Central::open(radio.adapter.as_deref()).await?;
-            let found = central.scan(scan_ms, None).await?;
+            let found = Air::open(radio).await?.scan(scan_ms, None).await?;
             radio::list(&screen, &found);
             if found.is_empty() {
                 screen.say("No machine in reach.");
@@ -127,7 +129,7 @@ async fn run(arguments: Arguments, screen: Screen) -> anyhow::Result<u8> {
         }
         Command::Pay(arguments) => pay_once(&directory, screen, arguments).await,
         Command::Result { transaction_id, which, radio, wait_ms } => {
-            ask_for_result(&directory, screen, transaction_id, which, radio.adapter, wait_ms).await
+            ask_for_result(&directory, screen, transaction_id, which, radio, wait_ms).await
         }
         Command::Receipts => receipts(&directory, screen),
     }
@@ -240,8 +242,8 @@ async fn pay_once(
         },
         vanish_after_command: arguments.vanish_after_command,
     };
-    let central = Central::open(arguments.radio.adapter.as_deref()).await?;
-    let mut radio = Radio::new(central.clone(), target, arguments.wait_ms, screen);
+    let air = Air::open(arguments.radio).await?;
+    let mut radio = Radio::new(air.clone(), target, arguments.wait_ms, screen);
     let mut store = directory.store(card.name());
     let mut customer = Customer { screen, is_asked: !arguments.yes, has_sent: false, shown: None };
     let paying = pay(&mut radio, card, settings, &mut store, &mut customer);
@@ -251,7 +253,7 @@ async fn pay_once(
         Some(Err(error)) => Err(error.into()),
         None => Ok(interrupted(&screen, customer.has_sent, customer.shown.as_ref())),
     };
-    central.settle().await;
+    air.settle().await;
     code
 }
 
@@ -260,7 +262,7 @@ async fn ask_for_result(
     screen: Screen,
     transaction_id: TransactionId,
     which: WhichTerminal,
-    adapter: Option<String>,
+    radio: RadioArguments,
     wait_ms: u64,
 ) -> anyhow::Result<u8> {
     let record = directory.record(&transaction_id)?.ok_or_else(|| {
@@ -279,8 +281,8 @@ async fn ask_for_result(
         },
         vanish_after_command: false,
     };
-    let central = Central::open(adapter.as_deref()).await?;
-    let mut radio = Radio::new(central.clone(), target, wait_ms, screen);
+    let air = Air::open(radio).await?;
+    let mut radio = Radio::new(air.clone(), target, wait_ms, screen);
     let mut store = directory.store(card.name());
     let mut customer = Customer { screen, is_asked: true, has_sent: false, shown: None };
     let asking = ask(&mut radio, card, record.clone(), settings, &mut store, &mut customer);
@@ -310,7 +312,7 @@ async fn ask_for_result(
         }
         None => Ok(interrupted(&screen, record.status == PaymentStatus::Pending, Some(record.offer()))),
     };
-    central.settle().await;
+    air.settle().await;
     code
 }
 

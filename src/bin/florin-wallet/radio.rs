@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use florin::bluetooth::{Central, CentralError, CentralLink, FoundTerminal};
+use florin::bluetooth::{CentralError, PhoneLinkError};
 use florin::wallet::Connector;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::air::{Air, AirLink, Found};
 use crate::arguments::WhichTerminal;
 use crate::screen::{Ink, Screen};
 use crate::typed_line;
@@ -46,6 +47,9 @@ pub enum RadioError {
     /// The radio, or the connection.
     #[error(transparent)]
     Central(#[from] CentralError),
+    /// The emulated air, or the connection over it.
+    #[error(transparent)]
+    EmulatedAir(#[from] PhoneLinkError),
     /// Nothing in reach.
     #[error("no machine{with} in reach after {waited_ms} ms; is it on, and are you close to it?")]
     NotFound {
@@ -72,26 +76,26 @@ pub enum RadioError {
 /// Makes connections to one machine. Looks for it once; later connections go to the same one.
 #[derive(Debug)]
 pub struct Radio {
-    central: Central,
+    air: Air,
     target: Target,
     wait_ms: u64,
     screen: Screen,
-    chosen: Option<FoundTerminal>,
+    chosen: Option<Found>,
 }
 
 impl Radio {
     /// A radio that looks for `target` for `wait_ms` milliseconds at most.
-    pub fn new(central: Central, target: Target, wait_ms: u64, screen: Screen) -> Self {
-        Self { central, target, wait_ms, screen, chosen: None }
+    pub fn new(air: Air, target: Target, wait_ms: u64, screen: Screen) -> Self {
+        Self { air, target, wait_ms, screen, chosen: None }
     }
 
-    async fn choose(&self) -> Result<FoundTerminal, RadioError> {
+    async fn choose(&self) -> Result<Found, RadioError> {
         let end = Instant::now() + Duration::from_millis(self.wait_ms);
         let with = match &self.target {
             Target::ShortCode(code) => format!(" with the code {code}"),
             Target::Nearest { .. } | Target::Ask => String::new(),
         };
-        self.screen.event(json!({ "event": "searching", "adapter": self.central.adapter_name() }));
+        self.screen.event(json!({ "event": "searching", "adapter": self.air.name() }));
         self.screen.say(&self.screen.ink(Ink::Faint, &format!("Looking for a machine{with} ...")));
         loop {
             let left_ms =
@@ -103,7 +107,7 @@ impl Radio {
                 Target::ShortCode(code) => (left_ms, Some(code.as_str())),
                 Target::Nearest { .. } | Target::Ask => (left_ms.min(LISTEN_MS), None),
             };
-            let mut found = self.central.scan(scan_ms, short_code).await?;
+            let mut found = self.air.scan(scan_ms, short_code).await?;
             if found.is_empty() {
                 continue;
             }
@@ -121,7 +125,7 @@ impl Radio {
         }
     }
 
-    async fn ask(&self, mut found: Vec<FoundTerminal>) -> Result<FoundTerminal, RadioError> {
+    async fn ask(&self, mut found: Vec<Found>) -> Result<Found, RadioError> {
         list(&self.screen, &found);
         let question = format!("Which one? [1-{}] ", found.len());
         let answer = typed_line(&question).await.ok_or(RadioError::NotChosen)?;
@@ -135,10 +139,10 @@ impl Radio {
 }
 
 impl Connector for Radio {
-    type Link = CentralLink;
+    type Link = AirLink;
     type Error = RadioError;
 
-    async fn connect(&mut self) -> Result<CentralLink, RadioError> {
+    async fn connect(&mut self) -> Result<AirLink, RadioError> {
         let terminal = match &self.chosen {
             Some(terminal) => terminal.clone(),
             None => self.choose().await?,
@@ -146,19 +150,19 @@ impl Connector for Radio {
         let code = terminal.short_code.clone();
         self.screen
             .event(json!({ "event": "connecting", "short_code": code, "rssi_dbm": terminal.rssi_dbm }));
-        let link = self.central.connect(&terminal).await?;
+        let link = self.air.connect(&terminal).await?;
         self.screen.event(json!({ "event": "connected" }));
         self.chosen = Some(terminal);
         Ok(link)
     }
 }
 
-fn code_of(terminal: &FoundTerminal) -> &str {
+fn code_of(terminal: &Found) -> &str {
     terminal.short_code.as_deref().unwrap_or("????")
 }
 
 /// Prints machines in reach, with numbers from 1.
-pub fn list(screen: &Screen, found: &[FoundTerminal]) {
+pub fn list(screen: &Screen, found: &[Found]) {
     for (index, terminal) in found.iter().enumerate() {
         screen.event(json!({
             "event": "terminal",

@@ -104,6 +104,7 @@ mod tests {
         for line in [
             "serve",
             "serve --configuration /tmp/florin.toml --check",
+            "serve --air unix:/tmp/air.sock",
             "enrol --acquirer https://bank.example:7443 --root root.pem ABCD-EFGH",
             "enrol --acquirer https://bank.example --root root.pem --replace --state-directory /tmp/x -",
             "pay 2.50 EUR",
@@ -127,6 +128,8 @@ mod tests {
     fn what_is_wrong_is_a_usage_error() {
         for line in [
             "",
+            "serve --air /tmp/air.sock",
+            "serve --air unix:/tmp/air.sock --check",
             "pay",
             "pay 2.50",
             "pay 2.50 eur",

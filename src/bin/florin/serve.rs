@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use florin::bluetooth::AirAddress;
 use florin::service::{
     CONFIGURATION_PATH, Configuration, ConfigurationError, ServiceError, ServiceExit, check, serve,
 };
@@ -38,13 +39,16 @@ pub struct ServeArguments {
     /// Look at everything that the service needs, say what is wrong, and end.
     #[arg(long)]
     check: bool,
+    /// In place of Bluetooth, wait for phones on this Unix socket (`unix:/tmp/air.sock`), as `florin-wallet --air` does.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "check", help_heading = "Testing")]
+    air: Option<AirAddress>,
 }
 
 pub async fn run(arguments: ServeArguments) -> ExitCode {
     let result = match configuration(&arguments.configuration) {
         Ok(configuration) if arguments.check => return report(&configuration).await,
         Ok(configuration) => match stop_signal() {
-            Ok(stop) => serve(configuration, stop).await,
+            Ok(stop) => serve(configuration, arguments.air, stop).await,
             Err(error) => Err(error),
         },
         Err(error) => Err(error),

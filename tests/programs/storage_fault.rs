@@ -1,0 +1,113 @@
+//! Faults of the storage under a program: tests/storage-faults.c, put before the C library.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What happens at a storage call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Nothing: calls are only counted.
+    None,
+    /// SIGKILL, and the call is not made.
+    KillBefore,
+    /// The call is made, then SIGKILL.
+    KillAfter,
+    /// It fails with ENOSPC: no space left.
+    NoSpace,
+    /// It fails with EIO.
+    InputOutput,
+    /// It fails with EROFS: the file system is read-only.
+    ReadOnly,
+}
+
+impl FaultKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::KillBefore => "kill-before",
+            Self::KillAfter => "kill-after",
+            Self::NoSpace => "enospc",
+            Self::InputOutput => "eio",
+            Self::ReadOnly => "erofs",
+        }
+    }
+}
+
+/// A fault to start a program with. Calls on files below a directory are counted, from 1.
+#[derive(Debug, Clone)]
+pub struct StorageFault {
+    below: PathBuf,
+    kind: FaultKind,
+    at: u64,
+    times: Option<u64>,
+    calls: Option<&'static str>,
+    only_while: Option<PathBuf>,
+    log: Option<PathBuf>,
+}
+
+impl StorageFault {
+    /// This fault from the call `at` on, for good.
+    pub fn new(below: &Path, kind: FaultKind, at: u64) -> Self {
+        // The program sees its files by their real names.
+        let below = below.canonicalize().unwrap();
+        Self { below, kind, at, times: None, calls: None, only_while: None, log: None }
+    }
+
+    /// At so many calls only.
+    pub fn times(self, times: u64) -> Self {
+        Self { times: Some(times), ..self }
+    }
+
+    /// Only these calls are counted and hit, with commas between, such as `fsync,fdatasync`.
+    pub fn calls(self, calls: &'static str) -> Self {
+        Self { calls: Some(calls), ..self }
+    }
+
+    /// Only while there is such a file; other calls are not counted.
+    pub fn only_while(self, file: &Path) -> Self {
+        Self { only_while: Some(file.to_owned()), ..self }
+    }
+
+    /// Writes a line for each call that is counted: `number call file`.
+    pub fn log(self, file: &Path) -> Self {
+        Self { log: Some(file.to_owned()), ..self }
+    }
+
+    /// What a program is started with.
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables: Vec<(_, OsString)> = vec![
+            ("LD_PRELOAD", library().into()),
+            ("STORAGE_FAULT_BELOW", self.below.clone().into()),
+            ("STORAGE_FAULT", self.kind.name().into()),
+            ("STORAGE_FAULT_AT", self.at.to_string().into()),
+        ];
+        variables.extend(self.times.map(|times| ("STORAGE_FAULT_TIMES", times.to_string().into())));
+        variables.extend(self.calls.map(|calls| ("STORAGE_FAULT_CALLS", calls.into())));
+        variables.extend(self.only_while.clone().map(|file| ("STORAGE_FAULT_WHILE", file.into())));
+        variables.extend(self.log.clone().map(|file| ("STORAGE_FAULT_LOG", file.into())));
+        variables
+    }
+}
+
+/// Compiled once for each test program.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/storage-faults.c");
+        let library = directory.join(format!("storage-faults-{}.so", env!("CARGO_CRATE_NAME")));
+        // Another run may be using the old one.
+        let new = directory.join(format!("storage-faults-{}.so", std::process::id()));
+        let status = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])
+            .arg(&new)
+            .arg(&source)
+            .arg("-ldl")
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "cc could not compile {}", source.display());
+        std::fs::rename(&new, &library).unwrap();
+        library
+    })
+}
