@@ -155,6 +155,13 @@ impl Programs {
         command
     }
 
+    /// `florin` with these words, as an operator beside the service.
+    pub fn florin_with_configuration(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+        command.args(words).arg("--configuration").arg(self.configuration()).stdin(Stdio::null());
+        command
+    }
+
     /// Runs `florin-acquirer` with these words; its first JSON line.
     pub fn acquirer(&self, words: &[&str]) -> Value {
         let mut command = Command::new(env!("CARGO_BIN_EXE_florin-acquirer"));
