@@ -189,3 +189,85 @@ impl Front {
 /// The link ended, which it does only with its process.
 #[derive(Debug)]
 pub(super) struct LinkStopped;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::bluetooth::EmulatedAir;
+    use crate::domain::TransactionId;
+    use crate::till::TillPort;
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(octets)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(work: impl FnOnce()) -> String {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, work);
+        String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn front() -> Front {
+        let (_, link) = EmulatedAir::new();
+        let (_, till) = TillPort::new();
+        Front::new(link, till)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn open_payments_are_reported_at_a_stated_cadence_and_the_old_ones_by_name() {
+        let mut front = front();
+        let mut open = OpenPayments { oldest_s: 40, ..OpenPayments::default() };
+        open.by_state.insert("offered", 1);
+        assert!(front.is_report_due());
+        assert_eq!(logged(|| front.report(&open)), "", "an offer that waits for a phone is no news");
+        assert!(!front.is_report_due());
+        tokio::time::advance(Duration::from_secs(REPORT_INTERVAL_S - 1)).await;
+        assert!(!front.is_report_due());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(front.is_report_due());
+        open.by_state.insert("reversing", 7);
+        open.oldest_s = 90_000;
+        open.escalated = (1..=7).map(|number| TransactionId::from_random([number; 16])).collect();
+        let log = logged(|| front.report(&open));
+        assert!(log.contains("payments are open") && log.contains("open=7"), "{log}");
+        assert!(
+            log.contains("ERROR") && log.contains("payments=7") && log.contains("oldest_s=90000"),
+            "{log}"
+        );
+        assert!(
+            log.contains(&open.escalated[4].to_string()) && !log.contains(&open.escalated[5].to_string())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_is_gone_is_the_reason_before_any_other() {
+        let mut front = front();
+        assert_eq!(front.out_of_service().unwrap(), "the journal is being opened");
+        front.journal_is(None);
+        assert_eq!(front.out_of_service().unwrap(), "Bluetooth is starting");
+        front.link_happened(LinkEvent::Up);
+        assert_eq!(front.out_of_service(), None);
+        front.link_happened(LinkEvent::Down { reason: "no adapter".into() });
+        front.journal_is(Some("the disk is full".into()));
+        let status = front.status(&OpenPayments::default());
+        assert_eq!(status.out_of_service.as_deref(), Some("the disk is full"));
+        front.journal_is(None);
+        assert_eq!(front.out_of_service().unwrap(), "no adapter");
+    }
+}
