@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use florin::bluetooth::{Central, FoundTerminal, PhoneLink};
+use florin::bluetooth::{Central, CentralLink, FoundTerminal, PhoneLink, PhoneLinkError};
 use florin::domain::TransactionId;
 use florin::relay::GrpcRelay;
 use florin::service::{Enrolment, wall_clock};
@@ -24,11 +24,14 @@ use tokio::time::Instant;
 
 use payer::{Payer, Trip};
 
+/// How many payments are made over one connection: fewer than the terminal takes hellos.
+const PAYMENTS_PER_CONNECTION: u32 = 15;
 /// How long a terminal is looked for, in milliseconds.
 const SCAN_MS: u64 = 30_000;
 
 /// Measures payments over the radio, and the floor under them.
 #[derive(Debug, Parser)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -56,7 +59,7 @@ enum Command {
         #[arg(long)]
         state_directory: PathBuf,
     },
-    /// Pay again and again, and print how it goes.
+    /// Pay again and again, several times over each connection, and print how it goes.
     Pay {
         #[command(flatten)]
         paying: Paying,
@@ -113,8 +116,18 @@ async fn pay(paying: &Paying) -> anyhow::Result<()> {
     let terminal = find(&central, &paying.code).await?;
     let mut payer = Payer::open(&paying.directory, paying.till.clone())?;
     let begin = Instant::now();
+    let mut link: Option<CentralLink> = None;
     for number in 1..=paying.payments {
-        let (duration, trips) = payer.pay(central.connect(&terminal).await?).await?;
+        if number % PAYMENTS_PER_CONNECTION == 1
+            && let Some(mut old) = link.take()
+        {
+            old.disconnect().await;
+        }
+        let link = match &mut link {
+            Some(link) => link,
+            None => link.insert(central.connect(&terminal).await?),
+        };
+        let (duration, trips) = payer.pay(Kept(link)).await?;
         let octets: usize = trips.iter().map(|trip| trip.up + trip.down).sum();
         let elapsed_s = begin.elapsed().as_secs_f64();
         println!(
@@ -122,8 +135,30 @@ async fn pay(paying: &Paying) -> anyhow::Result<()> {
             json!({ "payment": number, "payment_ms": ms(duration), "octets": octets, "elapsed_s": elapsed_s })
         );
     }
+    if let Some(mut link) = link {
+        link.disconnect().await;
+    }
     central.settle().await;
     Ok(())
+}
+
+/// A connection that stays when a payment is over, for the next one.
+struct Kept<'link>(&'link mut CentralLink);
+
+impl PhoneLink for Kept<'_> {
+    fn value_octets_max(&self) -> usize {
+        self.0.value_octets_max()
+    }
+
+    fn write(&mut self, value: Vec<u8>) -> impl Future<Output = Result<(), PhoneLinkError>> + Send {
+        self.0.write(value)
+    }
+
+    fn next_value(&mut self) -> impl Future<Output = Result<Vec<u8>, PhoneLinkError>> + Send {
+        self.0.next_value()
+    }
+
+    async fn disconnect(&mut self) {}
 }
 
 async fn compare(paying: &Paying, echo_code: &str, state_directory: &std::path::Path) -> anyhow::Result<()> {
@@ -148,10 +183,11 @@ async fn compare(paying: &Paying, echo_code: &str, state_directory: &std::path::
         relay.transaction(TransactionId::from_random([number as u8; 16])).await?;
         let floor = begin.elapsed();
         link.disconnect().await;
+        let at: Vec<_> = trips.iter().map(|trip| trip.times.map(ms)).collect();
         let trips: Vec<_> = trips.iter().map(|trip| [trip.up, trip.down]).collect();
         println!(
             "{}",
-            json!({ "payment_ms": ms(payment), "floor_ms": ms(floor), "of_it_radio_ms": ms(radio), "trips": trips })
+            json!({ "payment_ms": ms(payment), "floor_ms": ms(floor), "of_it_radio_ms": ms(radio), "trips": trips, "at_ms": at })
         );
         payments.push(payment);
         floors.push(floor);

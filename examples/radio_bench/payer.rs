@@ -24,6 +24,8 @@ pub struct Trip {
     pub up: usize,
     /// To the phone.
     pub down: usize,
+    /// When the phone began to write, and when it had the whole answer: since the link was subscribed.
+    pub times: [Duration; 2],
 }
 
 /// One wallet before one machine.
@@ -98,7 +100,8 @@ impl Person for Watch {
         match notice {
             Notice::Said { octets, .. } => {
                 if !self.is_up {
-                    self.trips.push(Trip { up: 0, down: 0 });
+                    let now = self.begin.elapsed();
+                    self.trips.push(Trip { up: 0, down: 0, times: [now, now] });
                 }
                 self.is_up = true;
                 if let Some(trip) = self.trips.last_mut() {
@@ -109,6 +112,7 @@ impl Person for Watch {
                 self.is_up = false;
                 if let Some(trip) = self.trips.last_mut() {
                     trip.down += octets;
+                    trip.times[1] = self.begin.elapsed();
                 }
                 if *message == "result" {
                     self.result_after = Some(self.begin.elapsed());

@@ -110,7 +110,7 @@ def floor(bed):
     compared = bed.start(
         "compare", bench, "compare", "--adapter", wallet.controller.name, "--directory", wallet.directory,
         "--code", kiosk.short_code, "--till", kiosk.till, "--echo-code", "ECH0",
-        "--state-directory", kiosk.state, "--payments", "40", must_live=False,
+        "--state-directory", kiosk.state, "--payments", "20", must_live=False,
     )
     result = compared.wait(500, exit_code=0).json()
     bed.note(
@@ -136,7 +136,7 @@ def thousand_payments(bed):
     bed.equal("payments", len(lines), 1000)
     bed.note(f"resident after each hundred: {', '.join(map(str, sizes))} KiB")
     bed.note(
-        f"{1000 / lines[-1]['elapsed_s']:.2f} payments a second, with a connection each; "
+        f"{1000 / lines[-1]['elapsed_s']:.2f} payments a second, fifteen over each connection; "
         f"median {statistics.median(line['payment_ms'] for line in lines):.1f} ms from subscribed to result"
     )
     # A page or two comes and goes with the journal's cache.
