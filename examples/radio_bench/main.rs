@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod arithmetic;
 mod echo;
 mod payer;
 
@@ -59,6 +60,8 @@ enum Command {
         #[arg(long)]
         state_directory: PathBuf,
     },
+    /// Print what the arithmetic of a payment takes on this machine.
+    Arithmetic,
     /// Pay again and again, several times over each connection, and print how it goes.
     Pay {
         #[command(flatten)]
@@ -106,6 +109,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Echo { adapter, code } => echo::serve(&adapter, &code).await,
         Command::Compare { paying, echo_code, state_directory } => {
             compare(&paying, &echo_code, &state_directory).await
+        }
+        Command::Arithmetic => {
+            println!("{}", arithmetic::measure()?);
+            Ok(())
         }
         Command::Pay { paying } => pay(&paying).await,
     }

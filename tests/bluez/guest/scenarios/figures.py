@@ -105,6 +105,8 @@ def floor(bed):
     kiosk = Kiosk(bed)
     wallet = kiosk.wallets[0]
     bench = bed.binary("radio_bench")
+    arithmetic = bed.run_json(bench, "arithmetic")
+    bed.note(f"arithmetic, in ms: {', '.join(f'{name} {took:.2f}' for name, took in arithmetic.items())}")
     echo = bed.start("echo", bench, "echo", "--adapter", bed.controllers[2].name, "--code", "ECH0")
     echo.expect(r"the echo server runs")
     compared = bed.start(
