@@ -459,6 +459,25 @@ fn what_the_till_never_says_is_given_back_in_its_time() {
 }
 
 #[test]
+fn the_tills_time_begins_when_it_is_told_however_slow_the_journal_is() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(true);
+    Phone::new(1, 512).pay(&mut bench);
+    bench.asked();
+    bench.holds_journal = true;
+    bench.answer(transaction_id, TransactionState::Approved);
+    bench.pass_ms(2 * Settings::default().dispense_timeout_ms);
+    assert!(bench.published().iter().all(|view| !view.release));
+    bench.holds_journal = false;
+    bench.confirm();
+    assert!(bench.published().last().unwrap().release);
+    bench.pass_ms(Settings::default().dispense_timeout_ms - 1);
+    assert_eq!(bench.state(transaction_id), PaymentState::Approved);
+    bench.pass_ms(1);
+    assert_eq!(bench.state(transaction_id), PaymentState::Reversing(ReversalReason::DispenseUnknown));
+}
+
+#[test]
 fn what_the_till_never_says_is_held_where_the_operator_wants_it_so() {
     let settings = Settings { dispense_policy: DispensePolicy::Hold, ..Settings::default() };
     let mut bench = Bench::with(settings, Vec::new());

@@ -173,6 +173,8 @@ enum Effect {
     Forget(TransactionId),
     /// The offer is durable: show it to every phone that waits for one.
     ShowOffer(TransactionId),
+    /// The approval is durable and the till is told: its time to say what became of the goods begins.
+    AwaitTill(TransactionId),
 }
 
 /// An open payment.
@@ -196,7 +198,9 @@ struct Open {
     authorise_until: Moment,
     /// When to give the payer a sign of life.
     working_at: Option<Moment>,
-    /// When the till has to have said what became of the goods.
+    /// The till has been told of the approval just now.
+    till_told: bool,
+    /// When it has to have said what became of the goods.
     dispense_until: Option<Moment>,
     /// It has not, in its time, or the terminal was restarted meanwhile.
     dispense_unknown: bool,
@@ -364,6 +368,11 @@ impl Terminal {
             Effect::Tell { phone, message } => self.tell(phone, &message),
             Effect::Emit(output) => self.outputs.push(output),
             Effect::ShowOffer(transaction_id) => self.show_offer(transaction_id),
+            Effect::AwaitTill(transaction_id) => {
+                if let Some(open) = self.open.get_mut(&transaction_id) {
+                    open.till_told = open.payment.state == PaymentState::Approved;
+                }
+            }
             Effect::Forget(transaction_id) => {
                 self.open.remove(&transaction_id);
             }
@@ -428,6 +437,7 @@ impl Terminal {
         open.asked = 0;
         open.working_at = None;
         open.ask_at = None;
+        open.till_told = false;
         open.dispense_until = None;
         open.dispense_unknown = false;
         match open.payment.state {
@@ -439,9 +449,7 @@ impl Terminal {
             PaymentState::Unresolved | PaymentState::Capturing | PaymentState::Reversing(_) => {
                 open.ask_at = Some(now.moment);
             }
-            PaymentState::Approved => {
-                open.dispense_until = Some(now.moment.plus_ms(self.settings.dispense_timeout_ms));
-            }
+            PaymentState::Approved => self.after_record(transaction_id, Effect::AwaitTill(transaction_id)),
             PaymentState::Offered
             | PaymentState::Captured
             | PaymentState::Reversed(_)
@@ -638,6 +646,9 @@ impl Terminal {
         let asks_under_way = self.asks_under_way();
         let Some(open) = self.open.get_mut(&transaction_id) else { return };
         let moment = now.moment;
+        if std::mem::take(&mut open.till_told) {
+            open.dispense_until = Some(moment.plus_ms(self.settings.dispense_timeout_ms));
+        }
         if open.payment.state == PaymentState::Offered && open.expires_at <= moment {
             return self.move_to(now, transaction_id, PaymentState::Expired, None);
         }
@@ -1022,6 +1033,7 @@ impl Open {
             asked: 0,
             authorise_until: now,
             working_at: None,
+            till_told: false,
             dispense_until: None,
             dispense_unknown: false,
         }
@@ -1034,6 +1046,7 @@ impl Open {
             || is_past(self.asking_until)
             || is_past(self.working_at)
             || is_past(self.dispense_until)
+            || self.till_told
     }
 }
 

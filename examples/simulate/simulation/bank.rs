@@ -2,16 +2,19 @@
 //!
 //! Its store's transactions are whole or not at all; what a crash loses is the answer.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use florin::acquirer::{
     AuthorizationRequest, CARD_VALIDITY_S, CardTerms, EnrolmentCode, Institution, InstitutionError,
-    InstitutionKeys, Store, Transaction, TransactionState as Held,
+    InstitutionKeys, Store, StoreError, Transaction, TransactionState as Held,
 };
 use florin::credential::{Keyring, SealedCommand, Signed, SigningKey, card_enrolment_proof};
-use florin::domain::{Amount, CardId, Currency, TerminalId, TransactionId, UnixTime};
+use florin::domain::{Amount, CardId, Currency, DeclineReason, TerminalId, TransactionId, UnixTime};
 use florin::protocol::{ChannelKey, decode_offer, encode_offer};
-use florin::terminal::{Identity, InstitutionAnswer, InstitutionRequest, TransactionState};
+use florin::terminal::{
+    Identity, InstitutionAnswer, InstitutionRequest, InstitutionTransaction, TransactionState,
+};
 use florin::wallet::{Card, CardParts};
 
 use super::clock::WallClock;
@@ -20,6 +23,8 @@ use super::planted::PlantedBug;
 use super::randomness::Dice;
 use super::stage::Stage;
 
+/// Seconds of a day.
+pub const DAY_S: u64 = 86_400;
 /// What one account begins with, in minor units.
 const OPENING_BALANCE_MINOR: u64 = 100_000;
 
@@ -180,6 +185,10 @@ impl Bank {
         let now = self.clock.read(stage.now_ms);
         let terminal = self.terminal_id;
         let id = request.transaction_id();
+        if stage.fault(FaultKind::AcquirerStoreFails).is_some() {
+            // Its statuses INTERNAL and UNAVAILABLE: no proof that nothing was done.
+            return InstitutionAnswer::Unanswered { detail: "simulated".into() };
+        }
         let answer = match request {
             InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command } => {
                 let request = AuthorizationRequest {
@@ -208,7 +217,7 @@ impl Bank {
                 self.institution.reverse(terminal, id, *reason, now)
             }
         };
-        self.observe(stage, id, request);
+        self.observe(stage, id, request, now);
         answer_of(answer)
     }
 
@@ -217,7 +226,7 @@ impl Bank {
     }
 
     /// Tells the reference model how the institution stands after a request.
-    fn observe(&mut self, stage: &mut Stage, id: TransactionId, request: &InstitutionRequest) {
+    fn observe(&mut self, stage: &mut Stage, id: TransactionId, request: &InstitutionRequest, now: UnixTime) {
         if let InstitutionRequest::Inquire { .. } = request {
             return;
         }
@@ -231,7 +240,7 @@ impl Bank {
             | InstitutionRequest::Reverse { .. } => None,
         };
         stage.say(|stage| format!("acquirer: {} is {}", stage.name(id), held.state.name()));
-        stage.model.bank_holds(id, held.state, held.decline_reason, held.amount, command);
+        stage.model.bank_holds(id, &held, command, now);
         let accounts = self.institution.accounts().unwrap_or_default();
         for account in accounts {
             let twice: u64 =
@@ -283,35 +292,86 @@ impl Bank {
         stage.model.authorisation_is_genuine();
     }
 
-    /// Every transaction, and what is wrong with the books.
+    /// Every transaction, the totals of each day, and what is wrong with the books.
     ///
     /// # Errors
     /// The institution's.
-    pub fn books(&mut self) -> Result<Books, InstitutionError> {
-        let transactions = self
-            .institution
-            .newest_transactions(None, u32::MAX)?
-            .into_iter()
-            .map(|detail| (detail.id, detail.state, detail.amount))
-            .collect();
+    pub fn books(&mut self, stage: &Stage) -> Result<Books, InstitutionError> {
+        let details = self.institution.newest_transactions(None, u32::MAX)?;
+        let days: BTreeSet<u64> = details.iter().map(|detail| detail.created_at.seconds / DAY_S).collect();
+        let transactions = details
+            .iter()
+            .map(|detail| {
+                Some(InstitutionTransaction {
+                    transaction_id: detail.id,
+                    state: state_of(detail.state, detail.decline_reason)?,
+                    amount: detail.amount,
+                    created_at: detail.created_at,
+                })
+            })
+            .collect::<Option<_>>()
+            .ok_or(InstitutionError::Store(StoreError::Corrupt {
+                what: "declined transaction without a reason",
+            }))?;
         let report = self.institution.check_ledger()?;
         let faults = report.faults.iter().map(|fault| format!("{}: {}", fault.rule, fault.detail)).collect();
         let totals = report
             .states
             .into_iter()
-            .map(|total| (total.state, total.currency, total.count, total.amount_minor))
+            .map(|total| ((total.state, total.currency), (total.count, total.amount_minor)))
             .collect();
-        Ok(Books { transactions, totals, faults })
+        let mut totals_of_days = BTreeMap::new();
+        for day in days {
+            // Asked as a terminal asks, day by day and page by page.
+            let (from, until) = (UnixTime { seconds: day * DAY_S }, UnixTime { seconds: (day + 1) * DAY_S });
+            let mut after = None;
+            loop {
+                let (page, next) = self.institution.reconcile(self.terminal_id, from, until, after)?;
+                for transaction in page {
+                    let is_late = stage.is_planted(PlantedBug::BookedOnAnotherDay)
+                        && transaction.state == Held::Captured;
+                    let currency = transaction.amount.map(|amount| amount.currency().to_string());
+                    let key = (
+                        day + u64::from(is_late),
+                        transaction.state.name().into(),
+                        currency.unwrap_or_default(),
+                    );
+                    let total: &mut (u64, u64) = totals_of_days.entry(key).or_default();
+                    *total = (total.0 + 1, total.1 + transaction.amount.map_or(0, |amount| amount.minor()));
+                }
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(Books { transactions, totals, totals_of_days, faults })
     }
 }
+
+/// Number of transactions, and their sum in minor units.
+pub type Total = (u64, u64);
 
 /// The institution's side of a reconciliation.
 #[derive(Debug)]
 pub struct Books {
-    pub transactions: Vec<(TransactionId, Held, Option<Amount>)>,
-    /// State, currency, number, sum in minor units.
-    pub totals: Vec<(String, String, u64, u64)>,
+    pub transactions: Vec<InstitutionTransaction>,
+    /// By state and currency, as the ledger's own check has them.
+    pub totals: BTreeMap<(String, String), Total>,
+    /// By day (days since 1970-01-01 by the institution's clock), state and currency, as a terminal is told them.
+    pub totals_of_days: BTreeMap<(u64, String, String), Total>,
     pub faults: Vec<String>,
+}
+
+/// A state as the terminal hears it; none for a decline without its reason, which the institution never makes.
+fn state_of(held: Held, decline_reason: Option<DeclineReason>) -> Option<TransactionState> {
+    match (held, decline_reason) {
+        (Held::Unknown, _) => Some(TransactionState::Unknown),
+        (Held::Declined, reason) => reason.map(TransactionState::Declined),
+        (Held::Approved, _) => Some(TransactionState::Approved),
+        (Held::Captured, _) => Some(TransactionState::Captured),
+        (Held::Reversed, _) => Some(TransactionState::Reversed),
+    }
 }
 
 /// What the relay makes of it: the service's statuses, and what the relay takes each for.
@@ -336,13 +396,8 @@ fn answer_of(result: Result<Transaction, InstitutionError>) -> InstitutionAnswer
             };
         }
     };
-    let state = match (transaction.state, transaction.decline_reason) {
-        (Held::Unknown, _) => TransactionState::Unknown,
-        (Held::Declined, Some(reason)) => TransactionState::Declined(reason),
-        (Held::Declined, None) => return InstitutionAnswer::Unanswered { detail: "no reason".into() },
-        (Held::Approved, _) => TransactionState::Approved,
-        (Held::Captured, _) => TransactionState::Captured,
-        (Held::Reversed, _) => TransactionState::Reversed,
+    let Some(state) = state_of(transaction.state, transaction.decline_reason) else {
+        return InstitutionAnswer::Unanswered { detail: "no reason".into() };
     };
     let receipt = Some(transaction.receipt).filter(|receipt| !receipt.is_empty());
     InstitutionAnswer::Transaction { state, receipt }

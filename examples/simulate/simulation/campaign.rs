@@ -13,6 +13,9 @@ use super::world::{WorldPlan, WorldReport, run};
 /// How many payments a world's script has: enough that old ones are still being settled when new ones come, and few
 /// enough that a story can be shrunk.
 pub const PAYMENTS_PER_WORLD: usize = 50;
+/// A planted bug has to be found within so many payments.
+pub const PLANTED_PAYMENTS_MAX: u64 = 1_000;
+
 /// How long a story is made shorter at most.
 const SHRINKING_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -43,7 +46,16 @@ pub struct Tally {
     pub faults: BTreeMap<FaultKind, u64>,
     pub took: Duration,
     /// The world with the lowest number that broke a promise.
-    pub broken: Option<(u64, Violation)>,
+    pub broken: Option<Broken>,
+}
+
+/// A world in which a promise was broken.
+#[derive(Debug, Clone)]
+pub struct Broken {
+    /// Its number.
+    pub world: u64,
+    /// The first promise that was broken.
+    pub violation: Violation,
 }
 
 impl Tally {
@@ -58,10 +70,15 @@ impl Tally {
             *self.faults.entry(kind).or_default() += 1;
         }
         if let Some(violation) = report.violation
-            && self.broken.as_ref().is_none_or(|(other, _)| world < *other)
+            && self.broken.as_ref().is_none_or(|other| world < other.world)
         {
-            self.broken = Some((world, violation));
+            self.broken = Some(Broken { world, violation });
         }
+    }
+
+    /// How often that fault happened.
+    pub fn count(&self, kind: FaultKind) -> u64 {
+        self.faults.get(&kind).copied().unwrap_or(0)
     }
 
     /// Payments in a second of real time.
@@ -79,7 +96,7 @@ impl Campaign {
             payments: PAYMENTS_PER_WORLD,
             planted: self.planted,
             left_out: LeftOut::default(),
-            payments_left_out: Vec::new(),
+            payments_left_out: BTreeSet::new(),
             is_traced: false,
         }
     }
@@ -130,7 +147,29 @@ impl Campaign {
         Ok(tally)
     }
 
-    /// The shortest story that still breaks the same promise, found by leaving out faults and payments.
+    /// Runs worlds with this bug until it is found, or there were [`PLANTED_PAYMENTS_MAX`]; with one thread, so that the
+    /// number of payments is the same every time.
+    ///
+    /// # Errors
+    /// As [`Campaign::run`].
+    pub fn plant(&self, bug: PlantedBug) -> Result<Tally, String> {
+        let planted = Some(bug);
+        let campaign =
+            Self { planted, payments: PLANTED_PAYMENTS_MAX, threads: 1, world: None, ..self.clone() };
+        campaign.run()
+    }
+
+    /// One world, with its story.
+    ///
+    /// # Errors
+    /// As [`Campaign::run`].
+    pub fn play(&self, world: u64) -> Result<WorldReport, String> {
+        let plan = WorldPlan { is_traced: true, ..self.plan(world) };
+        run(plan).map_err(|error| error.to_string())
+    }
+
+    /// The shortest story that still breaks the same promise, found by leaving out faults and payments, for a minute at
+    /// most.
     ///
     /// # Errors
     /// As [`Campaign::run`].

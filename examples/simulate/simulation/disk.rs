@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use florin::domain::TransactionId;
 use florin::journal::{Journal, JournalError, Search};
-use florin::terminal::{Payment, PhoneId, PhoneQuestion, RecordNumber, TillCallId, TillRequest};
+use florin::terminal::{
+    Payment, PaymentState, PhoneId, PhoneQuestion, RecordNumber, TillCallId, TillRequest,
+};
 
 use super::randomness::Dice;
 
@@ -66,6 +68,8 @@ pub struct Disk {
     queue: VecDeque<DiskRequest>,
     /// When the last request that was asked is done.
     pub busy_until_ms: u64,
+    /// It neither reads nor writes until then.
+    pub fails_until_ms: u64,
     /// The newest durable record, and the one of the same payment before it: what a lying disk loses.
     before_newest: Option<Payment>,
 }
@@ -79,7 +83,7 @@ impl std::fmt::Debug for Disk {
 impl Disk {
     /// An empty disk.
     pub fn new(journal: Box<dyn Journal>) -> Self {
-        Self { journal, queue: VecDeque::new(), busy_until_ms: 0, before_newest: None }
+        Self { journal, queue: VecDeque::new(), busy_until_ms: 0, fails_until_ms: 0, before_newest: None }
     }
 
     /// Takes a request to be done later.
@@ -90,6 +94,13 @@ impl Disk {
     /// The oldest request, to be done now.
     pub fn take(&mut self) -> Option<DiskRequest> {
         self.queue.pop_front()
+    }
+
+    /// The payments that wait for the till's word.
+    pub fn approved(&mut self) -> Vec<TransactionId> {
+        let open = self.journal.payments(true, usize::MAX).unwrap_or_default();
+        let approved = open.iter().filter(|payment| payment.state == PaymentState::Approved);
+        approved.map(|payment| payment.transaction_id).collect()
     }
 
     /// Makes a record durable.
@@ -106,6 +117,12 @@ impl Disk {
         let before = self.before_newest.take()?;
         self.journal.append(&before).ok()?;
         Some(before)
+    }
+
+    /// A request failed: nothing after it is done. Returns how many records were asked to be written.
+    pub fn give_up(&mut self) -> usize {
+        let asked = std::mem::take(&mut self.queue);
+        asked.iter().filter(|request| matches!(request, DiskRequest::Append { .. })).count()
     }
 
     /// The power is gone: some of what was asked is still done, from the oldest on. Those are returned, in order.

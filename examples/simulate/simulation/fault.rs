@@ -40,6 +40,8 @@ fault_kinds! {
     PhoneVanishes = 80_000 "phone_vanishes",
     /// The wallet's process dies at an output.
     WalletCrashes = 6_000 "wallet_crashes",
+    /// The wallet's store does not take a record.
+    WalletStoreFails = 8_000 "wallet_store_fails",
     /// A phone's wall clock jumps.
     PhoneClockJumps = 20_000 "phone_clock_jumps",
     /// The terminal's process dies at an input or an output.
@@ -50,8 +52,10 @@ fault_kinds! {
     TerminalClockJumps = 4_000 "terminal_clock_jumps",
     /// A write to the journal takes long.
     JournalSlow = 15_000 "journal_slow",
-    /// A write to the journal fails, and the terminal stops.
-    JournalFails = 4_000 "journal_fails",
+    /// A write to the journal fails, or its sync: the terminal is out of service until the disk is well.
+    JournalWriteFails = 10_000 "journal_write_fails",
+    /// A read of the journal fails: likewise.
+    JournalReadFails = 4_000 "journal_read_fails",
     /// The institution cannot be reached for a while: nothing is sent.
     NotSent = 50_000 "not_sent",
     /// A request is lost.
@@ -70,6 +74,8 @@ fault_kinds! {
     AcquirerCrashesBefore = 20_000 "acquirer_crashes_before",
     /// The institution's process dies after it did what it was asked.
     AcquirerCrashesAfter = 25_000 "acquirer_crashes_after",
+    /// The institution's store fails, so that nothing is done.
+    AcquirerStoreFails = 12_000 "acquirer_store_fails",
     /// The institution refuses every request for a while.
     AcquirerRefuses = 12_000 "acquirer_refuses",
     /// The institution's wall clock jumps.
@@ -88,6 +94,8 @@ fault_kinds! {
     TillAsksNonsense = 10_000 "till_asks_nonsense",
     /// The till's process dies; it reads again after.
     TillCrashes = 8_000 "till_crashes",
+    /// The till never says what became of the goods.
+    TillSaysNothing = 30_000 "till_says_nothing",
     /// An answer to the till is lost.
     TillAnswerLost = 20_000 "till_answer_lost",
     /// An update does not reach the till.

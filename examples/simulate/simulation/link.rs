@@ -17,7 +17,7 @@ struct Connection {
     phone: usize,
     value_octets_max: usize,
     /// Which process of the terminal it was made with.
-    epoch: u64,
+    boot: u64,
     /// When the last value in each direction arrives.
     up_ms: u64,
     down_ms: u64,
@@ -39,10 +39,10 @@ impl Link {
     }
 
     /// What the terminal's process of that number sees of a connection: the longest value. None if it is gone.
-    pub fn seen_by_machine(&self, connection: PhoneId, epoch: u64) -> Option<usize> {
+    pub fn seen_by_machine(&self, connection: PhoneId, boot: u64) -> Option<usize> {
         self.connections
             .get(&connection)
-            .filter(|connection| connection.epoch == epoch)
+            .filter(|connection| connection.boot == boot)
             .map(|connection| connection.value_octets_max)
     }
 
@@ -59,13 +59,13 @@ impl Link {
 
 impl Stage {
     /// Connects a phone with the terminal's process of that number.
-    pub fn connect(&mut self, phone: usize, epoch: u64) -> (PhoneId, usize) {
+    pub fn connect(&mut self, phone: usize, boot: u64) -> (PhoneId, usize) {
         self.link.last += 1;
         let connection = PhoneId(self.link.last);
         let value_octets_max = [20, 97, 182, 244, 512, 512][self.link.dice.below(6) as usize];
         let up_ms = self.now_ms + self.link.dice.between(1, 20);
         let entry =
-            Connection { phone, value_octets_max, epoch, up_ms, down_ms: self.now_ms, is_broken: false };
+            Connection { phone, value_octets_max, boot, up_ms, down_ms: self.now_ms, is_broken: false };
         self.link.connections.insert(connection, entry);
         self.at(up_ms, Event::ToMachine { connection, what: FromAir::Connected });
         (connection, value_octets_max)

@@ -2,7 +2,8 @@
 //! network and clock.
 //!
 //! As in the service, the till reads what was published or what the journal holds, and the engine is told what the
-//! journal holds of the payment that a till's request is about.
+//! journal holds of the payment that a till's request is about. An engine whose journal fails is given up; the process
+//! stays, refuses till and phones, and makes a new engine when the journal can be used again.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +22,24 @@ use super::randomness::Dice;
 use super::stage::{Event, FromAir, Stage};
 use super::till::TillAsk;
 
+/// As in the service.
+const JOURNAL_RETRY_MS_MIN: u64 = 1_000;
+/// As in the service.
+const JOURNAL_RETRY_MS_MAX: u64 = 30_000;
+
 /// The terminal.
 #[derive(Debug)]
 pub struct Machine {
     identity: Identity,
-    process: Option<Process>,
-    /// The number of the process, from 1. What was meant for an earlier one is lost.
-    pub epoch: u64,
+    settings: Settings,
+    /// The number of the process, from 1, while it runs. Connections are with a process.
+    boot: Option<u64>,
+    last_boot: u64,
+    engine: Option<Engine>,
+    /// The number of the engine, from 1. What was meant for an earlier one is lost.
+    epoch: u64,
+    /// How long the process waits before it tries the journal again, in milliseconds.
+    retry_ms: u64,
     busy_until_ms: u64,
     clock: WallClock,
     /// Its disk.
@@ -36,7 +48,7 @@ pub struct Machine {
 }
 
 #[derive(Debug)]
-struct Process {
+struct Engine {
     terminal: Terminal,
     started_ms: u64,
     published: BTreeMap<TransactionId, PaymentView>,
@@ -47,8 +59,20 @@ struct Process {
 
 impl Machine {
     /// A terminal that is off.
-    pub fn new(identity: Identity, disk: Disk, dice: Dice) -> Self {
-        Self { identity, process: None, epoch: 0, busy_until_ms: 0, clock: WallClock::default(), disk, dice }
+    pub fn new(identity: Identity, settings: Settings, disk: Disk, dice: Dice) -> Self {
+        Self {
+            identity,
+            settings,
+            boot: None,
+            last_boot: 0,
+            engine: None,
+            epoch: 0,
+            retry_ms: JOURNAL_RETRY_MS_MIN,
+            busy_until_ms: 0,
+            clock: WallClock::default(),
+            disk,
+            dice,
+        }
     }
 
     /// Who it is.
@@ -56,14 +80,14 @@ impl Machine {
         &self.identity
     }
 
-    /// Can phones connect?
-    pub fn is_up(&self) -> bool {
-        self.process.is_some()
+    /// The number of the process that phones can connect to; none while it is off.
+    pub fn boot(&self) -> Option<u64> {
+        self.boot
     }
 
-    /// How many payments the engine has open; none while it is off.
+    /// How many payments the engine has open; none while there is none.
     pub fn open_count(&self) -> Option<usize> {
-        self.process.as_ref().map(|process| process.terminal.open_count())
+        self.engine.as_ref().map(|engine| engine.terminal.open_count())
     }
 
     /// If it hangs: until when.
@@ -72,20 +96,50 @@ impl Machine {
     }
 
     fn now(&self, stage: &Stage) -> Now {
-        let started_ms = self.process.as_ref().map_or(stage.now_ms, |process| process.started_ms);
+        let started_ms = self.engine.as_ref().map_or(stage.now_ms, |engine| engine.started_ms);
         Now {
             moment: Moment { milliseconds: stage.now_ms - started_ms },
             wall: self.clock.read(stage.now_ms),
         }
     }
 
-    /// The process starts, and reads the journal.
+    /// The process starts.
     pub fn start(&mut self, stage: &mut Stage) {
-        if self.process.is_some() {
+        if self.boot.is_some() {
             return;
         }
-        self.epoch += 1;
+        self.last_boot += 1;
+        self.boot = Some(self.last_boot);
+        self.retry_ms = JOURNAL_RETRY_MS_MIN;
         self.busy_until_ms = stage.now_ms;
+        self.open_journal(stage);
+    }
+
+    /// The process tries to open its journal. If that goes, there is an engine; if not, it is tried again.
+    pub fn tries_journal(&mut self, stage: &mut Stage, boot: u64) {
+        if self.boot == Some(boot) && self.engine.is_none() {
+            self.open_journal(stage);
+        }
+    }
+
+    fn open_journal(&mut self, stage: &mut Stage) {
+        if stage.now_ms < self.disk.fails_until_ms {
+            return self.stand_in(stage);
+        }
+        self.start_engine(stage);
+    }
+
+    /// There is no engine: the journal is tried again later.
+    fn stand_in(&mut self, stage: &mut Stage) {
+        let Some(boot) = self.boot else { return };
+        let retry_ms = self.retry_ms;
+        self.retry_ms = (2 * retry_ms).min(JOURNAL_RETRY_MS_MAX);
+        stage.say(|_| "terminal: out of service, its journal cannot be used".into());
+        stage.after(retry_ms, Event::MachineTriesJournal { boot });
+    }
+
+    fn start_engine(&mut self, stage: &mut Stage) {
+        self.epoch += 1;
         self.disk.busy_until_ms = stage.now_ms;
         let mut open = self.disk.journal.payments(true, usize::MAX).unwrap_or_default();
         stage.say(|_| format!("terminal: starts, {} open payments", open.len()));
@@ -100,10 +154,10 @@ impl Machine {
             }
         }
         let (identity, seed) = (self.identity.clone(), self.dice.octets());
-        let settings = Settings::default();
+        let settings = self.settings.clone();
         let now = Now { moment: Moment::default(), wall: self.clock.read(stage.now_ms) };
         let (terminal, outputs) = Terminal::new(identity, settings, seed, open, now);
-        self.process = Some(Process {
+        self.engine = Some(Engine {
             terminal,
             started_ms: stage.now_ms,
             published: BTreeMap::new(),
@@ -116,9 +170,10 @@ impl Machine {
 
     /// The process is gone, and what it held in memory with it.
     pub fn crash(&mut self, stage: &mut Stage, mut dice: Dice) {
-        if self.process.take().is_none() {
+        if self.boot.take().is_none() {
             return;
         }
+        self.engine = None;
         let (kept, lost) = self.disk.crash(&mut dice, stage.now_ms);
         stage.say(|_| format!("terminal: crashes; {} unconfirmed records kept, {lost} lost", kept.len()));
         for payment in kept {
@@ -136,6 +191,15 @@ impl Machine {
         stage.after(down_ms, Event::MachineStarts);
     }
 
+    /// The journal could not write or read: the engine is given up, and what it had asked of the journal is not done.
+    fn give_up_engine(&mut self, stage: &mut Stage, mut dice: Dice) {
+        self.engine = None;
+        let lost = self.disk.give_up();
+        stage.say(|_| format!("terminal: its journal fails; {lost} unconfirmed records lost"));
+        self.disk.fails_until_ms = stage.now_ms + dice.magnitude(1, 600_000);
+        self.stand_in(stage);
+    }
+
     /// One step of the engine.
     fn step(&mut self, stage: &mut Stage, input: Input) {
         if let Some(dice) = stage.fault(FaultKind::TerminalCrashes) {
@@ -145,8 +209,8 @@ impl Machine {
             self.clock.jump(dice);
         }
         let now = self.now(stage);
-        let Some(process) = &mut self.process else { return };
-        let outputs = process.terminal.handle(now, input);
+        let Some(engine) = &mut self.engine else { return };
+        let outputs = engine.terminal.handle(now, input);
         self.perform(stage, outputs);
         if let Some(mut dice) = stage.fault(FaultKind::TerminalStalls) {
             self.busy_until_ms = stage.now_ms + dice.magnitude(100, 60_000);
@@ -156,11 +220,11 @@ impl Machine {
 
     fn set_tick(&mut self, stage: &mut Stage) {
         let epoch = self.epoch;
-        let Some(process) = &mut self.process else { return };
-        let deadline = process.terminal.next_deadline();
-        let at_ms = deadline.map(|deadline| (process.started_ms + deadline.milliseconds).max(stage.now_ms));
-        if at_ms != process.tick_at_ms {
-            process.tick_at_ms = at_ms;
+        let Some(engine) = &mut self.engine else { return };
+        let deadline = engine.terminal.next_deadline();
+        let at_ms = deadline.map(|deadline| (engine.started_ms + deadline.milliseconds).max(stage.now_ms));
+        if at_ms != engine.tick_at_ms {
+            engine.tick_at_ms = at_ms;
             if let Some(at_ms) = at_ms {
                 stage.at(at_ms, Event::MachineTick { epoch, at_ms });
             }
@@ -169,14 +233,14 @@ impl Machine {
 
     /// The engine's deadline has come, if it still is its deadline.
     pub fn tick(&mut self, stage: &mut Stage, epoch: u64, at_ms: u64) {
-        let Some(process) = &mut self.process else { return };
-        if self.epoch == epoch && process.tick_at_ms == Some(at_ms) {
-            process.tick_at_ms = None;
+        let Some(engine) = &mut self.engine else { return };
+        if self.epoch == epoch && engine.tick_at_ms == Some(at_ms) {
+            engine.tick_at_ms = None;
             self.step(stage, Input::Tick);
         }
     }
 
-    /// An input for the process of that number.
+    /// An input for the engine of that number.
     pub fn hears(&mut self, stage: &mut Stage, epoch: u64, input: Input) {
         if self.epoch == epoch {
             self.step(stage, input);
@@ -185,7 +249,15 @@ impl Machine {
 
     /// Something came over the air.
     pub fn hears_from_air(&mut self, stage: &mut Stage, phone: PhoneId, what: FromAir) {
-        let Some(value_octets_max) = stage.link.seen_by_machine(phone, self.epoch) else { return };
+        let Some(boot) = self.boot else { return };
+        let Some(value_octets_max) = stage.link.seen_by_machine(phone, boot) else { return };
+        if self.engine.is_none() {
+            match what {
+                FromAir::Connected | FromAir::Value(_) => stage.machine_disconnects(phone),
+                FromAir::Disconnected => stage.link.forget(phone),
+            }
+            return;
+        }
         match what {
             FromAir::Connected => self.step(stage, Input::PhoneConnected(phone)),
             FromAir::Value(value) if stage.link.is_whole(phone) => {
@@ -201,7 +273,18 @@ impl Machine {
 
     /// The till calls.
     pub fn called(&mut self, stage: &mut Stage, call: u64, ask: TillAsk) {
-        let Some(process) = &mut self.process else { return };
+        if self.boot.is_none() {
+            return;
+        }
+        let Some(engine) = &mut self.engine else {
+            return stage.answer_till(call, None, Err(TillRefusal::OutOfService("simulated".into())));
+        };
+        let ask = match ask {
+            TillAsk::Read(transaction_id) if stage.is_planted(PlantedBug::CapturedWithoutWord) => {
+                TillAsk::Request(TillRequest::Complete { transaction_id, dispensed: true })
+            }
+            ask @ (TillAsk::Request(_) | TillAsk::Read(_)) => ask,
+        };
         match ask {
             TillAsk::Request(mut request) => {
                 if stage.is_planted(PlantedBug::FailedReleaseIsCaptured)
@@ -231,7 +314,7 @@ impl Machine {
                     Some(Search::IdempotencyKey(_) | Search::Newest { .. }) | None => None,
                 };
                 let engine_call = TillCallId(call);
-                process.calls.insert(engine_call, (call, about));
+                engine.calls.insert(engine_call, (call, about));
                 match search {
                     Some(search) => {
                         let searcher = Searcher::Till { call: engine_call, request };
@@ -242,9 +325,9 @@ impl Machine {
             }
             TillAsk::Read(transaction_id) => {
                 let own_state = stage.is_planted(PlantedBug::TillReadsEngine);
-                let view = match process.terminal.view(transaction_id).filter(|_| own_state) {
+                let view = match engine.terminal.view(transaction_id).filter(|_| own_state) {
                     Some(view) => Some(view),
-                    None => process.published.get(&transaction_id).cloned(),
+                    None => engine.published.get(&transaction_id).cloned(),
                 };
                 match view {
                     Some(view) => stage.answer_till(call, None, Ok(view)),
@@ -279,7 +362,7 @@ impl Machine {
             let (name, state) = (stage.name(payment.transaction_id), payment.state);
             format!("journal: {name} {} {}", state.name(), state.reason())
         });
-        stage.model.is_durable(payment);
+        stage.model.is_durable(payment, stage.now_ms);
     }
 
     /// The journal has done its oldest request.
@@ -290,14 +373,23 @@ impl Machine {
         let Some(request) = self.disk.take() else { return };
         match request {
             DiskRequest::Append { record, payment } => {
-                if let Some(dice) = stage.fault(FaultKind::JournalFails) {
-                    // The service stops when its journal fails, and begins again from what it holds.
-                    return self.crash(stage, dice);
+                if let Some(mut dice) = stage.fault(FaultKind::JournalWriteFails) {
+                    // Where it was the sync that failed, the record may be on the disk, unconfirmed.
+                    if dice.percent(40) {
+                        self.write(stage, &payment);
+                    }
+                    if stage.is_planted(PlantedBug::WriteErrorIgnored) {
+                        return self.step(stage, Input::Journalled(record));
+                    }
+                    return self.give_up_engine(stage, dice);
                 }
                 self.write(stage, &payment);
                 self.step(stage, Input::Journalled(record));
             }
             DiskRequest::Find { search, searcher } => {
+                if let Some(dice) = stage.fault(FaultKind::JournalReadFails) {
+                    return self.give_up_engine(stage, dice);
+                }
                 let found = match &search {
                     Search::TransactionId(transaction_id) => self.disk.journal.payment(*transaction_id),
                     Search::IdempotencyKey(_) if stage.is_planted(PlantedBug::KeyNotFound) => Ok(None),
@@ -347,7 +439,7 @@ impl Machine {
                 }
                 Output::Ask { request, timeout_ms } => stage.ask_institution(self.epoch, request, timeout_ms),
                 Output::AnswerTill { call, answer } => {
-                    let waiting = self.process.as_mut().and_then(|process| process.calls.remove(&call));
+                    let waiting = self.engine.as_mut().and_then(|engine| engine.calls.remove(&call));
                     if let Some((call, about)) = waiting {
                         stage.answer_till(call, about, answer);
                     }
@@ -364,17 +456,17 @@ impl Machine {
         {
             view.release = true;
         }
-        if let Some(process) = &mut self.process {
+        if let Some(engine) = &mut self.engine {
             if stage.is_planted(PlantedBug::OtherPaymentReleased)
                 && view.release
-                && let Some(other) = process.published.values().find(|other| !other.release)
+                && let Some(other) = engine.published.values().find(|other| !other.release)
             {
                 view = PaymentView { release: true, ..other.clone() };
             }
             if view.state.is_final() {
-                process.published.remove(&view.transaction_id);
+                engine.published.remove(&view.transaction_id);
             } else {
-                process.published.insert(view.transaction_id, view.clone());
+                engine.published.insert(view.transaction_id, view.clone());
             }
         }
         stage.tell_till_update(view);
@@ -384,6 +476,10 @@ impl Machine {
     pub fn comes_back(&mut self, stage: &mut Stage) {
         self.clock.set_right();
         self.busy_until_ms = stage.now_ms;
+        self.disk.fails_until_ms = stage.now_ms;
         self.start(stage);
+        if let Some(boot) = self.boot {
+            self.tries_journal(stage, boot);
+        }
     }
 }

@@ -16,6 +16,7 @@ mod network;
 mod phone;
 pub mod planted;
 mod randomness;
+pub mod report;
 mod stage;
 mod till;
 pub mod world;

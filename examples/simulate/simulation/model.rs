@@ -5,13 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use florin::acquirer::TransactionState as Held;
+use florin::acquirer::{Transaction, TransactionState as Held};
 use florin::credential::SealedCommand;
-use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId};
-use florin::terminal::{Payment, PaymentRequest, PaymentState, PaymentView};
+use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId, UnixTime};
+use florin::terminal::{
+    InstitutionTransaction, Payment, PaymentRequest, PaymentState, PaymentView, Reconciliation,
+    TransactionState,
+};
 use florin::wallet::{PaymentRecord, PaymentStatus};
 
-use super::bank::Books;
+use super::bank::{Books, DAY_S, Total};
 
 /// Which promise is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +82,15 @@ pub enum Word {
     Unproven,
 }
 
+/// What a till can say of an approved payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TillWord {
+    /// The goods were released, or were not.
+    Dispensed(bool),
+    /// It is called off.
+    Cancel,
+}
+
 /// All that is true of one payment.
 #[derive(Debug, Default)]
 struct Truth {
@@ -90,6 +102,13 @@ struct Truth {
     /// Authorisations that have left and not arrived, by the phone whose command they carry.
     under_way: Vec<Option<usize>>,
     durable: Option<PaymentState>,
+    /// When a durable record said for the first time that the goods are to be released and the till's word is awaited.
+    approved_at_ms: Option<u64>,
+    captures_after_dispense: bool,
+    /// What the till said of it, at any time.
+    till_words: BTreeSet<TillWord>,
+    /// The day on which the institution decided, by the institution's clock: days since 1970-01-01.
+    day: Option<u64>,
     /// A durable record says approved, or more.
     approval_is_durable: bool,
     told_till: Option<Told>,
@@ -135,16 +154,19 @@ pub struct Model {
     /// By account: what it began with.
     openings: BTreeMap<i64, u64>,
     account_of: Vec<i64>,
+    stands_ms: Option<u64>,
     forging: Option<TransactionId>,
     /// The first promise that was broken.
     pub violation: Option<Violation>,
 }
 
 impl Model {
-    /// What accounts begin with, and from which each phone pays.
-    pub fn begin(&mut self, openings: &[(i64, u64)], account_of: Vec<i64>) {
+    /// What accounts begin with, from which each phone pays, and how long an approval stands without the till's word, in
+    /// milliseconds; none where it stands for ever.
+    pub fn begin(&mut self, openings: &[(i64, u64)], account_of: Vec<i64>, stands_ms: Option<u64>) {
         self.openings = openings.iter().copied().collect();
         self.account_of = account_of;
+        self.stands_ms = stands_ms;
     }
 
     fn broken(&mut self, promise: Promise, transaction_id: Option<TransactionId>, detail: String) {
@@ -194,15 +216,15 @@ impl Model {
         self.forging = None;
     }
 
-    /// How the institution stands after a request.
+    /// How the institution stands after a request, at `now` by its clock.
     pub fn bank_holds(
         &mut self,
         transaction_id: TransactionId,
-        held: Held,
-        decline_reason: Option<DeclineReason>,
-        amount: Option<Amount>,
+        transaction: &Transaction,
         command: Option<[u8; 32]>,
+        now: UnixTime,
     ) {
+        let Transaction { state: held, decline_reason, amount, .. } = *transaction;
         let is_forging = self.forging.is_some();
         let before = self.truth(transaction_id).held.unwrap_or(Held::Unknown);
         let is_legal = match (before, held) {
@@ -217,6 +239,9 @@ impl Model {
         let truth = self.truth(transaction_id);
         truth.held = Some(held);
         truth.amount = amount.or(truth.amount);
+        if held != Held::Unknown {
+            truth.day.get_or_insert(now.seconds / DAY_S);
+        }
         let phone = command
             .and_then(|digest| self.commands.get(&digest))
             .map(|command| (command.phone, command.number));
@@ -302,11 +327,46 @@ impl Model {
     // ---- The journal --------------------------------------------------------------------------------------------
 
     /// A record is on the disk.
-    pub fn is_durable(&mut self, payment: &Payment) {
+    pub fn is_durable(&mut self, payment: &Payment, now_ms: u64) {
+        let stands_ms = self.stands_ms;
         let truth = self.truth(payment.transaction_id);
         truth.durable = Some(payment.state);
+        truth.captures_after_dispense = payment.capture_after_dispense;
         if matches!(payment.state, PaymentState::Approved | PaymentState::Capturing) {
             truth.approval_is_durable = true;
+        }
+        if payment.state == PaymentState::Approved {
+            truth.approved_at_ms.get_or_insert(now_ms);
+        }
+        let said = |word| truth.till_words.contains(&word);
+        let stood_ms = truth.approved_at_ms.map_or(0, |approved| now_ms.saturating_sub(approved));
+        let has_reason = match payment.state {
+            PaymentState::Capturing => !payment.capture_after_dispense || said(TillWord::Dispensed(true)),
+            PaymentState::Reversing(ReversalReason::DispenseFailed) => said(TillWord::Dispensed(false)),
+            PaymentState::Reversing(ReversalReason::Cancelled) | PaymentState::Cancelled => {
+                said(TillWord::Cancel)
+            }
+            PaymentState::Reversing(ReversalReason::DispenseUnknown) => {
+                stands_ms.is_some_and(|stands_ms| stood_ms >= stands_ms)
+            }
+            PaymentState::Offered
+            | PaymentState::Authorising
+            | PaymentState::Unresolved
+            | PaymentState::Approved
+            | PaymentState::Captured
+            | PaymentState::Reversing(ReversalReason::Unanswered)
+            | PaymentState::Reversed(_)
+            | PaymentState::Declined(_)
+            | PaymentState::NotCharged(_)
+            | PaymentState::Expired => true,
+        };
+        if !has_reason {
+            let detail = format!(
+                "{} after {stood_ms} ms as approved, and the till said {:?}",
+                Told::state(payment.state).words(),
+                truth.till_words
+            );
+            self.broken(Promise::EndsSettled, Some(payment.transaction_id), detail);
         }
     }
 
@@ -324,6 +384,11 @@ impl Model {
             let detail = format!("the till's key {key} led to {first} before");
             self.broken(Promise::HonestPartiesAgree, Some(transaction_id), detail);
         }
+    }
+
+    /// The till, or an operator in its place, says this to the terminal.
+    pub fn till_says(&mut self, transaction_id: TransactionId, word: TillWord) {
+        self.truth(transaction_id).till_words.insert(word);
     }
 
     /// The till does to this payment what a good till would not.
@@ -467,14 +532,14 @@ impl Model {
             self.broken(Promise::EndsSettled, Some(payment.transaction_id), detail);
         }
         let mut at_bank: BTreeMap<TransactionId, (Held, Option<Amount>)> = BTreeMap::new();
-        for (id, held, amount) in &books.transactions {
-            at_bank.insert(*id, (*held, *amount));
-            if *held == Held::Approved {
+        for InstitutionTransaction { transaction_id, state, amount, .. } in &books.transactions {
+            at_bank.insert(*transaction_id, (held_of(*state), *amount));
+            if *state == TransactionState::Approved {
                 let detail = "still approved at the institution after the bound".into();
-                self.broken(Promise::EndsSettled, Some(*id), detail);
+                self.broken(Promise::EndsSettled, Some(*transaction_id), detail);
             }
         }
-        let mut expected: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+        let mut expected = Vec::new();
         for payment in journal {
             let (held, amount) = at_bank.remove(&payment.transaction_id).unwrap_or((Held::Unknown, None));
             if !agrees(payment.state, held) || amount.is_some_and(|amount| amount != payment.amount) {
@@ -486,35 +551,96 @@ impl Model {
                 );
                 self.broken(Promise::BooksAgree, Some(payment.transaction_id), detail);
             }
-            if held != Held::Unknown {
-                // A tombstone has no amount.
-                let currency = amount.map_or(String::new(), |amount| amount.currency().to_string());
-                let minor = if amount.is_some() { payment.amount.minor() } else { 0 };
-                let total = expected.entry((held.name().into(), currency)).or_default();
-                *total = (total.0 + 1, total.1 + minor);
+            let truth = self.truth(payment.transaction_id);
+            let (day, was_approved) = (truth.day.unwrap_or(0), truth.was_approved);
+            match payment.state {
+                PaymentState::Captured => expected.push((day, Held::Captured, Some(payment.amount))),
+                // What was reversed before it was ever approved is a tombstone, which has no amount.
+                PaymentState::Reversed(_) => {
+                    expected.push((day, Held::Reversed, Some(payment.amount).filter(|_| was_approved)));
+                }
+                PaymentState::Declined(_) => expected.push((day, Held::Declined, Some(payment.amount))),
+                PaymentState::NotCharged(_)
+                | PaymentState::Cancelled
+                | PaymentState::Expired
+                | PaymentState::Offered
+                | PaymentState::Authorising
+                | PaymentState::Unresolved
+                | PaymentState::Approved
+                | PaymentState::Capturing
+                | PaymentState::Reversing(_) => {}
             }
         }
         for (id, (held, amount)) in at_bank {
-            if self.truth(id).is_forged && held == Held::Declined {
-                let currency = amount.map_or(String::new(), |amount| amount.currency().to_string());
-                let total = expected.entry((held.name().into(), currency)).or_default();
-                *total = (total.0 + 1, total.1 + amount.map_or(0, |amount| amount.minor()));
+            let truth = self.truth(id);
+            if truth.is_forged && held == Held::Declined {
+                expected.push((truth.day.unwrap_or(0), held, amount));
             } else {
                 let detail =
                     format!("the institution holds it {}, and the journal knows nothing of it", held.name());
                 self.broken(Promise::BooksAgree, Some(id), detail);
             }
         }
-        let found: BTreeMap<(String, String), (u64, u64)> = books
-            .totals
-            .iter()
-            .map(|(state, currency, count, minor)| ((state.clone(), currency.clone()), (*count, *minor)))
-            .collect();
-        if found != expected {
-            let detail = format!("totals of the journal: {expected:?}, of the institution: {found:?}");
-            self.broken(Promise::BooksAgree, None, detail);
+        self.totals_agree(&expected, books);
+        let reconciliation = self.reconcile(journal, books);
+        if let Some(transaction_id) = reconciliation.settling.first() {
+            let detail = "reconciling says that it is still being settled".into();
+            self.broken(Promise::EndsSettled, Some(*transaction_id), detail);
         }
         self.goods_are_paid(goods);
+    }
+
+    /// What `florin reconcile` makes of the two sides, at any time: it may find nothing where nothing was lost.
+    pub fn reconcile(&mut self, journal: &[Payment], books: &Books) -> Reconciliation {
+        let here: BTreeMap<TransactionId, &Payment> =
+            journal.iter().map(|payment| (payment.transaction_id, payment)).collect();
+        let mut reconciliation = Reconciliation::default();
+        for there in &books.transactions {
+            reconciliation.add(here.get(&there.transaction_id).copied(), there);
+        }
+        let known: BTreeSet<TransactionId> =
+            books.transactions.iter().map(|transaction| transaction.transaction_id).collect();
+        for payment in journal.iter().filter(|payment| !known.contains(&payment.transaction_id)) {
+            let there = InstitutionTransaction {
+                transaction_id: payment.transaction_id,
+                state: TransactionState::Unknown,
+                amount: None,
+                created_at: UnixTime::default(),
+            };
+            reconciliation.add(Some(payment), &there);
+        }
+        if let Some(finding) = reconciliation.findings.first() {
+            let detail = format!("reconciling finds {}", finding.difference.name());
+            self.broken(Promise::BooksAgree, Some(finding.transaction_id), detail);
+        }
+        reconciliation
+    }
+
+    /// The totals by state and currency, and by day as well.
+    fn totals_agree(&mut self, expected: &[(u64, Held, Option<Amount>)], books: &Books) {
+        let mut totals: BTreeMap<(String, String), Total> = BTreeMap::new();
+        let mut totals_of_days: BTreeMap<(u64, String, String), Total> = BTreeMap::new();
+        for (day, held, amount) in expected {
+            let state = held.name().to_owned();
+            let currency = amount.map_or(String::new(), |amount| amount.currency().to_string());
+            let minor = amount.map_or(0, |amount| amount.minor());
+            for total in [
+                totals.entry((state.clone(), currency.clone())).or_default(),
+                totals_of_days.entry((*day, state, currency)).or_default(),
+            ] {
+                *total = (total.0 + 1, total.1 + minor);
+            }
+        }
+        if totals != books.totals {
+            let detail = format!("totals of the journal: {totals:?}, of the institution: {:?}", books.totals);
+            self.broken(Promise::BooksAgree, None, detail);
+        }
+        if totals_of_days != books.totals_of_days {
+            let found = &books.totals_of_days;
+            let detail =
+                format!("totals of the journal's days: {totals_of_days:?}, of the institution's: {found:?}");
+            self.broken(Promise::BooksAgree, None, detail);
+        }
     }
 
     /// Where the till behaved, goods are out exactly where the money was taken.
@@ -524,7 +650,10 @@ impl Model {
             let is_taken = truth.held == Some(Held::Captured);
             // What was captured at once and got stuck is for a refund.
             let is_for_refund = is_taken && are_stuck && is_captured_at_once;
-            if !truth.till_is_wrong && are_out != is_taken && !is_for_refund {
+            // The stated price of that policy: the till's word came after its time, if at all.
+            let is_out_of_time =
+                truth.durable == Some(PaymentState::Reversed(ReversalReason::DispenseUnknown)) && !is_taken;
+            if !truth.till_is_wrong && are_out != is_taken && !is_for_refund && !is_out_of_time {
                 let detail = format!("the goods are out: {are_out}, the money is taken: {is_taken}");
                 self.broken(Promise::EndsSettled, Some(transaction_id), detail);
             }
@@ -607,6 +736,16 @@ impl Told {
         ["approved", "capturing", "captured"].contains(&self.name)
             || (["reversing", "reversed"].contains(&self.name)
                 && self.reason.is_none_or(|reason| reason != ReversalReason::Unanswered.name()))
+    }
+}
+
+fn held_of(state: TransactionState) -> Held {
+    match state {
+        TransactionState::Unknown => Held::Unknown,
+        TransactionState::Declined(_) => Held::Declined,
+        TransactionState::Approved => Held::Approved,
+        TransactionState::Captured => Held::Captured,
+        TransactionState::Reversed => Held::Reversed,
     }
 }
 

@@ -28,6 +28,9 @@ const ASK_ATTEMPTS_MAX: u32 = 3;
 /// As in the wallet.
 const PAUSE_MS: u64 = 500;
 
+/// How often somebody comes back for the same payment, besides at the end of the world.
+const RETURNS_MAX: u32 = 3;
+
 /// One phone with one card.
 #[derive(Debug)]
 pub struct Phone {
@@ -37,6 +40,8 @@ pub struct Phone {
     counter: u64,
     /// What its store holds.
     records: BTreeMap<TransactionId, PaymentRecord>,
+    /// How often somebody came back for a payment.
+    returns: BTreeMap<TransactionId, u32>,
     clock: WallClock,
     dice: Dice,
     visit: Option<Visiting>,
@@ -82,6 +87,7 @@ impl Phone {
             link,
             counter: 0,
             records: BTreeMap::new(),
+            returns: BTreeMap::new(),
             clock: WallClock::default(),
             dice,
             visit: None,
@@ -148,15 +154,15 @@ impl Phone {
     }
 
     /// Tries to connect.
-    pub fn connects(&mut self, stage: &mut Stage, visit_number: u64, epoch: Option<u64>) {
+    pub fn connects(&mut self, stage: &mut Stage, visit_number: u64, boot: Option<u64>) {
         if self.visits != visit_number || self.visit.is_none() {
             return;
         }
         let takes_ms = self.dice.between(100, 900);
         let phone = self.index;
-        let connection = match epoch {
+        let connection = match boot {
             Some(_) if stage.fault(FaultKind::ConnectionFails).is_some() => None,
-            Some(epoch) => Some(stage.connect(phone, epoch).0),
+            Some(boot) => Some(stage.connect(phone, boot).0),
             None => None,
         };
         stage.after(takes_ms, Event::PhoneConnected { phone, visit_number, connection });
@@ -168,7 +174,7 @@ impl Phone {
         stage: &mut Stage,
         visit_number: u64,
         connection: Option<PhoneId>,
-        epoch: u64,
+        boot: Option<u64>,
     ) {
         if self.visits != visit_number {
             return;
@@ -193,7 +199,9 @@ impl Phone {
         };
         let settings = SessionSettings {
             // A link that is gone by now shows when it is used.
-            value_octets_max: stage.link.seen_by_machine(connection, epoch).unwrap_or(20),
+            value_octets_max: boot
+                .and_then(|boot| stage.link.seen_by_machine(connection, boot))
+                .unwrap_or(20),
             link,
             limit: None,
             offer_wait_ms: 30_000,
@@ -300,11 +308,27 @@ impl Phone {
                     stage.after(delay_ms, Event::PhoneDecides { phone: self.index, connection, decision });
                 }
                 Output::Reserve(transaction_id) => {
-                    input = Some(Input::Reserved(self.reserve(stage, transaction_id)));
+                    let reservation = self.reserve(stage, transaction_id);
+                    // A counter that was used up for nothing does no harm.
+                    input = Some(match stage.fault(FaultKind::WalletStoreFails) {
+                        Some(_) => Input::StoreFailed,
+                        None => Input::Reserved(reservation),
+                    });
                 }
                 Output::Store { record, is_new } => {
-                    self.store(stage, *record, is_new);
-                    input = Some(Input::Stored);
+                    input = Some(match stage.fault(FaultKind::WalletStoreFails) {
+                        Some(mut dice) => {
+                            // Where it was the sync that failed, the record may be there all the same.
+                            if dice.percent(40) {
+                                self.store(stage, *record, is_new);
+                            }
+                            Input::StoreFailed
+                        }
+                        None => {
+                            self.store(stage, *record, is_new);
+                            Input::Stored
+                        }
+                    });
                 }
                 Output::Tell(notice) => {
                     if notice == Notice::CommandSent {
@@ -464,13 +488,17 @@ impl Phone {
         self.comes_again(stage);
     }
 
-    /// Perhaps somebody comes back for what is pending.
+    /// Perhaps somebody comes back for what is pending. Nobody comes back for the same payment for ever.
     fn comes_again(&mut self, stage: &mut Stage) {
-        let pending = self.pending();
+        let mut pending = self.pending();
+        pending.retain(|transaction_id| {
+            self.returns.get(transaction_id).is_none_or(|returns| *returns < RETURNS_MAX)
+        });
         if pending.is_empty() || !self.dice.percent(70) {
             return;
         }
         let transaction_id = pending[self.dice.below(pending.len() as u64) as usize];
+        *self.returns.entry(transaction_id).or_default() += 1;
         let visit =
             if self.dice.percent(60) { Visit::Ask(transaction_id) } else { Visit::Pay(Some(transaction_id)) };
         let delay_ms = self.dice.magnitude(1_000, 400_000);

@@ -20,7 +20,9 @@ use super::till::TillAsk;
 pub enum Event {
     /// The terminal's process starts.
     MachineStarts,
-    /// An input for the terminal's process of this number, from the institution.
+    /// The terminal's process of this number tries to open its journal again.
+    MachineTriesJournal { boot: u64 },
+    /// An input for the terminal's engine of this number, from the institution.
     MachineHears { epoch: u64, input: Box<Input> },
     /// The engine's deadline.
     MachineTick { epoch: u64, at_ms: u64 },
@@ -54,6 +56,8 @@ pub enum Event {
     TillSees { view: Box<PaymentView> },
     /// The till looks at what there is to do.
     TillWakes { epoch: u64 },
+    /// An operator looks at what waits for a word.
+    OperatorDecides,
 }
 
 /// What comes over the air to the terminal.

@@ -3,13 +3,13 @@
 //! It knows a payment by what it was answered and by what it noted. A payment that it handles against its own word is
 //! marked: what becomes of the goods is then its own fault, and everything else must still hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use florin::domain::{Amount, Currency, TransactionId};
 use florin::terminal::{PaymentRequest, PaymentState, PaymentView, TillRefusal, TillRequest};
 
 use super::fault::FaultKind;
-use super::model::{Dispensed, Told};
+use super::model::{Dispensed, TillWord, Told};
 use super::randomness::Dice;
 use super::stage::{Event, Stage, Visit};
 
@@ -48,7 +48,11 @@ struct Item {
     transaction_id: Option<TransactionId>,
     state: Option<PaymentState>,
     goods: Goods,
+    /// It was decided whether the till says what became of the goods.
+    has_chance_to_report: bool,
     has_reported: bool,
+    /// It has not, and will not.
+    is_silent: bool,
     is_over: bool,
 }
 
@@ -80,7 +84,7 @@ impl Till {
         payments: usize,
         phones: usize,
         currencies: &[Currency],
-        left_out: &[usize],
+        left_out: &BTreeSet<usize>,
     ) -> Self {
         let items = (0..payments)
             .filter(|number| !left_out.contains(number))
@@ -119,14 +123,20 @@ impl Till {
         })
     }
 
-    /// Calls off what it finds in the terminal's list and does not know, as after a lost answer.
-    pub fn calls_off_unknown(&mut self, stage: &mut Stage, open: &[TransactionId]) {
-        for transaction_id in open {
-            if !self.items.iter().any(|item| item.transaction_id == Some(*transaction_id)) {
-                stage.model.till_goes_wrong(*transaction_id);
-                let request = TillRequest::Cancel { transaction_id: *transaction_id };
-                self.call(stage, None, TillAsk::Request(request));
-            }
+    /// An operator goes through the terminal's list of approved payments: says what the till did not say, and calls off
+    /// what the till does not know, as after a lost answer.
+    pub fn operator_decides(&mut self, stage: &mut Stage, approved: &[TransactionId]) {
+        for transaction_id in approved.iter().copied() {
+            let item = self.items.iter().find(|item| item.transaction_id == Some(transaction_id));
+            let request = match item {
+                Some(item) if item.is_silent => {
+                    TillRequest::Complete { transaction_id, dispensed: item.goods == Goods::Released }
+                }
+                Some(_) => continue,
+                None => TillRequest::Cancel { transaction_id },
+            };
+            stage.model.till_goes_wrong(transaction_id);
+            self.call(stage, None, TillAsk::Request(request));
         }
     }
 
@@ -207,6 +217,14 @@ impl Till {
             && matches!(item.goods, Goods::Released | Goods::Stuck);
         if must_report {
             let dispensed = item.goods == Goods::Released;
+            if !item.has_chance_to_report && stage.fault(FaultKind::TillSaysNothing).is_some() {
+                stage.say(|stage| format!("till: says nothing of {}", stage.name(transaction_id)));
+                stage.model.till_goes_wrong(transaction_id);
+                self.items[index].has_reported = true;
+                self.items[index].is_silent = true;
+                return;
+            }
+            self.items[index].has_chance_to_report = true;
             let request = TillRequest::Complete { transaction_id, dispensed };
             return self.call(stage, Some(index), TillAsk::Request(request));
         }
@@ -295,6 +313,15 @@ impl Till {
                 };
                 format!("till -> terminal: {what}")
             });
+        }
+        match &ask {
+            TillAsk::Request(TillRequest::Complete { transaction_id, dispensed }) => {
+                stage.model.till_says(*transaction_id, TillWord::Dispensed(*dispensed));
+            }
+            TillAsk::Request(TillRequest::Cancel { transaction_id }) => {
+                stage.model.till_says(*transaction_id, TillWord::Cancel);
+            }
+            TillAsk::Request(TillRequest::Create(_)) | TillAsk::Read(_) => {}
         }
         let is_create = matches!(ask, TillAsk::Request(TillRequest::Create(_)));
         let is_complete = matches!(ask, TillAsk::Request(TillRequest::Complete { .. }));
@@ -386,7 +413,9 @@ impl Item {
             transaction_id: None,
             state: None,
             goods: Goods::Waiting,
+            has_chance_to_report: false,
             has_reported: false,
+            is_silent: false,
             is_over: false,
         })
     }

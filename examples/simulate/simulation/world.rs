@@ -1,15 +1,15 @@
 //! One world: a terminal, an institution, a till and some phones, from one seed. First things go wrong; then nothing does
 //! any more, and everything has to settle within the bound; then what is still under way arrives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use florin::acquirer::TransactionState as Held;
 use florin::domain::Currency;
 use florin::journal::{Journal, SqliteJournal};
-use florin::terminal::PaymentState;
+use florin::terminal::{DispensePolicy, Payment, Settings};
 use florin::wallet::PaymentStatus;
 
-use super::bank::{Bank, Enrolled, enrol};
+use super::bank::{Bank, Books, Enrolled, enrol};
 use super::disk::{Disk, MemoryJournal};
 use super::fault::{Faults, LeftOut, Occasion};
 use super::machine::Machine;
@@ -24,6 +24,9 @@ use super::till::Till;
 /// How long settling may take once nothing goes wrong any more, in milliseconds: the longest wait before the
 /// institution is asked again (300 s), a question that was still out (12 s), and the rest.
 pub const SETTLE_MS: u64 = 330_000;
+/// How often, and how long after each other in milliseconds, an operator goes through what waits for a word.
+const OPERATOR_ROUNDS: u64 = 4;
+const OPERATOR_PAUSE_MS: u64 = 30_000;
 /// How long a world's script may take in virtual time, in milliseconds: ten days.
 const SCRIPT_MS_MAX: u64 = 10 * 86_400_000;
 /// How many steps a world may take for each payment. More is a loop.
@@ -47,7 +50,7 @@ pub struct WorldPlan {
     /// Faults that are left out.
     pub left_out: LeftOut,
     /// Payments of the script that are left out.
-    pub payments_left_out: Vec<usize>,
+    pub payments_left_out: BTreeSet<usize>,
     /// Whether to write down what happens.
     pub is_traced: bool,
 }
@@ -75,6 +78,9 @@ struct World {
     bank: Bank,
     phones: Vec<Phone>,
     till: Till,
+    policy: DispensePolicy,
+    /// How long an approval stands without the till's word, in milliseconds; none where it stands for ever.
+    stands_ms: Option<u64>,
     steps_max: u64,
 }
 
@@ -101,8 +107,11 @@ pub fn run(plan: WorldPlan) -> Result<WorldReport, Box<dyn std::error::Error>> {
     };
     let faults = Faults::new(seed, is_calm, plan.left_out);
     let mut stage = Stage::new(seed, faults, plan.planted, plan.is_traced);
-    stage.model.begin(&accounts, account_of);
-    let machine = Machine::new(identity, Disk::new(journal), Dice::of(&[seed, 7]));
+    let settings = settings(&mut dice);
+    let policy = settings.dispense_policy;
+    let stands_ms = (policy == DispensePolicy::Reverse).then_some(settings.dispense_timeout_ms);
+    stage.model.begin(&accounts, account_of, stands_ms);
+    let machine = Machine::new(identity, settings, Disk::new(journal), Dice::of(&[seed, 7]));
     let phones: Vec<Phone> = cards
         .into_iter()
         .enumerate()
@@ -110,9 +119,16 @@ pub fn run(plan: WorldPlan) -> Result<WorldReport, Box<dyn std::error::Error>> {
         .collect();
     let till = Till::new(seed, plan.payments, phones.len(), currencies, &plan.payments_left_out);
     let steps_max = STEPS_PER_PAYMENT_MAX * plan.payments.max(1) as u64;
-    let mut world = World { stage, machine, bank, phones, till, steps_max };
+    let mut world = World { stage, machine, bank, phones, till, policy, stands_ms, steps_max };
     world.live();
     Ok(world.report())
+}
+
+/// The terminal's defaults, and either policy for goods that nobody speaks of.
+fn settings(dice: &mut Dice) -> Settings {
+    let policy = if dice.percent(50) { DispensePolicy::Reverse } else { DispensePolicy::Hold };
+    let dispense_timeout_ms = [60_000, 180_000, 600_000][dice.below(3) as usize];
+    Settings { dispense_policy: policy, dispense_timeout_ms, ..Settings::default() }
 }
 
 impl World {
@@ -124,8 +140,9 @@ impl World {
                 break;
             }
         }
+        self.reconcile();
         self.stop_faults();
-        let settled_ms = self.stage.now_ms + SETTLE_MS;
+        let settled_ms = self.stage.now_ms + SETTLE_MS + self.stands_ms.unwrap_or(0);
         while self.happen(settled_ms) {}
         self.stage.now_ms = settled_ms;
         self.stage.say(|_| "-- the bound for settling is over".into());
@@ -157,14 +174,12 @@ impl World {
         }
         self.machine.comes_back(&mut self.stage);
         self.till.comes_back(&mut self.stage);
-        let unknown = self.open_approvals();
-        self.till.calls_off_unknown(&mut self.stage, &unknown);
-    }
-
-    fn open_approvals(&mut self) -> Vec<florin::domain::TransactionId> {
-        let open = self.machine.disk.journal.payments(true, usize::MAX).unwrap_or_default();
-        let waits = |state| matches!(state, PaymentState::Approved);
-        open.iter().filter(|payment| waits(payment.state)).map(|payment| payment.transaction_id).collect()
+        if self.policy == DispensePolicy::Hold {
+            // More than once: what was under way is approved only later, and an answer to the operator may be refused.
+            for round in 0..OPERATOR_ROUNDS {
+                self.stage.after(round * OPERATOR_PAUSE_MS, Event::OperatorDecides);
+            }
+        }
     }
 
     /// Lets one thing happen, if there is one until then, and no promise is broken yet.
@@ -173,11 +188,7 @@ impl World {
             return false;
         }
         if self.stage.steps > self.steps_max {
-            self.stage.model.violation = Some(Violation {
-                promise: Promise::EndsSettled,
-                detail: format!("no end after {} steps", self.stage.steps),
-                transaction_id: None,
-            });
+            self.broken(Promise::EndsSettled, format!("no end after {} steps", self.stage.steps));
             return false;
         }
         let Some(event) = self.stage.next_event(until_ms) else { return false };
@@ -198,6 +209,7 @@ impl World {
         }
         match event {
             Event::MachineStarts => machine.start(stage),
+            Event::MachineTriesJournal { boot } => machine.tries_journal(stage, boot),
             Event::MachineHears { epoch, input } => machine.hears(stage, epoch, *input),
             Event::MachineTick { epoch, at_ms } => machine.tick(stage, epoch, at_ms),
             Event::MachineCalled { call, ask } => machine.called(stage, call, ask),
@@ -207,11 +219,10 @@ impl World {
             Event::PhoneLinkLost { connection, phone } => phones[phone].link_lost(stage, connection),
             Event::PhoneVisits { phone, visit } => phones[phone].visits(stage, visit),
             Event::PhoneConnects { phone, visit_number } => {
-                let epoch = machine.is_up().then_some(machine.epoch);
-                phones[phone].connects(stage, visit_number, epoch);
+                phones[phone].connects(stage, visit_number, machine.boot());
             }
             Event::PhoneConnected { phone, visit_number, connection } => {
-                phones[phone].connected(stage, visit_number, connection, machine.epoch);
+                phones[phone].connected(stage, visit_number, connection, machine.boot());
             }
             Event::PhoneDecides { phone, connection, decision } => {
                 phones[phone].decides(stage, connection, decision)
@@ -227,31 +238,51 @@ impl World {
             Event::TillHears { call, answer } => till.hears(stage, call, answer),
             Event::TillSees { view } => till.sees(stage, &view),
             Event::TillWakes { epoch } => till.wakes(stage, epoch),
+            Event::OperatorDecides => {
+                let approved = machine.disk.approved();
+                till.operator_decides(stage, &approved);
+            }
         }
     }
 
+    /// Journal and books as they are now.
+    fn both_sides(&mut self) -> Option<(Vec<Payment>, Books)> {
+        let journal = self.machine.disk.journal.payments(false, usize::MAX).unwrap_or_default();
+        match self.bank.books(&self.stage) {
+            Ok(books) => Some((journal, books)),
+            Err(error) => {
+                self.broken(Promise::BooksAgree, format!("the institution's store: {error}"));
+                None
+            }
+        }
+    }
+
+    /// In the midst of it: whatever is under way, nobody has to look into anything.
+    fn reconcile(&mut self) {
+        if let Some((journal, books)) = self.both_sides() {
+            self.stage.model.reconcile(&journal, &books);
+        }
+    }
+
+    /// At the end: everything is settled.
     fn check(&mut self) {
         if self.stage.violation().is_some() {
             return;
         }
-        let journal = self.machine.disk.journal.payments(false, usize::MAX).unwrap_or_default();
-        match self.bank.books() {
-            Ok(books) => self.stage.model.is_settled(&journal, &books, self.till.goods()),
-            Err(error) => {
-                self.stage.model.violation = Some(Violation {
-                    promise: Promise::BooksAgree,
-                    detail: format!("the institution's store: {error}"),
-                    transaction_id: None,
-                });
-            }
+        if let Some((journal, books)) = self.both_sides() {
+            self.stage.model.is_settled(&journal, &books, self.till.goods());
         }
-        if self.machine.open_count().is_some_and(|open| open > 0) && self.stage.violation().is_none() {
-            self.stage.model.violation = Some(Violation {
-                promise: Promise::EndsSettled,
-                detail: "the engine still has payments open, and the journal has none".into(),
-                transaction_id: None,
-            });
+        if self.machine.open_count().is_some_and(|open| open > 0) {
+            self.broken(
+                Promise::EndsSettled,
+                "the engine still has payments open, and the journal has none".into(),
+            );
         }
+    }
+
+    fn broken(&mut self, promise: Promise, detail: String) {
+        let violation = &mut self.stage.model.violation;
+        violation.get_or_insert(Violation { promise, detail, transaction_id: None });
     }
 
     /// Every phone that could ask knows the truth.
