@@ -12,7 +12,9 @@ mod peripheral;
 pub use central::{Central, CentralError, CentralLink, FoundTerminal};
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
 #[cfg(all(feature = "terminal", target_os = "linux"))]
-pub use peripheral::{PeripheralSettings, RadioFault, check_radio, start_peripheral};
+pub use peripheral::{
+    PeripheralSettings, RadioExamination, RadioFault, examine_radio, probe_registration, start_peripheral,
+};
 
 use crate::terminal::{AdvertisingPace, PhoneId};
 use tokio::sync::mpsc;
