@@ -245,3 +245,62 @@ async fn what_keeps_the_service_from_starting_has_its_exit_code() {
     assert!(code == 11 && said.contains("florin enrol"), "{said}");
     assert!(!state.exists(), "a service that is not enrolled makes nothing");
 }
+
+/// As far as it needs no radio: what it says of Bluetooth is not looked at.
+#[tokio::test]
+async fn the_doctor_names_what_is_wrong_and_ends_with_the_first_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let path = directory.path().join("florin.toml");
+    let doctor = async |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+        command.args(["doctor", "--json", "--configuration"]).arg(&path);
+        let output = output_of(command).await;
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["exit_code"], output.status.code().unwrap(), "{report}");
+        assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+        report
+    };
+    let check = |report: &serde_json::Value, name: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["check"] == name);
+        check.unwrap_or_else(|| panic!("no {name} in {report}")).clone()
+    };
+    let report = doctor("[till]\nlissen = 1\n").await;
+    assert_eq!((&report["exit_code"], &report["verdict"]), (&10.into(), &"wrong".into()));
+    assert!(check(&report, "configuration")["detail"].as_str().unwrap().contains("till.lissen"), "{report}");
+
+    let address = TillAddress::Unix(directory.path().join("till.sock"));
+    let text = format!(
+        "[terminal]\nstate_directory = \"{}\"\n[bluetooth]\nadapter = \"hci999\"\n[till]\nlisten = \"{address}\"\n",
+        state.display()
+    );
+    let report = doctor(&text).await;
+    assert_eq!((&report["exit_code"], &report["verdict"]), (&11.into(), &"wrong".into()), "{report}");
+    assert!(check(&report, "enrolment")["detail"].as_str().unwrap().contains("florin enrol"), "{report}");
+    assert_eq!(check(&report, "acquirer")["verdict"], "not_examined");
+    assert_eq!(check(&report, "service")["verdict"], "advice");
+    assert!(!state.exists(), "a doctor makes nothing");
+
+    // What others may read is found before that.
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let report = doctor(&text).await;
+    assert_eq!(report["exit_code"], 14, "{report}");
+    assert!(check(&report, "state_directory")["detail"].as_str().unwrap().contains("chmod 700"), "{report}");
+
+    let (port, end) = TillPort::new();
+    let engine = tokio::spawn(Engine { end, view: None, then: Vec::new() }.run());
+    let sticker = EngagementLink {
+        terminal_id: "0123456789".parse().unwrap(),
+        fingerprint: Fingerprint::of(&[7; 32]),
+        transaction_id: None,
+    };
+    let listener = TillListener::bind(&address).await.unwrap();
+    let serving = tokio::spawn(listener.serve(port, sticker, std::future::pending()));
+    let report = doctor(&text).await;
+    assert_eq!(check(&report, "service")["verdict"], "fine", "{report}");
+    serving.abort();
+    engine.abort();
+}

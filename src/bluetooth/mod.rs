@@ -14,7 +14,9 @@ mod socket_air;
 pub use central::{Central, CentralError, CentralLink, FoundTerminal};
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
 #[cfg(all(feature = "terminal", target_os = "linux"))]
-pub use peripheral::{PeripheralSettings, RadioFault, check_radio, start_peripheral};
+pub use peripheral::{
+    PeripheralSettings, RadioExamination, RadioFault, examine_radio, probe_registration, start_peripheral,
+};
 #[cfg(all(unix, feature = "wallet"))]
 pub use socket_air::SocketPhoneLink;
 #[cfg(all(unix, any(feature = "terminal", feature = "wallet")))]

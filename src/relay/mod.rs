@@ -5,6 +5,7 @@
 
 mod connection;
 mod enrolment;
+mod examination;
 mod grpc;
 mod sent;
 mod statement;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use connection::{ConnectError, InstitutionAddress, InstitutionAddressError, TlsFiles};
 pub use enrolment::{EnrolError, Enrolled, enrol_terminal};
+pub use examination::InstitutionExamination;
 pub use grpc::{CONNECT_TIMEOUT_MS, GrpcRelay};
 pub use statement::StatementError;
 

@@ -278,6 +278,24 @@ async fn every_question_has_its_call() {
 }
 
 #[tokio::test]
+async fn an_examination_says_how_long_it_takes_and_what_time_it_is_there() {
+    let credentials = credentials();
+    let conduct = Conduct::Answer(acquirer_api::TransactionState::Unknown, 0);
+    let (port, _server, counts) = grpc_server(&credentials, conduct).await;
+    let examined = relay_to(port, &credentials).examine(id()).await.unwrap();
+    assert_eq!(examined.refusal, None);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!(examined.clock.unwrap().seconds.abs_diff(now) < 3600, "{examined:?}");
+    assert_eq!((counts[0].load(Ordering::Relaxed), counts[1].load(Ordering::Relaxed)), (1, 1));
+
+    let (port, _server, _) = grpc_server(&credentials, Conduct::Status(7)).await;
+    let examined = relay_to(port, &credentials).examine(id()).await.unwrap();
+    assert!(examined.refusal.unwrap().contains("PermissionDenied: because"));
+    let nobody = relay_to(1, &credentials).examine(id()).await;
+    assert!(matches!(nobody, Err(ConnectError::Unreachable { .. })), "{nobody:?}");
+}
+
+#[tokio::test]
 async fn nobody_listening_is_not_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -239,6 +239,19 @@ impl Enrolment {
         Ok(until.min(self.identity.certificate.not_after))
     }
 
+    /// Each certificate: what it is, its first and its last second.
+    ///
+    /// # Errors
+    /// A description, if the client certificate cannot be read.
+    pub fn certificates(&self) -> Result<[(&'static str, UnixTime, UnixTime); 2], String> {
+        let certificate = &self.identity.certificate;
+        let (from, until) = validity_of(&self.client_certificate_pem)?;
+        Ok([
+            ("terminal certificate", certificate.not_before, certificate.not_after),
+            ("client certificate", from, until),
+        ])
+    }
+
     fn check_time(&self, now: UnixTime) -> Result<(), EnrolmentError> {
         let certificate = &self.identity.certificate;
         check_validity("terminal certificate", certificate.not_before, certificate.not_after, now)?;

@@ -2,6 +2,7 @@
 
 mod clock;
 mod configuration;
+mod doctor;
 mod driver;
 mod enrolment;
 mod exit_code;
@@ -12,9 +13,10 @@ mod terminal_service;
 
 pub use clock::wall_clock;
 pub use configuration::{CONFIGURATION_PATH, Configuration, ConfigurationError, Place, TILL_ADDRESS};
+pub use doctor::{Extent, Finding, Verdict, examine};
 pub use driver::{Driver, DriverError};
 pub use enrolment::{Enrolment, EnrolmentError, check_clock, enrol};
 pub use exit_code::{ServiceError, ServiceExit};
 pub use front::Front;
 pub use reconcile::reconcile;
-pub use terminal_service::{Finding, check, serve};
+pub use terminal_service::serve;

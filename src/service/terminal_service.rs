@@ -16,16 +16,14 @@ use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use super::configuration::JOURNAL_FILE;
+use super::doctor::EXPIRY_WARNING_S;
 use super::front::{Front, LinkStopped};
 use super::{Configuration, Driver, DriverError, Enrolment, ServiceError};
-use crate::bluetooth::{AirAddress, PeripheralSettings, check_radio, start_peripheral, start_socket_air};
+use crate::bluetooth::{AirAddress, PeripheralSettings, start_peripheral, start_socket_air};
 use crate::journal::{Distrust, SqliteJournal};
 use crate::private_file;
 use crate::relay::GrpcRelay;
 use crate::till::{TillListener, TillPort};
-
-/// A certificate that runs out within so many seconds is warned of at each start: 30 days.
-const EXPIRY_WARNING_S: u64 = 30 * 24 * 3600;
 
 /// The first wait before the journal is tried again, in milliseconds. It doubles each time.
 const JOURNAL_RETRY_MS_MIN: u64 = 1_000;
@@ -159,47 +157,6 @@ fn lock(state_directory: &Path) -> Result<File, ServiceError> {
     let directory = File::open(state_directory).map_err(unlocked)?;
     directory.try_lock().map_err(|error| unlocked(error.into()))?;
     Ok(directory)
-}
-
-/// What a check found, in the order in which `serve` needs it: what was looked at, and what is right or wrong with it.
-pub type Finding = (&'static str, Result<String, ServiceError>);
-
-/// Looks at everything that `serve` needs, without serving. Switches the Bluetooth adapter on, changes nothing else.
-pub async fn check(configuration: &Configuration) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = Vec::new();
-    let enrolment = match load_enrolment(configuration) {
-        Ok(enrolment) => {
-            let until = enrolment.good_until().map_or_else(|problem| problem, |until| until.to_string());
-            let terminal_id = enrolment.identity.terminal_id();
-            findings.push(("enrolment", Ok(format!("terminal {terminal_id}, good until {until}"))));
-            Some(enrolment)
-        }
-        Err(error) => {
-            findings.push(("enrolment", Err(error)));
-            None
-        }
-    };
-    let path = configuration.journal();
-    let journal = if path.exists() {
-        open_journal(&configuration.state_directory, Distrust::Nothing).map(|_| path.display().to_string())
-    } else {
-        Ok(format!("{} will be made", path.display()))
-    };
-    findings.push(("journal", journal));
-    let adapter = check_radio(configuration.adapter.as_deref()).await;
-    findings.push(("bluetooth", adapter.map_err(ServiceError::from)));
-    if let Some(enrolment) = enrolment {
-        let address = configuration.acquirer.clone().unwrap_or_else(|| enrolment.acquirer.clone());
-        let reached = match relay(configuration, &enrolment) {
-            Ok(relay) => relay.check_reachable().await,
-            Err(error) => {
-                findings.push(("acquirer", Err(error)));
-                return findings;
-            }
-        };
-        findings.push(("acquirer", reached.map(|()| address.to_string()).map_err(ServiceError::from)));
-    }
-    findings
 }
 
 pub(super) fn load_enrolment(configuration: &Configuration) -> Result<Enrolment, ServiceError> {

@@ -7,6 +7,7 @@
 
 #[cfg(all(feature = "wallet", feature = "acquirer"))]
 mod demo;
+mod doctor;
 mod enrol;
 mod journal;
 mod pay;
@@ -36,6 +37,7 @@ struct Arguments {
 enum Command {
     Serve(serve::ServeArguments),
     Enrol(enrol::EnrolArguments),
+    Doctor(doctor::DoctorArguments),
     Pay(pay::PayArguments),
     Complete(payments::CompleteArguments),
     Cancel(payments::CancelArguments),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Enrol(arguments) => enrol::run(arguments).await,
+            Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Pay(arguments) => pay::run(arguments).await,
             Command::Complete(arguments) => payments::complete(arguments).await,
             Command::Cancel(arguments) => payments::cancel(arguments).await,
@@ -114,6 +117,8 @@ mod tests {
             "complete 2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11 --dispensed false",
             "cancel 2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11",
             "payments --open --limit 5 --json",
+            "doctor",
+            "doctor --configuration /tmp/florin.toml --json",
             "status --till unix:/tmp/till.sock --log debug",
             "metrics --till unix:/tmp/till.sock",
             "reconcile --from 2026-11-01 --until 2026-11-23T06:00:00Z --json",

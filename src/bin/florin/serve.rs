@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 use florin::bluetooth::AirAddress;
 use florin::service::{
-    CONFIGURATION_PATH, Configuration, ConfigurationError, ServiceError, ServiceExit, check, serve,
+    CONFIGURATION_PATH, Configuration, ConfigurationError, Extent, ServiceError, ServiceExit, examine, serve,
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+use crate::doctor::print_findings;
 
 pub const SERVICE_EXIT_CODES: &str = "\
 Exit codes:
@@ -36,7 +38,7 @@ pub struct ServeArguments {
     /// The configuration. The default file may be missing: then everything has its default.
     #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
     configuration: PathBuf,
-    /// Look at everything that the service needs, say what is wrong, and end.
+    /// Look at what the service cannot do without, say what is wrong, and end. `florin doctor` looks at more.
     #[arg(long)]
     check: bool,
     /// In place of Bluetooth, wait for phones on this Unix socket (`unix:/tmp/air.sock`), as `florin-wallet --air` does.
@@ -90,15 +92,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, ServiceError> {
 
 /// Prints what a check finds. The exit code is that of the first fault.
 async fn report(configuration: &Configuration) -> ExitCode {
-    let mut exit = None;
-    for (what, finding) in check(configuration).await {
-        match finding {
-            Ok(detail) => println!("{what:<10} fine: {detail}"),
-            Err(error) => {
-                println!("{what:<10} WRONG: {error}");
-                exit.get_or_insert(error.exit());
-            }
-        }
-    }
-    exit.map_or(ExitCode::SUCCESS, ServiceExit::into)
+    let findings = examine(configuration, Extent::Service).await;
+    print_findings(&findings);
+    findings.iter().find_map(|finding| finding.exit).map_or(ExitCode::SUCCESS, ServiceExit::into)
 }

@@ -21,6 +21,7 @@
 
 mod advertising;
 mod bus_watch;
+mod examination;
 mod fault;
 mod outbox;
 mod phones;
@@ -32,8 +33,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+pub use examination::{RadioExamination, examine_radio, probe_registration};
 pub use fault::RadioFault;
-pub use radio::check_radio;
 
 use super::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, TerminalLink};
 use crate::domain::TerminalId;

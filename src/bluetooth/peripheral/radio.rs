@@ -36,20 +36,6 @@ pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(Session, Adapt
     Ok((session, adapter))
 }
 
-/// Whether BlueZ and the adapter can be used: for a check before the service starts. Switches the adapter on.
-///
-/// # Errors
-/// [`RadioFault`].
-pub async fn check_radio(wanted: Option<&str>) -> Result<String, RadioFault> {
-    let (_session, adapter) = open_adapter(wanted).await?;
-    let name = adapter.name().to_owned();
-    adapter
-        .supported_advertising_instances()
-        .await
-        .map_err(|error| RadioFault::of(&error, &name, "asking whether it can advertise"))?;
-    Ok(name)
-}
-
 /// Which BlueZ this is, (5, 66) for 5.66, where it says so: in the device id that it gives out unless configured otherwise.
 pub(super) async fn bluez_version(adapter: &Adapter) -> Option<(u8, u8)> {
     let id = adapter.modalias().await.ok()??;

@@ -1,0 +1,80 @@
+//! `florin doctor`: everything that the service needs, and what to do where it is not as it should be.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use florin::service::{CONFIGURATION_PATH, Extent, Finding, ServiceExit, Verdict, examine};
+use serde::Serialize;
+
+use crate::serve::configuration;
+use crate::till::print_json;
+
+/// Look at everything that the terminal needs, and say of each whether it is fine or what to do.
+///
+/// Run it as the service's user: `sudo -u florin florin doctor`. It mends nothing. It can run beside the service; where none runs,
+/// it switches the Bluetooth adapter on, and gives BlueZ a GATT service for a moment to see whether it may.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: that of the first thing that is wrong; what is only advised does not count.
+   0  nothing is wrong
+   1  the service runs, out of service; or something else went wrong
+   2  wrong arguments
+  10  the configuration is wrong
+  11  not enrolled, or the enrolment cannot be used
+  12  a certificate is not good now
+  13  the clock was never set
+  14  the state directory, the disk or the journal cannot be used
+  15  what answers at the till API's address is not the service
+  16  no D-Bus or no BlueZ
+  17  D-Bus does not let this user talk to BlueZ
+  18  no usable Bluetooth adapter: none, blocked, or unable to advertise
+  19  the acquirer cannot be reached, or refuses this terminal")]
+pub struct DoctorArguments {
+    /// The configuration of the service.
+    #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
+    configuration: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found, as `--json` prints it. docs/operations.md says what the fields mean.
+#[derive(Serialize)]
+struct Report<'findings> {
+    verdict: Verdict,
+    exit_code: u8,
+    version: &'static str,
+    checks: &'findings [Finding],
+}
+
+pub async fn run(arguments: DoctorArguments) -> ExitCode {
+    let findings = match configuration(&arguments.configuration) {
+        Ok(configuration) => examine(&configuration, Extent::Everything).await,
+        // Without it nothing is known of where to look.
+        Err(error) => vec![Finding::fault("configuration", &error)],
+    };
+    let exit = findings.iter().find_map(|finding| finding.exit);
+    let exit_code = exit.map_or(0, |exit| exit as u8);
+    if arguments.json {
+        let verdict = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Fine);
+        let version = env!("CARGO_PKG_VERSION");
+        print_json(&Report { verdict, exit_code, version, checks: &findings });
+    } else {
+        print_findings(&findings);
+    }
+    exit.map_or(ExitCode::SUCCESS, ServiceExit::into)
+}
+
+/// One line for each.
+pub fn print_findings(findings: &[Finding]) {
+    for finding in findings {
+        let verdict = match finding.verdict {
+            Verdict::Fine => "fine",
+            Verdict::NotExamined => "not examined",
+            Verdict::Advice => "ADVICE",
+            Verdict::Wrong => "WRONG",
+        };
+        println!("{:<22}  {verdict}: {}", finding.check, finding.detail);
+    }
+}

@@ -1,0 +1,179 @@
+//! The state directory: whose it is, who may enter it, and the disk under it.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use super::super::ServiceExit;
+use super::Finding;
+
+/// With less than this free, in octets, the journal may not be able to be written anew: 64 MiB.
+const FREE_WRONG: u64 = 64 << 20;
+/// With less than this, it will be so before long: 512 MiB are years of payments, and less of logs.
+const FREE_ADVICE: u64 = 512 << 20;
+
+/// What the files are like, and whether this process runs as who owns them.
+pub(super) struct Files {
+    pub(super) finding: Finding,
+    pub(super) is_owner: bool,
+}
+
+/// Looks at the state directory and each file in it.
+pub(super) fn files(state_directory: &Path) -> Files {
+    let check = "state_directory";
+    let shown = state_directory.display();
+    let metadata = match std::fs::metadata(state_directory) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let finding = Finding::fine(check, format!("{shown} will be made by `florin enrol`"));
+            return Files { finding, is_owner: true };
+        }
+        Err(error) => {
+            let detail =
+                format!("{shown}: {error}; run this as the service's user: `sudo -u florin florin doctor`");
+            return Files { finding: Finding::wrong(check, detail, ServiceExit::Journal), is_owner: false };
+        }
+    };
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        let detail = format!(
+            "{shown} belongs to user {}, and this runs as user {user}; run it as the service's user: `sudo -u florin \
+             florin doctor`",
+            metadata.uid()
+        );
+        return Files { finding: Finding::wrong(check, detail, ServiceExit::Journal), is_owner: false };
+    }
+    let mut faults: Vec<String> = fault(state_directory, &metadata, user, 0o700).into_iter().collect();
+    match std::fs::read_dir(state_directory) {
+        Ok(entries) => {
+            for entry in entries.flatten() {
+                let path = entry.path();
+                // What has gone meanwhile has no fault.
+                let Ok(metadata) = entry.metadata() else { continue };
+                let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+                faults.extend(fault(&path, &metadata, user, expected));
+            }
+        }
+        Err(error) => faults.push(format!("{shown} cannot be listed: {error}")),
+    }
+    let finding = if faults.is_empty() {
+        Finding::fine(check, format!("{shown} and what is in it are this user's alone"))
+    } else {
+        Finding::wrong(check, faults.join("; "), ServiceExit::Journal)
+    };
+    Files { finding, is_owner: true }
+}
+
+fn fault(path: &Path, metadata: &Metadata, user: u32, expected: u32) -> Option<String> {
+    let shown = path.display();
+    let mode = metadata.permissions().mode() & 0o777;
+    if metadata.uid() != user {
+        Some(format!("'{shown}' belongs to user {}; run `chown {user} '{shown}'`", metadata.uid()))
+    } else if mode & 0o077 != 0 {
+        Some(format!(
+            "'{shown}' is open to other users (mode {mode:03o}); run `chmod {expected:o} '{shown}'`, and replace what \
+             was secret in it"
+        ))
+    } else {
+        None
+    }
+}
+
+/// The disk under the state directory, or where that will be.
+pub(super) fn disk(state_directory: &Path) -> Finding {
+    let there = state_directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    match rustix::fs::statvfs(there) {
+        Ok(disk) => {
+            let is_read_only = disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+            // Some file systems count no files; they say 0 of 0.
+            let no_files_left = disk.f_files > 0 && disk.f_favail == 0;
+            judge(there, disk.f_bavail.saturating_mul(disk.f_frsize), is_read_only, no_files_left)
+        }
+        Err(error) => Finding::wrong(
+            "disk",
+            format!("{}: {error}; look at the disk, and the kernel's log", there.display()),
+            ServiceExit::Journal,
+        ),
+    }
+}
+
+fn judge(path: &Path, free: u64, is_read_only: bool, no_files_left: bool) -> Finding {
+    let check = "disk";
+    let shown = path.display();
+    let free_mib = free >> 20;
+    if is_read_only {
+        let detail = format!(
+            "the file system of {shown} is read-only: read the kernel's log for the reason (`dmesg`); an SD card that \
+             fails does this"
+        );
+        Finding::wrong(check, detail, ServiceExit::Journal)
+    } else if no_files_left {
+        let detail = format!("the file system of {shown} takes no more files (`df --inodes`); remove some");
+        Finding::wrong(check, detail, ServiceExit::Journal)
+    } else if free < FREE_WRONG {
+        let detail = format!("{free_mib} MiB are free under {shown}; free some, or prune the journal");
+        Finding::wrong(check, detail, ServiceExit::Journal)
+    } else if free < FREE_ADVICE {
+        Finding::advice(
+            check,
+            format!("{free_mib} MiB are free under {shown}; free some, or prune the journal"),
+        )
+    } else {
+        Finding::fine(check, format!("{free_mib} MiB are free under {shown}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn what_others_may_read_is_named_with_the_command_that_mends_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        assert_eq!(files(&state).finding.verdict, Verdict::Fine);
+        fs::create_dir(&state).unwrap();
+        fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
+        fs::write(state.join("enrolment.toml"), "").unwrap();
+        fs::set_permissions(state.join("enrolment.toml"), Permissions::from_mode(0o600)).unwrap();
+        let good = files(&state);
+        assert!(good.finding.verdict == Verdict::Fine && good.is_owner, "{:?}", good.finding);
+        fs::set_permissions(state.join("enrolment.toml"), Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&state, Permissions::from_mode(0o750)).unwrap();
+        let bad = files(&state).finding;
+        assert_eq!((bad.verdict, bad.exit), (Verdict::Wrong, Some(ServiceExit::Journal)));
+        assert!(bad.detail.contains("chmod 600") && bad.detail.contains("chmod 700"), "{}", bad.detail);
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_not_entered() {
+        // Root finds no directory that is surely another user's, so it is told that it is somebody else.
+        if rustix::process::geteuid().is_root() {
+            let metadata = fs::metadata("/").unwrap();
+            let fault = fault(Path::new("/"), &metadata, 12_345, 0o700).unwrap();
+            assert!(fault.contains("chown 12345"), "{fault}");
+        } else {
+            let files = files(Path::new("/"));
+            assert!(
+                !files.is_owner && files.finding.detail.contains("sudo -u florin"),
+                "{:?}",
+                files.finding
+            );
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_or_read_only_is_wrong_and_one_nearly_full_is_not_yet() {
+        let verdict = |free, read_only, no_files| judge(Path::new("/"), free, read_only, no_files).verdict;
+        assert_eq!(verdict(FREE_ADVICE, false, false), Verdict::Fine);
+        assert_eq!(verdict(FREE_ADVICE - 1, false, false), Verdict::Advice);
+        assert_eq!(verdict(FREE_WRONG - 1, false, false), Verdict::Wrong);
+        assert_eq!(verdict(FREE_ADVICE, true, false), Verdict::Wrong);
+        assert_eq!(verdict(FREE_ADVICE, false, true), Verdict::Wrong);
+        assert!(disk(Path::new("/nowhere/at/all")).detail.contains(" under /"));
+    }
+}
