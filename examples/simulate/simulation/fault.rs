@@ -92,8 +92,8 @@ fault_kinds! {
     TillReusesKey = 10_000 "till_reuses_key",
     /// The till asks for what makes no sense.
     TillAsksNonsense = 10_000 "till_asks_nonsense",
-    /// The till's process dies; it reads again after.
-    TillCrashes = 8_000 "till_crashes",
+    /// The till's process dies before a call, or at an answer; it reads again after.
+    TillCrashes = 4_000 "till_crashes",
     /// The till never says what became of the goods.
     TillSaysNothing = 30_000 "till_says_nothing",
     /// An answer to the till is lost.

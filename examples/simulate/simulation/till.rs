@@ -74,6 +74,7 @@ pub struct Till {
     calls: BTreeMap<u64, Call>,
     last_call: u64,
     epoch: u64,
+    is_down: bool,
     dice: Dice,
 }
 
@@ -97,6 +98,7 @@ impl Till {
             calls: BTreeMap::new(),
             last_call: 0,
             epoch: 1,
+            is_down: false,
             dice: Dice::of(&[seed, 5]),
         }
     }
@@ -143,6 +145,7 @@ impl Till {
     /// Nothing goes wrong any more: the till is there.
     pub fn comes_back(&mut self, stage: &mut Stage) {
         self.epoch += 1;
+        self.is_down = false;
         self.wake_after(stage, 100);
     }
 
@@ -155,13 +158,7 @@ impl Till {
         if self.epoch != epoch {
             return;
         }
-        if let Some(mut dice) = stage.fault(FaultKind::TillCrashes) {
-            // What it had asked is forgotten; its notes and the goods are as they were.
-            stage.say(|_| "till: crashes".into());
-            self.calls.clear();
-            self.epoch += 1;
-            return self.wake_after(stage, dice.magnitude(1_000, 600_000));
-        }
+        self.is_down = false;
         self.begin_next(stage);
         let now_ms = stage.now_ms;
         self.calls.retain(|_, call| now_ms < call.asked_ms + CALL_TIMEOUT_MS);
@@ -171,9 +168,20 @@ impl Till {
             }
         }
         self.misbehave(stage);
-        if self.items.iter().any(|item| !item.is_over) {
+        if self.epoch == epoch && self.items.iter().any(|item| !item.is_over) {
             self.wake_after(stage, WAKE_MS);
         }
+    }
+
+    /// The till's process may die: what it had asked is forgotten; its notes and the goods are as they were.
+    fn crashes(&mut self, stage: &mut Stage) -> bool {
+        let Some(mut dice) = stage.fault(FaultKind::TillCrashes) else { return false };
+        stage.say(|_| "till: crashes".into());
+        self.calls.clear();
+        self.epoch += 1;
+        self.is_down = true;
+        self.wake_after(stage, dice.magnitude(1_000, 600_000));
+        true
     }
 
     fn begin_next(&mut self, stage: &mut Stage) {
@@ -292,6 +300,9 @@ impl Till {
     }
 
     fn call(&mut self, stage: &mut Stage, item: Option<usize>, ask: TillAsk) {
+        if self.is_down || self.crashes(stage) {
+            return;
+        }
         self.last_call += 1;
         let call = self.last_call;
         if let TillAsk::Request(request) = &ask {
@@ -333,6 +344,9 @@ impl Till {
     /// An answer.
     pub fn hears(&mut self, stage: &mut Stage, call: u64, answer: Result<Box<PaymentView>, TillRefusal>) {
         let Some(Call { item, is_create, is_complete, .. }) = self.calls.remove(&call) else { return };
+        if self.crashes(stage) {
+            return;
+        }
         let Some(index) = item else {
             if let Ok(view) = answer {
                 self.sees(stage, &view);
@@ -371,6 +385,9 @@ impl Till {
 
     /// How a payment is now.
     pub fn sees(&mut self, stage: &mut Stage, view: &PaymentView) {
+        if self.is_down {
+            return;
+        }
         let Some(item) = self.items.iter_mut().find(|item| item.transaction_id == Some(view.transaction_id))
         else {
             return;
