@@ -14,7 +14,7 @@
 //! - [`acquirer`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 //!
-//! Beside the rooms, `acquirer_api` holds the generated gRPC code, [`log`] starts the log, and [`private_file`] keeps the files of
+//! Beside the rooms, `acquirer_api` holds the generated gRPC code, [`log`] starts the log, `manual` writes the pages for packages, and [`private_file`] keeps the files of
 //! all three parties from other users' eyes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -31,6 +31,8 @@ pub mod domain;
 pub mod journal;
 #[cfg(feature = "edge")]
 pub mod log;
+#[cfg(feature = "manual")]
+pub mod manual;
 #[cfg(feature = "edge")]
 pub mod private_file;
 pub mod protocol;

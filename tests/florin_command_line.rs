@@ -3,19 +3,26 @@
 #![cfg(feature = "terminal")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId, UnixTime};
 use florin::protocol::{EngagementLink, Fingerprint, WireError};
 use florin::terminal::{PaymentState, PaymentView, TillRefusal, TillRequest};
 use florin::till::{TillAddress, TillCall, TillDriverEnd, TillListener, TillPort, TillStatus};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// One payment, which goes through a list of states once it is offered.
+/// One payment, which goes through a list of states once it is offered. The same idempotency key is the same payment.
 struct Engine {
     end: TillDriverEnd,
     view: Option<PaymentView>,
+    key: Option<String>,
     /// What happens after the offer, 50 ms apart.
     then: Vec<(PaymentState, bool)>,
 }
@@ -46,7 +53,13 @@ impl Engine {
         match call {
             TillCall::Request { request, answer } => {
                 let result = match request {
+                    TillRequest::Create(payment) if self.view.is_some() => {
+                        assert_eq!(payment.idempotency_key, self.key, "a second payment");
+                        Ok(())
+                    }
                     TillRequest::Create(payment) => {
+                        assert!(payment.idempotency_key.as_ref().is_some_and(|key| key.len() >= 32));
+                        self.key = payment.idempotency_key;
                         self.view = Some(view(payment.amount, payment.capture_after_dispense));
                         Ok(())
                     }
@@ -103,23 +116,97 @@ fn view(amount: Amount, capture_after_dispense: bool) -> PaymentView {
     }
 }
 
+/// A till API with an engine behind it.
+struct Service {
+    serving: JoinHandle<()>,
+    engine: JoinHandle<()>,
+}
+
+impl Service {
+    async fn start(address: &TillAddress, then: &[(PaymentState, bool)]) -> Self {
+        let (port, end) = TillPort::new();
+        let engine = tokio::spawn(Engine { end, view: None, key: None, then: then.to_vec() }.run());
+        let sticker = EngagementLink {
+            terminal_id: "0123456789".parse().unwrap(),
+            fingerprint: Fingerprint::of(&[7; 32]),
+            transaction_id: None,
+        };
+        let listener = TillListener::bind(address).await.unwrap();
+        let serving = tokio::spawn(listener.serve(port, sticker, std::future::pending()));
+        Self { serving, engine }
+    }
+
+    /// It has done nothing that it should not.
+    async fn stop(self) {
+        self.serving.abort();
+        self.engine.abort();
+        assert!(!self.engine.await.is_err_and(|error| error.is_panic()), "the engine objected");
+    }
+}
+
 /// Runs `florin` with these words against an engine; what it printed, and its exit code.
 async fn florin(words: &str, then: &[(PaymentState, bool)]) -> (String, i32) {
     let directory = tempfile::tempdir().unwrap();
     let address = TillAddress::Unix(directory.path().join("till.sock"));
-    let (port, end) = TillPort::new();
-    let engine = tokio::spawn(Engine { end, view: None, then: then.to_vec() }.run());
-    let sticker = EngagementLink {
-        terminal_id: "0123456789".parse().unwrap(),
-        fingerprint: Fingerprint::of(&[7; 32]),
-        transaction_id: None,
-    };
-    let listener = TillListener::bind(&address).await.unwrap();
-    let serving = tokio::spawn(listener.serve(port, sticker, std::future::pending()));
+    let service = Service::start(&address, then).await;
     let result = run(words, &address.to_string()).await;
-    serving.abort();
-    engine.abort();
+    service.stop().await;
     result
+}
+
+/// What becomes of a call on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is answered.
+    Answered,
+    /// It is done, and the connection ends before the answer.
+    AnswerLost,
+    /// It is done, and the answer never comes.
+    Silent,
+}
+
+/// Stands before the service. `fate` decides by a call's first line, and how many with the same line there were before.
+async fn stand_before(
+    listener: UnixListener,
+    service: PathBuf,
+    fate: impl Fn(&str, usize) -> Fate + Send + 'static,
+) {
+    let mut lines: Vec<String> = Vec::new();
+    while let Ok((mut till, _)) = listener.accept().await {
+        let mut begun = Vec::new();
+        while !begun.ends_with(b"\r\n\r\n") {
+            match till.read_u8().await {
+                Ok(octet) => begun.push(octet),
+                Err(_) => break,
+            }
+        }
+        // A call that was given up before it was made.
+        if begun.is_empty() {
+            continue;
+        }
+        let line = String::from_utf8_lossy(&begun).lines().next().unwrap().to_owned();
+        let before = lines.iter().filter(|earlier| **earlier == line).count();
+        let fate = fate(&line, before);
+        lines.push(line);
+        let mut real = UnixStream::connect(&service).await.unwrap();
+        tokio::spawn(async move {
+            real.write_all(&begun).await.unwrap();
+            if fate == Fate::Answered {
+                let _ = tokio::io::copy_bidirectional(&mut till, &mut real).await;
+                return;
+            }
+            let (mut from_till, _to_till) = till.split();
+            let (mut from_real, mut to_real) = real.split();
+            // The answer has begun: what was asked is done.
+            tokio::select! {
+                _ = from_real.read_u8() => {}
+                _ = tokio::io::copy(&mut from_till, &mut to_real) => {}
+            }
+            if fate == Fate::Silent {
+                std::future::pending::<()>().await;
+            }
+        });
+    }
 }
 
 async fn run(words: &str, till: &str) -> (String, i32) {
@@ -290,17 +377,176 @@ async fn the_doctor_names_what_is_wrong_and_ends_with_the_first_of_it() {
     assert_eq!(report["exit_code"], 14, "{report}");
     assert!(check(&report, "state_directory")["detail"].as_str().unwrap().contains("chmod 700"), "{report}");
 
-    let (port, end) = TillPort::new();
-    let engine = tokio::spawn(Engine { end, view: None, then: Vec::new() }.run());
-    let sticker = EngagementLink {
-        terminal_id: "0123456789".parse().unwrap(),
-        fingerprint: Fingerprint::of(&[7; 32]),
-        transaction_id: None,
-    };
-    let listener = TillListener::bind(&address).await.unwrap();
-    let serving = tokio::spawn(listener.serve(port, sticker, std::future::pending()));
+    let service = Service::start(&address, &[]).await;
     let report = doctor(&text).await;
     assert_eq!(check(&report, "service")["verdict"], "fine", "{report}");
-    serving.abort();
-    engine.abort();
+    service.stop().await;
+}
+
+/// Runs `florin` with these words against an engine, over a way that loses some of the answers.
+async fn florin_over(
+    words: &str,
+    then: &[(PaymentState, bool)],
+    fate: impl Fn(&str, usize) -> Fate + Send + 'static,
+) -> (String, i32) {
+    let directory = tempfile::tempdir().unwrap();
+    let real = directory.path().join("real.sock");
+    let service = Service::start(&TillAddress::Unix(real.clone()), then).await;
+    let front = directory.path().join("till.sock");
+    let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
+    let result = run(words, &format!("unix:{}", front.display())).await;
+    standing.abort();
+    service.stop().await;
+    result
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_an_offer_offers_nothing_twice() {
+    let then = [(PaymentState::Authorising, false), (PaymentState::Captured, true)];
+    let lost = |line: &str, before| {
+        if line.starts_with("POST /v1/payments ") && before < 2 { Fate::AnswerLost } else { Fate::Answered }
+    };
+    let (printed, exit) = florin_over("pay 2.50 EUR", &then, lost).await;
+    assert!(exit == 0 && printed.contains("captured     2.50 EUR paid\n"), "{printed}");
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_the_release_is_asked_for_again() {
+    let lost = |line: &str, before| {
+        if line.contains("/complete ") && before < 2 { Fate::AnswerLost } else { Fate::Answered }
+    };
+    for (dispensed, code) in [(true, 0), (false, 7)] {
+        let words = format!("pay 2.50 EUR --after-dispense --dispensed {dispensed}");
+        let (printed, exit) = florin_over(&words, &[(PaymentState::Approved, true)], lost).await;
+        assert_eq!(exit, code, "{printed}");
+    }
+}
+
+/// A running `florin`, and what it prints.
+struct Running {
+    child: Child,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(words: &str, till: &TillAddress) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+        command.args(words.split_whitespace()).args(["--till", &till.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = std::sync::mpsc::channel();
+        let printed = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in printed.lines() {
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// Waits until it has printed a line with these words.
+    fn expect(&self, words: &str) {
+        loop {
+            let line =
+                self.lines.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no `{words}`"));
+            if line.contains(words) {
+                return;
+            }
+        }
+    }
+
+    fn interrupt(&self) {
+        let process = Pid::from_raw(self.child.id().try_into().unwrap()).unwrap();
+        kill_process(process, Signal::INT).unwrap();
+    }
+
+    /// What it said on standard error, and its exit code.
+    fn finish(mut self) -> (String, i32) {
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (said, self.child.wait().unwrap().code().unwrap_or(-1))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_takes_the_offer_back_also_where_the_answer_is_lost() {
+    for losses in [0, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        let real = directory.path().join("real.sock");
+        let service = Service::start(&TillAddress::Unix(real.clone()), &[]).await;
+        let front = directory.path().join("till.sock");
+        let fate = move |line: &str, before| {
+            if line.contains("/cancel ") && before < losses { Fate::AnswerLost } else { Fate::Answered }
+        };
+        let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
+        let running = tokio::task::spawn_blocking(move || {
+            let running = Running::start("pay 2.50 EUR", &TillAddress::Unix(front));
+            running.expect("offered");
+            running.interrupt();
+            running.expect("taken back");
+            running.finish()
+        });
+        let (said, exit) = running.await.unwrap();
+        assert_eq!(exit, 5, "{said}");
+        standing.abort();
+        service.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_interrupt_ends_the_command_and_says_what_is_left_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let real = directory.path().join("real.sock");
+    let service = Service::start(&TillAddress::Unix(real.clone()), &[]).await;
+    let front = directory.path().join("till.sock");
+    let fate = |line: &str, _| if line.contains("/cancel ") { Fate::Silent } else { Fate::Answered };
+    let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
+    let running = tokio::task::spawn_blocking(move || {
+        let running = Running::start("pay 2.50 EUR", &TillAddress::Unix(front));
+        running.expect("offered");
+        running.interrupt();
+        running.expect("cancelling");
+        running.interrupt();
+        running.finish()
+    });
+    let (said, exit) = running.await.unwrap();
+    assert!(exit == 130 && said.contains("florin cancel 07070707-"), "{exit} {said}");
+    standing.abort();
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_interrupt_before_the_offer_stands_takes_it_back_as_soon_as_it_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let real = directory.path().join("real.sock");
+    let service = Service::start(&TillAddress::Unix(real.clone()), &[]).await;
+    let front = directory.path().join("till.sock");
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let fate = move |line: &str, before| {
+        if !line.starts_with("POST /v1/payments ") || before == 2 {
+            return Fate::Answered;
+        }
+        asked.send(()).unwrap();
+        Fate::AnswerLost
+    };
+    let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
+    let running = tokio::task::spawn_blocking(move || {
+        let running = Running::start("pay 2.50 EUR", &TillAddress::Unix(front));
+        was_asked.recv_timeout(Duration::from_secs(60)).unwrap();
+        running.interrupt();
+        running.expect("taken back");
+        running.finish()
+    });
+    let (said, exit) = running.await.unwrap();
+    assert_eq!(exit, 5, "{said}");
+    standing.abort();
+    service.stop().await;
 }

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Which rooms each room may name. Arrows point one way (ARCHITECTURE.md).
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("protocol", &["domain"]),
     ("credential", &["domain"]),
     ("terminal", &["domain", "protocol", "credential"]),
     ("private_file", &[]),
     ("log", &[]),
+    ("manual", &[]),
     ("wallet", &["domain", "protocol", "credential", "private_file", "bluetooth", "acquirer_api"]),
     ("acquirer", &["domain", "protocol", "credential", "private_file", "acquirer_api"]),
     ("bluetooth", &["domain", "protocol", "terminal"]),

@@ -241,6 +241,16 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 fn main() -> ExitCode {
+    #[cfg(feature = "manual")]
+    if let Some(written) = florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command()) {
+        return written.map_or_else(
+            |error| {
+                eprintln!("florin-acquirer: the manual cannot be written: {error}");
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     let arguments = Arguments::parse();
     let json = arguments.json;
     match run(arguments) {

@@ -21,6 +21,7 @@ pub use port::{
     Answer, CALLS_MAX, TillCall, TillDriverEnd, TillPort, TillPortError, TillStatus, UPDATES_MAX,
 };
 pub use problem::Problem;
+pub use request_body::{check_idempotency_key, read_cancel, read_complete, read_create};
 pub use routes::{BODY_OCTETS_MAX, WAIT_S_MAX, WAITERS_MAX};
 pub use server::{CONNECTIONS_MAX, TillListenError, TillListener};
 pub use view::{PaymentJson, PaymentsJson, StatusJson};

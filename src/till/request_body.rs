@@ -45,7 +45,10 @@ struct CompleteBody {
 struct CancelBody {}
 
 /// The body of `POST /v1/payments`.
-pub(super) fn read_create(body: &[u8], idempotency_key: Option<String>) -> Result<PaymentRequest, Problem> {
+///
+/// # Errors
+/// A [`Problem`]: a field that is missing, unknown, of the wrong kind or out of its range, or no JSON object at all.
+pub fn read_create(body: &[u8], idempotency_key: Option<String>) -> Result<PaymentRequest, Problem> {
     let body: CreateBody = parse(body)?;
     let currency =
         required(text("currency", body.currency)?, "currency", "an ISO 4217 code such as \"EUR\"")?;
@@ -83,7 +86,10 @@ pub(super) fn read_create(body: &[u8], idempotency_key: Option<String>) -> Resul
 }
 
 /// The body of `POST /v1/payments/{id}/complete`: were the goods released?
-pub(super) fn read_complete(body: &[u8]) -> Result<bool, Problem> {
+///
+/// # Errors
+/// A [`Problem`]: no boolean `dispensed`, or anything else beside it.
+pub fn read_complete(body: &[u8]) -> Result<bool, Problem> {
     let body: CompleteBody = parse(body)?;
     match body.dispensed {
         Some(Value::Bool(dispensed)) => Ok(dispensed),
@@ -94,7 +100,10 @@ pub(super) fn read_complete(body: &[u8]) -> Result<bool, Problem> {
 }
 
 /// The body of `POST /v1/payments/{id}/cancel`: nothing, or an empty object.
-pub(super) fn read_cancel(body: &[u8]) -> Result<(), Problem> {
+///
+/// # Errors
+/// A [`Problem`]: anything but an empty object.
+pub fn read_cancel(body: &[u8]) -> Result<(), Problem> {
     if body.is_empty() {
         return Ok(());
     }
@@ -102,7 +111,10 @@ pub(super) fn read_cancel(body: &[u8]) -> Result<(), Problem> {
 }
 
 /// Checks the value of the header `Idempotency-Key`.
-pub(super) fn check_idempotency_key(key: &str) -> Result<(), Problem> {
+///
+/// # Errors
+/// A [`Problem`]: longer than 64 octets, empty, or with what is not visible ASCII.
+pub fn check_idempotency_key(key: &str) -> Result<(), Problem> {
     let is_visible = key.bytes().all(|octet| octet.is_ascii_graphic());
     if key.is_empty() || key.len() > IDEMPOTENCY_KEY_OCTETS_MAX || !is_visible {
         return Err(Problem::invalid(

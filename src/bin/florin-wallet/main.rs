@@ -34,6 +34,16 @@ use self::radio::{Radio, RadioError, Target};
 use self::screen::{Ink, Screen, Told, on_screen, wall_clock};
 
 fn main() -> ExitCode {
+    #[cfg(feature = "manual")]
+    if let Some(written) = florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command()) {
+        return written.map_or_else(
+            |error| {
+                eprintln!("florin-wallet: the manual cannot be written: {error}");
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     let arguments = Arguments::parse();
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
     if let Err(error) = start_log(&filter, LogForm::Text) {

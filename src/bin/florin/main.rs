@@ -23,7 +23,7 @@ use florin::log::{LogForm, start_log};
 
 /// Takes payments from phones over Bluetooth Low Energy, for an unattended machine.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "florin", version, max_term_width = 100)]
 struct Arguments {
     /// What is logged to standard error: a level (error, warn, info, debug, trace), or per module as in
     /// `info,florin::relay=debug` [default: info for `serve`, warn for all else].
@@ -51,6 +51,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "manual")]
+    if let Some(written) = florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command()) {
+        return written.map_or_else(
+            |error| {
+                eprintln!("florin: the manual cannot be written: {error}");
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     let arguments = Arguments::parse();
     let default = if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" };
     if let Err(problem) = start_log(arguments.log.as_deref().unwrap_or(default), LogForm::Text) {

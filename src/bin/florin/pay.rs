@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use florin::domain::{Amount, Currency};
 use florin::till::{NewPayment, NewPaymentItem, PaymentJson, TillClient, TillClientError};
+use rand::TryRngCore;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::till::{TillArguments, USAGE, failure, print_json, state};
@@ -17,12 +19,15 @@ const EXPIRED: u8 = 4;
 const CANCELLED: u8 = 5;
 const PENDING: u8 = 6;
 const NOT_CHARGED: u8 = 7;
+/// As a shell says it of a program that SIGINT ended.
+const INTERRUPTED: u8 = 130;
 
 /// How long one question waits for a change, in seconds. Short, so that the time that is left can be shown.
 const WAIT_S: u32 = 10;
 /// How long a decided payment gets to come to its end before the command ends without it, in milliseconds.
 const END_PATIENCE_MS: u64 = 3_000;
-/// How long a service that does not answer is asked again, in milliseconds: a restart takes a few seconds.
+/// How long a service that does not answer is asked again, in milliseconds, and likewise how long a call whose answer was
+/// lost is repeated: a restart takes a few seconds.
 const RESTART_PATIENCE_MS: u64 = 30_000;
 const RETRY_PAUSE_MS: u64 = 500;
 
@@ -37,10 +42,14 @@ Exit codes:
    6  pending: the institution has not answered; it will be settled or given back (see `florin payments --open`)
    7  not charged, or given back, or being given back (the terminal sees to it): the institution was not reached,
       the goods were not released, or it was reversed
-   8  the service cannot be reached
-   9  the service refuses: it is out of service, or another offer is waiting";
+   8  the service cannot be reached, or its answer was lost: what is known and what to do is printed
+   9  the service refuses: it is out of service, or another offer is waiting
+ 130  interrupted (Ctrl-C) for a second time, before it was clear what became of the payment";
 
 /// Offer a payment to the next phone and wait for how it ends.
+///
+/// A call whose answer is lost is repeated for half a minute; the service knows it again and does it once. Ctrl-C takes the offer
+/// back, and then still shows how it ends; a second Ctrl-C ends the command at once.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct PayArguments {
@@ -66,7 +75,8 @@ pub struct PayArguments {
     /// How long a phone has to pay, in seconds, 1 to 3600. Not given: as the service is configured.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     valid_for_s: Option<u32>,
-    /// The same key with the same payment is the same payment: give one if you may have to repeat the command.
+    /// The same key with the same payment is the same payment: give one if you may have to repeat the command. Not given: a
+    /// random one.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Until when to wait: until it is decided (released, refused, or pending), or until nothing more happens.
@@ -162,19 +172,146 @@ pub async fn run(arguments: PayArguments) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let (key, mut interrupts) = match (idempotency_key(&arguments), Interrupts::listen()) {
+        (Ok(key), Ok(interrupts)) => (key, interrupts),
+        (Err(problem), _) | (_, Err(problem)) => {
+            eprintln!("florin pay: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
     let client = arguments.till.client();
-    let (payment, entity_tag) = match client.create(&payment, arguments.idempotency_key.as_deref()).await {
+    let mut creating = Box::pin(create(&client, &payment, &key));
+    // An offer that nobody can name cannot be taken back: it is made first.
+    let mut cancelling = false;
+    let created = loop {
+        tokio::select! {
+            created = &mut creating => break created,
+            () = interrupts.next() => {
+                if cancelling {
+                    eprintln!("florin: interrupted; it may have been offered: see `florin payments --open`");
+                    return ExitCode::from(INTERRUPTED);
+                }
+                cancelling = true;
+            }
+        }
+    };
+    drop(creating);
+    let (payment, entity_tag) = match created {
         Ok(created) => created,
-        Err(error) => return failure(&error),
+        Err(error) => {
+            if matches!(error, TillClientError::Lost(_)) {
+                eprintln!(
+                    "florin: to ask for the same payment again, repeat this with --idempotency-key {key}"
+                );
+            }
+            return failure(&error);
+        }
     };
     let screen = Screen { json: arguments.json, is_live: !arguments.json && std::io::stdout().is_terminal() };
-    let mut waiter = Waiter { client, screen, payment, entity_tag, cancelling: false };
-    match waiter.wait(&arguments).await {
+    let mut waiter = Waiter { client, screen, payment, entity_tag, interrupts, cancelling: false };
+    match waiter.follow(&arguments, cancelling).await {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
+        Err(End::Interrupted) => {
+            eprintln!(
+                "florin: interrupted; the payment is {id}, and goes on: `florin payments --open` shows it, `florin cancel \
+                 {id}` takes it back",
+                id = waiter.payment.transaction_id
+            );
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(End::Failed(error)) => {
             eprintln!("florin: the payment is {}", waiter.payment.transaction_id);
             failure(&error)
         }
+    }
+}
+
+/// The one that was given, or a random one: with it a repeated request is the same payment.
+fn idempotency_key(arguments: &PayArguments) -> Result<String, String> {
+    if let Some(key) = &arguments.idempotency_key {
+        return Ok(key.clone());
+    }
+    let mut octets = [0; 16];
+    rand::rngs::OsRng
+        .try_fill_bytes(&mut octets)
+        .map_err(|error| format!("the operating system gives no randomness: {error}"))?;
+    Ok(data_encoding::HEXLOWER.encode(&octets))
+}
+
+/// Offers the payment. Where an answer is lost it is asked for again under the same key; a service that is not there at
+/// all was asked for nothing.
+async fn create(
+    client: &TillClient,
+    payment: &NewPayment,
+    key: &str,
+) -> Result<(PaymentJson, String), TillClientError> {
+    match client.create(payment, Some(key)).await {
+        Err(error @ TillClientError::Unreachable { .. }) => Err(error),
+        Err(error) if is_passing(&error) => match answered(|| client.create(payment, Some(key))).await {
+            // That it is not there any more does not tell whether it had done it before.
+            Err(TillClientError::Unreachable { .. }) => Err(error),
+            result => result,
+        },
+        result => result,
+    }
+}
+
+/// Repeats a call until the service answers it, for a bounded time. Only for calls that do nothing when they are repeated.
+async fn answered<T>(
+    mut call: impl AsyncFnMut() -> Result<T, TillClientError>,
+) -> Result<T, TillClientError> {
+    let mut unanswered_since = None;
+    loop {
+        let error = match call().await {
+            Err(error) if is_passing(&error) => error,
+            result => return result,
+        };
+        let since = *unanswered_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > Duration::from_millis(RESTART_PATIENCE_MS) {
+            return Err(error);
+        }
+        sleep(Duration::from_millis(RETRY_PAUSE_MS)).await;
+    }
+}
+
+/// The service was not there, or gave no answer, or is about to stop or too busy: the same call may go well later.
+fn is_passing(error: &TillClientError) -> bool {
+    match error {
+        TillClientError::Unreachable { .. } | TillClientError::Lost(_) => true,
+        TillClientError::Refused { kind, .. } => {
+            let passing = ["busy", "stopping", "no-answer"];
+            kind.strip_prefix("urn:florin:problem:").is_some_and(|name| passing.contains(&name))
+        }
+        TillClientError::Foreign { .. } => false,
+    }
+}
+
+/// Ctrl-C, each time.
+struct Interrupts(Signal);
+
+impl Interrupts {
+    fn listen() -> Result<Self, String> {
+        let listening = signal(SignalKind::interrupt());
+        listening.map(Self).map_err(|error| format!("the operating system gives no signals: {error}"))
+    }
+
+    /// Cancel-safe.
+    async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// Why the command ends without knowing how the payment does.
+enum End {
+    Interrupted,
+    Failed(TillClientError),
+}
+
+impl From<TillClientError> for End {
+    fn from(error: TillClientError) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -184,12 +321,19 @@ struct Waiter {
     screen: Screen,
     payment: PaymentJson,
     entity_tag: String,
+    interrupts: Interrupts,
     cancelling: bool,
 }
 
 impl Waiter {
-    async fn wait(&mut self, arguments: &PayArguments) -> Result<u8, TillClientError> {
+    /// Follows it to its end, or until it is decided. `cancel_first`: take the offer back at once.
+    async fn follow(&mut self, arguments: &PayArguments, cancel_first: bool) -> Result<u8, End> {
         let mut told = None;
+        if cancel_first {
+            self.screen.show(None, &self.payment);
+            told = Some(self.payment.clone());
+            self.cancel().await?;
+        }
         let mut asked = false;
         let mut end_by = None;
         loop {
@@ -209,7 +353,10 @@ impl Waiter {
                     asked = true;
                     let dispensed = match arguments.dispensed {
                         Some(dispensed) => Some(dispensed),
-                        None => self.screen.ask_whether_released().await,
+                        None => tokio::select! {
+                            dispensed = self.screen.ask_whether_released() => dispensed,
+                            () = self.interrupts.next() => return Err(End::Interrupted),
+                        },
                     };
                     let Some(dispensed) = dispensed else {
                         eprintln!(
@@ -218,8 +365,7 @@ impl Waiter {
                         );
                         return Ok(PAID);
                     };
-                    (self.payment, self.entity_tag) =
-                        self.client.complete(&self.payment.transaction_id, dispensed).await?;
+                    self.complete(dispensed).await?;
                 }
                 Step::Wait | Step::Complete | Step::Decided(_) => {
                     self.next_change(None).await?;
@@ -228,31 +374,64 @@ impl Waiter {
         }
     }
 
-    /// Waits for a change, or until the time is over: false then. Ctrl-C takes the offer back.
-    async fn next_change(&mut self, until: Option<Instant>) -> Result<bool, TillClientError> {
+    /// Says whether the goods were released, until the service has heard it.
+    async fn complete(&mut self, dispensed: bool) -> Result<(), End> {
+        let transaction_id = &self.payment.transaction_id;
+        let completing = answered(|| self.client.complete(transaction_id, dispensed));
+        let completed = tokio::select! {
+            completed = completing => completed.map_err(End::Failed),
+            () = self.interrupts.next() => Err(End::Interrupted),
+        };
+        if completed.is_err() {
+            eprintln!(
+                "florin: it is not known whether the service has heard that the goods were {}released; say it again: \
+                 florin complete {transaction_id} --dispensed {dispensed}",
+                if dispensed { "" } else { "not " }
+            );
+        }
+        (self.payment, self.entity_tag) = completed?;
+        Ok(())
+    }
+
+    /// The first time it takes the offer back.
+    async fn interrupted(&mut self) -> Result<(), End> {
+        if self.cancelling { Err(End::Interrupted) } else { self.cancel().await }
+    }
+
+    /// Takes the offer back, if it is not too late.
+    async fn cancel(&mut self) -> Result<(), End> {
+        self.cancelling = true;
+        self.screen.note("cancelling");
+        let transaction_id = &self.payment.transaction_id;
+        let cancelling = answered(|| self.client.cancel(transaction_id));
+        let cancelled = tokio::select! {
+            cancelled = cancelling => cancelled,
+            () = self.interrupts.next() => return Err(End::Interrupted),
+        };
+        match cancelled {
+            Ok((payment, entity_tag)) => (self.payment, self.entity_tag) = (payment, entity_tag),
+            // Too late: somebody is paying. How that ends is still shown.
+            Err(TillClientError::Refused { detail, .. }) => {
+                self.screen.note(&format!("not cancelled: {detail}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Waits for a change, or until the time is over: false then. Ctrl-C takes the offer back, once; then it ends the
+    /// command.
+    async fn next_change(&mut self, until: Option<Instant>) -> Result<bool, End> {
         let mut unanswered_since = None;
         loop {
             self.screen.progress(&self.payment);
             let far = Instant::now() + Duration::from_secs(3600);
-            let transaction_id = self.payment.transaction_id.clone();
-            let changing = self.client.next_change(&transaction_id, &self.entity_tag, WAIT_S);
+            let changing = self.client.next_change(&self.payment.transaction_id, &self.entity_tag, WAIT_S);
             let change = tokio::select! {
                 change = timeout_at(until.unwrap_or(far), changing) => change,
-                _ = tokio::signal::ctrl_c(), if !self.cancelling => {
-                    self.cancelling = true;
-                    self.screen.note("cancelling");
-                    match self.client.cancel(&transaction_id).await {
-                        Ok((payment, entity_tag)) => {
-                            (self.payment, self.entity_tag) = (payment, entity_tag);
-                            return Ok(true);
-                        }
-                        // Too late: somebody is paying. How that ends is still shown.
-                        Err(TillClientError::Refused { detail, .. }) => {
-                            self.screen.note(&format!("not cancelled: {detail}"));
-                            continue;
-                        }
-                        Err(error) => return Err(error),
-                    }
+                () = self.interrupts.next() => {
+                    self.interrupted().await?;
+                    return Ok(true);
                 }
             };
             match change {
@@ -263,18 +442,20 @@ impl Waiter {
                     return Ok(true);
                 }
                 // The payment is in the service's journal: it goes on when the service is back.
-                Ok(Err(
-                    error @ (TillClientError::Unreachable { .. }
-                    | TillClientError::Lost(_)
-                    | TillClientError::Refused { status: 503, .. }),
-                )) => {
+                Ok(Err(error)) if is_passing(&error) => {
                     let since = *unanswered_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > Duration::from_millis(RESTART_PATIENCE_MS) {
-                        return Err(error);
+                        return Err(error.into());
                     }
-                    sleep(Duration::from_millis(RETRY_PAUSE_MS)).await;
+                    tokio::select! {
+                        () = sleep(Duration::from_millis(RETRY_PAUSE_MS)) => {}
+                        () = self.interrupts.next() => {
+                            self.interrupted().await?;
+                            return Ok(true);
+                        }
+                    }
                 }
-                Ok(Err(error)) => return Err(error),
+                Ok(Err(error)) => return Err(error.into()),
             }
         }
     }

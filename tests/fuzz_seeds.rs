@@ -1,0 +1,211 @@
+//! The seeds of the fuzz targets: made from the test vectors and the shipped files, and equal to the committed ones.
+//!
+//! `FLORIN_WRITE_SEEDS=1 cargo test --test fuzz_seeds` writes them anew. Files whose name begins with `found-` are inputs
+//! that a target failed on once; they are kept and not made here.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use florin::domain::{TerminalId, TransactionId};
+use florin::protocol::{
+    ChannelKey, FromPhone, FromTerminal, Initiator, ProtocolError, WireError, accept, advertised_name,
+};
+use serde_json::Value;
+
+/// By target and name.
+type Seeds = BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn octets(value: &Value) -> Vec<u8> {
+    data_encoding::HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap()
+}
+
+/// As the targets cut their octets: two octets of length before each piece.
+fn in_pieces(pieces: &[Vec<u8>]) -> Vec<u8> {
+    let one = |piece: &Vec<u8>| [&u16::try_from(piece.len()).unwrap().to_be_bytes()[..], piece].concat();
+    pieces.iter().flat_map(one).collect()
+}
+
+fn after(choice: u8, content: &[u8]) -> Vec<u8> {
+    [&[choice], content].concat()
+}
+
+fn seeds() -> Seeds {
+    let text = std::fs::read_to_string(root().join("tests/vectors/payment.json")).unwrap();
+    let vectors: Value = serde_json::from_str(&text).unwrap();
+    let mut seeds = Seeds::new();
+    let mut add = |target, name: &str, content: Vec<u8>| {
+        let before = seeds.entry(target).or_default().insert(name.to_owned(), content);
+        assert_eq!(before, None, "{target}/{name} twice");
+    };
+
+    for message in ["hello", "hello_answer", "payment_command", "result", "receipt_ack", "plain_error"] {
+        let fragments = &vectors[message]["fragments"];
+        for mtu in ["mtu_23", "mtu_185", "mtu_517"] {
+            let values = fragments[format!("values_at_{mtu}")].as_array().unwrap();
+            let values: Vec<_> = values.iter().map(octets).collect();
+            add("fragments", &format!("{message}-{mtu}"), in_pieces(&values));
+        }
+        let plain = &vectors[message]["plaintext"];
+        let payload = &vectors[message]["payload"];
+        let content = [plain, payload, &fragments["message"]].into_iter().find(|value| value.is_string());
+        add("messages", message, octets(content.unwrap()));
+    }
+    add("messages", "info", octets(&vectors["info"]));
+    add("messages", "offer", octets(&vectors["offer"]["octets"]));
+    add("messages", "result_query", octets(&vectors["result_query"]["plaintext"]));
+    let transaction_id = TransactionId::from_random([0x31; 16]);
+    add("messages", "cancel", FromPhone::Cancel { transaction_id }.encode());
+    for (name, message) in [
+        ("offered", FromTerminal::Offer(octets(&vectors["offer"]["octets"]))),
+        ("nothing_to_pay", FromTerminal::NothingToPay),
+        ("working", FromTerminal::Working),
+        ("taken", FromTerminal::Taken(transaction_id)),
+        ("withdrawn", FromTerminal::Withdrawn(transaction_id)),
+        ("expired", FromTerminal::Expired(transaction_id)),
+        ("error", FromTerminal::Error(ProtocolError::new(WireError::OutOfService, "the adapter is gone"))),
+    ] {
+        add("messages", name, message.encode());
+    }
+
+    let hello = octets(&vectors["hello"]["fragments"]["message"]);
+    let channel_key = ChannelKey::from_octets([0x15; 32]);
+    let (_, answer) = accept(&hello, &channel_key, [0x22; 32], |_| Ok(b"answer".to_vec())).unwrap();
+    let (_, bare) = Initiator::start(b"", [0x21; 32]).unwrap();
+    add("handshake", "hello", after(0, &hello));
+    add("handshake", "hello-without-payload", after(0, &bare));
+    add("handshake", "answer", after(1, &answer));
+    add("handshake", "hello-unaltered", after(2, &vec![0; hello.len()]));
+    add("handshake", "hello-altered", after(2, &[&vec![0; hello.len() - 1][..], &[1]].concat()));
+    add("handshake", "answer-unaltered", after(3, &vec![0; answer.len()]));
+    add("handshake", "answer-altered", after(3, &[&vec![0; answer.len() - 1][..], &[1]].concat()));
+
+    let steps = |steps: &[&[u8]]| in_pieces(&steps.iter().map(|step| step.to_vec()).collect::<Vec<_>>());
+    add("channel", "in-order", steps(&[b"\x00one", b"\x02", b"\x80two", b"\x82", b"\x00three", b"\x02"]));
+    add("channel", "repeated", steps(&[b"\x00one", b"\x02", b"\x03\x00", b"\x00two", b"\x02"]));
+    add("channel", "swapped", steps(&[b"\x00one", b"\x00two", b"\x03\x01", b"\x02", b"\x02"]));
+    add(
+        "channel",
+        "altered",
+        steps(&[b"\x00one", b"\x04\x01", b"\x02", b"\x80two", b"\x84\x00\x01", b"\x82"]),
+    );
+    add("channel", "invented", steps(&[b"\x05nothing of yours", b"\x00one", b"\x05", b"\x02"]));
+    add("channel", "reflected", steps(&[b"\x00one", b"\x86", b"\x80two", b"\x06", b"\x02", b"\x82"]));
+
+    for (choice, name) in
+        ["terminal_certificate", "keyring", "receipt", "card_command"].into_iter().enumerate()
+    {
+        add("certificates", name, after(0, &octets(&vectors[name]["encoded"])));
+        let choice = 0x80 | u8::try_from(choice).unwrap();
+        add("certificates", &format!("{name}-body"), after(choice, &octets(&vectors[name]["body"])));
+    }
+    for (index, case) in vectors["receipts_to_refuse"].as_array().unwrap().iter().enumerate() {
+        add("certificates", &format!("receipt-to-refuse-{index}"), after(0, &octets(&case["receipt"])));
+    }
+    add("certificates", "card-enrolment-proof", after(0, &octets(&vectors["card_enrolment"]["proof"])));
+
+    add("sealed_command", "sealed", after(0, &octets(&vectors["sealed_command"]["encoded"])));
+    add("sealed_command", "to-seal", after(0x80, &octets(&vectors["card_command"]["encoded"])));
+
+    let link = vectors["engagement_link"].as_str().unwrap();
+    let terminal_id: TerminalId = "7M3KQ0ZT4V".parse().unwrap();
+    for (name, text) in [
+        ("screen", link.to_owned()),
+        ("sticker", link.rsplit_once('/').unwrap().0.to_owned()),
+        ("lower-case", link.to_lowercase()),
+        ("terminal-id", terminal_id.to_string()),
+        ("transaction-id", transaction_id.to_string()),
+        ("name-on-the-air", advertised_name(&terminal_id, false)),
+        ("name-out-of-service", advertised_name(&terminal_id, true)),
+        ("amount", "2.50 EUR".to_owned()),
+        ("amount-without-minor-units", "250 JPY".to_owned()),
+    ] {
+        add("engagement_link", name, text.into_bytes());
+    }
+
+    for (name, text) in [
+        ("least", r#"{"amount_minor":1,"currency":"JPY"}"#),
+        (
+            "full",
+            r#"{"amount_minor":250,"currency":"EUR","reference":"Order 7","capture":"after_dispense","items":[{"name":"Coffee","quantity":2,"amount_minor":250}],"valid_for_s":60}"#,
+        ),
+        ("at-once", r#"{"amount_minor":999999999999,"currency":"EUR","capture":"at_once","reference":null}"#),
+        ("unknown-field", r#"{"amount_minor":250,"currency":"EUR","amuont":1}"#),
+        ("doubled-field", r#"{"amount_minor":250,"amount_minor":1,"currency":"EUR"}"#),
+        ("dispensed", r#"{"dispensed":true}"#),
+        ("not-dispensed", r#"{"dispensed":false}"#),
+        ("cancel", "{}"),
+        ("key", "sale-4711"),
+    ] {
+        add("till_json", name, text.as_bytes().to_vec());
+    }
+
+    let shipped = std::fs::read_to_string(root().join("deploy/florin.toml")).unwrap();
+    let keys = |line: &str| {
+        let key = line.strip_prefix("# ").filter(|rest| rest.contains(" = ") && !rest.contains(". "));
+        key.or(line.starts_with('[').then_some(line)).map(|line| format!("{line}\n"))
+    };
+    add("configuration", "every-key", shipped.lines().filter_map(keys).collect::<String>().into_bytes());
+    for (name, text) in [
+        ("loopback", "[till]\nlisten = \"[::1]:8411\"\n"),
+        ("wrong-address", "[till]\nlisten = \"0.0.0.0:8411\"\n"),
+        ("unknown-key", "[till]\nlissen = \"x\"\n"),
+        ("wrong-range", "[payments]\nvalid_for_s = 0\n"),
+        ("wrong-order", "[acquirer]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n"),
+        ("cut-off", "[till\n"),
+    ] {
+        add("configuration", name, text.as_bytes().to_vec());
+    }
+    seeds
+}
+
+#[test]
+fn the_committed_seeds_are_those_that_are_made() {
+    let directory = root().join("fuzz/seeds");
+    let seeds = seeds();
+    if std::env::var_os("FLORIN_WRITE_SEEDS").is_some() {
+        for (target, files) in &seeds {
+            std::fs::create_dir_all(directory.join(target)).unwrap();
+            for (name, content) in files {
+                std::fs::write(directory.join(target).join(name), content).unwrap();
+            }
+        }
+    }
+    for (target, files) in &seeds {
+        let committed = names(&directory.join(target));
+        for (name, content) in files {
+            let found = std::fs::read(directory.join(target).join(name)).unwrap_or_default();
+            assert!(found == *content, "fuzz/seeds/{target}/{name} differs; the header says how to write it");
+        }
+        for name in committed {
+            assert!(
+                files.contains_key(&name) || name.starts_with("found-"),
+                "fuzz/seeds/{target}/{name}: whose?"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_target_has_seeds_and_every_seed_a_target() {
+    let targets: Vec<String> = names(&root().join("fuzz/fuzz_targets"))
+        .into_iter()
+        .map(|name| name.strip_suffix(".rs").unwrap().to_owned())
+        .collect();
+    assert_eq!(targets, names(&root().join("fuzz/seeds")));
+    assert!(targets.iter().map(String::as_str).eq(seeds().into_keys()));
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
