@@ -3,6 +3,7 @@
 //!
 //! An engine is made from the journal and is given up with it; this stays. It decides nothing about a payment.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,6 +27,8 @@ pub struct Front {
     link_down: Option<String>,
     journal_down: Option<String>,
     reported_at: Option<Instant>,
+    /// Who is connected: an engine that is given up leaves them behind.
+    phones: BTreeSet<PhoneId>,
 }
 
 impl Front {
@@ -38,6 +41,7 @@ impl Front {
             link_down: Some("Bluetooth is starting".into()),
             journal_down: Some("the journal is being opened".into()),
             reported_at: None,
+            phones: BTreeSet::new(),
         }
     }
 
@@ -56,6 +60,7 @@ impl Front {
     pub(super) fn link_happened(&mut self, event: LinkEvent) -> Option<Input> {
         match event {
             LinkEvent::Connected { phone } => {
+                self.phones.insert(phone);
                 self.metrics.phone_connected();
                 Some(Input::PhoneConnected(phone))
             }
@@ -63,6 +68,7 @@ impl Front {
                 Some(Input::PhoneWrote { phone, value_octets_max, value })
             }
             LinkEvent::Disconnected { phone } => {
+                self.phones.remove(&phone);
                 self.metrics.phone_disconnected();
                 Some(Input::PhoneDisconnected(phone))
             }
@@ -149,6 +155,10 @@ impl Front {
     /// Answers the till and keeps phones away until `until` is ready: for the time in which there is no engine.
     pub(super) async fn stand_in<T>(&mut self, until: impl Future<Output = T>) -> Result<T, LinkStopped> {
         self.advertise(AdvertisingPace::OutOfService).await;
+        // The next engine would not know them, and so never send away one that says nothing.
+        for phone in &self.phones {
+            self.disconnect(*phone).await;
+        }
         tokio::pin!(until);
         loop {
             tokio::select! {
@@ -196,7 +206,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::bluetooth::EmulatedAir;
+    use crate::bluetooth::{EmulatedAir, PhoneLink};
     use crate::domain::TransactionId;
     use crate::till::TillPort;
 
@@ -253,6 +263,22 @@ mod tests {
         assert!(
             log.contains(&open.escalated[4].to_string()) && !log.contains(&open.escalated[5].to_string())
         );
+    }
+
+    #[tokio::test]
+    async fn phones_of_an_engine_that_is_given_up_are_sent_away() {
+        let (air, link) = EmulatedAir::new();
+        let (_port, till) = TillPort::new();
+        let mut front = Front::new(link, till);
+        let (mut silent, mut gone) = (air.connect(517).await.unwrap(), air.connect(517).await.unwrap());
+        gone.disconnect().await;
+        while front.phones.len() != 1 {
+            let event = front.link.events.recv().await.unwrap();
+            front.link_happened(event);
+        }
+        let sent_away = tokio::time::timeout(Duration::from_secs(60), silent.next_value());
+        let ended = front.stand_in(sent_away).await.unwrap().expect("it is sent away").unwrap_err();
+        assert!(matches!(ended, crate::bluetooth::PhoneLinkError::Lost(_)), "{ended}");
     }
 
     #[tokio::test]
