@@ -136,7 +136,7 @@ impl ServiceError {
                 | RadioFault::Blocked(_)
                 | RadioFault::NoAdvertising(_)
                 | RadioFault::PoweredOff(_) => ServiceExit::NoAdapter,
-                RadioFault::Other { .. } => ServiceExit::Other,
+                RadioFault::VanishesAgain(_) | RadioFault::Other { .. } => ServiceExit::Other,
             },
             Self::Driver(error) => match error {
                 DriverError::Journal(_) | DriverError::Thread(_) | DriverError::JournalStopped => {

@@ -1,10 +1,16 @@
 //! Keeps one advertisement on the air, at the pace that is asked for, and looks after it and the adapter.
 //!
-//! A task of its own: BlueZ takes its time over an advertisement, and phones that are connected must not feel it.
+//! A task of its own: BlueZ takes its time over an advertisement, and phones that are connected must not feel it. It does
+//! not set anything else up; what it cannot mend by advertising anew ends it, and the service with it.
 //!
-//! BlueZ has no way to change an advertisement's interval, so it is registered anew. The new one goes up before the old
-//! one comes down, so that a phone that is looking never finds nothing; where the controller has room for one only,
-//! the old one goes first.
+//! Through bluer an advertisement cannot be changed, so it is registered anew. The new one goes up before the old one comes
+//! down, so that a phone that is looking never finds nothing; where the controller has room for one only, the old one
+//! goes first.
+//!
+//! What BlueZ and the kernel believe to be on the air need not be there: an advertisement may vanish after a connection
+//! (bluez issues 12, 644 and 1015), and nobody but another controller would see it. So it is put up anew every few
+//! seconds, seen to be gone or not; then the old one goes first, since for a second one of a controller of Bluetooth 4 the
+//! kernel only notes that it is to be put up, and tells nobody when that fails.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,50 +18,58 @@ use std::time::Duration;
 
 use bluer::adv::{Advertisement, AdvertisementHandle, Type};
 use bluer::{Adapter, Uuid};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::fault::RadioFault;
+use super::radio::{in_time, switched_off};
+use crate::bluetooth::{LinkEvent, LinkMeasure};
 use crate::domain::TerminalId;
 use crate::protocol::{SERVICE_UUID, advertised_name};
 use crate::terminal::AdvertisingPace;
 
-/// How often the adapter and the advertisement are looked at, in milliseconds.
-const CHECK_INTERVAL_MS: u64 = 2_000;
+/// How often the adapter is looked at and the advertisement put up anew, in milliseconds. With the setting up, one that
+/// vanished without a word is back within five seconds.
+const LOOK_INTERVAL_MS: u64 = 3_000;
 /// How long after a phone's leaving the advertisement is put up anew, in milliseconds: several leave together at times.
 const RENEW_DELAY_MS: u64 = 200;
-/// How long BlueZ gets to take an advertisement down before the next attempt, in milliseconds.
-const TAKE_DOWN_MS: u64 = 200;
-/// How long BlueZ gets to answer, in milliseconds. It answers within a few, or hangs.
-const ANSWER_TIMEOUT_MS: u64 = 5_000;
+/// How long BlueZ gets to take an advertisement down before the next goes up, in milliseconds.
+const TAKE_DOWN_MS: u64 = 20;
+/// How long it gets before a second attempt, in milliseconds.
+const TRY_AGAIN_MS: u64 = 200;
+/// An advertisement that is seen to be gone twice within so many milliseconds is not to be had by putting it up.
+const VANISHES_AGAIN_MS: u64 = 10_000;
 
 /// The task that advertises. Dropping it takes the advertisement down.
 pub(super) struct Advertising {
     pace: watch::Sender<AdvertisingPace>,
     renew: Arc<Notify>,
+    look: Arc<Notify>,
     fault: oneshot::Receiver<RadioFault>,
     task: JoinHandle<()>,
 }
 
 impl Advertising {
-    /// Returns once phones can find the terminal.
+    /// Returns once phones can find the terminal. Tells `events` of its measures.
     pub(super) async fn start(
         adapter: Adapter,
         terminal_id: TerminalId,
         pace: AdvertisingPace,
+        events: mpsc::Sender<LinkEvent>,
     ) -> Result<Self, RadioFault> {
         let (pace, pace_asked) = watch::channel(pace);
-        let renew = Arc::new(Notify::new());
+        let (renew, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (failed, fault) = oneshot::channel();
-        let mut advertiser = Advertiser { adapter, terminal_id, pace: pace_asked, handle: None };
+        let mut advertiser =
+            Advertiser { adapter, terminal_id, pace: pace_asked, events, handle: None, vanished: None };
         advertiser.put_up().await?;
-        let renewed = Arc::clone(&renew);
+        let (renewed, looked) = (Arc::clone(&renew), Arc::clone(&look));
         let task = tokio::spawn(async move {
-            let fault = advertiser.run(&renewed).await;
+            let fault = advertiser.run(&renewed, &looked).await;
             let _ = failed.send(fault);
         });
-        Ok(Self { pace, renew, fault, task })
+        Ok(Self { pace, renew, look, fault, task })
     }
 
     pub(super) fn pace(&self) -> AdvertisingPace {
@@ -67,10 +81,14 @@ impl Advertising {
         self.pace.send_if_modified(|known| std::mem::replace(known, pace) != pace);
     }
 
-    /// Puts the advertisement up anew soon: after a connection it may have vanished without a word (bluez issues 12, 644
-    /// and 1015).
+    /// Puts the advertisement up anew soon: a connection has ended, and it may have vanished with it.
     pub(super) fn renew(&self) {
         self.renew.notify_one();
+    }
+
+    /// Looks at the adapter now: it was switched, or went.
+    pub(super) fn look(&self) {
+        self.look.notify_one();
     }
 
     /// When it cannot go on. Cancel-safe; not to be called again after it has returned.
@@ -89,57 +107,79 @@ struct Advertiser {
     adapter: Adapter,
     terminal_id: TerminalId,
     pace: watch::Receiver<AdvertisingPace>,
+    events: mpsc::Sender<LinkEvent>,
     handle: Option<AdvertisementHandle>,
+    /// When it was last seen to be gone.
+    vanished: Option<Instant>,
 }
 
 impl Advertiser {
-    async fn run(&mut self, renew: &Notify) -> RadioFault {
+    async fn run(&mut self, renew: &Notify, look: &Notify) -> RadioFault {
+        let mut due = interval(Duration::from_millis(LOOK_INTERVAL_MS));
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        due.reset();
         loop {
-            if let Err(fault) = self.look_after(renew).await {
-                return fault;
-            }
-        }
-    }
-
-    async fn look_after(&mut self, renew: &Notify) -> Result<(), RadioFault> {
-        let mut check = interval(Duration::from_millis(CHECK_INTERVAL_MS));
-        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        check.reset();
-        loop {
-            tokio::select! {
+            let done = tokio::select! {
                 changed = self.pace.changed() => match changed {
-                    Ok(()) => self.put_up().await?,
+                    Ok(()) => self.put_up().await,
                     // The service is being dropped, and this task with it.
                     Err(_) => std::future::pending().await,
                 },
                 () = renew.notified() => {
                     sleep(Duration::from_millis(RENEW_DELAY_MS)).await;
-                    self.put_up().await?;
+                    self.put_up().await
                 }
-                _ = check.tick() => self.check().await?,
+                () = look.notified() => self.look().await,
+                _ = due.tick() => match self.look().await {
+                    Ok(()) => self.renew().await,
+                    Err(fault) => Err(fault),
+                },
+            };
+            if let Err(fault) = done {
+                return fault;
             }
         }
     }
 
-    async fn put_up(&mut self) -> Result<(), RadioFault> {
-        let advertisement = advertisement(&self.terminal_id, *self.pace.borrow_and_update());
-        let fault = |error| RadioFault::of(&error, self.adapter.name(), "advertising");
-        let handle = match in_time(self.adapter.advertise(advertisement.clone())).await? {
-            Ok(handle) => handle,
-            Err(error) if self.handle.is_none() => return Err(fault(error)),
-            Err(_) => {
-                self.handle = None;
-                // Dropping the handle asks BlueZ to take it down, but does not wait for it.
-                sleep(Duration::from_millis(TAKE_DOWN_MS)).await;
-                in_time(self.adapter.advertise(advertisement)).await?.map_err(fault)?
-            }
-        };
-        self.handle = Some(handle);
-        Ok(())
+    /// Takes it down and puts it up again: whether it can be put up shows only so.
+    async fn renew(&mut self) -> Result<(), RadioFault> {
+        if self.handle.take().is_some() {
+            sleep(Duration::from_millis(TAKE_DOWN_MS)).await;
+        }
+        self.put_up().await
     }
 
-    /// Looks whether the adapter is on and the advertisement there.
-    async fn check(&mut self) -> Result<(), RadioFault> {
+    async fn put_up(&mut self) -> Result<(), RadioFault> {
+        let advertisement = advertisement(&self.terminal_id, *self.pace.borrow_and_update());
+        if self.try_once(&advertisement).await?.is_ok() {
+            return Ok(());
+        }
+        // There may have been no room beside the old one. Dropping its handle asks BlueZ to take it down, but does not wait
+        // for it.
+        self.handle = None;
+        sleep(Duration::from_millis(TRY_AGAIN_MS)).await;
+        let Err(refused) = self.try_once(&advertisement).await? else { return Ok(()) };
+        if !in_time(self.adapter.is_powered()).await?.unwrap_or(true) {
+            return Err(switched_off(&self.adapter));
+        }
+        if self.has_connections().await? {
+            // Not every controller can be found while it is connected. It is tried again, and when the phone has left.
+            tracing::debug!(%refused, "no advertisement beside a connection");
+            return Ok(());
+        }
+        Err(RadioFault::of(&refused, self.adapter.name(), "advertising"))
+    }
+
+    async fn try_once(
+        &mut self,
+        advertisement: &Advertisement,
+    ) -> Result<Result<(), bluer::Error>, RadioFault> {
+        let handle = in_time(self.adapter.advertise(advertisement.clone())).await?;
+        Ok(handle.map(|handle| self.handle = Some(handle)))
+    }
+
+    /// Looks whether the adapter is on and the advertisement there, as far as BlueZ knows.
+    async fn look(&mut self) -> Result<(), RadioFault> {
         let name = self.adapter.name().to_owned();
         let fault = |error| {
             let fault = RadioFault::of(&error, &name, "looking after the adapter");
@@ -147,20 +187,39 @@ impl Advertiser {
             if matches!(fault, RadioFault::NoAdvertising(_)) { RadioFault::NoAdapter } else { fault }
         };
         if !in_time(self.adapter.is_powered()).await?.map_err(fault)? {
-            return Err(RadioFault::PoweredOff(name));
+            return Err(switched_off(&self.adapter));
         }
-        if in_time(self.adapter.active_advertising_instances()).await?.map_err(fault)? == 0 {
-            tracing::info!("the advertisement had vanished; it is put up anew");
-            self.put_up().await?;
+        let on_the_air = in_time(self.adapter.active_advertising_instances()).await?.map_err(fault)?;
+        // Without a handle the controller had no room for it beside a connection.
+        if on_the_air == 0 && self.handle.is_some() {
+            self.seen_to_be_gone().await?;
         }
         Ok(())
     }
-}
 
-async fn in_time<T>(question: impl Future<Output = T>) -> Result<T, RadioFault> {
-    timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), question)
-        .await
-        .map_err(|_| RadioFault::NoBlueZ(format!("no answer within {ANSWER_TIMEOUT_MS} ms")))
+    async fn seen_to_be_gone(&mut self) -> Result<(), RadioFault> {
+        let again = Duration::from_millis(VANISHES_AGAIN_MS);
+        if self.vanished.replace(Instant::now()).is_some_and(|before| before.elapsed() < again) {
+            return Err(RadioFault::VanishesAgain(self.adapter.name().to_owned()));
+        }
+        let reason = "BlueZ has no advertisement of this terminal any more".into();
+        let _ = self.events.send(LinkEvent::Measure { measure: LinkMeasure::AdvertiseAnew, reason }).await;
+        self.handle = None;
+        self.put_up().await
+    }
+
+    /// Whether anything is connected to the adapter, a phone that has said nothing yet among it.
+    async fn has_connections(&self) -> Result<bool, RadioFault> {
+        // Devices come and go meanwhile; one that cannot be asked is not connected.
+        for address in in_time(self.adapter.device_addresses()).await?.unwrap_or_default() {
+            if let Ok(device) = self.adapter.device(address)
+                && in_time(device.is_connected()).await?.unwrap_or(false)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 /// Flags and the service's UUID fill 21 of a legacy packet's 31 octets; BlueZ puts the name into the scan response.

@@ -3,8 +3,9 @@
 use bluer::gatt::local::{Application, Characteristic, CharacteristicRead, Service};
 use uuid::Uuid;
 
+use super::bluez::BlueZ;
 use super::fault::RadioFault;
-use super::radio::{bluez_version, open_adapter};
+use super::radio::open_adapter;
 
 /// A service that nobody looks for, to see whether BlueZ takes one.
 const PROBE_UUID: Uuid = Uuid::from_u128(0x5d3e_3c1c_7a55_4f0d_8f0b_6a1c_b1f0_2e77);
@@ -42,7 +43,7 @@ pub async fn examine_radio(wanted: Option<&str>) -> Result<RadioExamination, Rad
         seen.await.map_err(|(error, during)| RadioFault::of(&error, &name, during))?;
     Ok(RadioExamination {
         address: address.to_string(),
-        bluez_version: bluez_version(&adapter).await,
+        bluez_version: BlueZ::ask(&adapter).await.version(),
         advertisements_free,
         adapter: name,
     })

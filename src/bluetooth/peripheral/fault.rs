@@ -46,6 +46,12 @@ pub enum RadioFault {
     /// The adapter was switched off by somebody.
     #[error("the Bluetooth adapter {0} was switched off; switching it on again")]
     PoweredOff(String),
+    /// What was put up does not stay.
+    #[error(
+        "the advertisement of the Bluetooth adapter {0} vanishes again and again; setting everything up anew \
+         (does another program use it? see `journalctl -u bluetooth`)"
+    )]
+    VanishesAgain(String),
     /// All else.
     #[error("Bluetooth does not work: {during}: {detail}; see `journalctl -u bluetooth`")]
     Other {

@@ -20,9 +20,11 @@
 //! [`CharacteristicNotifyMethod::Io`]: bluer::gatt::local::CharacteristicNotifyMethod::Io
 
 mod advertising;
+mod bluez;
 mod bus_watch;
 mod examination;
 mod fault;
+mod ladder;
 mod outbox;
 mod phones;
 mod radio;
@@ -36,15 +38,19 @@ use tokio::time::{Instant, sleep_until};
 pub use examination::{RadioExamination, examine_radio, probe_registration};
 pub use fault::RadioFault;
 
-use super::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, TerminalLink};
+use super::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, LinkMeasure, TerminalLink};
 use crate::domain::TerminalId;
 use crate::protocol::{Info, VERSION};
 use crate::terminal::AdvertisingPace;
+use bus_watch::BusWatch;
+use ladder::Ladder;
+use radio::open_session;
 use service::{Ended, Service};
 
-/// How long to wait before the first new attempt after a fault, in milliseconds.
+/// How long to wait before the first new attempt after a fault, in milliseconds, and the least between two.
 const RETRY_MS_MIN: u64 = 500;
-/// How long at most: with the second that setting up takes, a cause that goes away is over within five.
+/// How long at most, in milliseconds, where nothing is heard of the cause's going away: with the second that setting up
+/// takes, a terminal is found again within five.
 const RETRY_MS_MAX: u64 = 3_000;
 
 /// What the GATT service is set up with.
@@ -72,7 +78,17 @@ impl PeripheralSettings {
 pub fn start_peripheral(settings: PeripheralSettings) -> TerminalLink {
     let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
     let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
-    tokio::spawn(Supervisor { settings, events, commands, pace: AdvertisingPace::Slow, next_phone: 1 }.run());
+    let supervisor = Supervisor {
+        settings,
+        events,
+        commands,
+        pace: AdvertisingPace::Slow,
+        next_phone: 1,
+        bus: None,
+        ladder: Ladder::default(),
+        start: Instant::now(),
+    };
+    tokio::spawn(supervisor.run());
     TerminalLink { events: event_receiver, commands: command_sender }
 }
 
@@ -84,37 +100,50 @@ struct Supervisor {
     pace: AdvertisingPace,
     /// Numbers go on from one service to the next: none is ever used again.
     next_phone: u64,
+    /// It outlives services, so that what happens between them is heard.
+    bus: Option<BusWatch>,
+    ladder: Ladder,
+    start: Instant,
+}
+
+/// Why there is no service, and for how long there had been one.
+struct Outage {
+    fault: RadioFault,
+    up_ms: u64,
+}
+
+impl From<RadioFault> for Outage {
+    fn from(fault: RadioFault) -> Self {
+        Self { fault, up_ms: 0 }
+    }
 }
 
 impl Supervisor {
     async fn run(mut self) {
         let mut retry_ms = RETRY_MS_MIN;
         let mut told = None;
+        let mut measure = None;
         loop {
-            let fault = match Service::start(&self.settings, self.pace, self.next_phone).await {
-                Ok(mut service) => {
-                    tracing::debug!(adapter = service.adapter_name(), "the GATT service is up");
-                    if self.events.send(LinkEvent::Up).await.is_err() {
-                        return;
-                    }
-                    (told, retry_ms) = (None, RETRY_MS_MIN);
-                    let ended = service.run(&self.events, &mut self.commands).await;
-                    (self.pace, self.next_phone) = (service.pace(), service.next_phone());
-                    match ended {
-                        Ended::NobodyListens => return,
-                        Ended::Fault(fault) => fault,
-                    }
-                }
-                Err(fault) => fault,
+            let Outage { fault, up_ms } = match self.serve(measure).await {
+                Ok(()) => return,
+                Err(outage) => outage,
             };
+            if up_ms > 0 {
+                (told, retry_ms) = (None, RETRY_MS_MIN);
+            }
             let reason = fault.to_string();
-            if told.as_ref() != Some(&reason) {
+            let next = self.ladder.measure(&fault, up_ms, milliseconds(self.start.elapsed()));
+            if told.as_ref() != Some(&(reason.clone(), next)) {
                 tracing::debug!(reason, "the GATT service is down");
-                told = Some(reason.clone());
-                if self.events.send(LinkEvent::Down { reason }).await.is_err() {
+                told = Some((reason.clone(), next));
+                let down = self.events.send(LinkEvent::Down { reason: reason.clone() }).await;
+                if down.is_err()
+                    || self.events.send(LinkEvent::Measure { measure: next, reason }).await.is_err()
+                {
                     return;
                 }
             }
+            measure = Some(next);
             if !self.pause(retry_ms).await {
                 return;
             }
@@ -122,12 +151,53 @@ impl Supervisor {
         }
     }
 
-    /// Waits, and takes commands meanwhile: there is nobody to send to. False if nobody gives commands any more.
-    async fn pause(&mut self, milliseconds: u64) -> bool {
-        let until = Instant::now() + Duration::from_millis(milliseconds);
+    /// Sets a service up and runs it to its end: `Ok` once nobody listens any more.
+    async fn serve(&mut self, measure: Option<LinkMeasure>) -> Result<(), Outage> {
+        // Before anything is asked of BlueZ, so that no restart of it falls between.
+        let bus = self.bus.take().filter(BusWatch::is_alive);
+        let watching = async {
+            match bus {
+                Some(bus) => Ok(bus),
+                None => BusWatch::start().await,
+            }
+        };
+        let (bus, session) = tokio::try_join!(watching, open_session())?;
+        let bus = self.bus.insert(bus);
+        bus.forget_losses();
+        let mut service =
+            Service::start(session, &self.settings, self.pace, self.next_phone, measure, &self.events)
+                .await?;
+        tracing::debug!(adapter = service.adapter_name(), "the GATT service is up");
+        if self.events.send(LinkEvent::Up).await.is_err() {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let ended = service.run(bus, &self.events, &mut self.commands).await;
+        (self.pace, self.next_phone) = (service.pace(), service.next_phone());
+        match ended {
+            Ended::NobodyListens => Ok(()),
+            Ended::Fault(fault) => Err(Outage { fault, up_ms: milliseconds(begin.elapsed()).max(1) }),
+        }
+    }
+
+    /// Waits, and takes commands meanwhile: there is nobody to send to. It ends early when something stirs on the bus.
+    /// False if nobody gives commands any more.
+    async fn pause(&mut self, retry_ms: u64) -> bool {
+        let begin = Instant::now();
+        let (earliest, latest) =
+            (begin + Duration::from_millis(RETRY_MS_MIN), begin + Duration::from_millis(retry_ms));
         loop {
+            let stirred = async {
+                // What stirs at once may be our own attempt's; it is heeded after the least pause.
+                sleep_until(earliest).await;
+                match self.bus.as_mut().filter(|bus| bus.is_alive()) {
+                    Some(bus) => bus.next().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                () = sleep_until(until) => return true,
+                () = sleep_until(latest) => return true,
+                _ = stirred => return true,
                 command = self.commands.recv() => match command {
                     Some(LinkCommand::Advertise(pace)) => self.pace = pace,
                     Some(LinkCommand::Notify { .. } | LinkCommand::Disconnect { .. }) => {}
@@ -136,4 +206,8 @@ impl Supervisor {
             }
         }
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

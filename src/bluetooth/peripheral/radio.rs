@@ -1,21 +1,38 @@
-//! Finds the adapter and switches it on.
+//! Finds the adapter, switches it on, switches it off and on. Registers nothing with BlueZ.
+
+use std::path::Path;
+use std::time::Duration;
 
 use bluer::{Adapter, Session};
+use tokio::time::{sleep, timeout};
 
 use super::fault::RadioFault;
 
-/// Vendor and product of BlueZ's own device id (`DeviceID` in its main.conf).
-const LINUX_FOUNDATION: u32 = 0x1d6b;
-const BLUEZ_PRODUCT: u32 = 0x0246;
+/// How long BlueZ gets to answer, in milliseconds. It answers within a few, a second when it has to be started, or hangs.
+const ANSWER_TIMEOUT_MS: u64 = 5_000;
+/// How long the adapter stays off in a power cycle, in milliseconds.
+const OFF_MS: u64 = 200;
+/// Where the kernel tells of its switches, to everybody.
+const SWITCHES: &str = "/sys/class/rfkill";
 
-/// The adapter of that name, or the first, switched on.
-pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(Session, Adapter), RadioFault> {
-    let name_or_any = wanted.unwrap_or("(any)");
-    // Nothing is asked of BlueZ here, so whatever fails, it is the bus.
-    let session = Session::new().await.map_err(|error| RadioFault::NoBus(error.to_string()))?;
-    let mut present = session
-        .adapter_names()
+/// An answer of BlueZ's, or the fault that none came. bluer itself would wait for two minutes.
+pub(super) async fn in_time<T>(question: impl Future<Output = T>) -> Result<T, RadioFault> {
+    timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), question)
         .await
+        .map_err(|_| RadioFault::NoBlueZ(format!("no answer within {ANSWER_TIMEOUT_MS} ms")))
+}
+
+/// A connection to BlueZ.
+pub(super) async fn open_session() -> Result<Session, RadioFault> {
+    // Nothing is asked of BlueZ here, so whatever fails, it is the bus.
+    in_time(Session::new()).await?.map_err(|error| RadioFault::NoBus(error.to_string()))
+}
+
+/// The adapter of that name, or the first.
+pub(super) async fn find_adapter(session: &Session, wanted: Option<&str>) -> Result<Adapter, RadioFault> {
+    let name_or_any = wanted.unwrap_or("(any)");
+    let mut present = in_time(session.adapter_names())
+        .await?
         .map_err(|error| RadioFault::of(&error, name_or_any, "listing the adapters"))?;
     present.sort();
     let name = match wanted {
@@ -26,19 +43,88 @@ pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(Session, Adapt
         }
         None => present.swap_remove(0),
     };
-    let adapter =
-        session.adapter(&name).map_err(|error| RadioFault::of(&error, &name, "opening the adapter"))?;
-    let is_powered =
-        adapter.is_powered().await.map_err(|error| RadioFault::of(&error, &name, "asking for its power"))?;
-    if !is_powered {
-        adapter.set_powered(true).await.map_err(|error| RadioFault::of(&error, &name, "switching it on"))?;
-    }
+    session.adapter(&name).map_err(|error| RadioFault::of(&error, &name, "opening the adapter"))
+}
+
+/// The adapter of that name, or the first, switched on.
+pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(Session, Adapter), RadioFault> {
+    let session = open_session().await?;
+    let adapter = find_adapter(&session, wanted).await?;
+    switch_on(&adapter).await?;
     Ok((session, adapter))
 }
 
-/// Which BlueZ this is, (5, 66) for 5.66, where it says so: in the device id that it gives out unless configured otherwise.
-pub(super) async fn bluez_version(adapter: &Adapter) -> Option<(u8, u8)> {
-    let id = adapter.modalias().await.ok()??;
-    let [major, minor] = u16::try_from(id.device).ok()?.to_be_bytes();
-    (id.vendor == LINUX_FOUNDATION && id.product == BLUEZ_PRODUCT).then_some((major, minor))
+/// Switches the adapter on if it is off; whether it was. One that is blocked by rfkill stays so: somebody wants it.
+pub(super) async fn switch_on(adapter: &Adapter) -> Result<bool, RadioFault> {
+    let is_powered = in_time(adapter.is_powered())
+        .await?
+        .map_err(|error| RadioFault::of(&error, adapter.name(), "asking for its power"))?;
+    if !is_powered {
+        set_powered(adapter, true, "switching it on").await?;
+    }
+    Ok(!is_powered)
+}
+
+/// Switches the adapter off and on.
+pub(super) async fn power_cycle(adapter: &Adapter) -> Result<(), RadioFault> {
+    set_powered(adapter, false, "switching it off").await?;
+    sleep(Duration::from_millis(OFF_MS)).await;
+    set_powered(adapter, true, "switching it on").await
+}
+
+async fn set_powered(adapter: &Adapter, is_on: bool, during: &'static str) -> Result<(), RadioFault> {
+    in_time(adapter.set_powered(is_on)).await?.map_err(|error| {
+        if is_blocked(Path::new(SWITCHES), adapter.name()) {
+            return RadioFault::Blocked(adapter.name().to_owned());
+        }
+        RadioFault::of(&error, adapter.name(), during)
+    })
+}
+
+/// Why an adapter is off that had been on.
+pub(super) fn switched_off(adapter: &Adapter) -> RadioFault {
+    let name = adapter.name().to_owned();
+    if is_blocked(Path::new(SWITCHES), &name) {
+        RadioFault::Blocked(name)
+    } else {
+        RadioFault::PoweredOff(name)
+    }
+}
+
+/// Whether rfkill blocks the adapter. BlueZ says so from its own record (5.66), or only that it failed (5.82).
+fn is_blocked(switches: &Path, adapter: &str) -> bool {
+    let Ok(entries) = std::fs::read_dir(switches) else { return false };
+    entries.flatten().any(|switch| {
+        let says = |file: &str| std::fs::read_to_string(switch.path().join(file)).unwrap_or_default();
+        says("name").trim() == adapter && (says("soft").trim() == "1" || says("hard").trim() == "1")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_switch_blocks_its_own_adapter_only() {
+        let switches = tempfile::tempdir().unwrap();
+        for (number, name, soft, hard) in [
+            (0, "hci0", "0\n", "0\n"),
+            (1, "hci1", "1\n", "0\n"),
+            (2, "phy0", "1\n", "1\n"),
+            (3, "hci2", "0\n", "1\n"),
+        ] {
+            let switch = switches.path().join(format!("rfkill{number}"));
+            std::fs::create_dir(&switch).unwrap();
+            for (file, content) in
+                [("name", format!("{name}\n")), ("soft", soft.into()), ("hard", hard.into())]
+            {
+                std::fs::write(switch.join(file), content).unwrap();
+            }
+        }
+        let blocked = |adapter| is_blocked(switches.path(), adapter);
+        assert!(!blocked("hci0") && blocked("hci1") && blocked("hci2") && !blocked("hci3"));
+        assert!(!is_blocked(&switches.path().join("absent"), "hci1"));
+    }
 }

@@ -20,12 +20,13 @@ use tokio_stream::StreamExt;
 
 use super::PeripheralSettings;
 use super::advertising::Advertising;
-use super::bus_watch::BusWatch;
+use super::bluez::BlueZ;
+use super::bus_watch::{BusWatch, Heard};
 use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
-use super::radio::{bluez_version, open_adapter};
-use crate::bluetooth::{EVENTS_MAX, LinkCommand, LinkEvent};
+use super::radio::{find_adapter, in_time, power_cycle, switch_on};
+use crate::bluetooth::{EVENTS_MAX, LinkCommand, LinkEvent, LinkMeasure};
 use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
 use crate::terminal::{AdvertisingPace, PhoneId};
 
@@ -41,8 +42,6 @@ const INPUTS_MAX: usize = 1024;
 const EVENTS_RESERVED: usize = 128;
 /// An ATT value's header (Core Specification 5.4, Vol 3 Part F, 3.4.7.1).
 const ATT_HEADER_OCTETS: usize = 3;
-/// The first BlueZ that gives every phone a notification socket of its own (bluez issue 820).
-const OWN_SOCKETS_SINCE: (u8, u8) = (5, 76);
 /// How long a phone gets to receive what was sent last, before it is disconnected, in milliseconds: some intervals of
 /// a slow connection, since BlueZ tells nobody when a notification has left.
 const DISCONNECT_DELAY_MS: u64 = 500;
@@ -73,40 +72,52 @@ pub(super) struct Service {
     inputs: mpsc::Receiver<Input>,
     input_sender: mpsc::Sender<Input>,
     outbox_control: CharacteristicControl,
-    bus: BusWatch,
     phones: Phones,
     _application: ApplicationHandle,
     _session: Session,
 }
 
 impl Service {
+    /// Registers everything with BlueZ over this session; `measure` is what a fault before calls for.
     pub(super) async fn start(
+        session: Session,
         settings: &PeripheralSettings,
         pace: AdvertisingPace,
         next_phone: u64,
+        measure: Option<LinkMeasure>,
+        events: &mpsc::Sender<LinkEvent>,
     ) -> Result<Self, RadioFault> {
-        // First, so that no restart of BlueZ falls between.
-        let bus = BusWatch::start().await?;
-        let (session, adapter) = open_adapter(settings.adapter.as_deref()).await?;
-        let bluez = bluez_version(&adapter).await;
-        let has_own_outboxes = bluez.is_some_and(|version| version >= OWN_SOCKETS_SINCE);
-        tracing::debug!(?bluez, has_own_outboxes, "BlueZ answers");
+        let adapter = find_adapter(&session, settings.adapter.as_deref()).await?;
+        // What does not depend on each other is asked at once: a phone waits for the sum of the answers.
+        let (was_off, bluez) = if measure == Some(LinkMeasure::PowerCycle) {
+            power_cycle(&adapter).await?;
+            (false, BlueZ::ask(&adapter).await)
+        } else {
+            let (was_off, bluez) = tokio::join!(switch_on(&adapter), BlueZ::ask(&adapter));
+            (was_off?, bluez)
+        };
+        if was_off {
+            let reason = format!("the Bluetooth adapter {} was off", adapter.name());
+            let _ = events.send(LinkEvent::Measure { measure: LinkMeasure::SwitchOn, reason }).await;
+        }
+        tracing::debug!(?bluez, "BlueZ answers");
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
-        let (application, outbox_control) =
-            application(settings, &input_sender, bluez >= Some(FIXED_PLACES_SINCE));
-        let application = adapter
-            .serve_gatt_application(application)
-            .await
-            .map_err(|error| RadioFault::of(&error, adapter.name(), "registering the GATT service"))?;
-        let advertising = Advertising::start(adapter.clone(), settings.terminal_id, pace).await?;
+        let (application, outbox_control) = application(settings, &input_sender, bluez.has_fixed_places());
+        let registering = async {
+            in_time(adapter.serve_gatt_application(application))
+                .await?
+                .map_err(|error| RadioFault::of(&error, adapter.name(), "registering the GATT service"))
+        };
+        // The service is asked for first; no phone is so quick as to miss it.
+        let advertising = Advertising::start(adapter.clone(), settings.terminal_id, pace, events.clone());
+        let (application, advertising) = tokio::try_join!(biased; registering, advertising)?;
         Ok(Self {
             adapter,
             advertising,
             inputs,
             input_sender,
             outbox_control,
-            bus,
-            phones: Phones::new(next_phone, has_own_outboxes),
+            phones: Phones::new(next_phone, bluez.has_own_outboxes()),
             _application: application,
             _session: session,
         })
@@ -127,10 +138,11 @@ impl Service {
     /// Serves phones until something ends it; then every phone is reported as gone.
     pub(super) async fn run(
         &mut self,
+        bus: &mut BusWatch,
         events: &mpsc::Sender<LinkEvent>,
         commands: &mut mpsc::Receiver<LinkCommand>,
     ) -> Ended {
-        let ended = match self.serve(events, commands).await {
+        let ended = match self.serve(bus, events, commands).await {
             Ok(()) => Ended::NobodyListens,
             Err(fault) => Ended::Fault(fault),
         };
@@ -142,6 +154,7 @@ impl Service {
 
     async fn serve(
         &mut self,
+        bus: &mut BusWatch,
         events: &mpsc::Sender<LinkEvent>,
         commands: &mut mpsc::Receiver<LinkCommand>,
     ) -> Result<(), RadioFault> {
@@ -150,7 +163,10 @@ impl Service {
                 // In this order: a subscription is taken in before the write that came after it, and writes come last, so
                 // that a phone that floods starves nobody.
                 biased;
-                () = self.bus.lost() => return Err(RadioFault::BlueZChanged),
+                heard = bus.next() => match heard {
+                    Heard::Loss => return Err(RadioFault::BlueZChanged),
+                    Heard::Stir => self.advertising.look(),
+                },
                 fault = self.advertising.failed() => return Err(fault),
                 control = self.outbox_control.next() => match control {
                     Some(CharacteristicControlEvent::Notify(writer)) => {
@@ -287,9 +303,7 @@ async fn until_gone(adapter: &Adapter, address: Address) -> bluer::Result<()> {
 // Where the attributes stand in the table, the same at every start. BlueZ would take them in the order in which it hears of
 // them on the bus, which changes; phones remember a table, and one whose service has the same place and another order
 // inside makes them write to the wrong attribute. BlueZ puts the configuration of the outbox into the first free place
-// of the service, so the outbox comes first and the place after its value is left to it. BlueZ before 5.75 puts whatever it
-// hears of into the next free place, whatever handle it has, and then finds nothing again: there it must choose itself.
-const FIXED_PLACES_SINCE: (u8, u8) = (5, 75);
+// of the service, so the outbox comes first and the place after its value is left to it.
 const PAYMENT_SERVICE_HANDLE: u16 = 0x0100;
 const OUTBOX_VALUE_HANDLE: u16 = PAYMENT_SERVICE_HANDLE + 2;
 const INBOX_VALUE_HANDLE: u16 = PAYMENT_SERVICE_HANDLE + 5;

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn what_is_shipped_has_no_differences_from_itself() {
         assert_eq!(differences(WANTED, Some((5, 82))), Vec::<String>::new());
-        assert_eq!(read(WANTED).len(), 6);
+        assert_eq!(read(WANTED).len(), 8);
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
         let elsewhere = WANTED.replace("[GATT]", "[Policy]");
         assert_eq!(differences(&elsewhere, Some((5, 82))), ["[GATT] Client is not set, should be false"]);
         assert_eq!(differences(&elsewhere, Some((5, 66))), Vec::<String>::new(), "5.66 has no such key");
-        assert_eq!(differences("", Some((5, 66))).len(), 5);
+        assert_eq!(differences("", Some((5, 66))).len(), 7);
         let with_id = format!("{WANTED}\n[General]\nDeviceID = false\n");
         assert_eq!(differences(&with_id, None), ["[General] DeviceID is set, and should not be"]);
     }

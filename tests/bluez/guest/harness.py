@@ -31,6 +31,7 @@ import subprocess
 import threading
 import time
 
+from air import Observer, Pluggable
 from bus import Bus, BusError, object_name
 from trace import Trace
 
@@ -45,7 +46,12 @@ PATIENCE = 30.0
 # one bluetoothd serves both sides, and the phone's side needs the client.
 BLUETOOTH_CONFIGURATION = {
     "General": {"ReverseServiceDiscovery": "false", "DiscoverableTimeout": "0"},
-    "LE": {"MinConnectionInterval": "12", "MaxConnectionInterval": "24"},
+    "LE": {
+        "MinConnectionInterval": "12",
+        "MaxConnectionInterval": "24",
+        "MinAdvertisementInterval": "160",
+        "MaxAdvertisementInterval": "240",
+    },
 }
 
 SCENARIOS = {}
@@ -55,10 +61,15 @@ class Failure(Exception):
     """A scenario's expectation was not met; the text says which."""
 
 
-def scenario(controllers=2, binaries=True, python=False, bench=False, by_name=False, seconds=180, bluetooth=None, bluetoothd_options=""):
+def scenario(
+    controllers=2, pluggable=False, binaries=True, python=False, bench=False, by_name=False, seconds=180, bluetooth=None,
+    bluetoothd_options="",
+):
     """Registers a scenario.
 
     controllers         how many virtual controllers share the air: the terminal's first, then one for each phone
+    pluggable           whether they are of Bluetooth 4, and the terminal's can be pulled out and be made to fail: `bed.pluggable`
+                        (see air.py)
     binaries            whether it runs Florin's binaries (`run` builds them only if some chosen scenario does)
     python              whether it runs the phone of tests/bumble, with its packages
     bench               whether it runs examples/radio_bench as well
@@ -75,6 +86,7 @@ def scenario(controllers=2, binaries=True, python=False, bench=False, by_name=Fa
             raise ValueError(f"two scenarios are called {name}")
         function.scenario_name = name
         function.controllers = controllers
+        function.pluggable = pluggable
         function.binaries = binaries
         function.python = python
         function.bench = bench
@@ -312,6 +324,9 @@ class Bed:
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir(parents=True)
         self.controllers = []
+        self.pluggable = None
+        self._pluggables = []
+        self._observers = []
         self._air = None
         self._trace = None
         self._bus = None
@@ -532,12 +547,17 @@ class Bed:
             lambda: self.bluez_objects().get(controller.path, {}).get("Adapter1", {}).get("Powered"),
         )
 
-    def start_controllers(self, count):
+    def start_controllers(self, count, pluggable=False):
         """Makes virtual controllers on one virtual air. They vanish, as if unplugged, with stop_controllers."""
+        # The one kind does not connect to the other, so the phones' are of the same as the terminal's.
+        ready_made = [] if pluggable else [f"-l{count}"]
         # See one-event.c.
         self._air = self.start(
-            "btvirt", "florin-test-air", f"-l{count}", environment={"LD_PRELOAD": str(INPUT / "one-event.so")}
+            "btvirt", "florin-test-air", *ready_made, "-s", environment={"LD_PRELOAD": str(INPUT / "one-event.so")}
         )
+        if pluggable:
+            self._pluggables = [Pluggable() for _ in range(count)]
+            self.pluggable = self._pluggables[0]
         names = self.wait_until(
             f"{count} controllers",
             lambda: (found := controller_names()) if len(controller_names()) >= count else None,
@@ -545,6 +565,11 @@ class Bed:
         maps = pathlib.Path(f"/proc/{self._air.pid}/maps").read_text()
         self.check("one-event.so" in maps, "btvirt runs without one-event.so: it would die now and then")
         return names
+
+    def observe(self):
+        """A controller of its own that only listens to what is advertised (see air.py)."""
+        self._observers.append(Observer())
+        return self._observers[-1]
 
     def stop_controllers(self):
         if self._air is not None:
@@ -568,7 +593,7 @@ class Bed:
         pathlib.Path("/run/florin-test-bluetoothd").write_text(f'BLUETOOTHD_OPTIONS="{options}"\n')
         # From before the first controller, so that the trace has their whole life.
         self._trace = Trace(self.results / "air.btsnoop")
-        self.start_controllers(self._function.controllers)
+        self.start_controllers(self._function.controllers, self._function.pluggable)
         self.start_bluetoothd()
         for name in controller_names():
             address = self.wait_until(f"bluetoothd to know {name}", lambda name=name: self._address(name))
@@ -590,6 +615,11 @@ class Bed:
             self._trace.stop()
             if keep_all:
                 self.decode_air()
+        for observer in self._observers:
+            observer.close()
+        for pluggable in self._pluggables:
+            with contextlib.suppress(OSError):
+                pluggable.pull_out()
         for process in reversed(self._processes):
             with contextlib.suppress(Exception):
                 process._close()  # pylint: disable=protected-access
