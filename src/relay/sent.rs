@@ -1,7 +1,9 @@
 //! Was it sent? What did the institution do? The one place that decides.
 //!
 //! A wrong "not sent" or "refused" charges somebody for nothing, so both need proof; whatever has none is unanswered,
-//! which costs an inquiry and nothing else.
+//! which costs an inquiry and nothing else. What HTTP/2 says of a stream that has left is no proof either: REFUSED_STREAM
+//! and a GOAWAY below the stream should mean that nothing was done, but the library's error does not tell every such stream
+//! from one that was being done when the connection broke, and proxies are careless with both.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -13,6 +13,8 @@ const SINCE: [(&str, &str, (u8, u8)); 1] = [("GATT", "Client", (5, 74))];
 /// Section and key that must not be set: Florin reads BlueZ's version from its default.
 const UNWANTED: (&str, &str) = ("General", "DeviceID");
 const CHECK: &str = "bluez_settings";
+/// How much later than the kernel's figures say a process may have been started, in seconds: both are cut to whole ones.
+const INEXACT_S: u64 = 2;
 
 /// By section and key.
 type Settings = BTreeMap<(String, String), String>;
@@ -40,10 +42,12 @@ pub(super) fn examine(bluez_version: Option<(u8, u8)>) -> Finding {
     }
     let changed_at = std::fs::metadata(PATH).and_then(|metadata| metadata.modified());
     match (changed_at, started_at("bluetoothd")) {
-        (Ok(changed_at), Some(started_at)) if changed_at > started_at => Finding::advice(
-            CHECK,
-            format!("{PATH} was changed after bluetoothd was started: `systemctl restart bluetooth`"),
-        ),
+        (Ok(changed_at), Some(started_at)) if changed_at > started_at + Duration::from_secs(INEXACT_S) => {
+            Finding::advice(
+                CHECK,
+                format!("{PATH} was changed after bluetoothd was started: `systemctl restart bluetooth`"),
+            )
+        }
         (Ok(_) | Err(_), Some(_) | None) => Finding::fine(CHECK, format!("{PATH} is as Florin wants it")),
     }
 }
