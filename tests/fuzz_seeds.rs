@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use florin::domain::{TerminalId, TransactionId};
+use florin::domain::{DeclineReason, Outcome, TerminalId, TransactionId};
 use florin::protocol::{
     ChannelKey, FromPhone, FromTerminal, Initiator, ProtocolError, WireError, accept, advertised_name,
 };
@@ -61,8 +61,13 @@ fn seeds() -> Seeds {
     add("messages", "result_query", octets(&vectors["result_query"]["plaintext"]));
     let transaction_id = TransactionId::from_random([0x31; 16]);
     add("messages", "cancel", FromPhone::Cancel { transaction_id }.encode());
+    let declined = Outcome::Declined(DeclineReason::InsufficientFunds);
     for (name, message) in [
         ("offered", FromTerminal::Offer(octets(&vectors["offer"]["octets"]))),
+        ("approved", FromTerminal::Result { transaction_id, outcome: Outcome::Approved, receipt: None }),
+        ("declined", FromTerminal::Result { transaction_id, outcome: declined, receipt: None }),
+        ("pending", FromTerminal::Result { transaction_id, outcome: Outcome::Pending, receipt: None }),
+        ("reversed", FromTerminal::Result { transaction_id, outcome: Outcome::Reversed, receipt: None }),
         ("nothing_to_pay", FromTerminal::NothingToPay),
         ("working", FromTerminal::Working),
         ("taken", FromTerminal::Taken(transaction_id)),
@@ -137,6 +142,18 @@ fn seeds() -> Seeds {
         ("at-once", r#"{"amount_minor":999999999999,"currency":"EUR","capture":"at_once","reference":null}"#),
         ("unknown-field", r#"{"amount_minor":250,"currency":"EUR","amuont":1}"#),
         ("doubled-field", r#"{"amount_minor":250,"amount_minor":1,"currency":"EUR"}"#),
+        (
+            "quantity-0",
+            r#"{"amount_minor":1,"currency":"EUR","items":[{"name":"a","quantity":0,"amount_minor":1}]}"#,
+        ),
+        (
+            "quantity-10001",
+            r#"{"amount_minor":1,"currency":"EUR","items":[{"name":"a","quantity":10001,"amount_minor":1}]}"#,
+        ),
+        ("amount-0", r#"{"amount_minor":0,"currency":"EUR"}"#),
+        ("amount-too-high", r#"{"amount_minor":1000000000000,"currency":"EUR"}"#),
+        ("valid-for-0", r#"{"amount_minor":1,"currency":"EUR","valid_for_s":0}"#),
+        ("valid-for-3601", r#"{"amount_minor":1,"currency":"EUR","valid_for_s":3601}"#),
         ("dispensed", r#"{"dispensed":true}"#),
         ("not-dispensed", r#"{"dispensed":false}"#),
         ("cancel", "{}"),
@@ -157,6 +174,7 @@ fn seeds() -> Seeds {
         ("unknown-key", "[till]\nlissen = \"x\"\n"),
         ("wrong-range", "[payments]\nvalid_for_s = 0\n"),
         ("wrong-order", "[acquirer]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n"),
+        ("wrong-order-by-one", "[acquirer]\nask_again_max_ms = 1999\nask_again_min_ms = 2000\n"),
         ("cut-off", "[till\n"),
     ] {
         add("configuration", name, text.as_bytes().to_vec());
