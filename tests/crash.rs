@@ -1,10 +1,11 @@
-//! The real programs, killed with SIGKILL at every storage call of a payment, one after the other: first the terminal,
-//! then the acquirer. Each time it is started again, everything settles, and the promises are checked as they are seen
-//! from outside: by the till, the phone, and whoever compares journal and ledger.
+//! The real programs, killed with SIGKILL, and without power, at every storage call of a payment: the terminal, and the
+//! acquirer. Each time it is started again, everything settles, and the promises are checked as they are seen from outside:
+//! by the till, the phone, and whoever compares journal and ledger.
 //!
 //! A storage call is one that changes a file of the killed program or makes a change durable, from the program's start to
-//! its end (tests/storage-faults.c). Killed is before each, and after each that makes durable. What the kernel has
-//! taken stays: what a power cut loses beyond that, `tests/bluez/run power-cut` tries.
+//! its end (tests/storage-faults.c). Killed is before each, and after each that makes durable; what the kernel has taken
+//! stays. Before each the power is cut, too: what was written since a file's last sync is lost, torn, or kept. That shows what
+//! the programs ask of a disk; a real kernel and file system lose power in `tests/bluez/run power-cut`.
 
 #![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -28,6 +29,8 @@ use serde_json::Value;
 
 /// How many sets of programs run side by side: they mostly wait, for a phone that pauses, or for the disk.
 const WORKERS: usize = 4;
+/// After so many crashes that were not survived the rest is not tried: each may take its time to fail.
+const FAILURES_MAX: usize = 4;
 
 /// Who is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +210,8 @@ impl Stage {
                 self.programs.bank()
             }
         };
-        let mut fault = StorageFault::new(&directory, crash.kind, crash.at);
+        let seed = crash.at * 2 + u64::from(crash.after_dispense);
+        let mut fault = StorageFault::new(&directory, crash.kind, crash.at).seed(seed);
         if let Some(log) = log {
             fault = fault.log(log);
         }
@@ -434,6 +438,7 @@ fn crashes_of(victim: Victim, after_dispense: bool) -> Vec<Crash> {
         let crash =
             |kind| Crash { kind, at: number.parse().unwrap(), call: call.to_owned(), ..nothing.clone() };
         crashes.push(crash(FaultKind::KillBefore));
+        crashes.push(crash(FaultKind::CutPower));
         if !call.starts_with("write ") {
             crashes.push(crash(FaultKind::KillAfter));
         }
@@ -444,17 +449,20 @@ fn crashes_of(victim: Victim, after_dispense: bool) -> Vec<Crash> {
 fn every_crash_is_survived(victim: Victim) {
     let started = Instant::now();
     let crashes: Vec<_> = [false, true].into_iter().flat_map(|mode| crashes_of(victim, mode)).collect();
-    let next = AtomicUsize::new(0);
+    let (next, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let reports = Mutex::new(Vec::new());
     let directory = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
         for worker in 0..WORKERS {
-            let (next, reports, crashes) = (&next, &reports, &crashes);
+            let (next, failures, reports, crashes) = (&next, &failures, &reports, &crashes);
             let place = directory.path().join(worker.to_string());
             scope.spawn(move || {
                 let mut stage = Stage::new(&place);
-                while let Some(crash) = crashes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(crash) = crashes.get(next.fetch_add(1, Ordering::Relaxed))
+                    && failures.load(Ordering::Relaxed) < FAILURES_MAX
+                {
                     let report = stage.play(crash, None);
+                    failures.fetch_add(usize::from(!report.violations.is_empty()), Ordering::Relaxed);
                     reports.lock().unwrap().push((crash.to_string(), report));
                 }
             });
@@ -476,18 +484,18 @@ fn every_crash_is_survived(victim: Victim) {
     for (what, times) in &tally {
         println!("{times:>5}  {what}");
     }
-    assert_eq!(reports.len(), crashes.len());
     // Enough calls that it is the storage of a whole payment that was walked through: four records at least.
     assert!(crashes.len() > 100, "only {} crashes", crashes.len());
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
+    assert_eq!(reports.len(), crashes.len());
 }
 
 #[test]
-fn the_terminal_survives_a_kill_at_every_storage_call() {
+fn the_terminal_survives_a_kill_and_a_power_cut_at_every_storage_call() {
     every_crash_is_survived(Victim::Terminal);
 }
 
 #[test]
-fn the_acquirer_survives_a_kill_at_every_storage_call() {
+fn the_acquirer_survives_a_kill_and_a_power_cut_at_every_storage_call() {
     every_crash_is_survived(Victim::Acquirer);
 }

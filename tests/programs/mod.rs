@@ -70,6 +70,14 @@ impl Programs {
         programs
     }
 
+    /// The terminal once more in another directory, at the same acquirer: a copy, with the same identity.
+    pub fn beside(&self, directory: &Path) -> Self {
+        copy_directory(&self.directory, directory);
+        let programs = Self { directory: directory.to_owned(), port: self.port };
+        programs.write_configuration();
+        programs
+    }
+
     fn write_configuration(&self) {
         let text = format!(
             "[terminal]\nstate_directory = \"{}\"\n[till]\nlisten = \"{}\"\n\
@@ -94,6 +102,11 @@ impl Programs {
     /// The terminal's journal.
     pub fn journal(&self) -> PathBuf {
         self.state().join("journal.sqlite")
+    }
+
+    /// The wallet's directory.
+    pub fn wallet_directory(&self) -> PathBuf {
+        self.directory.join("wallet")
     }
 
     fn configuration(&self) -> PathBuf {
@@ -144,7 +157,7 @@ impl Programs {
     /// `florin-wallet` with these words.
     pub fn wallet(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_florin-wallet"));
-        command.arg("--directory").arg(self.directory.join("wallet")).args(words).stdin(Stdio::null());
+        command.arg("--directory").arg(self.wallet_directory()).args(words).stdin(Stdio::null());
         command
     }
 

@@ -14,6 +14,8 @@ pub enum FaultKind {
     KillBefore,
     /// The call is made, then SIGKILL.
     KillAfter,
+    /// What was written since each file's last fsync is lost, torn or kept by the dice; then SIGKILL, and the call is not made.
+    CutPower,
     /// It fails with ENOSPC: no space left.
     NoSpace,
     /// It fails with EIO.
@@ -28,6 +30,7 @@ impl FaultKind {
             Self::None => "none",
             Self::KillBefore => "kill-before",
             Self::KillAfter => "kill-after",
+            Self::CutPower => "cut-power",
             Self::NoSpace => "enospc",
             Self::InputOutput => "eio",
             Self::ReadOnly => "erofs",
@@ -41,6 +44,7 @@ pub struct StorageFault {
     below: PathBuf,
     kind: FaultKind,
     at: u64,
+    seed: u64,
     times: Option<u64>,
     calls: Option<&'static str>,
     only_while: Option<PathBuf>,
@@ -52,7 +56,12 @@ impl StorageFault {
     pub fn new(below: &Path, kind: FaultKind, at: u64) -> Self {
         // The program sees its files by their real names.
         let below = below.canonicalize().unwrap();
-        Self { below, kind, at, times: None, calls: None, only_while: None, log: None }
+        Self { below, kind, at, seed: at, times: None, calls: None, only_while: None, log: None }
+    }
+
+    /// What a power cut loses; `at` if not said.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
 
     /// At so many calls only.
@@ -82,6 +91,7 @@ impl StorageFault {
             ("STORAGE_FAULT_BELOW", self.below.clone().into()),
             ("STORAGE_FAULT", self.kind.name().into()),
             ("STORAGE_FAULT_AT", self.at.to_string().into()),
+            ("STORAGE_FAULT_SEED", self.seed.to_string().into()),
         ];
         variables.extend(self.times.map(|times| ("STORAGE_FAULT_TIMES", times.to_string().into())));
         variables.extend(self.calls.map(|calls| ("STORAGE_FAULT_CALLS", calls.into())));

@@ -62,8 +62,8 @@ class Failure(Exception):
 
 
 def scenario(
-    controllers=2, pluggable=False, binaries=True, python=False, bench=False, by_name=False, seconds=180, bluetooth=None,
-    bluetoothd_options="",
+    controllers=2, pluggable=False, binaries=True, python=False, bench=False, by_name=False, keeps=False, seconds=180,
+    bluetooth=None, bluetoothd_options="",
 ):
     """Registers a scenario.
 
@@ -74,6 +74,8 @@ def scenario(
     python              whether it runs the phone of tests/bumble, with its packages
     bench               whether it runs examples/radio_bench as well
     by_name             whether it runs only when it is named: what it shows of Florin holds, and what it runs on does not
+    keeps               whether it finds what its last run left in bed.directory and bed.results, in a guest that was booted
+                        again; and has no trace of the air, for a life without end would fill the disk
     seconds             its time limit
     bluetooth           settings of BlueZ's main.conf beside BLUETOOTH_CONFIGURATION, as {"Section": {"Key": "value"}};
                         a value of None takes a setting away
@@ -91,6 +93,7 @@ def scenario(
         function.python = python
         function.bench = bench
         function.by_name = by_name
+        function.keeps = keeps
         function.seconds = seconds
         function.bluetooth = bluetooth or {}
         function.bluetoothd_options = bluetoothd_options
@@ -321,8 +324,9 @@ class Bed:
         self.directory = STATE / self.name
         self.results = RESULTS / self.name
         for directory in (self.directory, self.results):
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir(parents=True)
+            if not function.keeps:
+                shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True, exist_ok=True)
         self.controllers = []
         self.pluggable = None
         self._pluggables = []
@@ -592,7 +596,8 @@ class Bed:
         options = self._function.bluetoothd_options
         pathlib.Path("/run/florin-test-bluetoothd").write_text(f'BLUETOOTHD_OPTIONS="{options}"\n')
         # From before the first controller, so that the trace has their whole life.
-        self._trace = Trace(self.results / "air.btsnoop")
+        if not self._function.keeps:
+            self._trace = Trace(self.results / "air.btsnoop")
         self.start_controllers(self._function.controllers, self._function.pluggable)
         self.start_bluetoothd()
         for name in controller_names():

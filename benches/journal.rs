@@ -1,0 +1,252 @@
+//! What years of payments cost: a journal with one million finished payments and 1,000 open ones beside an empty one.
+//!
+//! Measures the real service from its start until it can take payments, and payments through it from the till's offer to
+//! `captured`, with an acquirer and a phone over a Unix socket; and the journal alone. Prints times and their ratios; asserts
+//! nothing about them, since machines differ.
+//!
+//! `cargo bench --bench journal [-- PAYMENTS]`. It needs about 5 GB of disk for a million.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "../tests/programs/mod.rs"]
+mod programs;
+
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use florin::bluetooth::{AirAddress, PhoneLinkError, SocketPhoneLink};
+use florin::domain::{HolderVerification, TransactionId};
+use florin::journal::{Journal, SqliteJournal};
+use florin::service::wall_clock;
+use florin::terminal::{Payment, PaymentState};
+use florin::till::NewPayment;
+use florin::wallet::{
+    Card, Connector, Decision, DirectoryStore, DriverSettings, Notice, OfferView, Person, SessionEnd,
+    SessionSettings, WalletDirectory, pay,
+};
+use programs::{Programs, Running, wait_for};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use rusqlite::Connection;
+
+const FINISHED: u64 = 1_000_000;
+const OPEN: u64 = 1_000;
+/// How often the service is started with each journal, and paid at.
+const STARTS: usize = 7;
+const PAYMENTS: usize = 40;
+/// How often a payment is written to the journal alone.
+const RECORDED: usize = 300;
+
+fn main() {
+    // Cargo's own arguments begin with hyphens.
+    let finished = std::env::args()
+        .skip(1)
+        .find(|word| !word.starts_with('-'))
+        .map_or(FINISHED, |word| word.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let empty = Programs::set_up(&directory.path().join("empty"));
+    let acquirer = empty.start_acquirer(None);
+    // A payment to copy.
+    let terminal = empty.start_terminal(None);
+    let mut phone = Phone::new(&empty);
+    runtime.block_on(payment(&empty, &mut phone));
+    terminal.stop();
+
+    let full = empty.beside(&directory.path().join("full"));
+    let begin = Instant::now();
+    fill(&full.journal(), finished);
+    let mebibytes = std::fs::metadata(full.journal()).unwrap().len() / 1024 / 1024;
+    let seconds = begin.elapsed().as_secs();
+    println!(
+        "a journal of {finished} finished payments and {OPEN} open ones: {mebibytes} MiB, made in {seconds} s\n"
+    );
+
+    let both = [&empty, &full];
+    let mut starts = [Vec::new(), Vec::new()];
+    for _ in 0..STARTS {
+        for (programs, times) in both.iter().zip(&mut starts) {
+            let (running, time) = start(programs, &runtime);
+            times.push(time);
+            running.stop();
+        }
+    }
+    let [empty_ms, full_ms] = starts.map(median_ms);
+    println!("from the start until it takes payments, median of {STARTS}");
+    println!("  empty {empty_ms:.1} ms, full {full_ms:.1} ms: {:.1} ms more\n", full_ms - empty_ms);
+
+    let running = both.map(|programs| start(programs, &runtime).0);
+    let mut payments = [Vec::new(), Vec::new()];
+    for _ in 0..PAYMENTS {
+        for (programs, times) in both.iter().zip(&mut payments) {
+            times.push(runtime.block_on(payment(programs, &mut phone)));
+        }
+    }
+    let [empty_ms, full_ms] = payments.map(median_ms);
+    println!("a payment, from the till's offer to captured, median of {PAYMENTS}");
+    println!("  empty {empty_ms:.1} ms, full {full_ms:.1} ms: ratio {:.2}\n", full_ms / empty_ms);
+    running.into_iter().for_each(Running::stop);
+    acquirer.stop();
+
+    let mut journals = both.map(|programs| SqliteJournal::open(&programs.journal()).unwrap());
+    let mut records = [Vec::new(), Vec::new()];
+    for number in 0..RECORDED {
+        for (journal, times) in journals.iter_mut().zip(&mut records) {
+            times.push(record(journal, number));
+        }
+    }
+    let [empty_ms, full_ms] = records.map(median_ms);
+    println!(
+        "a payment's search by key and four records, durable, in the journal alone, median of {RECORDED}"
+    );
+    println!("  empty {empty_ms:.2} ms, full {full_ms:.2} ms: ratio {:.2}", full_ms / empty_ms);
+}
+
+fn median_ms(mut times: Vec<Duration>) -> f64 {
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1000.0
+}
+
+/// Copies the one payment of a journal: into finished ones, and into open ones that are approved and wait for their till.
+fn fill(journal: &Path, finished: u64) {
+    let connection = Connection::open(journal).unwrap();
+    connection
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000; BEGIN;
+             CREATE TEMP TABLE made AS
+                 WITH RECURSIVE count (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM count LIMIT {finished} + {OPEN})
+                 SELECT number, hex(randomblob(16)) AS random, number > {finished} AS is_open FROM count;
+             INSERT INTO payments
+                 SELECT unhex(substr(random, 1, 12) || '4' || substr(random, 14, 3) || '8' || substr(random, 18)),
+                     iif(made.is_open, 'approved', state), reason, made.is_open, amount_minor, currency, reference,
+                     made.is_open, offer, sealed_command, receipt, released, 'key-' || made.number, randomblob(32),
+                     created_at_unix_s, updated_at_unix_s, payments.number + made.number
+                 FROM made, payments ORDER BY random;
+             INSERT INTO changes (transaction_id, state, reason, at_unix_s)
+                 SELECT transaction_id, step.state, '', updated_at_unix_s FROM payments CROSS JOIN (
+                     SELECT 1 AS place, 'offered' AS state UNION ALL SELECT 2, 'authorising'
+                     UNION ALL SELECT 3, 'capturing' UNION ALL SELECT 4, 'captured') AS step
+                 ORDER BY payments.number, step.place;
+             COMMIT; PRAGMA journal_mode = WAL;"
+        ))
+        .unwrap();
+}
+
+fn random_id() -> TransactionId {
+    let mut octets = [0; 16];
+    OsRng.try_fill_bytes(&mut octets).unwrap();
+    TransactionId::from_random(octets)
+}
+
+/// Starts the service; how long until it takes payments.
+fn start(programs: &Programs, runtime: &tokio::runtime::Runtime) -> (Running, Duration) {
+    let begin = Instant::now();
+    let running = programs.start_terminal(None);
+    let till = programs.till();
+    wait_for("the terminal", || {
+        let status = runtime.block_on(till.status()).ok()?;
+        status.in_service.then_some(())
+    });
+    (running, begin.elapsed())
+}
+
+/// A payment through the running service.
+async fn payment(programs: &Programs, phone: &mut Phone) -> Duration {
+    let till = programs.till();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !till.status().await.is_ok_and(|status| status.in_service) {
+        assert!(Instant::now() < end, "the terminal does not get ready");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let offer = NewPayment {
+        amount_minor: 250,
+        currency: "EUR".into(),
+        reference: "Coffee".into(),
+        items: Vec::new(),
+        capture: "at_once",
+        valid_for_s: None,
+    };
+    let key = random_id().to_string();
+    let begin = Instant::now();
+    let (mut view, _) = till.create(&offer, Some(&key)).await.unwrap();
+    phone.air = Air(programs.air_address());
+    phone.pay().await;
+    while !view.is_final {
+        (view, _) = till.read(&view.transaction_id).await.unwrap();
+    }
+    assert_eq!(view.state, "captured");
+    begin.elapsed()
+}
+
+/// What a payment does to the journal.
+fn record(journal: &mut SqliteJournal, number: usize) -> Duration {
+    let mut payment: Payment = journal.payments(false, 1).unwrap().remove(0);
+    payment.transaction_id = random_id();
+    let key = format!("alone-{number}");
+    payment.idempotency = Some((key.clone(), [7; 32]));
+    let begin = Instant::now();
+    assert_eq!(journal.payment_by_key(&key).unwrap(), None);
+    use PaymentState::{Authorising, Captured, Capturing, Offered};
+    for state in [Offered, Authorising, Capturing, Captured] {
+        payment.state = state;
+        journal.append(&payment).unwrap();
+    }
+    begin.elapsed()
+}
+
+/// A phone over the socket.
+struct Phone {
+    air: Air,
+    card: Arc<Card>,
+    store: DirectoryStore,
+}
+
+struct Air(AirAddress);
+
+impl Connector for Air {
+    type Link = SocketPhoneLink;
+    type Error = PhoneLinkError;
+
+    async fn connect(&mut self) -> Result<SocketPhoneLink, PhoneLinkError> {
+        SocketPhoneLink::connect(&self.0, 517).await
+    }
+}
+
+struct Willing;
+
+impl Person for Willing {
+    fn tell(&mut self, _notice: &Notice) {}
+
+    fn ask(&mut self, _offer: &OfferView) -> Pin<Box<dyn Future<Output = Decision> + Send>> {
+        Box::pin(std::future::ready(Decision::Pay))
+    }
+}
+
+impl Phone {
+    fn new(programs: &Programs) -> Self {
+        let directory = WalletDirectory::open(programs.wallet_directory()).unwrap();
+        let name = directory.card_names().unwrap().remove(0);
+        let card = Arc::new(directory.card(&name).unwrap());
+        Self { air: Air(programs.air_address()), card, store: directory.store(&name) }
+    }
+
+    async fn pay(&mut self) {
+        let settings = DriverSettings {
+            session: SessionSettings {
+                value_octets_max: 0,
+                link: None,
+                limit: None,
+                offer_wait_ms: 10_000,
+                holder_verification: HolderVerification::Consent,
+                wall_clock: wall_clock(),
+            },
+            vanish_after_command: false,
+        };
+        let reported =
+            pay(&mut self.air, Arc::clone(&self.card), settings, &mut self.store, &mut Willing).await;
+        let end = reported.unwrap().end;
+        assert!(matches!(end, SessionEnd::Settled(_)), "{end:?}");
+    }
+}
