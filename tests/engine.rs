@@ -752,6 +752,29 @@ fn offers_are_withdrawn_expire_and_follow() {
 }
 
 #[test]
+fn the_advertisement_is_not_changed_while_a_phone_pays() {
+    let mut bench = Bench::new();
+    let paces = |bench: &Bench| {
+        let is_pace = |output: &&Output| matches!(output, Output::Advertise(_));
+        bench.outputs.iter().filter(is_pace).cloned().collect::<Vec<_>>()
+    };
+    let fast = Output::Advertise(AdvertisingPace::Fast);
+    let slow = Output::Advertise(AdvertisingPace::Slow);
+    let transaction_id = bench.offer(false);
+    assert_eq!(paces(&bench), [slow.clone(), fast.clone()]);
+    let mut phone = Phone::new(1, 512);
+    let FromTerminal::Offer(offer) = phone.hello(&mut bench, None) else { panic!() };
+    let command = phone.command(&offer);
+    phone.say(&mut bench, &command);
+    bench.answer(transaction_id, TransactionState::Approved);
+    bench.answer(transaction_id, TransactionState::Captured);
+    assert_eq!(bench.state(transaction_id), PaymentState::Captured);
+    assert_eq!(paces(&bench), [slow.clone(), fast.clone()]);
+    bench.input(Input::PhoneDisconnected(phone.id));
+    assert_eq!(paces(&bench), [slow.clone(), fast, slow]);
+}
+
+#[test]
 fn a_person_who_says_no_is_not_asked_again_and_others_may_pay() {
     let mut bench = Bench::new();
     let transaction_id = bench.offer(false);

@@ -635,7 +635,18 @@ impl Terminal {
             self.tell(phone, &FromTerminal::Error(ProtocolError::new(WireError::TooSlow, "no word in time")));
             self.disconnect(phone, "it said nothing in time");
         }
-        let pace = if self.waiting_offer().is_some() { AdvertisingPace::Fast } else { AdvertisingPace::Slow };
+        self.set_pace();
+    }
+
+    /// Slows down only when no phone is here: to change an advertisement takes BlueZ about as long as a payment's messages.
+    fn set_pace(&mut self) {
+        let pace = if self.waiting_offer().is_some() {
+            AdvertisingPace::Fast
+        } else if self.phones.is_empty() {
+            AdvertisingPace::Slow
+        } else {
+            self.pace
+        };
         if pace != self.pace {
             self.pace = pace;
             self.outputs.push(Output::Advertise(pace));
