@@ -913,6 +913,193 @@ fn phones_that_say_nothing_are_disconnected_and_too_many_are_told() {
 }
 
 #[test]
+fn a_newcomer_takes_the_place_of_whoever_held_one_longest_without_paying() {
+    let settings = Settings { phones_max: 3, ..Settings::default() };
+    let mut bench = Bench::with(settings.clone(), Vec::new());
+    bench.offer(false);
+    let (mut payer, mut idle, mut reader) = (Phone::new(1, 512), Phone::new(2, 512), Phone::new(3, 512));
+    payer.hello(&mut bench, None);
+    bench.pass_ms(1_000);
+    idle.hello(&mut bench, None);
+    bench.pass_ms(1_000);
+    let FromTerminal::Offer(offer) = reader.hello(&mut bench, None) else { panic!("no offer") };
+    let command = payer.command(&offer);
+    bench.pass_ms(settings.stay_min_ms - 2_000);
+    payer.say(&mut bench, &command);
+    idle.hear(&mut bench);
+    reader.hear(&mut bench);
+
+    // The second came a second ago as far as its stay counts; the first has, but pays.
+    bench.input(Input::PhoneConnected(PhoneId(4)));
+    assert!(bench.is_disconnected(PhoneId(4)), "nobody may be sent away yet");
+    bench.input(Input::PhoneDisconnected(PhoneId(4)));
+    bench.pass_ms(1_000);
+    bench.input(Input::PhoneConnected(PhoneId(5)));
+    assert!(bench.is_disconnected(idle.id));
+    assert_eq!(errors(&idle.hear(&mut bench)), [WireError::Busy]);
+    assert!(!bench.is_disconnected(payer.id) && !bench.is_disconnected(reader.id));
+    bench.pass_ms(1_000);
+    bench.input(Input::PhoneConnected(PhoneId(6)));
+    assert!(bench.is_disconnected(reader.id));
+    assert!(!bench.is_disconnected(payer.id), "never the payer");
+    assert_eq!(bench.terminal.phone_count(), 3);
+}
+
+#[test]
+fn who_has_paid_keeps_its_place_a_while_longer_and_not_for_ever() {
+    let settings = Settings { phones_max: 1, ..Settings::default() };
+    let mut bench = Bench::with(settings.clone(), Vec::new());
+    let transaction_id = bench.offer(true);
+    let mut payer = Phone::new(1, 512);
+    let FromTerminal::Offer(offer) = payer.hello(&mut bench, None) else { panic!("no offer") };
+    bench.pass_ms(settings.stay_min_ms + 5_000);
+    let command = payer.command(&offer);
+    payer.say(&mut bench, &command);
+    bench.answer(transaction_id, TransactionState::Approved);
+    bench.pass_ms(settings.stay_min_ms - 1);
+    bench.input(Input::PhoneConnected(PhoneId(2)));
+    assert!(bench.is_disconnected(PhoneId(2)));
+    bench.pass_ms(1);
+    bench.input(Input::PhoneConnected(PhoneId(3)));
+    assert!(bench.is_disconnected(payer.id), "the till may take hours to its word");
+}
+
+#[test]
+fn what_is_still_under_way_from_a_phone_that_has_to_leave_is_not_heard() {
+    let settings = Settings { phones_max: 1, ..Settings::default() };
+    let mut bench = Bench::with(settings, Vec::new());
+    bench.offer(false);
+    let mut loser = Phone::new(1, 512);
+    let FromTerminal::Offer(offer) = loser.hello(&mut bench, None) else { panic!("no offer") };
+    bench.pass_ms(60_000 - 1);
+    bench.input(Input::PhoneConnected(PhoneId(2)));
+    assert!(bench.is_disconnected(loser.id));
+    let command = loser.command(&offer);
+    loser.say(&mut bench, &command);
+    assert_eq!(bench.asked(), []);
+    assert_eq!(bench.terminal.phone_count(), 1, "it is no newcomer either");
+    assert!(!bench.is_disconnected(PhoneId(2)));
+}
+
+#[test]
+fn a_message_that_does_not_end_ends_the_connection() {
+    let settings = Settings::default();
+    let mut bench = Bench::new();
+    bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    phone.hello(&mut bench, None);
+    let wrote = |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
+    bench.input(wrote(vec![0x91, 0x10, 0x00, 7]));
+    let mut number = 0u8;
+    for _ in 0..29 {
+        bench.pass_ms(1_000);
+        number = number.wrapping_add(1);
+        bench.input(wrote(vec![(number & 3) << 4 | 1, 7]));
+    }
+    assert!(!bench.is_disconnected(phone.id));
+    assert_eq!(
+        bench.terminal.next_deadline(),
+        Some(Moment { milliseconds: 1_000 + settings.message_timeout_ms })
+    );
+    bench.pass_ms(1_000);
+    assert!(bench.is_disconnected(phone.id));
+    assert_eq!(errors(&phone.hear(&mut bench)), [WireError::TooSlow]);
+}
+
+#[test]
+fn only_messages_that_open_count_as_a_sign_of_life() {
+    let settings = Settings { faults_max: u32::MAX, ..Settings::default() };
+    let mut bench = Bench::with(settings.clone(), Vec::new());
+    let transaction_id = bench.offer(false);
+    let mut alive = Phone::new(1, 512);
+    alive.hello(&mut bench, None);
+    let mut noisy = Phone::new(2, 512);
+    noisy.hello(&mut bench, None);
+    for _ in 0..2 {
+        bench.pass_ms(settings.silence_timeout_ms / 2);
+        alive.say(&mut bench, &FromPhone::ReceiptAck { transaction_id });
+        bench.input(Input::PhoneWrote { phone: noisy.id, value_octets_max: 512, value: vec![0xd2, 1, 2, 3] });
+    }
+    assert!(!bench.is_disconnected(alive.id));
+    assert!(bench.is_disconnected(noisy.id));
+}
+
+#[test]
+fn a_flood_of_values_or_messages_ends_the_connection_and_nothing_else() {
+    let settings = Settings { faults_max: u32::MAX, hellos_max: u32::MAX, ..Settings::default() };
+    let mut bench = Bench::with(settings.clone(), Vec::new());
+    let transaction_id = bench.offer(false);
+    let mut honest = Phone::new(9, 512);
+    honest.hello(&mut bench, None);
+
+    let wrote = |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
+    for _ in 0..settings.values_burst_max {
+        bench.input(wrote(vec![0x01]));
+    }
+    assert!(!bench.is_disconnected(PhoneId(1)));
+    bench.input(wrote(vec![0x01]));
+    assert!(bench.is_disconnected(PhoneId(1)));
+
+    let mut talker = Phone::new(2, 512);
+    talker.hello(&mut bench, None);
+    let question = FromPhone::ResultQuery { transaction_id, command_digest: [0; 32] };
+    for _ in 1..settings.messages_burst_max {
+        talker.say(&mut bench, &question);
+    }
+    assert!(!bench.is_disconnected(talker.id));
+    talker.hear(&mut bench);
+    talker.say(&mut bench, &question);
+    assert!(bench.is_disconnected(talker.id));
+    assert_eq!(errors(&talker.hear(&mut bench)), [WireError::TooManyAttempts]);
+
+    // At the pace of one who pays, nobody is too fast.
+    let mut patient = Phone::new(3, 512);
+    patient.hello(&mut bench, None);
+    for _ in 0..4 * settings.messages_burst_max {
+        bench.pass_ms(1_000 / u64::from(settings.messages_per_s) + 1);
+        patient.say(&mut bench, &question);
+    }
+    assert!(!bench.is_disconnected(patient.id));
+    assert!(honest.hear(&mut bench).is_empty());
+    assert!(!bench.is_disconnected(honest.id));
+}
+
+#[test]
+fn the_till_sees_no_matching_code_of_a_channel_that_is_gone() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let codes = |bench: &mut Bench| {
+        let published = bench.outputs.iter().rev().find_map(|output| match output {
+            Output::Publish(view) => Some(view.matching_codes.clone()),
+            _ => None,
+        });
+        let current = bench.terminal.view(transaction_id).unwrap().matching_codes;
+        assert_eq!(published.as_ref(), Some(&current), "the till has what there is");
+        current
+    };
+    let mut phone = Phone::new(1, 512);
+    phone.hello(&mut bench, None);
+    let first = codes(&mut bench);
+    assert_eq!(first.len(), 1);
+    phone.hello(&mut bench, None);
+    let second = codes(&mut bench);
+    assert_eq!(second.len(), 1);
+    assert_ne!(first, second, "another channel has another code");
+    let wrote = |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
+    // What does not open, a hello that is none, and fragments out of order.
+    for value in [vec![0xd1, 1, 2, 3], vec![0xc1, 1, 2, 3], vec![0x01, 1]] {
+        bench.input(wrote(value.clone()));
+        assert!(codes(&mut bench).is_empty(), "after {value:?}");
+        phone.hear(&mut bench);
+        phone.hello(&mut bench, None);
+        assert_eq!(codes(&mut bench).len(), 1);
+    }
+    // A hello for another offer: the channel stands and shows nothing.
+    phone.hello(&mut bench, Some(TransactionId::from_random([9; 16])));
+    assert!(codes(&mut bench).is_empty());
+}
+
+#[test]
 fn a_phone_may_change_its_mtu_and_say_hello_again_but_not_for_ever() {
     let mut bench = Bench::new();
     bench.offer(false);
@@ -970,5 +1157,214 @@ proptest! {
             prop_assert!(outputs.len() < 100);
         }
         prop_assert!(terminal.phone_count() <= Settings::default().phones_max);
+    }
+}
+
+/// What four people with their phones, the till, the institution and the clock may do.
+#[derive(Debug, Clone)]
+enum Act {
+    Hello(usize),
+    Pay(usize),
+    /// One asks for a result of its own, or with what it knows of another's.
+    Ask(usize, usize),
+    Noise(usize, Vec<u8>),
+    Reconnect(usize),
+    Offer,
+    Decide,
+    Pass(u64),
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let person = || 0usize..4;
+    prop_oneof![
+        4 => person().prop_map(Act::Hello),
+        4 => person().prop_map(Act::Pay),
+        2 => (person(), person()).prop_map(|(who, whose)| Act::Ask(who, whose)),
+        1 => (person(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(who, value)| Act::Noise(who, value)),
+        1 => person().prop_map(Act::Reconnect),
+        3 => Just(Act::Offer),
+        3 => Just(Act::Decide),
+        2 => (0u64..25_000).prop_map(Act::Pass),
+    ]
+}
+
+struct Person {
+    phone: Phone,
+    hellos: u32,
+    offer: Option<Vec<u8>>,
+    /// What it has paid, or tried to.
+    commands: Vec<(TransactionId, [u8; 32])>,
+}
+
+/// A terminal with fewer places than there are people.
+struct Crowd {
+    bench: Bench,
+    people: Vec<Person>,
+    last_phone: u64,
+    /// Whose command the institution decides on, or has.
+    payers: Vec<(TransactionId, PhoneId)>,
+    evicted: usize,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let settings = Settings { phones_max: 3, stay_min_ms: 10_000, ..Settings::default() };
+        let mut crowd = Self {
+            bench: Bench::with(settings, Vec::new()),
+            people: Vec::new(),
+            last_phone: 4,
+            payers: Vec::new(),
+            evicted: 0,
+        };
+        for id in 1..=4 {
+            let phone = Phone::new(id, 512);
+            crowd.people.push(Person { phone, hellos: 0, offer: None, commands: Vec::new() });
+        }
+        crowd
+    }
+
+    fn reconnect(&mut self, who: usize) {
+        let person = &mut self.people[who];
+        self.bench.input(Input::PhoneDisconnected(person.phone.id));
+        self.last_phone += 1;
+        person.phone = Phone::new(self.last_phone, 512);
+        person.hellos = 0;
+        person.offer = None;
+    }
+
+    fn act(&mut self, act: Act) {
+        let whole = Settings::default();
+        match act {
+            Act::Hello(who) => {
+                let is_gone = self.bench.is_disconnected(self.people[who].phone.id);
+                if is_gone || self.people[who].hellos + 1 >= whole.hellos_max {
+                    self.reconnect(who);
+                }
+                let person = &mut self.people[who];
+                self.bench.input(Input::PhoneConnected(person.phone.id));
+                if !self.bench.is_disconnected(person.phone.id) {
+                    person.hellos += 1;
+                    person.phone.reassembler = Reassembler::default();
+                    person.offer = None;
+                    if let FromTerminal::Offer(offer) = person.phone.hello(&mut self.bench, None) {
+                        person.offer = Some(offer);
+                    }
+                }
+            }
+            Act::Pay(who) => {
+                let person = &mut self.people[who];
+                let Some(offer) = person.offer.take() else { return };
+                let command = person.phone.command(&offer);
+                let FromPhone::PaymentCommand { transaction_id, sealed_command } = &command else {
+                    unreachable!()
+                };
+                let transaction_id = *transaction_id;
+                person.commands.push((transaction_id, SealedCommand::digest_of_encoded(sealed_command)));
+                let was_offered = self.bench.state(transaction_id) == PaymentState::Offered;
+                person.phone.say(&mut self.bench, &command);
+                if was_offered && self.bench.state(transaction_id) == PaymentState::Authorising {
+                    self.payers.push((transaction_id, person.phone.id));
+                }
+            }
+            Act::Ask(who, whose) => {
+                let Some(&(transaction_id, digest)) = self.people[whose].commands.last() else { return };
+                // Nobody else knows the command.
+                let command_digest = if who == whose { digest } else { [0; 32] };
+                let phone = &mut self.people[who].phone;
+                if phone.channel.is_some() {
+                    phone.say(&mut self.bench, &FromPhone::ResultQuery { transaction_id, command_digest });
+                }
+            }
+            Act::Noise(who, value) => {
+                let phone = &mut self.people[who].phone;
+                self.bench.input(Input::PhoneWrote { phone: phone.id, value_octets_max: 512, value });
+                // Whatever it was, and whatever it began: its next hello is on a new connection.
+                phone.channel = None;
+                self.people[who].offer = None;
+                self.people[who].hellos = whole.hellos_max;
+            }
+            Act::Reconnect(who) => self.reconnect(who),
+            Act::Offer => drop(self.bench.till(TillRequest::Create(request(false)))),
+            Act::Decide => {
+                for request in self.bench.asked() {
+                    let state = match request {
+                        InstitutionRequest::Capture { .. } => TransactionState::Captured,
+                        _ => TransactionState::Approved,
+                    };
+                    self.bench.answer(request.transaction_id(), state);
+                }
+            }
+            Act::Pass(milliseconds) => self.bench.pass_ms(milliseconds),
+        }
+    }
+
+    /// The journal's answers go back, as the driver takes them.
+    fn load(&mut self) {
+        let mut loads = Vec::new();
+        self.bench.outputs.retain(|output| match output {
+            Output::Load { phone, question } => {
+                loads.push((*phone, question.clone()));
+                false
+            }
+            _ => true,
+        });
+        for (phone, question) in loads {
+            let id = question.transaction_id;
+            let payment =
+                self.bench.journal.iter().rev().find(|payment| payment.transaction_id == id).cloned();
+            self.bench.input(Input::Loaded { phone, question, payment });
+        }
+    }
+
+    /// Each takes what came for it, and checks it.
+    fn hear(&mut self) {
+        for person in &mut self.people {
+            if person.phone.channel.is_none() {
+                self.bench.values_for(person.phone.id);
+                continue;
+            }
+            for message in person.phone.hear(&mut self.bench) {
+                match message {
+                    FromTerminal::Result { transaction_id, .. } => {
+                        assert!(
+                            person.commands.iter().any(|(own, _)| *own == transaction_id),
+                            "another's result"
+                        );
+                    }
+                    FromTerminal::Offer(offer) => person.offer = Some(offer),
+                    _ => {}
+                }
+            }
+        }
+        let evictions: Vec<PhoneId> = self
+            .bench
+            .outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Disconnect { phone, reason: "its place is needed" } => Some(*phone),
+                _ => None,
+            })
+            .collect();
+        for phone in evictions.iter().skip(self.evicted) {
+            let is_paying = self.payers.iter().any(|(transaction_id, payer)| {
+                payer == phone && self.bench.state(*transaction_id) == PaymentState::Authorising
+            });
+            assert!(!is_paying, "the payer was sent away");
+        }
+        self.evicted = evictions.len();
+        assert!(self.bench.terminal.phone_count() <= 3);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn in_any_crowd_results_go_to_who_paid_and_payers_keep_their_place(acts in prop::collection::vec(any_act(), 0..60)) {
+        let mut crowd = Crowd::new();
+        for act in acts {
+            crowd.act(act);
+            crowd.load();
+            crowd.hear();
+        }
     }
 }

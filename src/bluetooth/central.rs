@@ -25,9 +25,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{PhoneLink, PhoneLinkError};
-use crate::protocol::{
-    AdvertisedName, INBOX_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN,
-};
+use crate::protocol::{AdvertisedName, INBOX_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MIN};
 
 /// How often a connection is tried. The first one to a device often fails in the radio (Android's 133, BlueZ's
 /// `le-connection-abort-by-local`); more than three mean that the terminal is not there.
@@ -44,6 +42,9 @@ const DISCONNECT_MS_MAX: u64 = 4_000;
 const LOOK_MS: u64 = 300;
 /// Octets of an ATT write or notification beside its value.
 const ATT_HEADER_OCTETS: usize = 3;
+/// The longest value in octets, whatever the MTU: BlueZ before 5.69 counts the handle, and in a long write the offset, into
+/// the 512 octets of a value that is written to it, and refuses more (bluez issue 570).
+const WRITTEN_OCTETS_MAX: usize = 508;
 /// What BlueZ reports where the radio measured nothing.
 const RSSI_UNKNOWN_DBM: i16 = 127;
 
@@ -305,7 +306,7 @@ impl Central {
         // BlueZ has exchanged the MTU before it reports services. Where a platform does not tell, btleplug says 23.
         let value_octets_max = usize::from(peripheral.mtu())
             .saturating_sub(ATT_HEADER_OCTETS)
-            .clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX);
+            .clamp(VALUE_OCTETS_MIN, WRITTEN_OCTETS_MAX);
         Ok(CentralLink {
             central: self.clone(),
             peripheral: peripheral.clone(),

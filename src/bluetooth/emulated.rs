@@ -8,8 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
-use super::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, PhoneLink, PhoneLinkError, TerminalLink};
+use super::{
+    COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, PhoneLink, PhoneLinkError, TerminalLink,
+    VALUES_WAITING_MAX,
+};
 use crate::protocol::{VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
 use crate::terminal::PhoneId;
 
@@ -53,7 +57,7 @@ impl Traffic {
 }
 
 /// A phone as the air sees it: where its notifications go, and what has passed.
-type Subscriber = (mpsc::UnboundedSender<Vec<u8>>, Arc<Traffic>);
+type Subscriber = (mpsc::Sender<Vec<u8>>, Arc<Traffic>);
 
 #[derive(Debug)]
 struct Shared {
@@ -66,6 +70,14 @@ impl Shared {
     fn subscribers(&self) -> std::sync::MutexGuard<'_, BTreeMap<PhoneId, Subscriber>> {
         // Nothing panics while it holds this lock; if something did, the map is still whole.
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn disconnect(&self, phone: PhoneId) {
+        // In a statement of its own: the lock is not kept while the event waits for room.
+        let was_connected = self.subscribers().remove(&phone).is_some();
+        if was_connected {
+            let _ = self.events.send(LinkEvent::Disconnected { phone }).await;
+        }
     }
 }
 
@@ -88,16 +100,18 @@ impl EmulatedAir {
             while let Some(command) = command_receiver.recv().await {
                 match command {
                     LinkCommand::Notify { phone, value } => {
-                        if let Some((sender, traffic)) = shared.subscribers().get(&phone) {
-                            Traffic::count(&traffic.octets_to_phone, &traffic.values_to_phone, &value);
-                            let _ = sender.send(value);
+                        let is_stuck = match shared.subscribers().get(&phone) {
+                            Some((sender, traffic)) => {
+                                Traffic::count(&traffic.octets_to_phone, &traffic.values_to_phone, &value);
+                                matches!(sender.try_send(value), Err(TrySendError::Full(_)))
+                            }
+                            None => false,
+                        };
+                        if is_stuck {
+                            shared.disconnect(phone).await;
                         }
                     }
-                    LinkCommand::Disconnect { phone } => {
-                        if shared.subscribers().remove(&phone).is_some() {
-                            let _ = shared.events.send(LinkEvent::Disconnected { phone }).await;
-                        }
-                    }
+                    LinkCommand::Disconnect { phone } => shared.disconnect(phone).await,
                     LinkCommand::Advertise(_) => {}
                 }
             }
@@ -111,16 +125,17 @@ impl EmulatedAir {
     /// [`PhoneLinkError::Lost`] if the terminal is gone.
     pub async fn connect(&self, att_mtu: usize) -> Result<EmulatedPhoneLink, PhoneLinkError> {
         let phone = PhoneId(self.shared.next_phone.fetch_add(1, Ordering::Relaxed));
-        let (sender, values) = mpsc::unbounded_channel();
+        let (sender, values) = mpsc::channel(VALUES_WAITING_MAX);
         let traffic = Arc::new(Traffic::default());
         self.shared.subscribers().insert(phone, (sender, Arc::clone(&traffic)));
-        let link = EmulatedPhoneLink {
+        let mut link = EmulatedPhoneLink {
             shared: Arc::clone(&self.shared),
             phone,
             values,
             traffic,
-            value_octets_max: att_mtu.saturating_sub(3).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX),
+            value_octets_max: 0,
         };
+        link.set_att_mtu(att_mtu);
         link.report(LinkEvent::Connected { phone }).await?;
         Ok(link)
     }
@@ -131,7 +146,7 @@ impl EmulatedAir {
 pub struct EmulatedPhoneLink {
     shared: Arc<Shared>,
     phone: PhoneId,
-    values: mpsc::UnboundedReceiver<Vec<u8>>,
+    values: mpsc::Receiver<Vec<u8>>,
     traffic: Arc<Traffic>,
     value_octets_max: usize,
 }
@@ -140,6 +155,11 @@ impl EmulatedPhoneLink {
     /// What has passed over this connection.
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
+    }
+
+    /// The phone has exchanged the MTU: it is this from now on, 23 to 517.
+    pub fn set_att_mtu(&mut self, att_mtu: usize) {
+        self.value_octets_max = att_mtu.saturating_sub(3).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX);
     }
 
     async fn report(&self, event: LinkEvent) -> Result<(), PhoneLinkError> {
@@ -154,12 +174,17 @@ impl PhoneLink for EmulatedPhoneLink {
     }
 
     async fn write(&mut self, value: Vec<u8>) -> Result<(), PhoneLinkError> {
-        if !self.shared.subscribers().contains_key(&self.phone) {
+        let room = self.shared.events.reserve().await;
+        let room = room.map_err(|_| PhoneLinkError::Lost("the terminal is gone".into()))?;
+        // Under the lock: nothing comes from a phone after the news that it is gone.
+        let subscribers = self.shared.subscribers();
+        if !subscribers.contains_key(&self.phone) {
             return Err(PhoneLinkError::Lost("disconnected".into()));
         }
         Traffic::count(&self.traffic.octets_to_terminal, &self.traffic.values_to_terminal, &value);
         let value_octets_max = self.value_octets_max;
-        self.report(LinkEvent::Wrote { phone: self.phone, value_octets_max, value }).await
+        room.send(LinkEvent::Wrote { phone: self.phone, value_octets_max, value });
+        Ok(())
     }
 
     async fn next_value(&mut self) -> Result<Vec<u8>, PhoneLinkError> {
@@ -167,9 +192,7 @@ impl PhoneLink for EmulatedPhoneLink {
     }
 
     async fn disconnect(&mut self) {
-        if self.shared.subscribers().remove(&self.phone).is_some() {
-            let _ = self.shared.events.send(LinkEvent::Disconnected { phone: self.phone }).await;
-        }
+        self.shared.disconnect(self.phone).await;
     }
 }
 

@@ -30,8 +30,11 @@ use tokio::sync::mpsc;
 /// How many events of the link may wait for the driver. A phone sends at most a few values a second; a link that finds
 /// this full drops the phone, never the reading.
 pub const EVENTS_MAX: usize = 1024;
-/// How many commands to the link may wait. 64 phones with a fragmented message each.
-pub const COMMANDS_MAX: usize = 1024;
+/// How many commands to the link may wait: an offer to each of 64 phones, in values of 20 octets, with as much again to spare.
+pub const COMMANDS_MAX: usize = 4096;
+/// How many values may wait for one phone to take them: a longest message at the smallest value size is 863. A phone that
+/// lets more pile up is disconnected.
+pub const VALUES_WAITING_MAX: usize = 1024;
 
 /// What the terminal's side of a link reports.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! confirmed it ([`Input::Journalled`]), what follows is emitted. So the effects of a payment never run ahead of its
 //! record, and a crash at any point leaves nothing done that the journal does not know of.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -17,12 +17,15 @@ use crate::protocol::{
 };
 
 use super::phone_session::{PhoneSession, Received};
+use super::slots::{Slot, who_leaves};
 use super::transition::{Verdict, on_dispense_timeout, on_institution, on_restart, on_till};
 use super::{
     AdvertisingPace, Identity, InstitutionAnswer, InstitutionRequest, OpenPayments, Payment, PaymentRequest,
     PaymentState, PaymentView, PhoneId, Settings, TillRefusal, TillRequest,
 };
 
+/// How many phones that were told to leave are remembered until the link says that they have: more than any link holds.
+const LEAVING_MAX: usize = 1_024;
 /// How many matching codes a till is told: more phones than this do not stand before one machine.
 const MATCHING_CODES_MAX: usize = 8;
 /// The longest sealed command, in octets: ten times what a plain one has.
@@ -214,6 +217,8 @@ pub struct Terminal {
     random: ChaCha20Rng,
     open: BTreeMap<TransactionId, Open>,
     phones: BTreeMap<PhoneId, PhoneSession>,
+    /// Told to leave; what is still under way from them is not heard.
+    leaving: BTreeSet<PhoneId>,
     last_record: RecordNumber,
     journalled: RecordNumber,
     withheld: VecDeque<(RecordNumber, Effect)>,
@@ -238,6 +243,7 @@ impl Terminal {
             random: ChaCha20Rng::from_seed(seed),
             open: BTreeMap::new(),
             phones: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             last_record: RecordNumber(0),
             journalled: RecordNumber(0),
             withheld: VecDeque::new(),
@@ -305,7 +311,7 @@ impl Terminal {
             let ask_at = open.ask_at.filter(|_| may_ask || is_authorising);
             [expiry, ask_at, open.asking_until, open.working_at, open.dispense_until]
         });
-        let phones = self.phones.values().map(|session| Some(session.heard_until));
+        let phones = self.phones.values().map(|session| Some(session.deadline()));
         payments.chain(phones).flatten().min()
     }
 
@@ -316,7 +322,10 @@ impl Terminal {
             Input::PhoneWrote { phone, value_octets_max, value } => {
                 self.phone_wrote(now, phone, value_octets_max, &value);
             }
-            Input::PhoneDisconnected(phone) => self.phone_disconnected(phone),
+            Input::PhoneDisconnected(phone) => {
+                self.leaving.remove(&phone);
+                self.phone_disconnected(phone);
+            }
             Input::Till { call, request, stored } => self.till_called(now, call, request, stored),
             Input::Journalled(record) => self.release(record),
             Input::Loaded { phone, question, payment } => self.loaded(phone, &question, payment.as_ref()),
@@ -421,6 +430,11 @@ impl Terminal {
         self.tell_bystanders(transaction_id, previous, next);
         self.enter(now, transaction_id);
         let payer = self.open.get(&transaction_id).and_then(|open| open.payer);
+        if previous == PaymentState::Authorising
+            && let Some(session) = payer.and_then(|phone| self.phones.get_mut(&phone))
+        {
+            session.held_since = now.moment;
+        }
         if let Some((phone, message)) = payer.zip(self.word_for_payer(transaction_id)) {
             self.after_record(transaction_id, Effect::Tell { phone, message });
         }
@@ -628,7 +642,7 @@ impl Terminal {
         let silent: Vec<PhoneId> = self
             .phones
             .iter()
-            .filter(|(_, session)| session.heard_until <= now.moment)
+            .filter(|(_, session)| session.deadline() <= now.moment)
             .map(|(phone, _)| *phone)
             .collect();
         for phone in silent {
@@ -808,18 +822,31 @@ impl Terminal {
     // ---- Phones -------------------------------------------------------------------------------------------------
 
     fn phone_connected(&mut self, now: Now, phone: PhoneId) {
-        if self.phones.contains_key(&phone) {
+        if self.phones.contains_key(&phone) || self.leaving.contains(&phone) {
             return;
         }
-        let mut session = PhoneSession::new(now.moment.plus_ms(self.settings.hello_timeout_ms));
-        if self.phones.len() >= self.settings.phones_max {
-            let busy = FromTerminal::Error(ProtocolError::new(WireError::Busy, "too many phones"));
-            let values = session.say(&busy);
-            self.outputs.extend(values.into_iter().map(|value| Output::Notify { phone, value }));
-            self.outputs.push(Output::Disconnect { phone, reason: "too many phones" });
-            return;
+        self.phones.insert(phone, PhoneSession::new(now.moment, &self.settings));
+        if self.phones.len() > self.settings.phones_max {
+            // The newcomer has not stayed long enough to be the one.
+            let leaves = who_leaves(self.slots(), now.moment, self.settings.stay_min_ms).unwrap_or(phone);
+            let busy = ProtocolError::new(WireError::Busy, "too many phones");
+            self.tell(leaves, &FromTerminal::Error(busy));
+            self.disconnect(leaves, if leaves == phone { "too many phones" } else { "its place is needed" });
         }
-        self.phones.insert(phone, session);
+    }
+
+    fn slots(&self) -> impl Iterator<Item = Slot> {
+        let payers: BTreeSet<PhoneId> = self
+            .open
+            .values()
+            .filter(|open| open.payment.state == PaymentState::Authorising)
+            .filter_map(|open| open.payer)
+            .collect();
+        self.phones.iter().map(move |(phone, session)| Slot {
+            phone: *phone,
+            held_since: session.held_since,
+            is_paying: payers.contains(phone),
+        })
     }
 
     fn phone_disconnected(&mut self, phone: PhoneId) {
@@ -833,6 +860,10 @@ impl Terminal {
 
     fn disconnect(&mut self, phone: PhoneId, reason: &'static str) {
         self.phone_disconnected(phone);
+        self.leaving.insert(phone);
+        if self.leaving.len() > LEAVING_MAX {
+            self.leaving.pop_first();
+        }
         self.outputs.push(Output::Disconnect { phone, reason });
     }
 
@@ -847,18 +878,33 @@ impl Terminal {
         // A write can overtake the news of its connection.
         self.phone_connected(now, phone);
         let Some(session) = self.phones.get_mut(&phone) else { return };
-        if session.is_open() {
-            session.heard_until = now.moment.plus_ms(self.settings.silence_timeout_ms);
+        if !session.may_write(now.moment) {
+            return self.dismiss(phone, "too many values");
         }
-        let result = match session.receive(value, value_octets_max) {
+        let received = session.receive(value, value_octets_max);
+        session.set_message_deadline(now.moment, self.settings.message_timeout_ms);
+        let is_message = matches!(received, Ok(Received::Hello { .. } | Received::Message(_)));
+        if is_message && !session.may_say(now.moment) {
+            return self.dismiss(phone, "too many messages");
+        }
+        let result = match received {
             Ok(Received::Fragment) => Ok(()),
             Ok(Received::Hello { message, tag }) => self.phone_said_hello(now, phone, &message, tag),
-            Ok(Received::Message(message)) => self.phone_said(now, phone, message),
+            Ok(Received::Message(message)) => {
+                session.heard_until = now.moment.plus_ms(self.settings.silence_timeout_ms);
+                self.phone_said(now, phone, message)
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = result {
             self.phone_faulted(phone, error);
         }
+    }
+
+    /// Ends the connection of a phone that does too much of something.
+    fn dismiss(&mut self, phone: PhoneId, reason: &'static str) {
+        self.tell(phone, &FromTerminal::Error(ProtocolError::new(WireError::TooManyAttempts, reason)));
+        self.disconnect(phone, reason);
     }
 
     /// Tells the phone what was wrong, and ends the connection of one that does not learn.
@@ -867,10 +913,13 @@ impl Terminal {
         self.tell(phone, &FromTerminal::Error(error));
         let Some(session) = self.phones.get_mut(&phone) else { return };
         session.faults += 1;
+        // Without its channel it has no offer before it any more, and no matching code.
+        let lost = if session.is_open() { None } else { session.shown.take() };
         if session.faults >= self.settings.faults_max {
-            let error = ProtocolError::new(WireError::TooManyAttempts, "too many mistakes");
-            self.tell(phone, &FromTerminal::Error(error));
-            self.disconnect(phone, "too many mistakes");
+            self.dismiss(phone, "too many mistakes");
+        }
+        if let Some(lost) = lost {
+            self.publish(lost);
         }
     }
 
@@ -892,9 +941,7 @@ impl Terminal {
         let Some(session) = self.phones.get_mut(&phone) else { return Ok(()) };
         session.hellos += 1;
         if session.hellos > self.settings.hellos_max {
-            let error = ProtocolError::new(WireError::TooManyAttempts, "too many hellos on this connection");
-            self.tell(phone, &FromTerminal::Error(error));
-            self.disconnect(phone, "too many hellos");
+            self.dismiss(phone, "too many hellos on this connection");
             return Ok(());
         }
         let mut shown = None;
@@ -914,14 +961,18 @@ impl Terminal {
                 format!("no offer {wanted} waits here"),
             )),
         };
-        let values = session.answer_hello(message, tag, &self.identity, ephemeral, first)?;
-        session.shown = shown;
-        session.heard_until = now.moment.plus_ms(self.settings.silence_timeout_ms);
-        self.outputs.extend(values.into_iter().map(|value| Output::Notify { phone, value }));
-        if let Some(shown) = shown {
-            self.publish(shown);
+        let was_shown = session.shown;
+        let result = session.answer_hello(message, tag, &self.identity, ephemeral, first).map(|values| {
+            session.shown = shown;
+            session.heard_until = now.moment.plus_ms(self.settings.silence_timeout_ms);
+            self.outputs.extend(values.into_iter().map(|value| Output::Notify { phone, value }));
+        });
+        // The code of the channel before is gone, whatever came of the hello.
+        let changed: BTreeSet<TransactionId> = was_shown.into_iter().chain(session.shown).collect();
+        for transaction_id in changed {
+            self.publish(transaction_id);
         }
-        Ok(())
+        result
     }
 
     /// Shows a new offer to every phone that waits for one.

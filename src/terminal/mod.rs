@@ -4,6 +4,7 @@
 //! driver in [`crate::service`] does that. An output that has an effect outside comes only after the journal has
 //! confirmed the record on which it rests.
 
+mod allowance;
 mod engine;
 mod identity;
 mod institution;
@@ -12,6 +13,7 @@ mod payment;
 mod phone_session;
 mod reconciliation;
 mod settings;
+mod slots;
 mod till;
 mod transition;
 

@@ -9,7 +9,8 @@ use crate::protocol::{
     matching_code,
 };
 
-use super::Identity;
+use super::allowance::Allowance;
+use super::{Identity, Settings};
 
 /// What a value completed.
 #[derive(Debug)]
@@ -45,10 +46,16 @@ pub(super) struct PhoneSession {
     pub(super) faults: u32,
     /// When it has to say something, or be gone.
     pub(super) heard_until: Moment,
+    /// When the message that it has begun has to be there.
+    message_until: Option<Moment>,
+    /// Since when it has held its place without a payment under way.
+    pub(super) held_since: Moment,
+    values: Allowance,
+    messages: Allowance,
 }
 
 impl PhoneSession {
-    pub(super) fn new(heard_until: Moment) -> Self {
+    pub(super) fn new(now: Moment, settings: &Settings) -> Self {
         Self {
             reassembler: Reassembler::default(),
             fragmenter: Fragmenter::default(),
@@ -60,13 +67,41 @@ impl PhoneSession {
             refused: None,
             hellos: 0,
             faults: 0,
-            heard_until,
+            heard_until: now.plus_ms(settings.hello_timeout_ms),
+            message_until: None,
+            held_since: now,
+            values: Allowance::new(settings.values_burst_max, settings.values_per_s, now),
+            messages: Allowance::new(settings.messages_burst_max, settings.messages_per_s, now),
         }
     }
 
     /// Is there a channel to say things in?
     pub(super) fn is_open(&self) -> bool {
         self.channel.is_some()
+    }
+
+    /// When it has to have said something at the latest: anything at all, or the rest of a message.
+    pub(super) fn deadline(&self) -> Moment {
+        self.message_until.map_or(self.heard_until, |until| until.min(self.heard_until))
+    }
+
+    /// Counts a value. False if it writes more than anybody who pays.
+    pub(super) fn may_write(&mut self, now: Moment) -> bool {
+        self.values.take(now)
+    }
+
+    /// Counts a message. False if it says more than anybody who pays.
+    pub(super) fn may_say(&mut self, now: Moment) -> bool {
+        self.messages.take(now)
+    }
+
+    /// Notes how far the message is that it is writing, after a value.
+    pub(super) fn set_message_deadline(&mut self, now: Moment, message_timeout_ms: u64) {
+        self.message_until = match self.message_until {
+            _ if !self.reassembler.is_partial() => None,
+            None => Some(now.plus_ms(message_timeout_ms)),
+            begun => begun,
+        };
     }
 
     /// Six digits that this phone shows too.

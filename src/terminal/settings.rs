@@ -36,12 +36,27 @@ pub struct Settings {
     pub escalate_after_s: u64,
     /// How many payments may be open before new ones are refused. Each holds a few KiB.
     pub open_max: usize,
-    /// How many phones are served at once. Controllers give out at the latest there.
+    /// How many phones are served at once, 1 to 64: one less than the controller can hold, so that a newcomer always finds a
+    /// free connection and the rule of who leaves can be applied. No controller says how many it holds; 8 is common.
     pub phones_max: usize,
+    /// How long a phone keeps its place at least, in milliseconds, when there is no room for a newcomer. Most people pay
+    /// within it.
+    pub stay_min_ms: u64,
     /// How long a connected phone may take to its hello, in milliseconds. Set-up takes 3 s at worst.
     pub hello_timeout_ms: u64,
     /// How long a phone may stay without saying anything, in milliseconds: reading an offer takes a minute or two.
     pub silence_timeout_ms: u64,
+    /// How long a phone may take to one message, in milliseconds: a longest command in values of 20 octets, each written
+    /// with response over a slow connection, takes 15 s.
+    pub message_timeout_ms: u64,
+    /// How many values one connection may write in a burst: a longest message in values of 20 octets is 863.
+    pub values_burst_max: u32,
+    /// How many values one connection may write a second in the long run. A payment takes under 50 of the shortest.
+    pub values_per_s: u32,
+    /// How many messages one connection may say in a burst. Any may mean a search of the journal.
+    pub messages_burst_max: u32,
+    /// How many messages one connection may say a second in the long run.
+    pub messages_per_s: u32,
     /// How many hellos one connection may say. Each costs two key agreements.
     pub hellos_max: u32,
     /// How many errors one connection may cause before it is ended.
@@ -62,9 +77,15 @@ impl Default for Settings {
             dispense_policy: DispensePolicy::Reverse,
             escalate_after_s: 86_400,
             open_max: 2_000,
-            phones_max: 64,
+            phones_max: 7,
+            stay_min_ms: 20_000,
             hello_timeout_ms: 15_000,
             silence_timeout_ms: 180_000,
+            message_timeout_ms: 30_000,
+            values_burst_max: 1_024,
+            values_per_s: 256,
+            messages_burst_max: 128,
+            messages_per_s: 32,
             hellos_max: 16,
             faults_max: 8,
         }

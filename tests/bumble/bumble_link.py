@@ -21,6 +21,8 @@ OUTBOX = core.UUID("f1079a02-5a1e-4d7c-9c1b-3e6f0c7d8a01")
 INFO = core.UUID("f1079a03-5a1e-4d7c-9c1b-3e6f0c7d8a01")
 
 ATT_HEADER_OCTETS = 3
+# docs/protocol.md, section 4
+WRITTEN_OCTETS_MAX = 508
 SERVICE_LISTS = (
     core.AdvertisingData.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
     core.AdvertisingData.INCOMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
@@ -60,7 +62,7 @@ class Connection:
 
     @property
     def value_octets(self):
-        return self._peer.gatt_client.mtu - ATT_HEADER_OCTETS
+        return min(self._peer.gatt_client.mtu - ATT_HEADER_OCTETS, WRITTEN_OCTETS_MAX)
 
     async def prepare(self, mtu, read_info):
         if mtu > 23:

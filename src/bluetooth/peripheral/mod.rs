@@ -15,11 +15,15 @@
 //!   Before, all subscribers share the first one's, and all get what is written to it; there a value for a phone without
 //!   a socket of its own goes over the shared one, and phones leave what has not their tag (`protocol::fragment`). Which
 //!   of the two it is, the adapter's device id says, which holds BlueZ's version.
+//! - Whoever connects is noticed at once (`arrivals`), also one that neither writes nor subscribes: it holds one of the few
+//!   connections that a controller carries. And the advertisement is put up anew then: it ends with each connection, and
+//!   neither BlueZ nor the kernel begins it again before that connection has ended.
 //!
 //! [`CharacteristicWriteMethod::Fun`]: bluer::gatt::local::CharacteristicWriteMethod::Fun
 //! [`CharacteristicNotifyMethod::Io`]: bluer::gatt::local::CharacteristicNotifyMethod::Io
 
 mod advertising;
+mod arrivals;
 mod bluez;
 mod bus_watch;
 mod examination;

@@ -9,9 +9,7 @@ use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// How many values may wait for BlueZ to take them: a longest message at the smallest value size (863 values). A phone
-/// that lets more pile up is dropped.
-const VALUES_MAX: usize = 1024;
+use crate::bluetooth::VALUES_WAITING_MAX;
 
 /// A socket over which BlueZ notifies one phone, or before 5.76 all of them.
 pub(super) struct Outbox {
@@ -31,7 +29,7 @@ impl Outbox {
         on_closed: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let socket = UnixDatagram::from_std(StdUnixDatagram::from(owned_descriptor(writer)?))?;
-        let (values, receiver) = mpsc::channel(VALUES_MAX);
+        let (values, receiver) = mpsc::channel(VALUES_WAITING_MAX);
         let sending = tokio::spawn(async move {
             if let Err(error) = send_all(&socket, receiver).await {
                 tracing::debug!(%error, "a notification socket failed");

@@ -20,12 +20,19 @@ struct Phone {
     /// It is being disconnected: what it still writes is not read.
     is_leaving: bool,
     unsent: Vec<Vec<u8>>,
+    /// Its values in the queue towards the driver, at most: since that was last empty.
+    waiting: u32,
     watch: JoinHandle<()>,
+    /// Disconnects it. It knows the phone by its address alone, which the next connection has, too.
+    disconnecting: Option<JoinHandle<()>>,
 }
 
 impl Drop for Phone {
     fn drop(&mut self) {
         self.watch.abort();
+        if let Some(task) = &self.disconnecting {
+            task.abort();
+        }
     }
 }
 
@@ -78,9 +85,41 @@ impl Phones {
         }
         let id = PhoneId(self.next_phone);
         self.next_phone += 1;
-        let phone = Phone { id, is_leaving: false, unsent: Vec::new(), watch: watch(id) };
+        let phone = Phone {
+            id,
+            is_leaving: false,
+            unsent: Vec::new(),
+            waiting: 0,
+            watch: watch(id),
+            disconnecting: None,
+        };
         self.phones.insert(address, phone);
         Some((id, true))
+    }
+
+    /// A value of this phone was put into the queue towards the driver.
+    pub(super) fn one_more_waits(&mut self, id: PhoneId) {
+        if let Some(phone) = self.phones.values_mut().find(|phone| phone.id == id) {
+            phone.waiting = phone.waiting.saturating_add(1);
+        }
+    }
+
+    /// That queue is empty.
+    pub(super) fn none_waits(&mut self) {
+        for phone in self.phones.values_mut() {
+            phone.waiting = 0;
+        }
+    }
+
+    /// Who has most values in that queue, of those that have more than `fair` and are not leaving.
+    pub(super) fn has_most_waiting(&self, fair: u32) -> Option<PhoneId> {
+        let greedy = self.phones.values().filter(|phone| !phone.is_leaving && phone.waiting > fair);
+        greedy.max_by_key(|phone| phone.waiting).map(|phone| phone.id)
+    }
+
+    /// Whether it is being disconnected.
+    pub(super) fn is_leaving(&self, id: PhoneId) -> bool {
+        self.phones.values().any(|phone| phone.id == id && phone.is_leaving)
     }
 
     /// The phone's connection has ended. False if that was known.
@@ -92,11 +131,15 @@ impl Phones {
         is_known
     }
 
-    /// Marks a phone that is about to be disconnected, and says where it is.
-    pub(super) fn leave(&mut self, id: PhoneId) -> Option<Address> {
-        let (address, phone) = self.phones.iter_mut().find(|(_, phone)| phone.id == id)?;
-        let was_leaving = std::mem::replace(&mut phone.is_leaving, true);
-        (!was_leaving).then_some(*address)
+    /// Marks a phone that is to be disconnected: `disconnect` is asked for a task that does it, which is given up when the
+    /// phone is gone before.
+    pub(super) fn leave(&mut self, id: PhoneId, disconnect: impl FnOnce(Address) -> JoinHandle<()>) {
+        let known = self.phones.iter_mut().find(|(_, phone)| phone.id == id);
+        if let Some((address, phone)) = known
+            && !std::mem::replace(&mut phone.is_leaving, true)
+        {
+            phone.disconnecting = Some(disconnect(*address));
+        }
     }
 
     /// The number that the next outbox gets, by which its end is reported.
@@ -178,11 +221,51 @@ mod tests {
     async fn a_leaving_phone_is_neither_heard_nor_told() {
         let mut phones = Phones::new(1, true);
         phones.at(ONE, watch);
-        assert_eq!(phones.leave(PhoneId(1)), Some(ONE));
-        assert_eq!(phones.leave(PhoneId(1)), None);
+        let (asked, mut count) = (std::cell::Cell::new(None), 0);
+        for _ in 0..2 {
+            phones.leave(PhoneId(1), |address| {
+                asked.set(Some(address));
+                count += 1;
+                watch(PhoneId(1))
+            });
+        }
+        assert_eq!((asked.get(), count), (Some(ONE), 1), "once is enough");
         assert_eq!(phones.at(ONE, watch), None);
         assert_eq!(phones.send(PhoneId(1), vec![1]), Sent::Gone);
         assert_eq!(phones.send(PhoneId(9), vec![1]), Sent::Gone);
+    }
+
+    #[tokio::test]
+    async fn who_has_most_waiting_is_the_one_that_floods() {
+        let mut phones = Phones::new(1, true);
+        phones.at(ONE, watch);
+        phones.at(TWO, watch);
+        for _ in 0..3 {
+            phones.one_more_waits(PhoneId(2));
+        }
+        phones.one_more_waits(PhoneId(1));
+        assert_eq!(phones.has_most_waiting(3), None);
+        assert_eq!(phones.has_most_waiting(2), Some(PhoneId(2)));
+        phones.leave(PhoneId(2), |_| watch(PhoneId(2)));
+        assert!(phones.is_leaving(PhoneId(2)) && !phones.is_leaving(PhoneId(1)));
+        assert_eq!(phones.has_most_waiting(0), Some(PhoneId(1)), "who is leaving already is no help");
+        phones.none_waits();
+        assert_eq!(phones.has_most_waiting(0), None);
+    }
+
+    #[tokio::test]
+    async fn a_phone_that_is_gone_before_it_was_disconnected_may_come_back_undisturbed() {
+        let mut phones = Phones::new(1, true);
+        phones.at(ONE, watch);
+        let (held, given_up) = tokio::sync::oneshot::channel::<()>();
+        phones.leave(PhoneId(1), |_| {
+            tokio::spawn(async move {
+                let _held = held;
+                std::future::pending().await
+            })
+        });
+        assert!(phones.remove(ONE, PhoneId(1)));
+        assert!(given_up.await.is_err(), "the task is gone, and what it held");
     }
 
     #[tokio::test]

@@ -20,13 +20,14 @@ use tokio_stream::StreamExt;
 
 use super::PeripheralSettings;
 use super::advertising::Advertising;
+use super::arrivals::Arrivals;
 use super::bluez::BlueZ;
 use super::bus_watch::{BusWatch, Heard};
 use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
 use super::radio::{find_adapter, in_time, power_cycle, switch_on};
-use crate::bluetooth::{EVENTS_MAX, LinkCommand, LinkEvent, LinkMeasure};
+use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure};
 use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
 use crate::terminal::{AdvertisingPace, PhoneId};
 
@@ -40,6 +41,9 @@ const MANUFACTURER_NAME: u16 = 0x2a29;
 const INPUTS_MAX: usize = 1024;
 /// So many places of the event queue stay free of values, for what must be told in any case.
 const EVENTS_RESERVED: usize = 128;
+/// So many values of one phone may wait while there is hardly any room: as many as the longest command has at the smallest
+/// MTU. It is those who have more that are disconnected.
+const WAITING_FAIR: u32 = 128;
 /// An ATT value's header (Core Specification 5.4, Vol 3 Part F, 3.4.7.1).
 const ATT_HEADER_OCTETS: usize = 3;
 /// How long a phone gets to receive what was sent last, before it is disconnected, in milliseconds: some intervals of
@@ -61,6 +65,7 @@ pub(super) enum Ended {
 /// What comes in from BlueZ's callbacks and the watching tasks.
 enum Input {
     Wrote { address: Address, mtu: u16, value: Vec<u8> },
+    Arrived { address: Address },
     OutboxClosed { address: Address, number: u64 },
     PhoneGone { address: Address, phone: PhoneId },
 }
@@ -72,6 +77,7 @@ pub(super) struct Service {
     inputs: mpsc::Receiver<Input>,
     input_sender: mpsc::Sender<Input>,
     outbox_control: CharacteristicControl,
+    arrivals: Arrivals,
     phones: Phones,
     _application: ApplicationHandle,
     _session: Session,
@@ -110,13 +116,16 @@ impl Service {
         };
         // The service is asked for first; no phone is so quick as to miss it.
         let advertising = Advertising::start(adapter.clone(), settings.terminal_id, pace, events.clone());
-        let (application, advertising) = tokio::try_join!(biased; registering, advertising)?;
+        let arrivals = Arrivals::start(&adapter);
+        let (application, advertising, arrivals) =
+            tokio::try_join!(biased; registering, advertising, arrivals)?;
         Ok(Self {
             adapter,
             advertising,
             inputs,
             input_sender,
             outbox_control,
+            arrivals,
             phones: Phones::new(next_phone, bluez.has_own_outboxes()),
             _application: application,
             _session: session,
@@ -181,9 +190,13 @@ impl Service {
                     Some(LinkCommand::Advertise(pace)) => self.advertising.set_pace(pace),
                     None => return Ok(()),
                 },
+                Some(address) = self.arrivals.next() => self.look_at(address),
                 // The service keeps a sender itself, so there is always one.
                 Some(input) = self.inputs.recv() => match input {
                     Input::Wrote { address, mtu, value } => self.wrote(address, mtu, value, events).await,
+                    Input::Arrived { address } => {
+                        let _ = self.phone_at(address, events).await;
+                    }
                     Input::OutboxClosed { address, number } => self.phones.remove_outbox(address, number),
                     Input::PhoneGone { address, phone } => {
                         if self.phones.remove(address, phone) {
@@ -212,13 +225,36 @@ impl Service {
         }
     }
 
+    /// Somebody has connected. Phones are not paired; a keyboard of the machine, say, is, and none of our business.
+    fn look_at(&self, address: Address) {
+        let (adapter, inputs) = (self.adapter.clone(), self.input_sender.clone());
+        tokio::spawn(async move {
+            let Ok(device) = adapter.device(address) else { return };
+            if !device.is_paired().await.unwrap_or(true) {
+                let _ = inputs.send(Input::Arrived { address }).await;
+            }
+        });
+    }
+
     async fn wrote(&mut self, address: Address, mtu: u16, value: Vec<u8>, events: &mpsc::Sender<LinkEvent>) {
         let Some(phone) = self.phone_at(address, events).await else { return };
-        if events.capacity() < EVENTS_RESERVED.min(EVENTS_MAX / 2) {
-            // The driver is behind. Whoever writes on loses its connection; what is in the queue is kept.
-            tracing::warn!(?phone, "too many values wait: the phone is disconnected");
-            self.disconnect(phone);
-            return;
+        if events.capacity() == events.max_capacity() {
+            self.phones.none_waits();
+        }
+        self.phones.one_more_waits(phone);
+        let room = events.capacity();
+        if room < EVENTS_RESERVED {
+            // The driver is behind. What is in the queue is kept.
+            if let Some(most) = self.phones.has_most_waiting(WAITING_FAIR) {
+                tracing::warn!(phone = ?most, "too many values wait: the phone is disconnected");
+                self.disconnect(most);
+            }
+            if room < EVENTS_RESERVED / 2 {
+                self.disconnect(phone);
+            }
+            if self.phones.is_leaving(phone) {
+                return;
+            }
         }
         let value_octets_max =
             usize::from(mtu).saturating_sub(ATT_HEADER_OCTETS).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX);
@@ -233,6 +269,8 @@ impl Service {
         if is_new {
             tracing::debug!(?phone, "a phone is connected");
             let _ = events.send(LinkEvent::Connected { phone }).await;
+            // For the next one.
+            self.advertising.renew();
         }
         Some(phone)
     }
@@ -248,19 +286,20 @@ impl Service {
     }
 
     fn disconnect(&mut self, phone: PhoneId) {
-        let Some(address) = self.phones.leave(phone) else { return };
         let (adapter, inputs) = (self.adapter.clone(), self.input_sender.clone());
-        tokio::spawn(async move {
-            sleep(Duration::from_millis(DISCONNECT_DELAY_MS)).await;
-            if let Ok(device) = adapter.device(address) {
-                let disconnecting = device.disconnect();
-                match timeout(Duration::from_millis(DISCONNECT_TIMEOUT_MS), disconnecting).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(?phone, %error, "the phone was not disconnected"),
-                    Err(_) => tracing::debug!(?phone, "BlueZ has not disconnected the phone in time"),
+        self.phones.leave(phone, |address| {
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(DISCONNECT_DELAY_MS)).await;
+                if let Ok(device) = adapter.device(address) {
+                    let disconnecting = device.disconnect();
+                    match timeout(Duration::from_millis(DISCONNECT_TIMEOUT_MS), disconnecting).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => tracing::debug!(?phone, %error, "the phone was not disconnected"),
+                        Err(_) => tracing::debug!(?phone, "BlueZ has not disconnected the phone in time"),
+                    }
                 }
-            }
-            let _ = inputs.send(Input::PhoneGone { address, phone }).await;
+                let _ = inputs.send(Input::PhoneGone { address, phone }).await;
+            })
         });
     }
 }
