@@ -11,7 +11,7 @@ BALANCE_MINOR = 2000
 class Kiosk:
     """The parties, enrolled and running."""
 
-    def __init__(self, bed, wallets=1, configuration=""):
+    def __init__(self, bed, wallets=1, configuration="", phones_max=None):
         self.bed = bed
         self.controllers = bed.controllers
         self.bank = bed.directory / "bank"
@@ -25,7 +25,7 @@ class Kiosk:
             "account", "create", "--name", "Alice", "--currency", "EUR", "--balance", BALANCE
         )["account"]
         self.start_acquirer()
-        self._enrol_terminal(configuration)
+        self._enrol_terminal(configuration, phones_max)
         self.terminal = None
         self.serve()
         self.wallets = [
@@ -49,10 +49,11 @@ class Kiosk:
         self.port = int(self.acquirer.expect(r'"address":"127\.0\.0\.1:(\d+)"')[1])
         self.url = f"https://localhost:{self.port}"
 
-    def _enrol_terminal(self, configuration):
+    def _enrol_terminal(self, configuration, phones_max):
+        places = f"phones_max = {phones_max}\n" if phones_max else ""
         self.configuration.write_text(
             f'[terminal]\nstate_directory = "{self.state}"\n'
-            f'[bluetooth]\nadapter = "{self.controllers[0].name}"\n'
+            f'[bluetooth]\nadapter = "{self.controllers[0].name}"\n{places}'
             f'[till]\nlisten = "{self.till}"\n{configuration}'
         )
         added = self._acquirer_command(

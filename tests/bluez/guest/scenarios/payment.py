@@ -72,15 +72,28 @@ def phone_vanishes(bed):
 
 @scenario(controllers=3)
 def two_phones(bed):
-    """Two phones at once: one pays, the other is told that the offer is taken, and is not charged."""
+    """Two phones have the same offer before them: one pays, the other is told that it is taken, and is not charged."""
     kiosk = Kiosk(bed, wallets=2)
-    till = kiosk.offer("2.50")
-    phones = [wallet.start_paying() for wallet in kiosk.wallets]
-    outcomes = sorted(phone.wait(90, exit_code=None).json()["outcome"] for phone in phones)
+
+    def both_have_the_offer():
+        till = kiosk.offer("2.50")
+        phones = [wallet.start("pay", "--code", kiosk.short_code) for wallet in kiosk.wallets]
+        for phone in phones:
+            phone.expect(r'"event":"offer"')
+        return till, phones
+
+    till, (first, second) = both_have_the_offer()
+    first.send("y")
+    bed.equal("the outcome of who says yes", first.wait(60, exit_code=0).json()["outcome"], "approved")
+    bed.equal("the other's outcome", second.wait(20, exit_code=None).json()["outcome"], "not_paid")
     bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
+
+    till, phones = both_have_the_offer()
+    for phone in phones:
+        phone.send("y")
+    outcomes = sorted(phone.wait(60, exit_code=None).json()["outcome"] for phone in phones)
     # The other had no command out yet, or one that was not used.
-    bed.check(
-        outcomes in (["approved", "not_paid"], ["approved", "not_charged"]), f"the phones' outcomes: {outcomes}"
-    )
-    kiosk.wait_for_payments(("captured", ""))
-    kiosk.check_books(captured_minor=250)
+    bed.check(outcomes in (["approved", "not_paid"], ["approved", "not_charged"]), f"the outcomes of two who say yes: {outcomes}")
+    bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
+    kiosk.wait_for_payments(*[("captured", "")] * 2)
+    kiosk.check_books(captured_minor=500)

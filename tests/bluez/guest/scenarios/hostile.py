@@ -1,0 +1,341 @@
+"""Phones that mean harm, or are broken: after all of it a phone pays, and nothing is left of them."""
+
+import contextlib
+import random
+import struct
+import time
+
+from harness import INPUT, Failure, scenario
+from kiosk import Kiosk
+from raw_phone import EXECUTE, PREPARE, Card, Gone, Holdings, RawPhone, Refused
+
+# How often a phone connects and leaves: `run --rounds`. There is none where scenarios are only listed.
+ROUNDS = int((INPUT / "rounds").read_text()) if (INPUT / "rounds").exists() else 40
+# What the terminal's memory may have grown by at the end: what its allocator keeps of the busiest moment.
+GROWTH_MAX_KIB = 1536
+# How often one thing is tried on a bluetoothd that crashes or hangs.
+ATTEMPTS_MAX = 3
+# Any, and the same each time.
+SEED = 4
+# The terminal's patience with a phone that has not said hello, and what it takes to be rid of it: docs/protocol.md, section 13.
+HELLO_TIMEOUT_S = 15
+DISCONNECT_S = 8
+
+HANDSHAKE_FIRST, SEALED_FIRST, LAST, FOLLOWING = 0x80, 0x90, 0x40, 0x00
+
+
+class Attack:
+    """Hostile phones, four at once at most, on controllers of their own."""
+
+    def __init__(self, bed, kiosk):
+        self.bed, self.kiosk = bed, kiosk
+        self.terminal, _, *self.controllers = bed.controllers
+        self.card = Card(kiosk)
+        self.random = random.Random(SEED)
+        self.crashes = 0
+        self._offer = None
+
+    def arrive(self, number=0):
+        """Connects once BlueZ has noticed that this phone had left; see back_at_once."""
+        controller = self.controllers[number]
+        device = lambda: self.bed.devices(self.terminal).get(controller.address, {})  # noqa: E731
+        self.bed.wait_until("BlueZ to notice that the phone has left", lambda: not device().get("Connected"))
+        time.sleep(0.2)
+        return RawPhone(controller, self.terminal)
+
+    def connect(self, mtu=517, subscribe=True, number=0):
+        raw = self.arrive(number)
+        try:
+            if mtu > 23:
+                raw.exchange_mtu(mtu)
+            raw.discover()
+            if subscribe:
+                raw.subscribe()
+        except BaseException:
+            raw.leave()
+            raise
+        return raw
+
+    def survive(self, attempt):
+        """Makes an attempt; anew if bluetoothd crashed in it, or kept the terminal waiting until that registered anew.
+
+        Neither is ours to mend, only to survive. BlueZ (5.82 at least) falls over a value whose sender has gone. And a virtual
+        controller carries a flood faster than any radio: an emulated bluetoothd may be busy with it for longer than the terminal
+        waits for an answer.
+        """
+        for _ in range(ATTEMPTS_MAX):
+            begin, daemon, lost, failure = self.bed.clock(), self.daemon(), self.lost(), None
+            try:
+                attempt()
+            except (Gone, Refused, Failure) as error:
+                failure = error
+            crashed = self.bed.wait_until("bluetoothd to run", self.daemon, 120) != daemon
+            if crashed:
+                self.crashes += 1
+                self.bed.note(f"bluetoothd has crashed in {attempt.__name__}, and the terminal was found again")
+            self.rest()
+            self.bed.check(self.kiosk.terminal.exit_code is None, f"the terminal ended in {attempt.__name__}")
+            if failure is None:
+                resident_kib = self.kiosk.terminal.memory()[0]
+                self.bed.note(f"{attempt.__name__}: {self.bed.clock() - begin:.1f} s, {resident_kib} KiB resident")
+                return
+            if not crashed and self.lost() == lost:
+                break
+            self.bed.note(f"{attempt.__name__} is made anew: {failure}")
+        raise Failure(f"{attempt.__name__}: {failure}") from failure
+
+    def daemon(self):
+        return self.bed.main_process("bluetooth.service")
+
+    def lost(self):
+        """How often the terminal has said that phones cannot find it; waits until they can."""
+
+        def said(text):
+            return sum(text in line for line in self.kiosk.terminal.stderr + self.kiosk.terminal.stdout)
+
+        self.bed.wait_until(
+            "the terminal to be found", lambda: said("phones can find this terminal") > said("phones cannot find this terminal"), 120
+        )
+        return said("phones cannot find this terminal")
+
+    def rest(self):
+        """Until bluetoothd answers again, as it then has the terminal, and until phones find that."""
+        for controller in self.bed.controllers:
+            self.bed.wait_powered(controller)
+        time.sleep(0.5)
+        self.lost()
+
+    def octets(self, count):
+        return self.random.randbytes(count)
+
+    def until_gone(self, raw, what, seconds):
+        try:
+            raw.until_gone(seconds)
+        except Failure as failure:
+            raise Failure(f"{what}: {failure}") from None
+
+    # Each of these is one thing that somebody may do.
+
+    def garbage(self):
+        with contextlib.ExitStack() as connections:
+            raws = {}
+            for number, manner in enumerate(("response", "command", "prepared")):
+                raws[manner] = connections.enter_context(self.connect(number=number))
+                with contextlib.suppress(Gone):
+                    for _ in range(40):
+                        raws[manner].write(self.octets(self.random.randrange(1, 200)), manner)
+            for manner, raw in raws.items():
+                self.until_gone(raw, f"garbage by {manner}", DISCONNECT_S)
+
+    def half_handshakes(self):
+        session = self.card.session(20)
+        values = session.hello()
+        for count in range(1, len(values)):
+            with self.connect(23) as raw:
+                self.card.say(raw, values[:count])
+        whole = self.card.session(512).hello()[0]
+        for value in (whole[:20], whole[:1] + b"\x02" + whole[2:], whole[:34], whole[:2] + bytes(len(whole) - 2), whole + bytes(100)):
+            with self.connect() as raw:
+                raw.write(value)
+                session = self.card.session(512)
+                session.tag = value[0] & 15
+                raw.next_value(1)
+
+    def replays(self):
+        """All that an honest phone wrote, written again: on its own connection, and on another."""
+        till = self.kiosk.offer("0.10")
+        with self.connect() as raw:
+            session = self.card.session(raw.value_octets)
+            recorded = session.hello()
+            self.card.say(raw, recorded)
+            payment = session.order(self.card.expect(raw, session, "Offered"))
+            command = session.pay(payment)
+            self.card.say(raw, command)
+            self.card.expect(raw, session, "Concluded")
+            self.card.say(raw, command)
+            answer = self.card.expect(raw, session, "Failed")
+            self.bed.equal("a command said twice", answer.error, "channel_failed")
+        self.bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
+        till = self.kiosk.offer("0.10")
+        with self.connect() as raw:
+            self.card.say(raw, recorded)
+            raw.next_value()
+            self.card.say(raw, command)
+            raw.next_value()
+        self.kiosk.wait_for_payments(("captured", ""), ("offered", ""))
+        # The offer that stood by is still for sale.
+        with self.connect() as raw:
+            self.bed.equal("the phone's outcome", self.card.pay(raw), "approved")
+        self.bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
+
+    def floods(self):
+        with self.connect() as raw:
+            try:
+                # Fragments of one message after the other, each with its end: no fault but that it does not open.
+                for _ in range(1_000):
+                    raw.write(bytes([HANDSHAKE_FIRST | LAST]), "command")
+            except Gone:
+                pass
+            else:
+                self.until_gone(raw, "a flood of hellos", 30)
+        self.rest()
+        with self.connect() as raw:
+            session, _ = self.card.greet(raw)
+            question = {"transaction_id": self.octets(16), "command_digest": self.octets(32)}
+            count = 0
+            try:
+                for count in range(1_000):
+                    self.card.say(raw, session._seal(result_query=question), "command")  # pylint: disable=protected-access
+            except Gone:
+                pass
+            else:
+                self.until_gone(raw, "a flood of questions", 60)
+            self.bed.note(f"a flood of questions was ended after at most {count + 1}")
+        self.rest()
+
+    def giant_lengths(self):
+        with self.connect() as raw:
+            for length in (0xFFFF, 16_385, 0):
+                raw.write(struct.pack(">BH", SEALED_FIRST, length) + b"x")
+            # BlueZ 5.66 refuses both, 5.82 passes them on.
+            for value in (self.octets(512), b""):
+                with contextlib.suppress(Refused):
+                    raw.write(value)
+        with self.connect(23) as raw:
+            # More than the attribute may hold, in parts; and more than the connection carries, at once.
+            refused = 0
+            for offset in range(0, 612, 18):
+                try:
+                    raw.request(struct.pack("<BHH", PREPARE, raw.inbox, offset) + bytes(18))
+                except Refused:
+                    refused += 1
+            try:
+                raw.request(struct.pack("<BB", EXECUTE, 1))
+            except Refused:
+                refused += 1
+            self.bed.check(refused > 0, "a value of 612 octets was taken")
+            try:
+                raw.request(struct.pack("<BH", 0x12, raw.inbox) + bytes(600), 2)
+            except (Refused, Gone, Failure, OSError):
+                pass
+
+    def endless_messages(self):
+        with self.connect(23) as raw:
+            try:
+                for _ in range(20):
+                    raw.write(struct.pack(">BH", SEALED_FIRST, 16_000) + bytes(17))
+            except Gone:
+                return
+            self.until_gone(raw, "first fragments only", DISCONNECT_S)
+
+    def strange_att(self):
+        """What no client sends. BlueZ may answer, say nothing, or end the connection."""
+        for pdu in (b"\x00", b"\x7f", b"\x12", b"\x52\x01", b"\x16\x05\x01", b"\x18\x07", self.octets(30), b"\x02\x00\x00", b"\x0b"):
+            with self.connect() as raw:
+                raw.send(pdu)
+                time.sleep(0.1)
+        with self.connect() as raw:
+            for handle in (1, raw.outbox, raw.configuration, 0xFFFE, 0xFFFF):
+                try:
+                    raw.write(b"\xff\xff\xff", "response", handle)
+                except Refused:
+                    pass
+            for on in (1, 0, 1, 0, 1):
+                raw.subscribe(on)
+
+    def leaving_at_each_step(self):
+        """A phone may be gone at any moment. What BlueZ itself makes of that is counted, not judged."""
+        # One for all attempts.
+        till = self._offer = self._offer or self.kiosk.offer("0.10")
+        hello_values = len(self.card.session(20).hello())
+        for step in range(6 + hello_values):
+            with self.arrive() as raw:
+                if step > 0:
+                    raw.exchange_mtu(23)
+                if step > 1:
+                    raw.discover()
+                if step > 2:
+                    raw.subscribe()
+                session = self.card.session(20)
+                self.card.say(raw, session.hello()[: max(0, step - 3)])
+                if step >= 3 + hello_values:
+                    offered = self.card.expect(raw, session, "Offered")
+                    if step > 4 + hello_values:
+                        # All of the command but its end.
+                        self.card.say(raw, session.pay(session.order(offered))[:-1])
+        with self.connect() as raw:
+            self.bed.equal("the phone's outcome", self.card.pay(raw), "approved")
+        self.bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
+
+    def mute(self):
+        """A connection alone; a subscription without a write; a write without a subscription: each has its end, while others come and go."""
+        with self.arrive(1) as connected, self.connect(number=2) as subscribed, self.connect(subscribe=False, number=3) as writing:
+            end = time.monotonic() + HELLO_TIMEOUT_S + DISCONNECT_S
+            writing.write(struct.pack(">BH", HANDSHAKE_FIRST, 100) + b"\x01")
+            self.leaving_at_each_step()
+            self.back_at_once()
+            for raw, what in (
+                (connected, "only connected"), (subscribed, "only subscribed"), (writing, "a beginning without a subscription"),
+            ):  # fmt: skip
+                self.until_gone(raw, what, max(1, end - time.monotonic()))
+
+    def back_at_once(self):
+        """A phone that is back before bluetoothd has put its last connection away may find it deaf. Counted, not judged."""
+        deaf = 0
+        for _ in range(20):
+            with RawPhone(self.controllers[0], self.terminal) as raw:
+                try:
+                    raw.request(struct.pack("<BH", 0x02, 517), 1)
+                except (Gone, Refused, Failure):
+                    deaf += 1
+        self.bed.note(f"back at once 20 times: BlueZ was deaf {deaf} times")
+
+    def connect_and_leave(self, rounds):
+        begin = time.monotonic()
+        for _ in range(rounds):
+            RawPhone(self.controllers[0], self.terminal).leave()
+        seconds = time.monotonic() - begin
+        self.bed.note(f"{rounds} times connected and left, {seconds / rounds:.2f} s each")
+
+
+def settled(bed, kiosk):
+    """What is held when nobody is there any more; BlueZ keeps what it knows of a phone for a while."""
+    bed.wait_until("BlueZ to forget the phones", lambda: not bed.devices(bed.controllers[0]), 60, pause=1)
+    # The terminal hears of that by the bus.
+    time.sleep(1)
+    return Holdings(bed, kiosk.terminal)
+
+
+# TemporaryTimeout is how long BlueZ remembers a phone: half a minute unless it is set.
+@scenario(controllers=6, python=True, bluetooth={"General": {"TemporaryTimeout": "3"}}, seconds=900 + 3 * ROUNDS)
+def hostile(bed):
+    """Garbage, replays, floods, giant lengths, half of everything, leaving at each step and coming back: nothing is left of it."""
+    kiosk = Kiosk(bed)
+    attack = Attack(bed, kiosk)
+
+    def honest(number):
+        till = kiosk.offer("2.50")
+        bed.equal(f"the honest phone's outcome, time {number}", kiosk.wallets[0].pay()["outcome"], "approved")
+        bed.equal(f"the till's answer, time {number}", till.wait(60, exit_code=0).json()["state"], "captured")
+
+    attack.replays()
+    honest(1)
+    before = settled(bed, kiosk)
+    bed.note(f"before: {before}")
+    for attempt in (
+        attack.garbage, attack.half_handshakes, attack.floods, attack.giant_lengths, attack.endless_messages, attack.strange_att,
+        attack.mute,
+    ):  # fmt: skip
+        attack.survive(attempt)
+    daemon = attack.daemon()
+    attack.connect_and_leave(ROUNDS)
+    honest(2)
+    after = settled(bed, kiosk)
+    bed.note(f"after: {after}")
+    bed.check(attack.daemon() == daemon, "bluetoothd has crashed at the end")
+    bed.note(f"bluetoothd has crashed {attack.crashes} times; the terminal has registered anew {attack.lost()} times")
+    bed.equal("what is held", after.counts, before.counts)
+    growth_kib = after.resident_kib - before.resident_kib
+    bed.check(growth_kib <= GROWTH_MAX_KIB, f"the terminal's memory has grown by {growth_kib} KiB")
+    kiosk.wait_for_payments(*[("captured", "")] * 5)
+    kiosk.check_books(captured_minor=530)
