@@ -505,7 +505,8 @@ fn classify(error: &btleplug::Error) -> CentralError {
 
 fn classify_bus_error(debug: &str, detail: String) -> CentralError {
     let named = |names: &[&str]| names.iter().any(|name| debug.contains(name));
-    if named(&["DBus.Error.AccessDenied", "org.bluez.Error.NotPermitted", "org.bluez.Error.NotAuthorized"]) {
+    // BlueZ's own NotPermitted and NotAuthorized are what the other side's attributes answer, not what this user may do.
+    if named(&["DBus.Error.AccessDenied"]) {
         CentralError::PermissionDenied(detail)
     } else if named(&["DBus.Error.FileNotFound", "DBus.Error.NoServer", "DBus.Error.Disconnected"]) {
         CentralError::NoBus(detail)
@@ -550,6 +551,7 @@ mod tests {
                 "Other(DbusError(D-Bus error: le-connection-abort-by-local (org.bluez.Error.Failed)))",
                 "closer",
             ),
+            ("Other(DbusError(D-Bus error: Write not permitted (org.bluez.Error.NotPermitted)))", "closer"),
             ("Other(something)", "failed"),
         ] {
             let error = classify_bus_error(debug, "detail".into());
