@@ -40,7 +40,7 @@ DISCONNECT_S = 8
 MUTE_PATIENCE_S = 60
 # A phone's word and the answer to it, emulated and beside other phones.
 ANSWER_S = 10
-# Since BlueZ 5.69 values of up to 512 octets are passed on, and empty ones too.
+# Since BlueZ 5.69 values of up to 512 octets are passed on.
 LONG_VALUES_SINCE = (5, 69)
 # ATT errors: Core Specification 5.4, Vol 3 Part F, 3.4.1.1.
 INVALID_HANDLE, WRITE_NOT_PERMITTED = 0x01, 0x03
@@ -265,15 +265,17 @@ class Attack:
         with self.connect() as raw:
             for length, error in ((0xFFFF, "message_too_long"), (16_385, "message_too_long"), (0, "malformed_fragment")):
                 self.answered(raw, f"a length of {length}", struct.pack(">BH", SEALED_FIRST, length) + b"x", error)
-            for what, value in (("a value of 512 octets", bytes([FOLLOWING]) + self.octets(511)), ("an empty value", b"")):
-                if self.bed.bluez_version() >= LONG_VALUES_SINCE:
-                    self.answered(raw, what, value, "malformed_fragment")
-                    continue
+            long_value = bytes([FOLLOWING]) + self.octets(511)
+            if self.bed.bluez_version() >= LONG_VALUES_SINCE:
+                self.answered(raw, "a value of 512 octets", long_value, "malformed_fragment")
+            else:
                 try:
-                    raw.write(value)
+                    raw.write(long_value)
                 except Refused:
-                    continue
-                raise Failure(f"{what} was taken by a BlueZ that is known to refuse it")
+                    pass
+                else:
+                    raise Failure("a value of 512 octets was taken by a BlueZ that is known to refuse it")
+            self.answered(raw, "an empty value", b"", "malformed_fragment")
         with self.connect(23) as raw:
             # More than the attribute may hold, in parts; and more than the connection carries, at once.
             refused = 0
