@@ -377,25 +377,32 @@ class Holdings:
         self.counts["objects on the bus"] = sum(len(self._objects(bed, name)) for name in ours)
 
     @classmethod
-    def when_nobody_is_there(cls, bed, kiosk, before=None):
+    def when_nobody_is_there(cls, bed, kiosk, before=None, more=None, seconds=SETTLE_S):
         """After BlueZ, which keeps what it knows of a phone for a while, has forgotten them all.
 
-        With `before`, as soon as nothing is more than then. Something is always on its way, as the advertisement that is put up
-        anew: what stays is there for long.
+        With `before`, as soon as nothing is more than then, or by no more than `more` says. Something is always on its way, as the
+        advertisement that is put up anew: what stays is there for long.
         """
         bed.wait_until("BlueZ to forget the phones", lambda: not bed.devices(bed.controllers[0]), 60, pause=1)
         # The terminal hears of that by the bus. And what is compared with may have no idle thread, which would hide one that stays.
         time.sleep(1 if before else IDLE_THREAD_S)
-        end = time.monotonic() + SETTLE_S
+        end = time.monotonic() + seconds
         while True:
-            now = cls(bed, kiosk)
-            if before is None or not now.grown(before) or time.monotonic() > end:
+            try:
+                now = cls(bed, kiosk)
+            except BusError:
+                # A connection to the bus ended while it was looked at; the next look is without it.
+                bed.check(time.monotonic() < end, "what the terminal holds cannot be counted")
+                time.sleep(1)
+                continue
+            if before is None or not now.grown(before, more) or time.monotonic() > end:
                 return now
             time.sleep(1)
 
-    def grown(self, before):
-        """What there is more of than before: {what: (before, now)}."""
-        return {what: (before.counts[what], count) for what, count in self.counts.items() if count > before.counts[what]}
+    def grown(self, before, more=None):
+        """What there is more of than before, and more than by what `more` allows: {what: (before, now)}."""
+        allowed = {what: count + (more or {}).get(what, 0) for what, count in before.counts.items()}
+        return {what: (before.counts[what], count) for what, count in self.counts.items() if count > allowed[what]}
 
     def _ask(self, bed, member, *words):
         return bed.bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", member, *words)
