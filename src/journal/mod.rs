@@ -126,7 +126,7 @@ pub trait Journal: Send {
     /// [`JournalError`].
     fn payment_by_key(&mut self, idempotency_key: &str) -> Result<Option<Payment>, JournalError>;
 
-    /// Payments, newest first, at most `limit`.
+    /// Payments, at most `limit`: the newest first, or the open ones, the oldest first.
     ///
     /// # Errors
     /// [`JournalError`].

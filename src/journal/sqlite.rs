@@ -379,8 +379,8 @@ impl Journal for SqliteJournal {
     }
 
     fn payments(&mut self, open_only: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
-        let condition = if open_only { "WHERE is_open" } else { "" };
-        let sql = format!("SELECT {COLUMNS} FROM payments {condition} ORDER BY number DESC LIMIT ?1");
+        let which = if open_only { "WHERE is_open ORDER BY number" } else { "ORDER BY number DESC" };
+        let sql = format!("SELECT {COLUMNS} FROM payments {which} LIMIT ?1");
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Result<Vec<_>, rusqlite::Error> = self
             .connection
@@ -429,8 +429,12 @@ mod tests {
         assert_eq!(journal.payment_by_key("key 1").unwrap(), Some(first.clone()));
         assert_eq!(journal.payment_by_key("key 3").unwrap(), None);
         assert_eq!(journal.payments(true, 10).unwrap(), vec![second.clone()]);
-        assert_eq!(journal.payments(false, 10).unwrap(), vec![second, first]);
+        assert_eq!(journal.payments(false, 10).unwrap(), vec![second.clone(), first]);
         assert_eq!(journal.payments(false, 1).unwrap().len(), 1);
+        let third = payment(3);
+        journal.append(&third).unwrap();
+        assert_eq!(journal.payments(true, 10).unwrap(), vec![second.clone(), third], "the oldest open first");
+        assert_eq!(journal.payments(true, 1).unwrap(), vec![second]);
     }
 
     #[test]

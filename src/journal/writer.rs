@@ -18,8 +18,8 @@ pub enum Search {
     TransactionId(TransactionId),
     /// The one that the till made under this key.
     IdempotencyKey(String),
-    /// The newest.
-    Newest {
+    /// The newest, or the oldest open ones.
+    List {
         /// Only open ones.
         open_only: bool,
         /// At most so many.
@@ -53,7 +53,7 @@ pub enum JournalAnswer<Context> {
     Journalled(RecordNumber),
     /// What was looked for.
     Found {
-        /// The payments, newest first.
+        /// The payments, in the order of [`Journal::payments`].
         payments: Vec<Payment>,
         /// For whom.
         context: Context,
@@ -127,7 +127,7 @@ fn perform<Context>(
             let payments = match search {
                 Search::TransactionId(transaction_id) => Vec::from_iter(journal.payment(transaction_id)?),
                 Search::IdempotencyKey(key) => Vec::from_iter(journal.payment_by_key(&key)?),
-                Search::Newest { open_only, limit } => journal.payments(open_only, limit)?,
+                Search::List { open_only, limit } => journal.payments(open_only, limit)?,
             };
             Ok(JournalAnswer::Found { payments, context })
         }

@@ -19,7 +19,7 @@ use crate::terminal::{
     AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Output, Payment, PaymentView,
     PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
 };
-use crate::till::{Answer, TillCall};
+use crate::till::{Answer, PaymentList, TillCall};
 
 /// How much longer than its time-out the driver waits for a relay that should have kept it.
 const RELAY_GRACE: Duration = Duration::from_millis(500);
@@ -48,7 +48,7 @@ pub enum DriverError {
 enum Searcher {
     Till { call: TillCallId, request: TillRequest },
     TillRead { transaction_id: TransactionId, answer: Answer<PaymentView> },
-    TillList { answer: Answer<Vec<PaymentView>> },
+    TillList { open_only: bool, answer: Answer<PaymentList> },
     Phone { phone: PhoneId, question: PhoneQuestion },
 }
 
@@ -237,9 +237,9 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 self.journal.ask(JournalRequest::Find { search, context }).await;
             }
             TillCall::List { open_only, limit, answer } => {
-                let search = Search::Newest { open_only, limit };
+                let search = Search::List { open_only, limit };
                 self.journal
-                    .ask(JournalRequest::Find { search, context: Searcher::TillList { answer } })
+                    .ask(JournalRequest::Find { search, context: Searcher::TillList { open_only, answer } })
                     .await;
             }
             TillCall::Status { answer } => {
@@ -264,8 +264,10 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                     Searcher::TillRead { transaction_id, answer } => {
                         let _ = answer.send(views.next().ok_or(TillRefusal::Unknown(transaction_id)));
                     }
-                    Searcher::TillList { answer } => {
-                        let _ = answer.send(Ok(views.collect()));
+                    Searcher::TillList { open_only, answer } => {
+                        let views: Vec<PaymentView> = views.collect();
+                        let more = open_only.then(|| self.terminal.open_count().saturating_sub(views.len()));
+                        let _ = answer.send(Ok(PaymentList { views, more }));
                     }
                     Searcher::Phone { phone, question } => {
                         let payment = payments.into_iter().next();
