@@ -2,14 +2,18 @@
 //!
 //! It keeps payments and the order in which they changed. It decides nothing and tells nobody.
 
+mod distrust;
 mod rewrite;
 mod sqlite;
 mod storage_fault;
 mod writer;
 
-pub use sqlite::{Change, Distrust, SqliteJournal};
+pub use distrust::Distrust;
+pub use sqlite::{Change, SqliteJournal};
 pub use storage_fault::StorageFault;
 pub use writer::{JournalAnswer, JournalRequest, JournalWriter, Search};
+
+use std::path::{Path, PathBuf};
 
 use crate::domain::TransactionId;
 use crate::terminal::Payment;
@@ -83,7 +87,7 @@ pub enum JournalError {
 
 impl JournalError {
     /// Something outside SQLite went wrong with a file of the journal.
-    fn file(path: &std::path::Path, source: std::io::Error) -> Self {
+    fn file(path: &Path, source: std::io::Error) -> Self {
         Self::File { path: path.display().to_string(), source }
     }
 
@@ -104,6 +108,13 @@ impl JournalError {
             Self::Newer { .. } | Self::Older { .. } => Distrust::Nothing,
         }
     }
+}
+
+/// A file beside the journal.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 /// The record of payments. Each call is done, durably, when it returns.
