@@ -7,7 +7,8 @@
 mod programs;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use florin::bluetooth::AirAddress;
@@ -147,7 +148,7 @@ fn a_full_disk_takes_it_out_of_service_until_there_is_room() {
 
 #[test]
 fn a_read_only_disk_takes_it_out_of_service_until_it_is_writable() {
-    goes_and_comes_back(FaultKind::ReadOnly, None, "journal");
+    goes_and_comes_back(FaultKind::ReadOnly, None, "the file system is read-only");
 }
 
 #[test]
@@ -158,6 +159,44 @@ fn writes_that_fail_take_it_out_of_service_until_the_journal_is_written_anew() {
 #[test]
 fn syncs_that_fail_take_it_out_of_service_until_the_journal_is_written_anew() {
     goes_and_comes_back(FaultKind::InputOutput, Some("fsync"), "the disk does not read or write");
+}
+
+/// A sync fails; then the disk is too full to write the journal anew; then it is well. The failed sync is not forgotten over the
+/// full disk, nor over a restart of the process.
+#[test]
+fn a_failed_sync_is_remembered_until_the_journal_was_written_anew() {
+    for is_restarted in [false, true] {
+        let bench = Bench::new();
+        let terminal = bench.start_terminal(FaultKind::InputOutput, None);
+        bench.sell();
+        let old = file_number(&bench.programs.journal());
+        fs::write(&bench.switch, "eio fsync").unwrap();
+        assert_ne!(bench.offer(&[]).wait_with_output().unwrap().status.code(), Some(0));
+        bench.wait_out_of_service("the disk does not read or write");
+        fs::write(&bench.switch, "enospc write").unwrap();
+        bench.wait_out_of_service("the disk is full; free some space");
+        assert!(!bench.programs.state().join("journal.sqlite.rewriting").exists(), "it takes room");
+        let mark = bench.programs.state().join("journal.sqlite.distrusted");
+        assert_eq!(fs::read_to_string(&mark).unwrap(), "disk");
+        let terminal = if is_restarted {
+            drop(terminal);
+            fs::remove_file(&bench.switch).unwrap();
+            bench.start_terminal(FaultKind::None, None)
+        } else {
+            fs::remove_file(&bench.switch).unwrap();
+            bench.wait_in_service();
+            terminal
+        };
+        assert_ne!(file_number(&bench.programs.journal()), old, "it was written anew");
+        assert!(!mark.exists());
+        bench.sell();
+        bench.assert_reconciled(2);
+        terminal.stop();
+    }
+}
+
+fn file_number(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().ino()
 }
 
 /// The disk fails between the approval and the till's word: the payment is settled when it is well again.
@@ -243,6 +282,40 @@ fn a_damaged_journal_keeps_it_out_of_service_and_what_it_held_is_found_at_the_ac
         (&"unknown_here".into(), &"captured".into())
     );
     assert!(difference["journal_state"].is_null());
+    terminal.stop();
+}
+
+/// One page is damaged that a start does not read: it is met at the next record. From then on it is known, also to the next start.
+#[test]
+fn one_damaged_page_keeps_it_out_of_service_from_when_it_is_met_until_a_whole_journal_is_there() {
+    let bench = Bench::new();
+    let terminal = bench.start_terminal(FaultKind::None, None);
+    bench.sell();
+    terminal.stop();
+    let journal = bench.programs.journal();
+    let whole = fs::read(&journal).unwrap();
+    let connection = Connection::open(&journal).unwrap();
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, usize>(0)).unwrap();
+    let page_octets = number("PRAGMA page_size");
+    let page = number("SELECT rootpage FROM sqlite_schema WHERE name = 'changes'") - 1;
+    drop(connection);
+    let mut damaged = whole.clone();
+    damaged[page * page_octets..][..page_octets].fill(0xA5);
+    fs::write(&journal, damaged).unwrap();
+
+    let words = "it is damaged; stop the service, keep the file";
+    let terminal = bench.start_terminal(FaultKind::None, None);
+    assert_ne!(bench.offer(&[]).wait_with_output().unwrap().status.code(), Some(0));
+    bench.wait_out_of_service(words);
+    terminal.stop();
+    let terminal = bench.programs.start_terminal(None);
+    bench.wait_out_of_service("is damaged");
+    assert!(!terminal.log().contains("payment offered"));
+    // It looks again by itself.
+    fs::write(&journal, whole).unwrap();
+    bench.wait_in_service();
+    bench.sell();
+    bench.assert_reconciled(2);
     terminal.stop();
 }
 

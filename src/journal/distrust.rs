@@ -37,13 +37,12 @@ impl Distrust {
         }
     }
 
-    /// Leaves a mark beside the journal for whoever opens it next. A mark that asks for more stays.
+    /// Leaves a mark beside the journal for whoever opens it next. A mark that asks for as much stays.
     pub fn mark(self, path: &Path) {
-        let text = match self.max(Self::marked(path)) {
-            Self::Nothing => return,
-            Self::Content => CONTENT,
-            Self::Disk => "disk",
-        };
+        if self <= Self::marked(path) {
+            return;
+        }
+        let text = if self == Self::Content { CONTENT } else { "disk" };
         let mark = beside(path, ENDING);
         let written = OpenOptions::new()
             .write(true)

@@ -22,10 +22,12 @@ use crate::terminal::Payment;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The database, or the disk under it.
-    #[error("the journal {path} cannot be used: {} ({source})", StorageFault::of(.source))]
+    #[error("the journal {path} cannot be used: {fault} ({source})")]
     Storage {
         /// The file.
         path: String,
+        /// What kind of trouble it is.
+        fault: StorageFault,
         /// What SQLite says.
         source: rusqlite::Error,
     },
@@ -55,7 +57,7 @@ pub enum JournalError {
         known: u32,
     },
     /// A file beside the database.
-    #[error("the journal's file {path} cannot be used: {source}; check the disk, and the kernel's log")]
+    #[error("the journal's file {path} cannot be used: {} ({source})", StorageFault::of_file(.source))]
     File {
         /// The file.
         path: String,
@@ -86,6 +88,12 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// SQLite went wrong over this file.
+    fn storage(path: impl AsRef<Path>, source: rusqlite::Error) -> Self {
+        let path = path.as_ref();
+        Self::Storage { path: path.display().to_string(), fault: StorageFault::at(path, &source), source }
+    }
+
     /// Something outside SQLite went wrong with a file of the journal.
     fn file(path: &Path, source: std::io::Error) -> Self {
         Self::File { path: path.display().to_string(), source }
@@ -94,6 +102,7 @@ impl JournalError {
     /// How the file has to be looked at before it is trusted again.
     pub fn distrust(&self) -> Distrust {
         match self {
+            // By what SQLite says: where a file system has become read-only, something may have gone wrong before.
             Self::Storage { source, .. } => match StorageFault::of(source) {
                 StorageFault::Device => Distrust::Disk,
                 StorageFault::Damaged => Distrust::Content,

@@ -46,7 +46,7 @@ pub(super) fn discard(path: &Path) {
 
 /// Writes all that is in the journal into another file, and gives that its second name once it is synced.
 fn write_copy(path: &Path, unfinished: &Path) -> Result<(), JournalError> {
-    let storage = |source| JournalError::Storage { path: path.display().to_string(), source };
+    let storage = |source| JournalError::storage(path, source);
     let file = |source| JournalError::file(unfinished, source);
     // Before SQLite makes it, for the permissions.
     private_file::ensure(unfinished).map_err(system_error).map_err(file)?;

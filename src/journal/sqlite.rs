@@ -83,8 +83,7 @@ impl SqliteJournal {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         rewrite::finish(path)?;
         let name = path.display().to_string();
-        let connection =
-            Connection::open(path).map_err(|source| JournalError::Storage { path: name.clone(), source })?;
+        let connection = Connection::open(path).map_err(|source| JournalError::storage(path, source))?;
         Self::prepare(connection, name)
     }
 
@@ -114,8 +113,7 @@ impl SqliteJournal {
             let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             Ok((connection, found))
         };
-        let (connection, found) =
-            open().map_err(|source| JournalError::Storage { path: name.clone(), source })?;
+        let (connection, found) = open().map_err(|source| JournalError::storage(path, source))?;
         let known = MIGRATIONS.len() as u32;
         match found {
             _ if found > known => Err(JournalError::Newer { path: name, found, known }),
@@ -164,8 +162,8 @@ impl SqliteJournal {
     /// [`JournalError::Storage`] if SQLite has no memory.
     pub fn in_memory() -> Result<Self, JournalError> {
         let name = ":memory:".to_owned();
-        let connection = Connection::open_in_memory()
-            .map_err(|source| JournalError::Storage { path: name.clone(), source })?;
+        let connection =
+            Connection::open_in_memory().map_err(|source| JournalError::storage(&name, source))?;
         Self::prepare(connection, name)
     }
 
@@ -176,7 +174,7 @@ impl SqliteJournal {
     }
 
     fn storage(&self, source: rusqlite::Error) -> JournalError {
-        JournalError::Storage { path: self.path.clone(), source }
+        JournalError::storage(&self.path, source)
     }
 
     fn migrate(&mut self) -> Result<Result<(), JournalError>, rusqlite::Error> {

@@ -152,13 +152,18 @@ impl Front {
         }
     }
 
-    /// Answers the till and keeps phones away until `until` is ready: for the time in which there is no engine.
-    pub(super) async fn stand_in<T>(&mut self, until: impl Future<Output = T>) -> Result<T, LinkStopped> {
+    /// The engine was given up with its journal, or there was no journal to make one from.
+    pub(super) async fn journal_failed(&mut self, reason: String) {
+        self.journal_is(Some(reason));
         self.advertise(AdvertisingPace::OutOfService).await;
         // The next engine would not know them, and so never send away one that says nothing.
         for phone in &self.phones {
             self.disconnect(*phone).await;
         }
+    }
+
+    /// Answers the till and keeps phones away until `until` is ready: for the time in which there is no engine.
+    pub(super) async fn stand_in<T>(&mut self, until: impl Future<Output = T>) -> Result<T, LinkStopped> {
         tokio::pin!(until);
         loop {
             tokio::select! {
@@ -277,6 +282,7 @@ mod tests {
             front.link_happened(event);
         }
         let sent_away = tokio::time::timeout(Duration::from_secs(60), silent.next_value());
+        front.journal_failed("the disk is full".into()).await;
         let ended = front.stand_in(sent_away).await.unwrap().expect("it is sent away").unwrap_err();
         assert!(matches!(ended, crate::bluetooth::PhoneLinkError::Lost(_)), "{ended}");
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rand::TryRngCore;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::clock::wall_clock;
@@ -76,12 +77,25 @@ pub async fn serve(
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }));
     let mut stop = std::pin::pin!(stop);
+    // The greatest of this process; beside the file may be a mark of an earlier one.
+    let mut distrust = Distrust::Nothing;
+    let mut wait_ms = 0;
     let mut retry_ms = JOURNAL_RETRY_MS_MIN;
-    let mut opened = open_journal(&configuration.state_directory, Distrust::Nothing);
+    // The till is answered from here on. To open the journal may take long.
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status("the journal is being opened")]);
     let result = loop {
+        let opening = open_journal(configuration.state_directory.clone(), distrust, wait_ms);
+        let opened = tokio::select! {
+            () = &mut stop => break Ok(()),
+            opened = front.stand_in(opening) => match opened {
+                Ok(opened) => opened,
+                Err(LinkStopped) => break Err(DriverError::LinkStopped.into()),
+            },
+        };
         let fault = match opened {
             Ok(journal) => {
-                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&format!("terminal {terminal_id}"))]);
+                distrust = Distrust::Nothing;
+                tell_systemd(&[NotifyState::Status(&format!("terminal {terminal_id}"))]);
                 let begun = Instant::now();
                 let ended =
                     run_engine(&configuration, &enrolment, journal, &relay, &mut front, stop.as_mut()).await;
@@ -96,16 +110,13 @@ pub async fn serve(
             Err(error) => error,
         };
         tracing::error!(%fault, retry_ms, "out of service: there is no journal to take payments with");
-        front.journal_is(Some(fault.to_string()));
-        tell_systemd(&[NotifyState::Ready, NotifyState::Status(&format!("out of service: {fault}"))]);
-        let again = open_again(configuration.state_directory.clone(), distrust(&fault), retry_ms);
-        tokio::select! {
-            () = &mut stop => break Ok(()),
-            result = front.stand_in(again) => match result {
-                Ok(journal) => opened = journal,
-                Err(LinkStopped) => break Err(DriverError::LinkStopped.into()),
-            },
+        if let ServiceError::Journal(error) = &fault {
+            // A later fault may be of a kind that says nothing of the disk, and takes nothing back.
+            distrust = distrust.max(error.distrust());
         }
+        tell_systemd(&[NotifyState::Status(&format!("out of service: {fault}"))]);
+        front.journal_failed(fault.to_string()).await;
+        wait_ms = retry_ms;
         retry_ms = (retry_ms * 2).min(JOURNAL_RETRY_MS_MAX);
     };
     tell_systemd(&[NotifyState::Stopping]);
@@ -130,22 +141,25 @@ async fn run_engine(
     Ok(driver.run(stop).await?)
 }
 
-/// Opens the journal after a while. On a thread of its own: to write it anew takes long.
-async fn open_again(
+/// Opens the journal after a while. On threads of their own: to write it anew takes long, and a disk may hang.
+async fn open_journal(
     state_directory: PathBuf,
     distrust: Distrust,
     wait_ms: u64,
 ) -> Result<SqliteJournal, ServiceError> {
+    let thread = |error: JoinError| ServiceError::System { what: "a thread", detail: error.to_string() };
+    let path = state_directory.join(JOURNAL_FILE);
+    // At once: this process may end before the next try.
+    let marked = path.clone();
+    tokio::task::spawn_blocking(move || distrust.mark(&marked)).await.map_err(thread)?;
     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-    let opening = tokio::task::spawn_blocking(move || open_journal(&state_directory, distrust));
-    opening
-        .await
-        .unwrap_or_else(|error| Err(ServiceError::System { what: "a thread", detail: error.to_string() }))
-}
-
-/// How the journal has to be looked at after this fault.
-fn distrust(fault: &ServiceError) -> Distrust {
-    if let ServiceError::Journal(error) = fault { error.distrust() } else { Distrust::Nothing }
+    let opening = tokio::task::spawn_blocking(move || {
+        private_file::create_directory(&state_directory)?;
+        // Before SQLite makes it: its side files get the permissions of this one.
+        private_file::ensure(&path)?;
+        Ok(SqliteJournal::open_again(&path, distrust)?)
+    });
+    opening.await.map_err(thread)?
 }
 
 /// Keeps a second service from the same journal. The lock ends with the process.
@@ -168,14 +182,6 @@ pub(super) fn load_enrolment(configuration: &Configuration) -> Result<Enrolment,
         tracing::warn!(%until, "the certificates run out soon; enrol again with `florin enrol --replace`");
     }
     Ok(enrolment)
-}
-
-fn open_journal(state_directory: &Path, distrust: Distrust) -> Result<SqliteJournal, ServiceError> {
-    private_file::create_directory(state_directory)?;
-    let path = state_directory.join(JOURNAL_FILE);
-    // Before SQLite makes it: its side files get the permissions of this one.
-    private_file::ensure(&path)?;
-    Ok(SqliteJournal::open_again(&path, distrust)?)
 }
 
 pub(super) fn relay(configuration: &Configuration, enrolment: &Enrolment) -> Result<GrpcRelay, ServiceError> {

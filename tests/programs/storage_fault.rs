@@ -22,6 +22,8 @@ pub enum FaultKind {
     InputOutput,
     /// It fails with EROFS: the file system is read-only.
     ReadOnly,
+    /// It is made when the file of [`StorageFault::only_while`] is gone.
+    Hang,
 }
 
 impl FaultKind {
@@ -34,6 +36,7 @@ impl FaultKind {
             Self::NoSpace => "enospc",
             Self::InputOutput => "eio",
             Self::ReadOnly => "erofs",
+            Self::Hang => "hang",
         }
     }
 }
@@ -74,7 +77,8 @@ impl StorageFault {
         Self { calls: Some(calls), ..self }
     }
 
-    /// Only while there is such a file; other calls are not counted.
+    /// Only while there is such a file; other calls are not counted. `eio fsync` in the file takes the place of the kind and the
+    /// calls, so that they can change meanwhile.
     pub fn only_while(self, file: &Path) -> Self {
         Self { only_while: Some(file.to_owned()), ..self }
     }
