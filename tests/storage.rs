@@ -218,7 +218,13 @@ fn a_payment_that_was_under_way_when_the_disk_failed_is_settled_afterwards() {
     let complete = ["complete", &transaction_id, "--dispensed", "true"];
     let lost = bench.programs.florin(&complete).output().unwrap();
     assert!(!lost.status.success(), "its record could not be written: {lost:?}");
-    bench.wait_out_of_service("the disk does not read or write");
+    let status = bench.wait_out_of_service("the disk does not read or write");
+    assert_eq!(status["open_payments"], 1, "it is still known: {status}");
+    let age = |status: &Value| status["oldest_open_s"].as_u64().unwrap();
+    wait_for("it to grow older", || (age(&bench.status()?) > age(&status)).then_some(()));
+    let metrics = done(&mut bench.programs.florin(&["metrics"]));
+    let metrics = String::from_utf8_lossy(&metrics.stdout).into_owned();
+    assert!(metrics.contains("florin_payments_open{state=\"capturing\"} 1\n"), "{metrics}");
     fs::remove_file(&bench.switch).unwrap();
     bench.wait_in_service();
     let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
@@ -231,6 +237,48 @@ fn a_payment_that_was_under_way_when_the_disk_failed_is_settled_afterwards() {
         listed["payments"].as_array().unwrap().is_empty().then_some(())
     });
     bench.assert_reconciled(2);
+    terminal.stop();
+}
+
+/// A sync never returns. The terminal says so in time, goes on to answer, and loses nothing when it does return.
+#[test]
+fn a_disk_that_hangs_takes_it_out_of_service_until_it_answers() {
+    let bench = Bench::new();
+    let terminal = bench.start_terminal(FaultKind::Hang, Some("fsync"));
+    bench.sell();
+    let mut till = bench.offer(&["--after-dispense"]);
+    assert_eq!(bench.phone_pays()["outcome"], "approved");
+    let transaction_id = wait_for("the approval", || {
+        let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+        let payment = listed["payments"].get(0)?.clone();
+        (payment["state"] == "approved").then(|| payment["transaction_id"].as_str().unwrap().to_owned())
+    });
+    let _ = till.kill();
+    let _ = till.wait();
+    fs::write(&bench.switch, "").unwrap();
+    let complete = ["complete", &transaction_id, "--dispensed", "true"];
+    let mut completing = bench.programs.florin(&complete).stderr(Stdio::null()).spawn().unwrap();
+    let words = "the disk has not answered for 10 s";
+    let status = bench.wait_out_of_service(words);
+    assert_eq!(status["open_payments"], 1, "{status}");
+    let metrics = done(&mut bench.programs.florin(&["metrics"]));
+    assert!(String::from_utf8_lossy(&metrics.stdout).contains("florin_journal_up 0\n"));
+    for call in [&["pay", "2.50", "EUR", "--idempotency-key", "k"][..], &complete, &["payments"]] {
+        let refused = bench.programs.florin(call).output().unwrap();
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(words), "{call:?}: {refused:?}");
+    }
+    let air = bench.air().to_string();
+    let words = ["pay", "--yes", "--nearest", "--json", "--wait-ms", "1000", "--air", &air];
+    assert!(!bench.programs.wallet(&words).output().unwrap().status.success());
+    fs::remove_file(&bench.switch).unwrap();
+    bench.wait_in_service();
+    let _ = completing.wait();
+    wait_for("the capture", || {
+        let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+        listed["payments"].as_array().unwrap().is_empty().then_some(())
+    });
+    bench.sell();
+    bench.assert_reconciled(3);
     terminal.stop();
 }
 

@@ -9,6 +9,7 @@ mod exit_code;
 mod front;
 mod metrics;
 mod reconcile;
+mod systemd;
 mod terminal_service;
 
 pub use clock::wall_clock;

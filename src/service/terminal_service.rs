@@ -4,21 +4,23 @@
 //! mend itself (BlueZ, the adapter, the acquirer, the journal's disk) is reported and tried again while the service runs.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rand::TryRngCore;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
-use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use super::configuration::JOURNAL_FILE;
 use super::doctor::EXPIRY_WARNING_S;
 use super::front::{Front, LinkStopped};
+use super::systemd::tell_systemd;
 use super::{Configuration, Driver, DriverError, Enrolment, ServiceError};
 use crate::bluetooth::{AirAddress, PeripheralSettings, start_peripheral, start_socket_air};
 use crate::journal::{Distrust, SqliteJournal};
@@ -30,6 +32,8 @@ use crate::till::{TillListener, TillPort};
 const JOURNAL_RETRY_MS_MIN: u64 = 1_000;
 /// The longest such wait, in milliseconds.
 const JOURNAL_RETRY_MS_MAX: u64 = 30_000;
+/// How long the mark of a fault may take, in milliseconds.
+const MARK_PATIENCE_MS: u64 = 1_000;
 /// An engine that ran for so long, in seconds, was well: the next fault is a new one.
 const ENGINE_WELL_S: u64 = 60;
 
@@ -76,7 +80,7 @@ pub async fn serve(
     let serving = tokio::spawn(listener.serve(port, sticker, async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }));
-    let mut stop = std::pin::pin!(stop);
+    let mut stop = std::pin::pin!(for_good(stop));
     // The greatest of this process; beside the file may be a mark of an earlier one.
     let mut distrust = Distrust::Nothing;
     let mut wait_ms = 0;
@@ -113,6 +117,7 @@ pub async fn serve(
         if let ServiceError::Journal(error) = &fault {
             // A later fault may be of a kind that says nothing of the disk, and takes nothing back.
             distrust = distrust.max(error.distrust());
+            mark(&configuration, distrust).await;
         }
         tell_systemd(&[NotifyState::Status(&format!("out of service: {fault}"))]);
         front.journal_failed(fault.to_string()).await;
@@ -147,19 +152,34 @@ async fn open_journal(
     distrust: Distrust,
     wait_ms: u64,
 ) -> Result<SqliteJournal, ServiceError> {
-    let thread = |error: JoinError| ServiceError::System { what: "a thread", detail: error.to_string() };
-    let path = state_directory.join(JOURNAL_FILE);
-    // At once: this process may end before the next try.
-    let marked = path.clone();
-    tokio::task::spawn_blocking(move || distrust.mark(&marked)).await.map_err(thread)?;
     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     let opening = tokio::task::spawn_blocking(move || {
         private_file::create_directory(&state_directory)?;
+        let path = state_directory.join(JOURNAL_FILE);
         // Before SQLite makes it: its side files get the permissions of this one.
         private_file::ensure(&path)?;
         Ok(SqliteJournal::open_again(&path, distrust)?)
     });
-    opening.await.map_err(thread)?
+    opening
+        .await
+        .unwrap_or_else(|error| Err(ServiceError::System { what: "a thread", detail: error.to_string() }))
+}
+
+/// Leaves a mark of what is not trusted, at once: this process may end before the next try. A disk that hangs is not waited for.
+async fn mark(configuration: &Configuration, distrust: Distrust) {
+    let path = configuration.journal();
+    let marking = tokio::task::spawn_blocking(move || distrust.mark(&path));
+    let _ = tokio::time::timeout(Duration::from_millis(MARK_PATIENCE_MS), marking).await;
+}
+
+/// Once it is ready it stays so: an engine that was told to stop may still find that its journal fails.
+fn for_good(stop: impl Future<Output = ()>) -> impl Future<Output = ()> {
+    let mut stop = Box::pin(stop);
+    let mut is_ready = false;
+    poll_fn(move |context| {
+        is_ready = is_ready || stop.as_mut().poll(context).is_ready();
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    })
 }
 
 /// Keeps a second service from the same journal. The lock ends with the process.
@@ -195,11 +215,4 @@ fn random_seed() -> Result<[u8; 32], ServiceError> {
         .try_fill_bytes(&mut seed)
         .map_err(|error| ServiceError::System { what: "randomness", detail: error.to_string() })?;
     Ok(seed)
-}
-
-/// Nobody listens where systemd did not start the service; that is no fault.
-fn tell_systemd(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "systemd was not told");
-    }
 }
