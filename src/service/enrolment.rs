@@ -198,7 +198,7 @@ pub async fn enrol(
         root_public_key: base64(&enrolled.root_public_key),
     };
     // It must read back before it replaces anything.
-    file.open(&path)?.check_time(now)?;
+    file.open(&path)?.validity()?.check(now)?;
     private_file::replace(&path, &written(&file)?)?;
     match std::fs::remove_file(&pending) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -209,6 +209,21 @@ pub async fn enrol(
     Ok(terminal_id)
 }
 
+/// When a terminal's certificates are good, each with what it is, its first and its last second.
+#[derive(Debug, Clone)]
+pub(super) struct Validity([(&'static str, UnixTime, UnixTime); 2]);
+
+impl Validity {
+    /// Whether all are good now, and the clock by which that is judged can be right.
+    ///
+    /// # Errors
+    /// [`EnrolmentError::ClockUnset`], [`EnrolmentError::Expired`], [`EnrolmentError::NotYetValid`].
+    pub(super) fn check(&self, now: UnixTime) -> Result<(), EnrolmentError> {
+        check_clock(now)?;
+        self.0.iter().try_for_each(|(what, from, until)| check_validity(what, *from, *until, now))
+    }
+}
+
 impl Enrolment {
     /// Reads the enrolment and checks that it is good now.
     ///
@@ -216,10 +231,26 @@ impl Enrolment {
     /// [`EnrolmentError`].
     pub fn load(state_directory: &Path, now: UnixTime) -> Result<Self, EnrolmentError> {
         check_clock(now)?;
-        let path = state_directory.join(ENROLMENT_FILE);
-        let enrolment = read_file(&path)?.open(&path)?;
-        enrolment.check_time(now)?;
+        let enrolment = Self::read(state_directory)?;
+        enrolment.validity()?.check(now)?;
         Ok(enrolment)
+    }
+
+    /// Reads the enrolment, whatever the clock says. A clock can be wrong for a while.
+    ///
+    /// # Errors
+    /// [`EnrolmentError`].
+    pub(super) fn read(state_directory: &Path) -> Result<Self, EnrolmentError> {
+        let path = state_directory.join(ENROLMENT_FILE);
+        read_file(&path)?.open(&path)
+    }
+
+    /// When its certificates are good.
+    ///
+    /// # Errors
+    /// [`EnrolmentError::Untrusted`], if the client certificate cannot be read.
+    pub(super) fn validity(&self) -> Result<Validity, EnrolmentError> {
+        Ok(Validity(self.certificates().map_err(EnrolmentError::Untrusted)?))
     }
 
     /// What the relay's TLS needs.
@@ -250,13 +281,6 @@ impl Enrolment {
             ("terminal certificate", certificate.not_before, certificate.not_after),
             ("client certificate", from, until),
         ])
-    }
-
-    fn check_time(&self, now: UnixTime) -> Result<(), EnrolmentError> {
-        let certificate = &self.identity.certificate;
-        check_validity("terminal certificate", certificate.not_before, certificate.not_after, now)?;
-        let (from, until) = validity_of(&self.client_certificate_pem).map_err(EnrolmentError::Untrusted)?;
-        check_validity("client certificate", from, until, now)
     }
 }
 

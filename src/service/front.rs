@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use sd_notify::NotifyState;
 
 use super::clock::wall_clock;
+use super::enrolment::Validity;
 use super::metrics::Metrics;
 use super::systemd::tell_systemd;
 use crate::bluetooth::{LinkCommand, LinkEvent, TerminalLink};
@@ -33,6 +34,10 @@ pub struct Front {
     pub(super) metrics: Metrics,
     link_down: Option<String>,
     journal_down: Option<String>,
+    /// When the certificates are good; none where nothing was enrolled, as in the demo.
+    validity: Option<Validity>,
+    /// They are not, by the clock: it may be the clock that is wrong.
+    certificates_down: Option<String>,
     /// How eagerly the engine would advertise.
     pace: AdvertisingPace,
     /// How the link was told to.
@@ -54,6 +59,8 @@ impl Front {
             metrics: Metrics::new(),
             link_down: Some("Bluetooth is starting".into()),
             journal_down: Some("the journal is being opened".into()),
+            validity: None,
+            certificates_down: None,
             pace: AdvertisingPace::Slow,
             told_pace: AdvertisingPace::Slow,
             given_up: None,
@@ -65,7 +72,31 @@ impl Front {
 
     /// Why no payment can be taken now; none while it can.
     pub(super) fn out_of_service(&self) -> Option<&String> {
-        self.journal_down.as_ref().or(self.link_down.as_ref())
+        self.journal_down.as_ref().or(self.certificates_down.as_ref()).or(self.link_down.as_ref())
+    }
+
+    /// From now on, takes no payments while these are not good by the wall clock. That may jump, and be years off at a start: it
+    /// is looked at again and again.
+    pub(super) fn judge(&mut self, validity: Validity) {
+        self.validity = Some(validity);
+        self.judge_certificates();
+    }
+
+    fn judge_certificates(&mut self) {
+        let Some(validity) = &self.validity else { return };
+        let down = validity.check(wall_clock()).err().map(|fault| fault.to_string());
+        match (&self.certificates_down, &down) {
+            // The reason says what the time is.
+            (None, Some(reason)) => {
+                tracing::error!(
+                    reason,
+                    "out of service; what is open is settled as far as the acquirer takes it"
+                );
+            }
+            (Some(_), None) => tracing::info!("the certificates are good by the clock"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        self.certificates_down = down;
     }
 
     /// The journal can be used from now on, or cannot, and why.
@@ -139,7 +170,7 @@ impl Front {
     }
 
     fn refuses_phones(&self) -> bool {
-        self.journal_down.is_some()
+        self.journal_down.is_some() || self.certificates_down.is_some()
     }
 
     /// When to [`Front::look`] again.
@@ -155,6 +186,7 @@ impl Front {
         }
         self.looked_at = Some(Instant::now());
         tell_systemd(&[NotifyState::Watchdog]);
+        self.judge_certificates();
         self.tell_pace().await;
     }
 

@@ -1,7 +1,8 @@
 //! `florin serve`: reads the enrolment, opens what the service needs, and runs the driver with all its adapters.
 //!
 //! The order decides who hears of a fault: what an operator has to mend stops the start, with its own exit code; what can
-//! mend itself (BlueZ, the adapter, the acquirer, the journal's disk) is reported and tried again while the service runs.
+//! mend itself (BlueZ, the adapter, the acquirer, the journal's disk, the clock) is reported and tried again while the service
+//! runs.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -51,7 +52,7 @@ pub async fn serve(
     air: Option<AirAddress>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServiceError> {
-    let enrolment = load_enrolment(&configuration)?;
+    let enrolment = Enrolment::read(&configuration.state_directory)?;
     let terminal_id = enrolment.identity.terminal_id();
     let sticker = enrolment.identity.engagement_link();
     let _only_one = lock(&configuration.state_directory)?;
@@ -66,8 +67,12 @@ pub async fn serve(
     };
     let (port, till) = TillPort::new();
     let mut front = Front::new(link, till);
+    front.judge(enrolment.validity()?);
     if let Ok(until) = enrolment.good_until() {
         front.metrics.certificates_good_until(until.seconds);
+        if until.seconds.saturating_sub(wall_clock().seconds) < EXPIRY_WARNING_S {
+            tracing::warn!(%until, "the certificates run out soon; enrol again with `florin enrol --replace`");
+        }
     }
     tracing::info!(
         %terminal_id,
@@ -191,17 +196,6 @@ fn lock(state_directory: &Path) -> Result<File, ServiceError> {
     let directory = File::open(state_directory).map_err(unlocked)?;
     directory.try_lock().map_err(|error| unlocked(error.into()))?;
     Ok(directory)
-}
-
-pub(super) fn load_enrolment(configuration: &Configuration) -> Result<Enrolment, ServiceError> {
-    let now = wall_clock();
-    let enrolment = Enrolment::load(&configuration.state_directory, now)?;
-    if let Ok(until) = enrolment.good_until()
-        && until.seconds.saturating_sub(now.seconds) < EXPIRY_WARNING_S
-    {
-        tracing::warn!(%until, "the certificates run out soon; enrol again with `florin enrol --replace`");
-    }
-    Ok(enrolment)
 }
 
 pub(super) fn relay(configuration: &Configuration, enrolment: &Enrolment) -> Result<GrpcRelay, ServiceError> {

@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
+
+use super::preload;
 
 /// What happens at a storage call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,20 +109,5 @@ impl StorageFault {
 /// Compiled once for each test program.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/storage-faults.c");
-        let library = directory.join(format!("storage-faults-{}.so", env!("CARGO_CRATE_NAME")));
-        // Another run may be using the old one.
-        let new = directory.join(format!("storage-faults-{}.so", std::process::id()));
-        let status = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])
-            .arg(&new)
-            .arg(&source)
-            .arg("-ldl")
-            .status();
-        assert!(status.is_ok_and(|status| status.success()), "cc could not compile {}", source.display());
-        std::fs::rename(&new, &library).unwrap();
-        library
-    })
+    LIBRARY.get_or_init(|| preload::compile("storage-faults"))
 }

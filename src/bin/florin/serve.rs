@@ -19,8 +19,8 @@ Exit codes:
    2  wrong arguments
   10  the configuration is wrong: the message names file, line, column and key
   11  not enrolled, or the enrolment cannot be used
-  12  a certificate is not good now
-  13  the clock was never set
+  12  a certificate is not good now (not serve: it waits, out of service, for it may be the clock)
+  13  the clock was never set (not serve: it waits, out of service)
   14  the state directory or the journal cannot be used
   15  the till API's address is in use or cannot be used
   16  no D-Bus or no BlueZ (--check only: the service keeps trying)
