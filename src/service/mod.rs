@@ -1,5 +1,6 @@
 //! Composition: what runs the pure engine among its adapters.
 
+mod begun_elsewhere;
 mod clock;
 mod configuration;
 mod doctor;

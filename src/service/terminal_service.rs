@@ -17,6 +17,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::begun_elsewhere::begun_by_another;
 use super::clock::wall_clock;
 use super::configuration::JOURNAL_FILE;
 use super::doctor::EXPIRY_WARNING_S;
@@ -24,7 +25,7 @@ use super::front::{Front, LinkStopped};
 use super::systemd::tell_systemd;
 use super::{Configuration, Driver, DriverError, Enrolment, ServiceError};
 use crate::bluetooth::{AirAddress, PeripheralSettings, start_peripheral, start_socket_air};
-use crate::journal::{Distrust, SqliteJournal};
+use crate::journal::{Distrust, Journal, SqliteJournal};
 use crate::private_file;
 use crate::relay::GrpcRelay;
 use crate::till::{TillListener, TillPort};
@@ -112,7 +113,9 @@ pub async fn serve(
                     retry_ms = JOURNAL_RETRY_MS_MIN;
                 }
                 match ended {
-                    Err(ServiceError::Driver(DriverError::Journal(error))) => ServiceError::Journal(error),
+                    Err(ServiceError::Driver(DriverError::Journal(error)) | ServiceError::Journal(error)) => {
+                        ServiceError::Journal(error)
+                    }
                     ended => break ended,
                 }
             }
@@ -140,12 +143,16 @@ pub async fn serve(
 async fn run_engine(
     configuration: &Configuration,
     enrolment: &Enrolment,
-    journal: SqliteJournal,
+    mut journal: SqliteJournal,
     relay: &Arc<GrpcRelay>,
     front: &mut Front,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServiceError> {
     let identity = enrolment.identity.clone();
+    let terminal_id = identity.terminal_id();
+    if let Some(begun_by) = begun_by_another(&journal.payments(true, usize::MAX)?, terminal_id) {
+        return Err(ServiceError::OtherTerminal { path: configuration.journal(), begun_by, terminal_id });
+    }
     let settings = configuration.settings.clone();
     let driver = Driver::start(identity, settings, random_seed()?, journal, Arc::clone(relay), front).await?;
     Ok(driver.run(stop).await?)

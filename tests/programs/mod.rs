@@ -56,13 +56,21 @@ impl Programs {
         programs.write_configuration();
         let acquirer = programs.start_acquirer(None);
         let (url, root) = (programs.acquirer_url(), programs.bank().join("root.pem"));
-        let mut enrol = Command::new(env!("CARGO_BIN_EXE_florin"));
-        enrol.args(["enrol", "--acquirer", &url, "--root"]).arg(&root).arg("--state-directory");
-        done(enrol.arg(programs.state()).arg(terminal_code));
+        done(&mut programs.enrol_terminal(&programs.state(), terminal_code));
         let mut enrol = programs.wallet(&["enrol", "--acquirer", &url, "--root"]);
         done(enrol.arg(&root).arg(card_code));
         acquirer.stop();
         programs
+    }
+
+    /// `florin enrol` into this state directory.
+    pub fn enrol_terminal(&self, state: &Path, code: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+        command
+            .args(["enrol", "--acquirer", &self.acquirer_url(), "--root"])
+            .arg(self.bank().join("root.pem"));
+        command.arg("--state-directory").arg(state).arg(code).stdin(Stdio::null());
+        command
     }
 
     /// The same parties in another directory, with another port.

@@ -26,7 +26,8 @@ Exit codes:
   16  no D-Bus or no BlueZ (--check only: the service keeps trying)
   17  D-Bus does not let this user talk to BlueZ (--check only)
   18  no usable Bluetooth adapter: none, blocked, or unable to advertise (--check only)
-  19  the acquirer cannot be reached, or refuses this terminal (--check and enrol only)";
+  19  the acquirer cannot be reached, or refuses this terminal (--check and enrol only)
+  21  open payments in the journal are of another terminal or institution, which alone can settle them (serve and enrol)";
 
 /// Serve phones and the till until told to stop.
 ///
