@@ -58,11 +58,15 @@ impl StorageFault {
 
     /// The kind of an error that the system gives for a file.
     pub fn of_file(error: &io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full,
-            ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
-            ErrorKind::NotFound | ErrorKind::PermissionDenied => Self::Unopenable,
-            _ => Self::Device,
+        let is = |kinds: &[ErrorKind]| kinds.contains(&error.kind());
+        if is(&[ErrorKind::StorageFull, ErrorKind::QuotaExceeded]) {
+            Self::Full
+        } else if is(&[ErrorKind::ReadOnlyFilesystem]) {
+            Self::ReadOnly
+        } else if is(&[ErrorKind::NotFound, ErrorKind::PermissionDenied]) {
+            Self::Unopenable
+        } else {
+            Self::Device
         }
     }
 }
