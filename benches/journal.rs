@@ -350,6 +350,7 @@ impl Phone {
             session: SessionSettings {
                 value_octets_max: 0,
                 link: None,
+                short_code: None,
                 limit: None,
                 offer_wait_ms: 10_000,
                 holder_verification: HolderVerification::Consent,

@@ -59,6 +59,7 @@ impl Payer {
             session: SessionSettings {
                 value_octets_max: 0,
                 link: None,
+                short_code: None,
                 limit: None,
                 offer_wait_ms: 10_000,
                 holder_verification: HolderVerification::None,

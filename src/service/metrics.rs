@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::runtime::Handle;
 
 use crate::terminal::{InstitutionAnswer, OpenPayments};
 
@@ -31,6 +32,7 @@ pub(super) struct Metrics {
     measures: Family<Label, Counter>,
     journal_up: Gauge,
     certificates_good_until: Gauge<u64, AtomicU64>,
+    tasks: Gauge,
 }
 
 impl Metrics {
@@ -48,6 +50,7 @@ impl Metrics {
             measures: Family::default(),
             journal_up: Gauge::default(),
             certificates_good_until: Gauge::default(),
+            tasks: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("payments_open", "Payments that are not final, by state", metrics.open.clone());
@@ -90,6 +93,11 @@ impl Metrics {
             "When the first of the terminal's certificates runs out, in Unix time; 0 if not known",
             Unit::Seconds,
             metrics.certificates_good_until.clone(),
+        );
+        registry.register(
+            "tasks",
+            "What the process has under way at once, as its runtime counts it",
+            metrics.tasks.clone(),
         );
         registry.register("build", "Which version runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         metrics
@@ -150,6 +158,9 @@ impl Metrics {
 
     /// All figures, as text.
     pub(super) fn text(&self) -> String {
+        if let Ok(runtime) = Handle::try_current() {
+            self.tasks.set(whole(runtime.metrics().num_alive_tasks()));
+        }
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -194,5 +205,21 @@ mod tests {
         }
         assert!(!text.contains("reversing"), "a state without payments is gone");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[tokio::test]
+    async fn tasks_are_those_that_have_not_ended() {
+        let metrics = Metrics::new();
+        let tasks = || {
+            let text = metrics.text();
+            let line = text.lines().find(|line| line.starts_with("florin_tasks ")).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()
+        };
+        let before = tasks();
+        let waiting = tokio::spawn(std::future::pending::<()>());
+        assert_eq!(tasks(), before + 1);
+        waiting.abort();
+        let _ = waiting.await;
+        assert_eq!(tasks(), before);
     }
 }

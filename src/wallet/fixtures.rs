@@ -132,6 +132,7 @@ pub(super) fn settings() -> SessionSettings {
     SessionSettings {
         value_octets_max: 200,
         link: None,
+        short_code: None,
         limit: None,
         offer_wait_ms: 30_000,
         holder_verification: HolderVerification::Consent,

@@ -125,6 +125,14 @@ pub enum Refusal {
         /// By its certificate.
         found: TerminalId,
     },
+    /// Not a terminal with the short code that the person read on the machine, whatever name it advertises.
+    #[error("this is machine {found}, not one with the code {expected} that you pointed at. Do not pay here")]
+    OtherShortCode {
+        /// Read on the machine.
+        expected: String,
+        /// By its certificate.
+        found: TerminalId,
+    },
     /// The offer names another terminal than the certificate.
     #[error("the machine's offer names another machine than its certificate. Do not pay here")]
     OfferOfAnotherTerminal,
@@ -453,6 +461,7 @@ impl Refusal {
             Self::CertificateOfAnotherKey => "certificate_of_another_key",
             Self::LookAlike => "look_alike",
             Self::OtherTerminal { .. } => "other_terminal",
+            Self::OtherShortCode { .. } => "other_short_code",
             Self::OfferOfAnotherTerminal => "offer_of_another_terminal",
             Self::OfferOfAnotherMerchant => "offer_of_another_merchant",
             Self::OtherTransaction => "other_transaction",

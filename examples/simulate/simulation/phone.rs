@@ -196,6 +196,7 @@ impl Phone {
                 .and_then(|boot| stage.link.seen_by_machine(connection, boot))
                 .unwrap_or(20),
             link,
+            short_code: None,
             limit: None,
             offer_wait_ms: 30_000,
             holder_verification: HolderVerification::Consent,

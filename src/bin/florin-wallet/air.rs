@@ -72,6 +72,15 @@ impl Air {
         }
     }
 
+    /// Whether there is one machine, which was named with the air: then it needs no strength to be the one that is meant.
+    pub fn is_one_machine(&self) -> bool {
+        match self {
+            Self::Bluetooth(_) => false,
+            #[cfg(unix)]
+            Self::Socket(_) => true,
+        }
+    }
+
     /// Looks for `scan_ms` milliseconds; the machines in reach, strongest first. With a short code it returns as soon as a
     /// machine of that code was found.
     pub async fn scan(&self, scan_ms: u64, short_code: Option<&str>) -> Result<Vec<Found>, RadioError> {

@@ -99,7 +99,7 @@ pub enum Command {
 pub struct PayArguments {
     #[command(flatten)]
     pub which: WhichTerminal,
-    /// Pay without asking. Needs --link or --code; or --nearest, and then exactly one machine may be in reach.
+    /// Pay without asking. Needs --link, --code or --nearest; only a machine that these point at is paid.
     #[arg(long)]
     pub yes: bool,
     /// The most that this payment may be, in major units of the card's currency, such as 5.00.
@@ -125,10 +125,11 @@ pub struct WhichTerminal {
     /// The machine whose QR code says this: FLORIN:1/...
     #[arg(long)]
     pub link: Option<EngagementLink>,
-    /// The machine with this short code, as printed on it.
+    /// The machine with this short code, as printed on it; its certificate has to have it too.
     #[arg(long, value_parser = short_code)]
     pub code: Option<String>,
-    /// The machine that is received most strongly.
+    /// The machine that you stand at: received with -65 dBm or more, and every other at least 10 dB weaker. If that holds for
+    /// none, you are asked which; with --yes nothing is paid then.
     #[arg(long)]
     pub nearest: bool,
 }

@@ -5,6 +5,7 @@
 
 mod air;
 mod arguments;
+mod nearest;
 mod radio;
 mod screen;
 
@@ -76,7 +77,7 @@ fn blame(error: &anyhow::Error) -> (&'static str, u8) {
         match error {
             RadioError::Central(error) => blame_central(error),
             RadioError::EmulatedAir(_) => ("link_failed", 8),
-            RadioError::NotFound { .. } | RadioError::Ambiguous(_) => ("no_terminal", 7),
+            RadioError::NotFound { .. } | RadioError::NotClear { .. } => ("no_terminal", 7),
             RadioError::OutOfService(_) => ("out_of_service", 7),
             RadioError::NotChosen => ("cancelled", 6),
         }
@@ -241,6 +242,7 @@ async fn pay_once(
     let settings = DriverSettings {
         session: SessionSettings {
             link: arguments.which.link.clone(),
+            short_code: arguments.which.code.clone(),
             limit,
             offer_wait_ms: arguments.wait_ms,
             holder_verification: if arguments.yes {
@@ -331,6 +333,7 @@ fn session_settings() -> SessionSettings {
         // The driver puts the link's own in.
         value_octets_max: 0,
         link: None,
+        short_code: None,
         limit: None,
         offer_wait_ms: 0,
         holder_verification: HolderVerification::Consent,

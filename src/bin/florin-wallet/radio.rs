@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use crate::air::{Air, AirLink, Found};
 use crate::arguments::WhichTerminal;
+use crate::nearest::{NotClear, nearest};
 use crate::screen::{Ink, Screen};
 use crate::typed_line;
 
-/// How long to listen before the strongest is chosen or all are listed, in milliseconds: several advertisements of each.
+/// How long to listen before the nearest is chosen or all are listed, in milliseconds: several advertisements of each.
 const LISTEN_MS: u64 = 3_000;
 
 /// Which machine is meant.
@@ -20,8 +21,8 @@ const LISTEN_MS: u64 = 3_000;
 pub enum Target {
     /// With this short code.
     ShortCode(String),
-    /// The strongest. `only` if there may be no other.
-    Nearest { only: bool },
+    /// The one that is clearly the nearest; where there is none, the person is asked, if that may be.
+    Nearest { may_ask: bool },
     /// The person is asked.
     Ask,
 }
@@ -34,7 +35,7 @@ impl Target {
         } else if let Some(code) = &which.code {
             Self::ShortCode(code.clone())
         } else if which.nearest {
-            Self::Nearest { only: is_unasked }
+            Self::Nearest { may_ask: !is_unasked }
         } else {
             otherwise
         }
@@ -63,11 +64,16 @@ pub enum RadioError {
         "the machine {0} is out of service: it takes no payments now; use another one, or come back later"
     )]
     OutOfService(String),
-    /// Several in reach, and nobody to ask.
+    /// None is clearly the nearest, and nobody may be asked.
     #[error(
-        "{0} machines are in reach: --yes pays the nearest only where it is the only one; use --code or --link"
+        "it is not clear which machine you stand at ({in_reach} in reach): {why}; use --code or --link, or leave --yes out"
     )]
-    Ambiguous(usize),
+    NotClear {
+        /// How many machines.
+        in_reach: usize,
+        /// Which part of the rule does not hold.
+        why: NotClear,
+    },
     /// The person chose none.
     #[error("no machine was chosen")]
     NotChosen,
@@ -112,10 +118,15 @@ impl Radio {
                 continue;
             }
             let chosen = match self.target {
-                Target::Nearest { only: true } if found.len() > 1 => {
-                    return Err(RadioError::Ambiguous(found.len()));
-                }
-                Target::ShortCode(_) | Target::Nearest { .. } => found.swap_remove(0),
+                Target::ShortCode(_) => found.swap_remove(0),
+                Target::Nearest { may_ask } => match self.nearest(&found) {
+                    Ok(index) => found.swap_remove(index),
+                    Err(why) if may_ask => {
+                        self.screen.say(&format!("It is not clear which machine you stand at: {why}."));
+                        self.ask(found).await?
+                    }
+                    Err(why) => return Err(RadioError::NotClear { in_reach: found.len(), why }),
+                },
                 Target::Ask => self.ask(found).await?,
             };
             if chosen.is_out_of_service {
@@ -123,6 +134,13 @@ impl Radio {
             }
             return Ok(chosen);
         }
+    }
+
+    fn nearest(&self, found: &[Found]) -> Result<usize, NotClear> {
+        if self.air.is_one_machine() {
+            return Ok(0);
+        }
+        nearest(&found.iter().map(|machine| machine.rssi_dbm).collect::<Vec<_>>())
     }
 
     async fn ask(&self, mut found: Vec<Found>) -> Result<Found, RadioError> {

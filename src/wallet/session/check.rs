@@ -42,7 +42,13 @@ pub(super) fn check_terminal(
     let expected = settings.link.as_ref().map(|link| link.terminal_id).or(expected);
     match expected {
         Some(expected) if expected != certificate.terminal_id => {
-            Err(Refusal::OtherTerminal { expected, found: certificate.terminal_id })
+            return Err(Refusal::OtherTerminal { expected, found: certificate.terminal_id });
+        }
+        Some(_) | None => {}
+    }
+    match &settings.short_code {
+        Some(expected) if expected != certificate.terminal_id.short_code() => {
+            Err(Refusal::OtherShortCode { expected: expected.clone(), found: certificate.terminal_id })
         }
         Some(_) | None => Ok(certificate),
     }

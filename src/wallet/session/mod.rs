@@ -49,6 +49,8 @@ pub struct SessionSettings {
     pub value_octets_max: usize,
     /// What the person scanned.
     pub link: Option<EngagementLink>,
+    /// The short code that the person read on the machine. An advertised name is no proof of it: the certificate is.
+    pub short_code: Option<String>,
     /// The most that the person lets this payment be; the card's limit holds as well.
     pub limit: Option<Amount>,
     /// How long to wait for an offer where there is none yet, in milliseconds.

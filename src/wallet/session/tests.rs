@@ -239,6 +239,12 @@ fn a_terminal_that_cannot_prove_who_it_is_is_refused_before_anything_is_shown() 
             channel_key(),
             good.clone(),
         ),
+        (
+            "a name with another's short code",
+            SessionSettings { short_code: Some("FGHJ".into()), ..settings() },
+            channel_key(),
+            good.clone(),
+        ),
     ];
     for (name, settings, channel_key, certificate) in cases {
         let (_, _, outputs) = after_answer_with(settings, &channel_key, &certificate, first());
@@ -248,10 +254,20 @@ fn a_terminal_that_cannot_prove_who_it_is_is_refused_before_anything_is_shown() 
             "another terminal's certificate" => refusal == Refusal::CertificateOfAnotherKey,
             "a look-alike with a good certificate" => refusal == Refusal::LookAlike,
             "another terminal than the link's" => matches!(refusal, Refusal::OtherTerminal { .. }),
+            "a name with another's short code" => {
+                refusal == Refusal::OtherShortCode { expected: "FGHJ".into(), found: terminal_id() }
+            }
             _ => matches!(refusal, Refusal::Certificate(_)),
         };
         assert!(right, "{name}: {refusal:?}");
     }
+}
+
+#[test]
+fn a_terminal_whose_certificate_has_the_short_code_that_was_pointed_at_is_paid() {
+    let short_code = Some(terminal_id().short_code().to_owned());
+    let (_, _, outputs) = after_offer(SessionSettings { short_code, ..settings() }, &offer());
+    assert_eq!(asked(&outputs).offer, offer());
 }
 
 #[test]

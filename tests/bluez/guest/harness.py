@@ -42,17 +42,12 @@ RESULTS = pathlib.Path("/florin-test/results")
 # An emulated machine beside a busy compiler is slow; a wait that ends early tells nothing. Waits return at once when met.
 PATIENCE = 30.0
 
-# What a terminal's host must have set, as deploy/ ships it. `[GATT] Client=false` belongs there too, but cannot be had here:
-# one bluetoothd serves both sides, and the phone's side needs the client.
-BLUETOOTH_CONFIGURATION = {
-    "General": {"ReverseServiceDiscovery": "false", "DiscoverableTimeout": "0"},
-    "LE": {
-        "MinConnectionInterval": "12",
-        "MaxConnectionInterval": "24",
-        "MinAdvertisementInterval": "160",
-        "MaxAdvertisementInterval": "240",
-    },
-}
+# Whether the guest's clock counts its processor's instructions (`run --steady`): only then are figures worth a bound.
+STEADY = (INPUT / "steady").exists()
+
+# Of what deploy/ ships, this cannot be had where a phone is in the same guest: one bluetoothd serves both sides, and the phone's
+# side needs the client. A scenario without phones sets it (doctor.py).
+NOT_BESIDE_PHONES = ("GATT", "Client")
 
 SCENARIOS = {}
 
@@ -80,7 +75,7 @@ def scenario(
     keeps               whether it finds what its last run left in bed.directory and bed.results, in a guest that was booted
                         again; and has no trace of the air, for a life without end would fill the disk
     seconds             its time limit
-    bluetooth           settings of BlueZ's main.conf beside BLUETOOTH_CONFIGURATION, as {"Section": {"Key": "value"}};
+    bluetooth           settings of BlueZ's main.conf beside those of deploy/, as {"Section": {"Key": "value"}};
                         a value of None takes a setting away
     bluetoothd_options  for example "--debug"
     """
@@ -550,6 +545,19 @@ class Bed:
     def stop_bluetoothd(self):
         self.stop_unit("bluetooth.service")
 
+    def wait_new_bluetoothd(self):
+        """After a restart of bluetoothd: until it has every controller, powered."""
+        for controller in self.controllers:
+            self.wait_powered(controller)
+
+    def let_bus_read_policies(self):
+        """The bus reads what is in /etc/dbus-1/system.d now; it holds for connections that there are, too."""
+        self._call("call", "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig")
+
+    def bluez_version(self):
+        """(5, 82) for 5.82."""
+        return tuple(int(part) for part in self.run("bluetoothctl", "--version").stdout.split()[-1].split("."))
+
     def kill_bluetoothd(self):
         """As in a crash. Trixie's unit has systemd start it again; bookworm's does not, there only a call that activates it does."""
         self.kill_unit("bluetooth.service")
@@ -591,7 +599,7 @@ class Bed:
     def set_up(self):
         # Addresses and caches of the scenario before would be known devices here.
         shutil.rmtree("/var/lib/bluetooth", ignore_errors=True)
-        configuration = {section: dict(keys) for section, keys in BLUETOOTH_CONFIGURATION.items()}
+        configuration = shipped_settings()
         for section, keys in self._function.bluetooth.items():
             configuration.setdefault(section, {}).update(keys)
         with open("/etc/bluetooth/main.conf", "w", encoding="utf-8") as file:
@@ -670,6 +678,19 @@ class Bed:
             with open(text, "a", encoding="utf-8") as file:
                 file.write("\n(btmon failed here; the trace goes on: air.btsnoop)\n")
         return text
+
+
+def shipped_settings():
+    """What deploy/bluetooth-main.conf sets, {"Section": {"Key": "value"}}, but for NOT_BESIDE_PHONES."""
+    settings, section = {}, None
+    for line in (INPUT / "deploy/bluetooth-main.conf").read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            if (section, key.strip()) != NOT_BESIDE_PHONES:
+                settings.setdefault(section, {})[key.strip()] = value.strip()
+    return settings
 
 
 def controller_names():

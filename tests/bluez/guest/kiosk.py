@@ -11,8 +11,10 @@ BALANCE_MINOR = 2000
 class Kiosk:
     """The parties, enrolled and running."""
 
-    def __init__(self, bed, wallets=1, configuration="", phones_max=None):
+    def __init__(self, bed, wallets=1, configuration="", phones_max=None, user=None, serves=True):
+        """user: whom the terminal runs as, instead of root; serves: whether it is started."""
         self.bed = bed
+        self.user = user
         self.controllers = bed.controllers
         self.bank = bed.directory / "bank"
         self.root = self.bank / "root.pem"
@@ -27,7 +29,8 @@ class Kiosk:
         self.start_acquirer()
         self._enrol_terminal(configuration, phones_max)
         self.terminal = None
-        self.serve()
+        if serves:
+            self.serve()
         self.wallets = [
             Wallet(self, number, controller)
             for number, controller in enumerate(bed.controllers[1 : wallets + 1], start=1)
@@ -64,15 +67,33 @@ class Kiosk:
             self.bed.binary("florin"), "enrol", "--configuration", self.configuration,
             "--acquirer", self.url, "--root", self.root, added["code"],
         )
+        if self.user:
+            # The state is the user's alone; the directory gets the till's socket.
+            self.bed.run("chown", "--recursive", f"{self.user}:", self.state)
+            self.bed.run("chown", f"{self.user}:", self.bed.directory)
+
+    def as_user(self, *command):
+        """The command, run by the terminal's user."""
+        if not self.user:
+            return command
+        return ("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", *command)
 
     def serve(self):
         """Starts the terminal and waits until phones can find it."""
         begin = self.bed.clock()
-        self.terminal = self.bed.start(
-            "terminal", self.bed.binary("florin"), "serve", "--configuration", self.configuration
-        )
+        self.start_terminal()
         self.terminal.expect(r"phones can find this terminal")
         return self.bed.clock() - begin
+
+    def start_terminal(self):
+        command = self.as_user(self.bed.binary("florin"), "serve", "--configuration", self.configuration)
+        self.terminal = self.bed.start("terminal", *command)
+
+    def metrics(self):
+        """The terminal's figures, {"florin_bluetooth_up": 1.0, 'florin_payments_total{state="captured"}': 2.0}."""
+        said = self.bed.run(self.bed.binary("florin"), "metrics", "--till", self.till).stdout
+        lines = [line.rsplit(" ", 1) for line in said.splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, value in lines}
 
     def offer(self, amount="2.50", *options, must_live=False):
         """Starts `florin pay` as the till and waits until the offer stands."""

@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 
+from bus import BusError
 from harness import INPUT, PATIENCE, Failure
 
 AF_BLUETOOTH = 31
@@ -39,6 +40,10 @@ NOT_SUPPORTED, ATTRIBUTE_NOT_FOUND = 0x06, 0x0A
 CHARACTERISTIC, CLIENT_CONFIGURATION = 0x2803, 0x2902
 # The reason of a person who walks away: Remote User Terminated Connection.
 REASON = 0x13
+# How long it is waited for what a process holds to be as before.
+SETTLE_S = 15
+# tokio ends a thread that has had nothing to do for 10 s.
+IDLE_THREAD_S = 12
 
 INBOX = "f1079a01-5a1e-4d7c-9c1b-3e6f0c7d8a01"
 OUTBOX = "f1079a02-5a1e-4d7c-9c1b-3e6f0c7d8a01"
@@ -72,6 +77,7 @@ class RawPhone:
 
     def __init__(self, controller, terminal, seconds=PATIENCE):
         self.controller = controller
+        self.since = None
         self.mtu = DEFAULT_MTU
         self.values = []
         self.inbox = self.outbox = self.configuration = None
@@ -88,6 +94,8 @@ class RawPhone:
             error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 raise Gone(f"connecting: {os.strerror(error)}")
+            # When it was connected (time.monotonic).
+            self.since = time.monotonic()
         except BaseException:
             self._socket.close()
             raise
@@ -249,6 +257,13 @@ class RawPhone:
             return False
         return True
 
+    def drain(self):
+        """Takes in what had come before the connection ended."""
+        for _ in range(2):  # the first may only tell of the end
+            with contextlib.suppress(Gone):
+                while self._next(0) is not None:
+                    pass
+
     def until_gone(self, seconds):
         """Waits for the terminal to end the connection; after how many seconds it did."""
         begin = time.monotonic()
@@ -273,6 +288,17 @@ def modules():
     import wallet
 
     return phone, wallet
+
+
+def errors(values, tag=None):
+    """The plain errors among notified values, by name and in order; of one tag or of any."""
+    phone, _ = modules()
+    told = []
+    for tag in range(16) if tag is None else (tag,):
+        session = phone.Session(None, tag=tag)
+        events = [event for value in values for event in session.receive(value)]
+        told += [event.error for event in events if isinstance(event, phone.Failed) and not event.in_channel]
+    return told
 
 
 class Card:
@@ -330,11 +356,13 @@ class Card:
 class Holdings:
     """What the terminal's process, the bus and BlueZ hold for it, to be compared with what they held before."""
 
-    def __init__(self, bed, process):
+    def __init__(self, bed, kiosk):
+        process = kiosk.terminal
         self.resident_kib = process.memory()[0]
         self.counts = {
             "file descriptors": process.open_files(),
             "threads": len(os.listdir(f"/proc/{process.pid}/task")),
+            "tasks": int(kiosk.metrics()["florin_tasks"]),
             "devices at BlueZ": len(bed.devices(bed.controllers[0])),
         }
         ours = [name for name in self._ask(bed, "ListNames") if name.startswith(":") and self._pid(bed, name) == process.pid]
@@ -346,9 +374,46 @@ class Holdings:
             )
             rules += figures["MatchRules"]
         self.counts["match rules"] = rules
+        self.counts["objects on the bus"] = sum(len(self._objects(bed, name)) for name in ours)
+
+    @classmethod
+    def when_nobody_is_there(cls, bed, kiosk, before=None):
+        """After BlueZ, which keeps what it knows of a phone for a while, has forgotten them all.
+
+        With `before`, as soon as nothing is more than then. Something is always on its way, as the advertisement that is put up
+        anew: what stays is there for long.
+        """
+        bed.wait_until("BlueZ to forget the phones", lambda: not bed.devices(bed.controllers[0]), 60, pause=1)
+        # The terminal hears of that by the bus. And what is compared with may have no idle thread, which would hide one that stays.
+        time.sleep(1 if before else IDLE_THREAD_S)
+        end = time.monotonic() + SETTLE_S
+        while True:
+            now = cls(bed, kiosk)
+            if before is None or not now.grown(before) or time.monotonic() > end:
+                return now
+            time.sleep(1)
+
+    def grown(self, before):
+        """What there is more of than before: {what: (before, now)}."""
+        return {what: (before.counts[what], count) for what, count in self.counts.items() if count > before.counts[what]}
 
     def _ask(self, bed, member, *words):
         return bed.bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", member, *words)
+
+    def _objects(self, bed, name, path="/"):
+        """The paths of the objects that a connection exports below one: advertisements, services, characteristics."""
+        try:
+            described = bed.bus.call(name, path, "org.freedesktop.DBus.Introspectable", "Introspect")
+        except BusError as error:
+            # A connection that only watches exports nothing, not even this.
+            if error.name in ("org.freedesktop.DBus.Error.UnknownMethod", "org.freedesktop.DBus.Error.UnknownObject"):
+                return []
+            raise
+        found = []
+        for child in re.findall(r'<node name="([^"/][^"]*)"', described):
+            child = f"{path.rstrip('/')}/{child}"
+            found += [child, *self._objects(bed, name, child)]
+        return found
 
     def _pid(self, bed, name):
         with contextlib.suppress(Exception):

@@ -176,6 +176,7 @@ fn wallet_settings() -> DriverSettings {
     let session = SessionSettings {
         value_octets_max: ATT_MTU - 3,
         link: None,
+        short_code: None,
         limit: None,
         offer_wait_ms: 10_000,
         holder_verification: HolderVerification::Consent,

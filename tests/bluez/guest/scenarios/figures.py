@@ -3,7 +3,7 @@
 import statistics
 import struct
 
-from harness import scenario
+from harness import STEADY, scenario
 from kiosk import Kiosk
 
 # Records of the kernel's monitor (see trace.py) that are ACL data, from the host and to it.
@@ -16,6 +16,10 @@ ATT_HEADER_OCTETS = 3
 LENGTH_OCTETS = 2
 # A subscription is a write of two octets; no fragment of a message is as short.
 SUBSCRIPTION_OCTETS = 2
+
+
+# A payment takes at most so many times its floor: the promise, at a steady pace.
+RATIO_MAX = 1.25
 
 
 def att_values(path, controller):
@@ -101,6 +105,7 @@ def air(bed):
 
 
 def payment_over_floor(bed):
+    """The echo has a controller of its own: "the same link" is the one virtual air, and the same BlueZ."""
     kiosk = Kiosk(bed)
     wallet = kiosk.wallets[0]
     bench = bed.binary("radio_bench")
@@ -118,6 +123,8 @@ def payment_over_floor(bed):
         f"{result['payments']} payments: median {result['median_payment_ms']:.1f} ms from subscribed to result; "
         f"floor {result['median_floor_ms']:.1f} ms; ratio {result['ratio']:.2f}"
     )
+    if STEADY:
+        bed.check(result["ratio"] <= RATIO_MAX, f"the ratio is {result['ratio']:.3f}, promised are {RATIO_MAX}")
 
 
 @scenario(controllers=3, bench=True, by_name=True, seconds=600)

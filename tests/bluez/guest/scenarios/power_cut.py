@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import time
 
-from harness import Failure, scenario
+from harness import INPUT, Failure, scenario
 from kiosk import Kiosk, Wallet
 
 BANK_DISK = pathlib.Path("/florin-test/bank")
@@ -147,12 +147,13 @@ class Till:
         self.bed, self.kiosk = bed, kiosk
         self.path = bed.results / "till.log"
         self.sales = {}
-        self.chance = random.Random()
         if self.path.exists():
             for line in self.path.read_text().splitlines():
                 # The last may be half there.
                 if line.endswith("}"):
                     self._take(json.loads(line))
+        # By the run's seed, and in each life otherwise than in the one before.
+        self.chance = random.Random(f"{(INPUT / 'seed').read_text().strip()} {len(self.sales)}")
         self.file = open(self.path, "ab", buffering=0)
         self.file.write(b"\n")
 

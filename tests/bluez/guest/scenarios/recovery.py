@@ -65,6 +65,12 @@ class Recovery:
         command = (self.bed.binary("florin"), "status", "--json", "--till", self.kiosk.till)
         return self.bed.run(*command, exit_code=None).json().get("reason")
 
+    def figures(self):
+        """florin_bluetooth_up, and florin_bluetooth_measures_total of all measures."""
+        found = self.kiosk.metrics()
+        measures = sum(value for name, value in found.items() if name.startswith("florin_bluetooth_measures_total"))
+        return found["florin_bluetooth_up"], measures
+
     def wait_status(self, words):
         """Waits until the till API gives a reason with these words."""
         self.bed.wait_until(
@@ -156,10 +162,14 @@ def bluetoothd_is_restarted(bed):
 
 @scenario(controllers=2, seconds=240)
 def bluetoothd_is_stopped_for_a_minute(bed):
-    """bluetoothd is stopped and masked for a minute: the till API says so; found again when it is started."""
+    """bluetoothd is stopped and masked for a minute under a payment: till API and figures say so; found again; it ends as promised."""
     recovery = Recovery(bed)
-    bed.run("systemctl", "mask", "--runtime", "--now", "bluetooth.service")
-    recovery.kiosk.terminal.expect(r"cannot find this terminal.*systemctl start bluetooth")
+    up, measures = recovery.figures()
+    bed.equal("florin_bluetooth_up before", up, 1)
+    with recovery.under_way():
+        bed.run("systemctl", "mask", "--runtime", "--now", "bluetooth.service")
+        recovery.kiosk.terminal.expect(r"cannot find this terminal.*systemctl start bluetooth")
+    bed.equal("florin_bluetooth_up without bluetoothd", recovery.figures()[0], 0)
     recovery.wait_status("systemctl start bluetooth")
     recovery.lost()
     time.sleep(60)
@@ -169,20 +179,26 @@ def bluetoothd_is_stopped_for_a_minute(bed):
     bed.start_bluetoothd()
     recovery.find(moment, "bluetoothd was started again")
     recovery.wait_in_service()
+    up, measures_after = recovery.figures()
+    bed.equal("florin_bluetooth_up after", up, 1)
+    bed.check(measures_after > measures, f"florin_bluetooth_measures_total was {measures}, and is {measures_after}")
+    recovery.phone_has_its_result()
     recovery.pay()
 
 
 @scenario(controllers=2)
 def bluetoothd_hangs(bed):
-    """bluetoothd stops answering for a while: the terminal says so, and is found again when it goes on."""
+    """bluetoothd stops answering for a while under a payment: the terminal says so; found again when it goes on; it ends as promised."""
     recovery = Recovery(bed)
-    bed.kill_unit("bluetooth.service", signal.SIGSTOP)
-    recovery.kiosk.terminal.expect(r"cannot find this terminal.*no answer")
+    with recovery.under_way():
+        bed.kill_unit("bluetooth.service", signal.SIGSTOP)
+        recovery.kiosk.terminal.expect(r"cannot find this terminal.*no answer")
     recovery.wait_status("no answer")
     bed.kill_unit("bluetooth.service", signal.SIGCONT)
     moment = time.monotonic()
     recovery.find(moment, "bluetoothd went on")
     recovery.wait_in_service()
+    recovery.phone_has_its_result()
     recovery.pay()
 
 
@@ -191,14 +207,13 @@ def bluetoothd_hangs_for_good(bed):
     """bluetoothd hangs for good: systemd ends it and starts another, as deploy/ has it; the terminal is found again."""
     drop_in = pathlib.Path("/run/systemd/system/bluetooth.service.d/florin-deploy.conf")
     drop_in.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(INPUT / "bluetooth-service.conf", drop_in)
+    shutil.copyfile(INPUT / "deploy/bluetooth-service.conf", drop_in)
     try:
         bed.run("systemctl", "daemon-reload")
         # Its watchdog starts with the daemon.
         bed.stop_bluetoothd()
         bed.start_bluetoothd()
-        for controller in bed.controllers:
-            bed.wait_powered(controller)
+        bed.wait_new_bluetoothd()
         recovery = Recovery(bed)
         hung = bed.bus.owner("org.bluez")
         bed.kill_unit("bluetooth.service", signal.SIGSTOP)
@@ -302,7 +317,7 @@ def advertising_vanishes(bed):
 
 @scenario(controllers=2, pluggable=True)
 def advertising_is_refused(bed):
-    """The controller refuses to advertise until it is reset: the terminal switches it off and on, and is found again."""
+    """The controller refuses to advertise until it is reset: a payment under way ends; then it is switched off and on, and found again."""
     recovery = Recovery(bed)
     state = {"refuses": True}
 
@@ -314,7 +329,11 @@ def advertising_is_refused(bed):
             return refusal(packet, COMMAND_DISALLOWED)
         return None
 
-    bed.pluggable.judge = judge
+    with recovery.under_way():
+        bed.pluggable.judge = judge
+        # An advertisement is put up anew meanwhile, and is refused; for the sake of this phone nothing is done about it.
+        time.sleep(4)
+    recovery.phone_has_its_result()
     recovery.kiosk.terminal.expect(r"cannot find this terminal.*advertising")
     moment = time.monotonic()
     recovery.kiosk.terminal.expect(r"so that phones find this terminal.*register_anew")

@@ -1,0 +1,83 @@
+//! Which machine in reach is the one that a person stands at. docs/protocol.md, section 2, has the rule.
+
+/// A machine at which somebody stands is received at least so strongly, in dBm: from within a metre or two.
+pub const STRENGTH_MIN_DBM: i16 = -65;
+/// By so much every other machine has to be weaker, in dB: at the same place strengths differ by less from one moment to the next.
+pub const MARGIN_MIN_DB: i16 = 10;
+
+/// Why no machine is clearly the nearest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotClear {
+    /// Nothing to choose from.
+    #[error("no machine is in reach")]
+    None,
+    /// Without a strength there is nothing to compare.
+    #[error("the radio does not tell how strongly a machine in reach is received")]
+    Unknown,
+    /// Whoever stands at one receives it better.
+    #[error(
+        "the strongest is received with {strongest_dbm} dBm, and where you stand at it that is {STRENGTH_MIN_DBM} or more"
+    )]
+    Weak {
+        /// Of the strongest.
+        strongest_dbm: i16,
+    },
+    /// Two that might be it.
+    #[error(
+        "the second is received only {margin_db} dB weaker than the strongest, and has to be {MARGIN_MIN_DB} weaker"
+    )]
+    Close {
+        /// Between the two.
+        margin_db: i16,
+    },
+}
+
+/// The place of the machine that is clearly the nearest, by how strongly each is received, in dBm.
+pub fn nearest(strengths_dbm: &[Option<i16>]) -> Result<usize, NotClear> {
+    let mut known = Vec::new();
+    for (index, strength_dbm) in strengths_dbm.iter().enumerate() {
+        known.push((strength_dbm.ok_or(NotClear::Unknown)?, index));
+    }
+    known.sort_unstable_by_key(|(strength_dbm, _)| std::cmp::Reverse(*strength_dbm));
+    let &(strongest_dbm, index) = known.first().ok_or(NotClear::None)?;
+    if strongest_dbm < STRENGTH_MIN_DBM {
+        return Err(NotClear::Weak { strongest_dbm });
+    }
+    match known.get(1).map(|(second_dbm, _)| strongest_dbm.saturating_sub(*second_dbm)) {
+        Some(margin_db) if margin_db < MARGIN_MIN_DB => Err(NotClear::Close { margin_db }),
+        Some(_) | None => Ok(index),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_is_strong_enough_and_clearly_stronger_than_every_other() {
+        assert_eq!(nearest(&[Some(-65)]), Ok(0));
+        assert_eq!(nearest(&[Some(-75), Some(-65)]), Ok(1));
+        assert_eq!(nearest(&[Some(-40), Some(-90), Some(-50)]), Ok(0));
+        assert_eq!(nearest(&[Some(i16::MAX), Some(i16::MIN)]), Ok(0));
+    }
+
+    #[test]
+    fn a_machine_alone_is_not_the_nearest_where_it_is_far_away() {
+        assert_eq!(nearest(&[Some(-66)]), Err(NotClear::Weak { strongest_dbm: -66 }));
+        assert_eq!(nearest(&[Some(-100), Some(-80)]), Err(NotClear::Weak { strongest_dbm: -80 }));
+    }
+
+    #[test]
+    fn two_that_might_be_it_are_not_clear() {
+        assert_eq!(nearest(&[Some(-50), Some(-59)]), Err(NotClear::Close { margin_db: 9 }));
+        assert_eq!(nearest(&[Some(-50), Some(-50)]), Err(NotClear::Close { margin_db: 0 }));
+        assert_eq!(nearest(&[Some(-90), Some(-45), Some(-40)]), Err(NotClear::Close { margin_db: 5 }));
+    }
+
+    #[test]
+    fn an_unknown_strength_may_be_the_strongest() {
+        assert_eq!(nearest(&[None]), Err(NotClear::Unknown));
+        assert_eq!(nearest(&[Some(-40), None]), Err(NotClear::Unknown));
+        assert_eq!(nearest(&[]), Err(NotClear::None));
+    }
+}
