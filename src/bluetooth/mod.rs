@@ -2,6 +2,7 @@
 //!
 //! Links carry values of characteristics and say who is connected. They know nothing of messages or payments.
 
+mod att;
 #[cfg(feature = "wallet")]
 mod central;
 mod emulated;
@@ -88,9 +89,6 @@ pub enum LinkMeasure {
 }
 
 impl LinkMeasure {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::AdvertiseAnew, Self::RegisterAnew, Self::SwitchOn, Self::PowerCycle];
-
     /// Its name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {

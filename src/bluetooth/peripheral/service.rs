@@ -27,8 +27,8 @@ use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
 use super::radio::{find_adapter, in_time, power_cycle, switch_on};
-use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure};
-use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
+use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure, att};
+use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use crate::terminal::{AdvertisingPace, PhoneId};
 
 /// Assigned numbers of the Device Information service (Bluetooth SIG, Device Information Service 1.1).
@@ -44,8 +44,6 @@ const EVENTS_RESERVED: usize = 128;
 /// So many values of one phone may wait while there is hardly any room: as many as the longest command has at the smallest
 /// MTU. It is those who have more that are disconnected.
 const WAITING_FAIR: u32 = 128;
-/// An ATT value's header (Core Specification 5.4, Vol 3 Part F, 3.4.7.1).
-const ATT_HEADER_OCTETS: usize = 3;
 /// How long a phone gets to receive what was sent last, before it is disconnected, in milliseconds: some intervals of
 /// a slow connection, since BlueZ tells nobody when a notification has left.
 const DISCONNECT_DELAY_MS: u64 = 500;
@@ -256,8 +254,7 @@ impl Service {
                 return;
             }
         }
-        let value_octets_max =
-            usize::from(mtu).saturating_sub(ATT_HEADER_OCTETS).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX);
+        let value_octets_max = att::value_octets_max(usize::from(mtu));
         let _ = events.send(LinkEvent::Wrote { phone, value_octets_max, value }).await;
     }
 
