@@ -16,7 +16,8 @@ pub use central::{Central, CentralError, CentralLink, FoundTerminal};
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
 #[cfg(all(feature = "terminal", target_os = "linux"))]
 pub use peripheral::{
-    PeripheralSettings, RadioExamination, RadioFault, examine_radio, probe_registration, start_peripheral,
+    BLUEZ_GATT_CLIENT_SETTING_SINCE, BLUEZ_TRIED_SINCE, PeripheralSettings, RadioExamination, RadioFault,
+    examine_radio, probe_registration, start_peripheral,
 };
 #[cfg(all(unix, feature = "wallet"))]
 pub use socket_air::SocketPhoneLink;

@@ -39,6 +39,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+pub use bluez::{
+    GATT_CLIENT_SETTING_SINCE as BLUEZ_GATT_CLIENT_SETTING_SINCE, TRIED_SINCE as BLUEZ_TRIED_SINCE,
+};
 pub use examination::{RadioExamination, examine_radio, probe_registration};
 pub use fault::RadioFault;
 
