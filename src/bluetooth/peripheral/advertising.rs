@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::fault::RadioFault;
-use super::radio::{in_time, switched_off};
+use super::radio::{connected_phones, in_time, switched_off};
 use crate::bluetooth::{LinkEvent, LinkMeasure};
 use crate::domain::TerminalId;
 use crate::protocol::{SERVICE_UUID, advertised_name};
@@ -162,9 +162,9 @@ impl Advertiser {
         if !in_time(self.adapter.is_powered()).await?.unwrap_or(true) {
             return Err(switched_off(&self.adapter));
         }
-        if self.has_connections().await? {
+        if !connected_phones(&self.adapter).await?.is_empty() {
             // Not every controller can be found while it is connected. It is tried again, and when the phone has left.
-            tracing::debug!(%refused, "no advertisement beside a connection");
+            tracing::debug!(%refused, "no advertisement beside a phone");
             return Ok(());
         }
         Err(RadioFault::of(&refused, self.adapter.name(), "advertising"))
@@ -206,19 +206,6 @@ impl Advertiser {
         let _ = self.events.send(LinkEvent::Measure { measure: LinkMeasure::AdvertiseAnew, reason }).await;
         self.handle = None;
         self.put_up().await
-    }
-
-    /// Whether anything is connected to the adapter, a phone that has said nothing yet among it.
-    async fn has_connections(&self) -> Result<bool, RadioFault> {
-        // Devices come and go meanwhile; one that cannot be asked is not connected.
-        for address in in_time(self.adapter.device_addresses()).await?.unwrap_or_default() {
-            if let Ok(device) = self.adapter.device(address)
-                && in_time(device.is_connected()).await?.unwrap_or(false)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 

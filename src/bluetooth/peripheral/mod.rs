@@ -15,7 +15,7 @@
 //!   Before, all subscribers share the first one's, and all get what is written to it; there a value for a phone without
 //!   a socket of its own goes over the shared one, and phones leave what has not their tag (`protocol::fragment`). Which
 //!   of the two it is, the adapter's device id says, which holds BlueZ's version.
-//! - Whoever connects is noticed at once (`arrivals`), also one that neither writes nor subscribes: it holds one of the few
+//! - Whoever connects is noticed at once (`bus_watch`), also one that neither writes nor subscribes: it holds one of the few
 //!   connections that a controller carries. And the advertisement is put up anew then: it ends with each connection, and
 //!   neither BlueZ nor the kernel begins it again before that connection has ended.
 //!
@@ -23,7 +23,6 @@
 //! [`CharacteristicNotifyMethod::Io`]: bluer::gatt::local::CharacteristicNotifyMethod::Io
 
 mod advertising;
-mod arrivals;
 mod bluez;
 mod bus_watch;
 mod examination;
@@ -170,7 +169,7 @@ impl Supervisor {
         };
         let (bus, session) = tokio::try_join!(watching, open_session())?;
         let bus = self.bus.insert(bus);
-        bus.forget_losses();
+        bus.forget();
         let mut service =
             Service::start(session, &self.settings, self.pace, self.next_phone, measure, &self.events)
                 .await?;
@@ -198,13 +197,13 @@ impl Supervisor {
                 // What stirs at once may be our own attempt's; it is heeded after the least pause.
                 sleep_until(earliest).await;
                 match self.bus.as_mut().filter(|bus| bus.is_alive()) {
-                    Some(bus) => bus.next().await,
+                    Some(bus) => bus.stirred().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = sleep_until(latest) => return true,
-                _ = stirred => return true,
+                () = stirred => return true,
                 command = self.commands.recv() => match command {
                     Some(LinkCommand::Advertise(pace)) => self.pace = pace,
                     Some(LinkCommand::Notify { .. } | LinkCommand::Disconnect { .. }) => {}

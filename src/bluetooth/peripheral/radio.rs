@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bluer::{Adapter, Session};
+use bluer::{Adapter, Address, Device, Session};
 use tokio::time::{sleep, timeout};
 
 use super::fault::RadioFault;
@@ -52,6 +52,29 @@ pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(Session, Adapt
     let adapter = find_adapter(&session, wanted).await?;
     switch_on(&adapter).await?;
     Ok((session, adapter))
+}
+
+/// The phones that are connected, whether or not they have said anything.
+pub(super) async fn connected_phones(adapter: &Adapter) -> Result<Vec<Address>, RadioFault> {
+    let known = in_time(adapter.device_addresses())
+        .await?
+        .map_err(|error| RadioFault::of(&error, adapter.name(), "asking who is connected"))?;
+    let mut phones = Vec::new();
+    for address in known {
+        // Devices come and go meanwhile; one that is not known any more is not connected.
+        if let Ok(device) = adapter.device(address)
+            && in_time(is_phone(&device)).await?
+        {
+            phones.push(address);
+        }
+    }
+    Ok(phones)
+}
+
+/// Whether this is a phone that is connected. What is paired with the machine, a keyboard or a scanner, is none: phones are
+/// not paired. One that BlueZ says nothing about is none of our business either.
+pub(super) async fn is_phone(device: &Device) -> bool {
+    device.is_connected().await.unwrap_or(false) && !device.is_paired().await.unwrap_or(true)
 }
 
 /// Switches the adapter on if it is off; whether it was. One that is blocked by rfkill stays so: somebody wants it.

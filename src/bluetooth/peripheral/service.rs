@@ -20,13 +20,12 @@ use tokio_stream::StreamExt;
 
 use super::PeripheralSettings;
 use super::advertising::Advertising;
-use super::arrivals::Arrivals;
 use super::bluez::BlueZ;
-use super::bus_watch::{BusWatch, Heard};
+use super::bus_watch::{Arrival, BusWatch, Heard};
 use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
-use super::radio::{find_adapter, in_time, power_cycle, switch_on};
+use super::radio::{connected_phones, find_adapter, in_time, is_phone, power_cycle, switch_on};
 use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure, att};
 use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use crate::terminal::{AdvertisingPace, PhoneId};
@@ -75,7 +74,6 @@ pub(super) struct Service {
     inputs: mpsc::Receiver<Input>,
     input_sender: mpsc::Sender<Input>,
     outbox_control: CharacteristicControl,
-    arrivals: Arrivals,
     phones: Phones,
     _application: ApplicationHandle,
     _session: Session,
@@ -93,14 +91,14 @@ impl Service {
     ) -> Result<Self, RadioFault> {
         let adapter = find_adapter(&session, settings.adapter.as_deref()).await?;
         // What does not depend on each other is asked at once: a phone waits for the sum of the answers.
-        let (was_off, bluez) = if measure == Some(LinkMeasure::PowerCycle) {
-            power_cycle(&adapter).await?;
-            (false, BlueZ::ask(&adapter).await)
-        } else {
-            let (was_off, bluez) = tokio::join!(switch_on(&adapter), BlueZ::ask(&adapter));
-            (was_off?, bluez)
+        let switching = async {
+            match measure {
+                Some(LinkMeasure::PowerCycle) => power_cycle(&adapter).await.map(|()| false),
+                Some(_) | None => switch_on(&adapter).await,
+            }
         };
-        if was_off {
+        let (was_off, bluez) = tokio::join!(switching, BlueZ::ask(&adapter));
+        if was_off? {
             let reason = format!("the Bluetooth adapter {} was off", adapter.name());
             let _ = events.send(LinkEvent::Measure { measure: LinkMeasure::SwitchOn, reason }).await;
         }
@@ -114,16 +112,19 @@ impl Service {
         };
         // The service is asked for first; no phone is so quick as to miss it.
         let advertising = Advertising::start(adapter.clone(), settings.terminal_id, pace, events.clone());
-        let arrivals = Arrivals::start(&adapter);
-        let (application, advertising, arrivals) =
-            tokio::try_join!(biased; registering, advertising, arrivals)?;
+        // Who comes from now on is heard on the bus.
+        let here_already = connected_phones(&adapter);
+        let (application, advertising, here_already) =
+            tokio::try_join!(biased; registering, advertising, here_already)?;
+        for address in here_already {
+            let _ = input_sender.try_send(Input::Arrived { address });
+        }
         Ok(Self {
             adapter,
             advertising,
             inputs,
             input_sender,
             outbox_control,
-            arrivals,
             phones: Phones::new(next_phone, bluez.has_own_outboxes()),
             _application: application,
             _session: session,
@@ -173,6 +174,7 @@ impl Service {
                 heard = bus.next() => match heard {
                     Heard::Loss => return Err(RadioFault::BlueZChanged),
                     Heard::Stir => self.advertising.look(),
+                    Heard::Arrival(arrival) => self.look_at(arrival),
                 },
                 fault = self.advertising.failed() => return Err(fault),
                 control = self.outbox_control.next() => match control {
@@ -188,7 +190,6 @@ impl Service {
                     Some(LinkCommand::Advertise(pace)) => self.advertising.set_pace(pace),
                     None => return Ok(()),
                 },
-                Some(address) = self.arrivals.next() => self.look_at(address),
                 // The service keeps a sender itself, so there is always one.
                 Some(input) = self.inputs.recv() => match input {
                     Input::Wrote { address, mtu, value } => self.wrote(address, mtu, value, events).await,
@@ -223,12 +224,15 @@ impl Service {
         }
     }
 
-    /// Somebody has connected. Phones are not paired; a keyboard of the machine, say, is, and none of our business.
-    fn look_at(&self, address: Address) {
+    /// Somebody has connected.
+    fn look_at(&self, Arrival { adapter, address }: Arrival) {
+        if adapter != self.adapter.name() {
+            return;
+        }
         let (adapter, inputs) = (self.adapter.clone(), self.input_sender.clone());
         tokio::spawn(async move {
             let Ok(device) = adapter.device(address) else { return };
-            if !device.is_paired().await.unwrap_or(true) {
+            if is_phone(&device).await {
                 let _ = inputs.send(Input::Arrived { address }).await;
             }
         });
