@@ -211,12 +211,13 @@ impl Service {
     /// A phone has subscribed to the outbox.
     async fn subscribed(&mut self, writer: CharacteristicWriter, events: &mpsc::Sender<LinkEvent>) {
         let address = writer.device_address();
-        let _ = self.phone_at(address, events).await;
+        if let Some(phone) = self.phone_at(address, events).await {
+            self.phones.has_spoken(phone);
+        }
         let number = self.phones.next_outbox();
         let inputs = self.input_sender.clone();
-        let outbox = Outbox::start(writer, move || {
-            // If there is no room for it, the entry stays until the phone subscribes again.
-            let _ = inputs.try_send(Input::OutboxClosed { address, number });
+        let outbox = Outbox::start(writer, async move {
+            let _ = inputs.send(Input::OutboxClosed { address, number }).await;
         });
         match outbox {
             Ok(outbox) => self.phones.add_outbox(address, number, outbox),
@@ -240,6 +241,7 @@ impl Service {
 
     async fn wrote(&mut self, address: Address, mtu: u16, value: Vec<u8>, events: &mpsc::Sender<LinkEvent>) {
         let Some(phone) = self.phone_at(address, events).await else { return };
+        self.phones.has_spoken(phone);
         if events.capacity() == events.max_capacity() {
             self.phones.none_waits();
         }
@@ -288,11 +290,14 @@ impl Service {
 
     fn disconnect(&mut self, phone: PhoneId) {
         let (adapter, inputs) = (self.adapter.clone(), self.input_sender.clone());
-        self.phones.leave(phone, |address| {
+        self.phones.leave(phone, |address, has_spoken| {
             tokio::spawn(async move {
                 sleep(Duration::from_millis(DISCONNECT_DELAY_MS)).await;
                 if let Ok(device) = adapter.device(address) {
-                    let disconnecting = device.disconnect();
+                    let disconnecting = async {
+                        // What has never said a word may have been paired with the machine meanwhile: then it stays.
+                        if has_spoken || is_phone(&device).await { device.disconnect().await } else { Ok(()) }
+                    };
                     match timeout(Duration::from_millis(DISCONNECT_TIMEOUT_MS), disconnecting).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => tracing::debug!(?phone, %error, "the phone was not disconnected"),
