@@ -29,6 +29,7 @@ mod examination;
 mod fault;
 mod ladder;
 mod outbox;
+mod patience;
 mod phones;
 mod radio;
 mod service;
@@ -142,14 +143,14 @@ impl Supervisor {
             if told.as_ref() != Some(&(reason.clone(), next)) {
                 tracing::debug!(reason, "the GATT service is down");
                 told = Some((reason.clone(), next));
-                let down = self.events.send(LinkEvent::Down { reason: reason.clone() }).await;
-                if down.is_err()
-                    || self.events.send(LinkEvent::Measure { measure: next, reason }).await.is_err()
-                {
-                    return;
+                let measure = next.map(|measure| LinkEvent::Measure { measure, reason: reason.clone() });
+                for event in [Some(LinkEvent::Down { reason }), measure].into_iter().flatten() {
+                    if self.events.send(event).await.is_err() {
+                        return;
+                    }
                 }
             }
-            measure = Some(next);
+            measure = next;
             if !self.pause(retry_ms).await {
                 return;
             }
