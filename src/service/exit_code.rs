@@ -148,9 +148,10 @@ impl ServiceError {
             },
             Self::Statement(_) => ServiceExit::Acquirer,
             Self::Radio(fault) => match fault {
-                RadioFault::NoBus(_) | RadioFault::NoBlueZ(_) | RadioFault::BlueZChanged => {
-                    ServiceExit::NoBlueZ
-                }
+                RadioFault::NoBus(_)
+                | RadioFault::NoBlueZ(_)
+                | RadioFault::Silent(_)
+                | RadioFault::BlueZChanged => ServiceExit::NoBlueZ,
                 RadioFault::Forbidden(_) => ServiceExit::Forbidden,
                 RadioFault::NoAdapter
                 | RadioFault::OtherAdapters { .. }

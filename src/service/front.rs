@@ -110,7 +110,8 @@ impl Front {
         match event {
             LinkEvent::Connected { phone } => {
                 self.phones.insert(phone);
-                self.metrics.phone_connected();
+                self.metrics.phone_seen();
+                self.metrics.phones(self.phones.len());
                 Some(Input::PhoneConnected(phone))
             }
             LinkEvent::Wrote { phone, value_octets_max, value } => {
@@ -118,7 +119,7 @@ impl Front {
             }
             LinkEvent::Disconnected { phone } => {
                 self.phones.remove(&phone);
-                self.metrics.phone_disconnected();
+                self.metrics.phones(self.phones.len());
                 Some(Input::PhoneDisconnected(phone))
             }
             LinkEvent::Up => {
@@ -314,7 +315,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::bluetooth::{EmulatedAir, PhoneLink};
+    use crate::bluetooth::{EmulatedAir, LinkMeasure, PhoneLink};
     use crate::credential::{SigningKey, TerminalCertificate};
     use crate::domain::{TransactionId, UnixTime};
     use crate::protocol::ChannelKey;
@@ -453,6 +454,41 @@ mod tests {
 
         front.engine_runs();
         assert!(front.last_known().is_none(), "the new engine knows better");
+    }
+
+    #[tokio::test]
+    async fn figures_show_whether_phones_can_find_it_what_was_done_for_that_and_who_is_there() {
+        let mut front = front();
+        let reason = || "no adapter".to_owned();
+        let measure = |measure| LinkEvent::Measure { measure, reason: reason() };
+        let shows = |front: &Front, lines: &[&str]| {
+            let text = front.metrics_text(&OpenPayments::default());
+            for line in lines {
+                assert!(text.lines().any(|found| found == *line), "{line} is not in\n{text}");
+            }
+        };
+        for phone in [1, 2] {
+            front.link_happened(LinkEvent::Connected { phone: PhoneId(phone) });
+        }
+        front.link_happened(LinkEvent::Up);
+        shows(&front, &["florin_bluetooth_up 1", "florin_phones 2", "florin_phones_connected_total 2"]);
+        front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });
+        // A second word about the same does not count.
+        front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });
+        front.link_happened(LinkEvent::Down { reason: reason() });
+        for done in [LinkMeasure::RegisterAnew, LinkMeasure::PowerCycle, LinkMeasure::PowerCycle] {
+            front.link_happened(measure(done));
+        }
+        shows(
+            &front,
+            &[
+                "florin_bluetooth_up 0",
+                "florin_bluetooth_measures_total{measure=\"register_anew\"} 1",
+                "florin_bluetooth_measures_total{measure=\"power_cycle\"} 2",
+                "florin_phones 1",
+                "florin_phones_connected_total 2",
+            ],
+        );
     }
 
     #[tokio::test]
