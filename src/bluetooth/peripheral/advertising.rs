@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bluer::adv::{Advertisement, AdvertisementHandle, Type};
-use bluer::{Adapter, Session, Uuid};
+use bluer::{Adapter, Uuid};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -56,10 +56,8 @@ pub(super) struct Advertising {
 }
 
 impl Advertising {
-    /// Returns once phones can find the terminal. Advertises over `session`, which is for nothing else. Tells `events` of its
-    /// measures.
+    /// Returns once phones can find the terminal. Tells `events` of its measures.
     pub(super) async fn start(
-        session: Session,
         adapter: Adapter,
         terminal_id: TerminalId,
         pace: AdvertisingPace,
@@ -69,7 +67,7 @@ impl Advertising {
         let (renew, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (failed, fault) = oneshot::channel();
         let mut advertiser = Advertiser {
-            registrar: Some(Registrar::over(&session, &adapter)?),
+            registrar: Some(Registrar { adapter: adapter.clone(), refusals: 0 }),
             adapter,
             terminal_id,
             pace: pace_asked,
@@ -80,6 +78,8 @@ impl Advertising {
             start: Instant::now(),
         };
         advertiser.put_up().await?;
+        // The first went over the service's session, which ends where it fails: phones do not wait for another to be opened.
+        advertiser.registrar = None;
         let (renewed, looked) = (Arc::clone(&renew), Arc::clone(&look));
         let task = tokio::spawn(async move {
             let fault = advertiser.run(&renewed, &looked).await;
@@ -128,16 +128,15 @@ struct Registrar {
 }
 
 impl Registrar {
-    fn over(session: &Session, adapter: &Adapter) -> Result<Self, RadioFault> {
-        let adapter = session
-            .adapter(adapter.name())
-            .map_err(|error| RadioFault::of(&error, adapter.name(), "opening the adapter"))?;
+    async fn open(adapter: &str) -> Result<Self, RadioFault> {
+        let opened = open_session().await?.adapter(adapter);
+        let adapter = opened.map_err(|error| RadioFault::of(&error, adapter, "opening the adapter"))?;
         Ok(Self { adapter, refusals: 0 })
     }
 }
 
 struct Advertiser {
-    /// None after a question without an answer, or many refusals.
+    /// None until it is needed, and after a question without an answer or many refusals.
     registrar: Option<Registrar>,
     adapter: Adapter,
     terminal_id: TerminalId,
@@ -219,7 +218,7 @@ impl Advertiser {
     ) -> Result<Result<(), bluer::Error>, RadioFault> {
         let mut registrar = match self.registrar.take() {
             Some(registrar) => registrar,
-            None => Registrar::over(&open_session().await?, &self.adapter)?,
+            None => Registrar::open(self.adapter.name()).await?,
         };
         let handle = in_time(registrar.adapter.advertise(advertisement.clone())).await?;
         registrar.refusals += u32::from(handle.is_err());

@@ -25,7 +25,7 @@ use super::bus_watch::{Arrival, BusWatch, Heard};
 use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
-use super::radio::{connected_phones, find_adapter, in_time, is_phone, open_session, power_cycle, switch_on};
+use super::radio::{connected_phones, find_adapter, in_time, is_phone, power_cycle, switch_on};
 use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure, att};
 use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use crate::terminal::{AdvertisingPace, PhoneId};
@@ -80,7 +80,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Registers everything with BlueZ, over this session but for the advertisement; `measure` is what a fault before calls for.
+    /// Registers everything with BlueZ over this session; `measure` is what a fault before calls for.
     pub(super) async fn start(
         session: Session,
         settings: &PeripheralSettings,
@@ -97,7 +97,7 @@ impl Service {
                 Some(_) | None => switch_on(&adapter).await,
             }
         };
-        let (was_off, bluez, for_advertising) = tokio::join!(switching, BlueZ::ask(&adapter), open_session());
+        let (was_off, bluez) = tokio::join!(switching, BlueZ::ask(&adapter));
         if was_off? {
             let reason = format!("the Bluetooth adapter {} was off", adapter.name());
             let _ = events.send(LinkEvent::Measure { measure: LinkMeasure::SwitchOn, reason }).await;
@@ -111,8 +111,7 @@ impl Service {
                 .map_err(|error| RadioFault::of(&error, adapter.name(), "registering the GATT service"))
         };
         // The service is asked for first; no phone is so quick as to miss it.
-        let advertising =
-            Advertising::start(for_advertising?, adapter.clone(), settings.terminal_id, pace, events.clone());
+        let advertising = Advertising::start(adapter.clone(), settings.terminal_id, pace, events.clone());
         // Who comes from now on is heard on the bus.
         let here_already = connected_phones(&adapter);
         let (application, advertising, here_already) =
