@@ -1,8 +1,12 @@
 //! What years of payments cost: a journal with one million finished payments and 1,000 open ones beside an empty one.
 //!
 //! Measures the real service from its start until it can take payments, and payments through it from the till's offer to
-//! `captured`, with an acquirer and a phone over a Unix socket; and the journal alone. Prints times and their ratios; asserts
-//! nothing about them, since machines differ.
+//! `captured`, with an acquirer and a phone over a Unix socket; offers while the acquirer is away; the journal alone; and the
+//! engine alone, with an institution that never answers. Prints times and their ratios; asserts nothing about them, since
+//! machines differ.
+//!
+//! Of the open payments a quarter each is `approved`, `unresolved`, `reversing` and `capturing`. The acquirer knows none of
+//! them: it settles those that it is asked to give back, and those that it is asked to take are asked about for ever.
 //!
 //! `cargo bench --bench journal [-- PAYMENTS]`. It needs about 5 GB of disk for a million.
 
@@ -17,10 +21,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use florin::bluetooth::{AirAddress, PhoneLinkError, SocketPhoneLink};
-use florin::domain::{HolderVerification, TransactionId};
+use florin::credential::{SigningKey, TerminalCertificate};
+use florin::domain::{HolderVerification, Moment, ReversalReason, TransactionId, UnixTime};
 use florin::journal::{Journal, SqliteJournal};
+use florin::protocol::ChannelKey;
 use florin::service::wall_clock;
-use florin::terminal::{Payment, PaymentState};
+use florin::terminal::{
+    Identity, Input, Now, Output, Payment, PaymentRequest, PaymentState, Settings, Terminal, TillCallId,
+    TillRequest,
+};
 use florin::till::NewPayment;
 use florin::wallet::{
     Card, Connector, Decision, DirectoryStore, DriverSettings, Notice, OfferView, Person, SessionEnd,
@@ -36,6 +45,10 @@ const OPEN: u64 = 1_000;
 /// How often the service is started with each journal, and paid at.
 const STARTS: usize = 7;
 const PAYMENTS: usize = 40;
+/// How many payments the engine alone holds open at most.
+const OPEN_IN_ENGINE: u64 = 100_000;
+/// How many offers are made and taken back.
+const OFFERS: usize = 200;
 /// How often a payment is written to the journal alone.
 const RECORDED: usize = 300;
 
@@ -56,6 +69,7 @@ fn main() {
     terminal.stop();
 
     let full = empty.beside(&directory.path().join("full"));
+    ask_again_as_in_earnest(&directory.path().join("full/florin.toml"));
     let begin = Instant::now();
     fill(&full.journal(), finished);
     let mebibytes = std::fs::metadata(full.journal()).unwrap().len() / 1024 / 1024;
@@ -86,9 +100,21 @@ fn main() {
     }
     let [empty_ms, full_ms] = payments.map(median_ms);
     println!("a payment, from the till's offer to captured, median of {PAYMENTS}");
+    println!("  empty {empty_ms:.1} ms, full {full_ms:.1} ms: ratio {:.2}", full_ms / empty_ms);
+    let open = runtime.block_on(full.till().status()).unwrap().open_payments;
+    println!("  {open} are open in the full one by now\n");
+
+    acquirer.stop();
+    let mut offers = [Vec::new(), Vec::new()];
+    for _ in 0..OFFERS {
+        for (programs, times) in both.iter().zip(&mut offers) {
+            times.push(runtime.block_on(offer_and_cancel(programs)));
+        }
+    }
+    let [empty_ms, full_ms] = offers.map(median_ms);
+    println!("an offer made and taken back while the acquirer is away, median of {OFFERS}");
     println!("  empty {empty_ms:.1} ms, full {full_ms:.1} ms: ratio {:.2}\n", full_ms / empty_ms);
     running.into_iter().for_each(Running::stop);
-    acquirer.stop();
 
     let mut journals = both.map(|programs| SqliteJournal::open(&programs.journal()).unwrap());
     let mut records = [Vec::new(), Vec::new()];
@@ -101,7 +127,14 @@ fn main() {
     println!(
         "a payment's search by key and four records, durable, in the journal alone, median of {RECORDED}"
     );
-    println!("  empty {empty_ms:.2} ms, full {full_ms:.2} ms: ratio {:.2}", full_ms / empty_ms);
+    println!("  empty {empty_ms:.2} ms, full {full_ms:.2} ms: ratio {:.2}\n", full_ms / empty_ms);
+
+    println!("the same in the engine alone, with an institution that never answers, median of {OFFERS}");
+    let template = journals[0].payments(false, 1).unwrap().remove(0);
+    for open in [0, OPEN, OPEN_IN_ENGINE] {
+        let times = offers_in_engine(&template, open);
+        println!("  {open} reversing: {:.3} ms", median_ms(times));
+    }
 }
 
 fn median_ms(mut times: Vec<Duration>) -> f64 {
@@ -109,7 +142,14 @@ fn median_ms(mut times: Vec<Duration>) -> f64 {
     times[times.len() / 2].as_secs_f64() * 1000.0
 }
 
-/// Copies the one payment of a journal: into finished ones, and into open ones that are approved and wait for their till.
+/// Tests ask again every second at least, which nobody does for long.
+fn ask_again_as_in_earnest(configuration: &Path) {
+    let text = std::fs::read_to_string(configuration).unwrap();
+    let kept = text.lines().filter(|line| !line.starts_with("ask_again_"));
+    std::fs::write(configuration, kept.collect::<Vec<_>>().join("\n")).unwrap();
+}
+
+/// Copies the one payment of a journal: into finished ones, and into open ones of each state that lasts.
 fn fill(journal: &Path, finished: u64) {
     let connection = Connection::open(journal).unwrap();
     connection
@@ -120,7 +160,9 @@ fn fill(journal: &Path, finished: u64) {
                  SELECT number, hex(randomblob(16)) AS random, number > {finished} AS is_open FROM count;
              INSERT INTO payments
                  SELECT unhex(substr(random, 1, 12) || '4' || substr(random, 14, 3) || '8' || substr(random, 18)),
-                     iif(made.is_open, 'approved', state), reason, made.is_open, amount_minor, currency, reference,
+                     CASE WHEN NOT made.is_open THEN state WHEN made.number % 4 = 0 THEN 'approved' WHEN made.number % 4 = 1
+                         THEN 'unresolved' WHEN made.number % 4 = 2 THEN 'reversing' ELSE 'capturing' END,
+                     iif(made.is_open AND made.number % 4 = 2, 'unanswered', reason), made.is_open, amount_minor, currency, reference,
                      made.is_open, offer, sealed_command, receipt, released, 'key-' || made.number, randomblob(32),
                      created_at_unix_s, updated_at_unix_s, payments.number + made.number
                  FROM made, payments ORDER BY random;
@@ -160,17 +202,9 @@ async fn payment(programs: &Programs, phone: &mut Phone) -> Duration {
         assert!(Instant::now() < end, "the terminal does not get ready");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let offer = NewPayment {
-        amount_minor: 250,
-        currency: "EUR".into(),
-        reference: "Coffee".into(),
-        items: Vec::new(),
-        capture: "at_once",
-        valid_for_s: None,
-    };
     let key = random_id().to_string();
     let begin = Instant::now();
-    let (mut view, _) = till.create(&offer, Some(&key)).await.unwrap();
+    let (mut view, _) = till.create(&coffee(), Some(&key)).await.unwrap();
     phone.air = Air(programs.air_address());
     phone.pay().await;
     while !view.is_final {
@@ -178,6 +212,85 @@ async fn payment(programs: &Programs, phone: &mut Phone) -> Duration {
     }
     assert_eq!(view.state, "captured");
     begin.elapsed()
+}
+
+fn coffee() -> NewPayment {
+    NewPayment {
+        amount_minor: 250,
+        currency: "EUR".into(),
+        reference: "Coffee".into(),
+        items: Vec::new(),
+        capture: "at_once",
+        valid_for_s: None,
+    }
+}
+
+/// An offer through the running service, and away with it.
+async fn offer_and_cancel(programs: &Programs) -> Duration {
+    let till = programs.till();
+    let begin = Instant::now();
+    let (view, _) = till.create(&coffee(), Some(&random_id().to_string())).await.unwrap();
+    let (view, _) = till.cancel(&view.transaction_id).await.unwrap();
+    assert_eq!(view.state, "cancelled");
+    begin.elapsed()
+}
+
+/// Offers made and taken back in an engine with so many payments that wait to be given back.
+fn offers_in_engine(template: &Payment, open: u64) -> Vec<Duration> {
+    let open: Vec<Payment> = (0..open)
+        .map(|_| Payment {
+            transaction_id: random_id(),
+            state: PaymentState::Reversing(ReversalReason::Unanswered),
+            idempotency: None,
+            ..template.clone()
+        })
+        .collect();
+    let settings = Settings { open_max: usize::MAX, ..Settings::default() };
+    let now = |number: u64| Now { moment: Moment { milliseconds: 10_000 * number }, wall: wall_clock() };
+    let (mut terminal, _) = Terminal::new(identity(), settings, [7; 32], open, now(0));
+    let request = PaymentRequest {
+        amount: template.amount,
+        reference: String::new(),
+        items: Vec::new(),
+        capture_after_dispense: false,
+        valid_for_s: None,
+        idempotency_key: None,
+    };
+    let mut step = |number: usize, input: Input| {
+        let mut transaction_id = None;
+        for output in terminal.handle(now(number as u64 + 1), input) {
+            let Output::Append { record, payment } = output else { continue };
+            transaction_id = Some(payment.transaction_id);
+            terminal.handle(now(number as u64 + 1), Input::Journalled(record));
+        }
+        terminal.next_deadline();
+        transaction_id
+    };
+    (0..OFFERS)
+        .map(|number| {
+            let begin = Instant::now();
+            let create = TillRequest::Create(request.clone());
+            let call = TillCallId(2 * number as u64);
+            let transaction_id = step(number, Input::Till { call, request: create, stored: None }).unwrap();
+            let (call, cancel) = (TillCallId(call.0 + 1), TillRequest::Cancel { transaction_id });
+            step(number, Input::Till { call, request: cancel, stored: None }).unwrap();
+            begin.elapsed()
+        })
+        .collect()
+}
+
+fn identity() -> Identity {
+    let channel_key = ChannelKey::from_octets([5; 32]);
+    let certificate = TerminalCertificate {
+        terminal_id: "7M3KQ0ZT4V".parse().unwrap(),
+        merchant_id: "M-1".into(),
+        merchant_name: "Kiosk".into(),
+        channel_key: channel_key.public_key(),
+        not_before: UnixTime { seconds: 0 },
+        not_after: UnixTime { seconds: u64::MAX },
+    };
+    let signed = certificate.sign(&SigningKey::from_scalar(&[6; 32]).unwrap());
+    Identity::new(signed.encode(), channel_key).unwrap()
 }
 
 /// What a payment does to the journal.

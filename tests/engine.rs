@@ -824,6 +824,7 @@ fn a_restart_continues_every_open_payment() {
 
     let mut bench = Bench::with(Settings::default(), vec![authorising]);
     assert_eq!(bench.state(transaction_id), PaymentState::Unresolved, "a request may have left");
+    bench.pass_ms(Settings::default().ask_again_min_ms);
     assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
 
     let mut bench = Bench::with(Settings::default(), vec![approved.clone()]);
@@ -834,22 +835,73 @@ fn a_restart_continues_every_open_payment() {
 
     let capturing = Payment { state: PaymentState::Capturing, ..approved };
     let mut bench = Bench::with(Settings::default(), vec![capturing]);
+    bench.pass_ms(Settings::default().ask_again_min_ms);
     assert_eq!(bench.asked(), [InstitutionRequest::Capture { transaction_id }]);
+}
+
+/// So many payments in this state.
+fn queue(length: u16, state: PaymentState) -> Vec<Payment> {
+    let mut bench = Bench::new();
+    bench.offer(true);
+    let template = bench.journal.pop().unwrap();
+    (0..length)
+        .map(|number| {
+            let mut octets = [0; 16];
+            octets[..2].copy_from_slice(&number.to_be_bytes());
+            Payment { transaction_id: TransactionId::from_random(octets), state, ..template.clone() }
+        })
+        .collect()
+}
+
+#[test]
+fn terminals_that_get_their_power_back_at_once_do_not_ask_in_step() {
+    let settings = Settings { asks_max: 100, ..Settings::default() };
+    let mut bench = Bench::with(settings.clone(), queue(100, PaymentState::Capturing));
+    let mut asked = [0; 2];
+    for half in &mut asked {
+        bench.pass_ms(settings.ask_again_min_ms / 2);
+        *half = bench.asked().len();
+    }
+    assert_eq!(asked[0] + asked[1], 100, "all within the first wait");
+    assert!(asked.iter().all(|half| *half > 25), "spread over all of it: {asked:?}");
+}
+
+#[test]
+fn with_a_silent_institution_all_of_a_long_queue_get_their_turn() {
+    let settings = Settings::default();
+    let length = 1_000;
+    let mut bench =
+        Bench::with(settings.clone(), queue(length, PaymentState::Reversing(ReversalReason::Cancelled)));
+    // For how long each request takes a place: nobody ever answers.
+    let place_ms = settings.request_timeout_ms + 2_000;
+    let mut under_way: Vec<Moment> = Vec::new();
+    let mut order = Vec::new();
+    while order.len() < 2 * usize::from(length) {
+        let now = bench.now.moment;
+        under_way.retain(|until| *until > now);
+        for request in bench.asked() {
+            under_way.push(now.plus_ms(place_ms));
+            order.push(request.transaction_id());
+        }
+        assert!(under_way.len() <= settings.asks_max, "{} at once", under_way.len());
+        let deadline = bench.terminal.next_deadline().unwrap();
+        assert!(deadline > now, "it wants to be woken for nothing");
+        bench.now.moment = deadline;
+        bench.input(Input::Tick);
+    }
+    for (number, round) in order.chunks_exact(length.into()).enumerate() {
+        let asked: std::collections::BTreeSet<_> = round.iter().collect();
+        assert_eq!(asked.len(), usize::from(length), "round {number}: some twice before others once");
+    }
+    let full =
+        settings.asks_max as u64 * bench.now.moment.since_ms(Moment { milliseconds: 1_000 }) / place_ms;
+    assert!(order.len() as u64 + 8 > full, "places stay empty: {} of {full}", order.len());
 }
 
 #[test]
 fn a_long_queue_of_open_payments_asks_a_few_at_a_time_and_all_in_the_end() {
-    let mut bench = Bench::new();
-    bench.offer(true);
-    let template = bench.journal.pop().unwrap();
-    let open: Vec<Payment> = (0..50)
-        .map(|number| Payment {
-            transaction_id: TransactionId::from_random([number; 16]),
-            state: PaymentState::Capturing,
-            ..template.clone()
-        })
-        .collect();
-    let mut bench = Bench::with(Settings::default(), open);
+    let mut bench = Bench::with(Settings::default(), queue(50, PaymentState::Capturing));
+    bench.pass_ms(Settings::default().ask_again_min_ms);
     let mut captured = 0;
     loop {
         let asked = bench.asked();

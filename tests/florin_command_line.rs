@@ -11,7 +11,7 @@ use std::time::Duration;
 use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId, UnixTime};
 use florin::protocol::{EngagementLink, Fingerprint, WireError};
 use florin::terminal::{PaymentState, PaymentView, TillRefusal, TillRequest};
-use florin::till::{TillAddress, TillCall, TillDriverEnd, TillListener, TillPort, TillStatus};
+use florin::till::{PaymentList, TillAddress, TillCall, TillDriverEnd, TillListener, TillPort, TillStatus};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -83,8 +83,10 @@ impl Engine {
             TillCall::Read { transaction_id, answer } => {
                 let _ = answer.send(self.view.clone().ok_or(TillRefusal::Unknown(transaction_id)));
             }
-            TillCall::List { answer, .. } => {
-                let _ = answer.send(Ok(self.view.iter().cloned().collect()));
+            TillCall::List { open_only, limit, answer } => {
+                let one = (limit == 1).then(|| view("2.50 EUR".parse().unwrap(), false));
+                let views = self.view.iter().cloned().chain(one).collect();
+                let _ = answer.send(Ok(PaymentList { views, more: open_only.then_some(41) }));
             }
             TillCall::Status { answer } => {
                 let _ = answer.send(Ok(TillStatus {
@@ -152,6 +154,18 @@ async fn florin(words: &str, then: &[(PaymentState, bool)]) -> (String, i32) {
     let result = run(words, &address.to_string()).await;
     service.stop().await;
     result
+}
+
+#[tokio::test]
+async fn a_list_of_open_payments_says_how_many_it_leaves_out() {
+    let (text, code) = florin("payments --open --limit 1", &[]).await;
+    assert_eq!((text.lines().count(), code), (2, 0), "{text}");
+    assert!(text.lines().next().unwrap().contains("[open for "), "{text}");
+    assert_eq!(text.lines().last().unwrap(), "41 more, all younger; see more with --limit");
+    let (json, _) = florin("payments --open --limit 1 --json", &[]).await;
+    assert!(json.contains(r#""more":41"#), "{json}");
+    let (json, _) = florin("payments --limit 1 --json", &[]).await;
+    assert!(!json.contains("more"), "{json}");
 }
 
 /// What becomes of a call on its way.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use florin::domain::{ReversalReason, TransactionId, UnixTime};
@@ -130,23 +131,97 @@ fn after_a_fault_of_the_disk_everything_is_written_anew_and_nothing_is_missing()
 /// The power is cut when the new file is complete and has not its place yet. The old log must not be applied to it.
 #[test]
 fn an_exchange_that_was_cut_short_is_finished() {
-    for is_log_there in [true, false] {
+    for (is_log_there, distrust) in [
+        (true, Distrust::Nothing),
+        (false, Distrust::Nothing),
+        (true, Distrust::Disk),
+        (false, Distrust::Disk),
+    ] {
         let bench = Bench::filled(300);
         let complete = bench.beside(".rewritten");
         Connection::open(&bench.path)
             .unwrap()
             .execute("VACUUM INTO ?1", [complete.to_string_lossy()])
             .unwrap();
-        // What is left of the old one is good for nothing, and is not needed.
+        // What is left of the old one is good for nothing, and is not needed: also not to write it anew once more.
         fs::write(&bench.path, "torn").unwrap();
         if is_log_there {
             fs::write(bench.beside("-wal"), "of the old one").unwrap();
         }
-        let mut journal = SqliteJournal::open(&bench.path).unwrap();
+        let mut journal = SqliteJournal::open_again(&bench.path, distrust).unwrap();
         assert_eq!(journal.payments(false, 1000).unwrap().len(), 300);
         journal.check_content().unwrap();
         assert!(!complete.exists());
     }
+}
+
+#[test]
+fn what_is_not_trusted_is_known_to_the_next_process_until_it_was_looked_at() {
+    let bench = Bench::filled(3);
+    let (mark, inode) = (bench.beside(".distrusted"), file_number(&bench.path));
+    Distrust::Nothing.mark(&bench.path);
+    assert!(!mark.exists());
+    Distrust::Disk.mark(&bench.path);
+    Distrust::Content.mark(&bench.path);
+    assert_eq!(fs::metadata(&mark).unwrap().permissions().mode() & 0o777, 0o600);
+    let journal = SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap();
+    assert_ne!(file_number(&bench.path), inode, "it was written anew: the greater distrust stays");
+    assert!(!mark.exists());
+    drop(journal);
+
+    // A disk that was too full for more than the mark's name.
+    let inode = file_number(&bench.path);
+    fs::write(&mark, "").unwrap();
+    drop(SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap());
+    assert_ne!(file_number(&bench.path), inode, "it asks for everything");
+
+    let inode = file_number(&bench.path);
+    Distrust::Content.mark(&bench.path);
+    drop(SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap());
+    assert_eq!(file_number(&bench.path), inode, "it was looked at, and that was enough");
+    assert!(!mark.exists());
+    fs::write(&bench.path, vec![0x5A; 8192]).unwrap();
+    Distrust::Content.mark(&bench.path);
+    SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap_err();
+    assert!(mark.exists(), "it is still not trusted");
+}
+
+#[test]
+fn what_could_not_be_written_anew_leaves_nothing_that_takes_room() {
+    let bench = Bench::filled(600);
+    let mut octets = fs::read(&bench.path).unwrap();
+    let middle = octets.len() / 2 / 4096 * 4096;
+    octets[middle..middle + 40 * 4096].fill(0xA5);
+    fs::write(&bench.path, octets).unwrap();
+    SqliteJournal::open_again(&bench.path, Distrust::Disk).unwrap_err();
+    assert!(!bench.beside(".rewriting").exists() && !bench.beside(".rewritten").exists());
+    // Nor does what a power cut left.
+    let bench = Bench::filled(1);
+    fs::write(bench.beside(".rewriting"), "as far as it came").unwrap();
+    SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap();
+    assert!(!bench.beside(".rewriting").exists());
+}
+
+/// Beside a service, which alone may exchange files and bring schemas up to date.
+#[test]
+fn who_prunes_changes_no_schema_and_finishes_no_exchange() {
+    let bench = Bench::filled(3);
+    let complete = bench.beside(".rewritten");
+    fs::write(&complete, "the service is about to exchange it").unwrap();
+    let inode = file_number(&bench.path);
+    let pruned = SqliteJournal::open_to_prune(&bench.path).unwrap().prune(&[]).unwrap();
+    assert_eq!((pruned, complete.exists(), file_number(&bench.path)), (0, true, inode));
+    fs::remove_file(&complete).unwrap();
+
+    let old = Bench::new();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journal/version-1.sql");
+    Connection::open(&old.path).unwrap().execute_batch(&fs::read_to_string(here).unwrap()).unwrap();
+    let error = SqliteJournal::open_to_prune(&old.path).unwrap_err();
+    assert!(matches!(error, JournalError::Older { found: 1, .. }), "{error}");
+
+    let none = Bench::new();
+    SqliteJournal::open_to_prune(&none.path).unwrap_err();
+    assert!(!none.path.exists(), "a journal is the service's to make");
 }
 
 fn file_number(path: &Path) -> u64 {

@@ -7,11 +7,13 @@
  * or renamed is kept in any case.
  *
  *   STORAGE_FAULT_BELOW  the directory, by its real name; nothing is counted without
- *   STORAGE_FAULT        none, kill-before, kill-after, cut-power (before the call), enospc, eio, erofs
+ *   STORAGE_FAULT        none, kill-before, kill-after, cut-power (before the call), enospc, eio, erofs (also where a file is
+ *                        opened to be written, which is not counted), hang (until the file of STORAGE_FAULT_WHILE is gone)
  *   STORAGE_FAULT_AT     the first call that is hit (1)
  *   STORAGE_FAULT_TIMES  how many are hit (all from there on)
  *   STORAGE_FAULT_CALLS  only these are counted, with commas between: write, fsync, truncate, unlink, rename (all)
- *   STORAGE_FAULT_WHILE  counted only while this file exists
+ *   STORAGE_FAULT_WHILE  counted only while this file exists; a fault and calls in it, with a blank between, take the place of
+ *                        STORAGE_FAULT and STORAGE_FAULT_CALLS
  *   STORAGE_FAULT_SEED   with cut-power: what is lost (1)
  *   STORAGE_FAULT_LOG    a file outside of the directory: a line for each counted call: number, call, file
  */
@@ -33,7 +35,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum kind { NONE, KILL_BEFORE, KILL_AFTER, CUT_POWER, FAIL };
+enum kind { NONE, KILL_BEFORE, KILL_AFTER, CUT_POWER, HANG, FAIL };
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const char *below, *calls, *only_while, *log_path;
@@ -57,18 +59,22 @@ static unsigned long number(const char *name, unsigned long otherwise) {
     return value;
 }
 
+static enum kind kind_named(const char *name, int *number) {
+    if (!strcmp(name, "none")) return NONE;
+    if (!strcmp(name, "kill-before")) return KILL_BEFORE;
+    if (!strcmp(name, "kill-after")) return KILL_AFTER;
+    if (!strcmp(name, "cut-power")) return CUT_POWER;
+    if (!strcmp(name, "hang")) return HANG;
+    *number = !strcmp(name, "enospc") ? ENOSPC : !strcmp(name, "eio") ? EIO : !strcmp(name, "erofs") ? EROFS : 0;
+    if (!*number) die("a fault is none of its values");
+    return FAIL;
+}
+
 static void read_environment(void) {
     below = getenv("STORAGE_FAULT_BELOW");
     if (!below) return;
     const char *name = getenv("STORAGE_FAULT");
-    if (!name || !strcmp(name, "none")) kind = NONE;
-    else if (!strcmp(name, "kill-before")) kind = KILL_BEFORE;
-    else if (!strcmp(name, "kill-after")) kind = KILL_AFTER;
-    else if (!strcmp(name, "cut-power")) kind = CUT_POWER;
-    else if (!strcmp(name, "enospc")) kind = FAIL, error_number = ENOSPC;
-    else if (!strcmp(name, "eio")) kind = FAIL, error_number = EIO;
-    else if (!strcmp(name, "erofs")) kind = FAIL, error_number = EROFS;
-    else die("STORAGE_FAULT is none of its values");
+    kind = kind_named(name ? name : "none", &error_number);
     first_hit = number("STORAGE_FAULT_AT", 1);
     times = number("STORAGE_FAULT_TIMES", ULONG_MAX);
     dice = number("STORAGE_FAULT_SEED", 1) * 2654435761u + 1;
@@ -200,12 +206,37 @@ static int is_below(const char *path) {
     return !strncmp(path, below, length) && path[length] == '/';
 }
 
+/* The fault that is ordered now, its error and its calls. */
+struct order {
+    enum kind kind;
+    int error_number;
+    char calls[64];
+};
+
+/* What the file of STORAGE_FAULT_WHILE says, or else the environment. None while there is no such file. */
+static int read_order(struct order *order) {
+    *order = (struct order){kind, error_number, ""};
+    if (calls) snprintf(order->calls, sizeof order->calls, "%s", calls);
+    if (!only_while) return 1;
+    int file = syscall(SYS_openat, AT_FDCWD, only_while, O_RDONLY | O_CLOEXEC, 0);
+    if (file < 0) return 0;
+    char text[128], name[32];
+    ssize_t octets = syscall(SYS_read, file, text, sizeof text - 1);
+    syscall(SYS_close, file);
+    if (octets <= 0) return 1;
+    text[octets] = 0, order->calls[0] = 0;
+    if (sscanf(text, "%31s %63s", name, order->calls) < 1) die("a fault is none of its values");
+    order->kind = kind_named(name, &order->error_number);
+    return 1;
+}
+
 /* Counts a call on this file. What is to happen: NONE, KILL_AFTER, or FAIL with errno set. */
 static enum kind count(const char *call, const char *path) {
     size_t length = strlen(below);
+    struct order order;
     if (!is_below(path)) return NONE;
-    if (calls && !lists(calls, call)) return NONE;
-    if (only_while && access(only_while, F_OK)) return NONE;
+    if (!read_order(&order)) return NONE;
+    if (order.calls[0] && !lists(order.calls, call)) return NONE;
     unsigned long this_one = atomic_fetch_add(&counted, 1) + 1;
     if (log_path) {
         char line[PATH_MAX + 64];
@@ -215,10 +246,11 @@ static enum kind count(const char *call, const char *path) {
         syscall(SYS_close, log);
     }
     if (this_one < first_hit || this_one - first_hit >= times) return NONE;
-    if (kind == KILL_BEFORE) syscall(SYS_kill, getpid(), SIGKILL);
-    if (kind == CUT_POWER) cut_power();
-    if (kind == FAIL) errno = error_number;
-    return kind;
+    if (order.kind == KILL_BEFORE) syscall(SYS_kill, getpid(), SIGKILL);
+    if (order.kind == CUT_POWER) cut_power();
+    if (order.kind == FAIL) errno = order.error_number;
+    while (order.kind == HANG && only_while && !access(only_while, F_OK)) usleep(10000);
+    return order.kind == HANG ? NONE : order.kind;
 }
 
 static enum kind on_descriptor(const char *call, int descriptor) {
@@ -248,6 +280,17 @@ static enum kind on_path(const char *call, int directory, const char *name) {
     if (!realpath(slash ? (*copy ? copy : "/") : ".", real)) return NONE;
     snprintf(real + strlen(real), sizeof real - strlen(real), "/%s", last);
     return count(call, real);
+}
+
+/* A read-only file system lets nothing be opened to be written. */
+static int may_open(const char *name, int flags) {
+    pthread_once(&once, read_environment);
+    int before = errno;
+    char real[PATH_MAX];
+    struct order order;
+    if (!below || (flags & O_ACCMODE) == O_RDONLY || !realpath(name, real) || !is_below(real)) return errno = before, 1;
+    if (!read_order(&order) || order.kind != FAIL || order.error_number != EROFS) return errno = before, 1;
+    return errno = EROFS, 0;
 }
 
 static void after(enum kind what) {
@@ -356,4 +399,20 @@ int unlinkat(int directory, const char *path, int flags) {
 int rename(const char *from, const char *to) {
     NEXT(int, "rename", const char *, const char *)
     BETWEEN(int, on_path("rename", AT_FDCWD, to), next(from, to))
+}
+int open(const char *path, int flags, ...) {
+    NEXT(int, "open", const char *, int, ...)
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    return may_open(path, flags) ? next(path, flags, mode) : -1;
+}
+int open64(const char *path, int flags, ...) {
+    NEXT(int, "open64", const char *, int, ...)
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    return may_open(path, flags) ? next(path, flags, mode) : -1;
 }

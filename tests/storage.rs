@@ -7,7 +7,8 @@
 mod programs;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use florin::bluetooth::AirAddress;
@@ -147,7 +148,7 @@ fn a_full_disk_takes_it_out_of_service_until_there_is_room() {
 
 #[test]
 fn a_read_only_disk_takes_it_out_of_service_until_it_is_writable() {
-    goes_and_comes_back(FaultKind::ReadOnly, None, "journal");
+    goes_and_comes_back(FaultKind::ReadOnly, None, "the file system is read-only");
 }
 
 #[test]
@@ -158,6 +159,44 @@ fn writes_that_fail_take_it_out_of_service_until_the_journal_is_written_anew() {
 #[test]
 fn syncs_that_fail_take_it_out_of_service_until_the_journal_is_written_anew() {
     goes_and_comes_back(FaultKind::InputOutput, Some("fsync"), "the disk does not read or write");
+}
+
+/// A sync fails; then the disk is too full to write the journal anew; then it is well. The failed sync is not forgotten over the
+/// full disk, nor over a restart of the process.
+#[test]
+fn a_failed_sync_is_remembered_until_the_journal_was_written_anew() {
+    for is_restarted in [false, true] {
+        let bench = Bench::new();
+        let terminal = bench.start_terminal(FaultKind::InputOutput, None);
+        bench.sell();
+        let old = file_number(&bench.programs.journal());
+        fs::write(&bench.switch, "eio fsync").unwrap();
+        assert_ne!(bench.offer(&[]).wait_with_output().unwrap().status.code(), Some(0));
+        bench.wait_out_of_service("the disk does not read or write");
+        fs::write(&bench.switch, "enospc write").unwrap();
+        bench.wait_out_of_service("the disk is full; free some space");
+        assert!(!bench.programs.state().join("journal.sqlite.rewriting").exists(), "it takes room");
+        let mark = bench.programs.state().join("journal.sqlite.distrusted");
+        assert_eq!(fs::read_to_string(&mark).unwrap(), "disk");
+        let terminal = if is_restarted {
+            drop(terminal);
+            fs::remove_file(&bench.switch).unwrap();
+            bench.start_terminal(FaultKind::None, None)
+        } else {
+            fs::remove_file(&bench.switch).unwrap();
+            bench.wait_in_service();
+            terminal
+        };
+        assert_ne!(file_number(&bench.programs.journal()), old, "it was written anew");
+        assert!(!mark.exists());
+        bench.sell();
+        bench.assert_reconciled(2);
+        terminal.stop();
+    }
+}
+
+fn file_number(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().ino()
 }
 
 /// The disk fails between the approval and the till's word: the payment is settled when it is well again.
@@ -179,7 +218,13 @@ fn a_payment_that_was_under_way_when_the_disk_failed_is_settled_afterwards() {
     let complete = ["complete", &transaction_id, "--dispensed", "true"];
     let lost = bench.programs.florin(&complete).output().unwrap();
     assert!(!lost.status.success(), "its record could not be written: {lost:?}");
-    bench.wait_out_of_service("the disk does not read or write");
+    let status = bench.wait_out_of_service("the disk does not read or write");
+    assert_eq!(status["open_payments"], 1, "it is still known: {status}");
+    let age = |status: &Value| status["oldest_open_s"].as_u64().unwrap();
+    wait_for("it to grow older", || (age(&bench.status()?) > age(&status)).then_some(()));
+    let metrics = done(&mut bench.programs.florin(&["metrics"]));
+    let metrics = String::from_utf8_lossy(&metrics.stdout).into_owned();
+    assert!(metrics.contains("florin_payments_open{state=\"capturing\"} 1\n"), "{metrics}");
     fs::remove_file(&bench.switch).unwrap();
     bench.wait_in_service();
     let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
@@ -192,6 +237,48 @@ fn a_payment_that_was_under_way_when_the_disk_failed_is_settled_afterwards() {
         listed["payments"].as_array().unwrap().is_empty().then_some(())
     });
     bench.assert_reconciled(2);
+    terminal.stop();
+}
+
+/// A sync never returns. The terminal says so in time, goes on to answer, and loses nothing when it does return.
+#[test]
+fn a_disk_that_hangs_takes_it_out_of_service_until_it_answers() {
+    let bench = Bench::new();
+    let terminal = bench.start_terminal(FaultKind::Hang, Some("fsync"));
+    bench.sell();
+    let mut till = bench.offer(&["--after-dispense"]);
+    assert_eq!(bench.phone_pays()["outcome"], "approved");
+    let transaction_id = wait_for("the approval", || {
+        let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+        let payment = listed["payments"].get(0)?.clone();
+        (payment["state"] == "approved").then(|| payment["transaction_id"].as_str().unwrap().to_owned())
+    });
+    let _ = till.kill();
+    let _ = till.wait();
+    fs::write(&bench.switch, "").unwrap();
+    let complete = ["complete", &transaction_id, "--dispensed", "true"];
+    let mut completing = bench.programs.florin(&complete).stderr(Stdio::null()).spawn().unwrap();
+    let words = "the disk has not answered for 10 s";
+    let status = bench.wait_out_of_service(words);
+    assert_eq!(status["open_payments"], 1, "{status}");
+    let metrics = done(&mut bench.programs.florin(&["metrics"]));
+    assert!(String::from_utf8_lossy(&metrics.stdout).contains("florin_journal_up 0\n"));
+    for call in [&["pay", "2.50", "EUR", "--idempotency-key", "k"][..], &complete, &["payments"]] {
+        let refused = bench.programs.florin(call).output().unwrap();
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(words), "{call:?}: {refused:?}");
+    }
+    let air = bench.air().to_string();
+    let words = ["pay", "--yes", "--nearest", "--json", "--wait-ms", "1000", "--air", &air];
+    assert!(!bench.programs.wallet(&words).output().unwrap().status.success());
+    fs::remove_file(&bench.switch).unwrap();
+    bench.wait_in_service();
+    let _ = completing.wait();
+    wait_for("the capture", || {
+        let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+        listed["payments"].as_array().unwrap().is_empty().then_some(())
+    });
+    bench.sell();
+    bench.assert_reconciled(3);
     terminal.stop();
 }
 
@@ -243,6 +330,40 @@ fn a_damaged_journal_keeps_it_out_of_service_and_what_it_held_is_found_at_the_ac
         (&"unknown_here".into(), &"captured".into())
     );
     assert!(difference["journal_state"].is_null());
+    terminal.stop();
+}
+
+/// One page is damaged that a start does not read: it is met at the next record. From then on it is known, also to the next start.
+#[test]
+fn one_damaged_page_keeps_it_out_of_service_from_when_it_is_met_until_a_whole_journal_is_there() {
+    let bench = Bench::new();
+    let terminal = bench.start_terminal(FaultKind::None, None);
+    bench.sell();
+    terminal.stop();
+    let journal = bench.programs.journal();
+    let whole = fs::read(&journal).unwrap();
+    let connection = Connection::open(&journal).unwrap();
+    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, usize>(0)).unwrap();
+    let page_octets = number("PRAGMA page_size");
+    let page = number("SELECT rootpage FROM sqlite_schema WHERE name = 'changes'") - 1;
+    drop(connection);
+    let mut damaged = whole.clone();
+    damaged[page * page_octets..][..page_octets].fill(0xA5);
+    fs::write(&journal, damaged).unwrap();
+
+    let words = "it is damaged; stop the service, keep the file";
+    let terminal = bench.start_terminal(FaultKind::None, None);
+    assert_ne!(bench.offer(&[]).wait_with_output().unwrap().status.code(), Some(0));
+    bench.wait_out_of_service(words);
+    terminal.stop();
+    let terminal = bench.programs.start_terminal(None);
+    bench.wait_out_of_service("is damaged");
+    assert!(!terminal.log().contains("payment offered"));
+    // It looks again by itself.
+    fs::write(&journal, whole).unwrap();
+    bench.wait_in_service();
+    bench.sell();
+    bench.assert_reconciled(2);
     terminal.stop();
 }
 

@@ -82,6 +82,7 @@ impl Acquirer for AcquirerService {
         &self,
         request: Request<acquirer_api::AuthorizeRequest>,
     ) -> Result<Response<acquirer_api::AuthorizeResponse>, Status> {
+        let heard_at = Instant::now();
         let terminal_id = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let message = request.into_inner();
         for (field, part) in [("offer", &message.offer), ("sealed_command", &message.sealed_command)] {
@@ -91,7 +92,7 @@ impl Acquirer for AcquirerService {
                 )));
             }
         }
-        let request = AuthorizationRequest {
+        let mut request = AuthorizationRequest {
             terminal_id,
             transaction_id: transaction_id(&message.transaction_id)?,
             offer: message.offer,
@@ -101,7 +102,10 @@ impl Acquirer for AcquirerService {
         let octets = random().map_err(no_randomness)?;
         let transaction = self
             .institution
-            .run(move |institution| institution.authorize(&request, unix_time(), *octets))
+            .run(move |institution| {
+                request.offer_age_ms = age_by_now(request.offer_age_ms, heard_at);
+                institution.authorize(&request, unix_time(), *octets)
+            })
             .await
             .map_err(status)?;
         tracing::info!(terminal = %terminal_id, transaction = %transaction.id, state = transaction.state.name(),
@@ -319,6 +323,11 @@ fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
         .ok_or_else(|| Status::unauthenticated("the connection did not come through the server's TLS"))
 }
 
+/// How old an offer is by now that was so old when the request was heard.
+fn age_by_now(age_ms: u64, heard_at: Instant) -> u64 {
+    age_ms.saturating_add(u64::try_from(heard_at.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
 fn transaction_id(octets: &[u8]) -> Result<TransactionId, Status> {
     TransactionId::from_octets(octets).map_err(|_| {
         Status::invalid_argument(format!("transaction_id: {} octets, expected 16", octets.len()))
@@ -384,4 +393,18 @@ fn no_randomness(error: RandomnessError) -> Status {
     Status::unavailable(
         "the institution has no randomness at the moment; nothing was begun; send the request again",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_offer_grows_older_while_its_request_waits_here() {
+        let Some(heard_at) = Instant::now().checked_sub(Duration::from_secs(3)) else { return };
+        assert!((4_000..60_000).contains(&age_by_now(1_000, heard_at)));
+        assert_eq!(age_by_now(u64::MAX, heard_at), u64::MAX);
+    }
 }

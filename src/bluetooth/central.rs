@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{PhoneLink, PhoneLinkError};
-use crate::protocol::{AdvertisedName, INBOX_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MIN};
+use super::{PhoneLink, PhoneLinkError, att};
+use crate::protocol::{AdvertisedName, INBOX_UUID, OUTBOX_UUID, SERVICE_UUID};
 
 /// How often a connection is tried. The first one to a device often fails in the radio (Android's 133, BlueZ's
 /// `le-connection-abort-by-local`); more than three mean that the terminal is not there.
@@ -40,8 +40,6 @@ const SUBSCRIBE_MS_MAX: u64 = 5_000;
 const DISCONNECT_MS_MAX: u64 = 4_000;
 /// How often everything in reach is looked at, in milliseconds, beside the events, which may be lost.
 const LOOK_MS: u64 = 300;
-/// Octets of an ATT write or notification beside its value.
-const ATT_HEADER_OCTETS: usize = 3;
 /// The longest value in octets, whatever the MTU: BlueZ before 5.69 counts the handle, and in a long write the offset, into
 /// the 512 octets of a value that is written to it, and refuses more (bluez issue 570).
 const WRITTEN_OCTETS_MAX: usize = 508;
@@ -304,9 +302,7 @@ impl Central {
             return Err(CentralError::Connect("the connection was lost at once".into()));
         }
         // BlueZ has exchanged the MTU before it reports services. Where a platform does not tell, btleplug says 23.
-        let value_octets_max = usize::from(peripheral.mtu())
-            .saturating_sub(ATT_HEADER_OCTETS)
-            .clamp(VALUE_OCTETS_MIN, WRITTEN_OCTETS_MAX);
+        let value_octets_max = att::value_octets_max(usize::from(peripheral.mtu())).min(WRITTEN_OCTETS_MAX);
         Ok(CentralLink {
             central: self.clone(),
             peripheral: peripheral.clone(),
@@ -423,7 +419,7 @@ impl PhoneLink for CentralLink {
         if self.is_over {
             return Err(PhoneLinkError::Lost("disconnected".into()));
         }
-        // BlueZ would turn it into a long write, which terminals do not take.
+        // BlueZ would turn it into a long write: more exchanges than two values, and some of its versions refuse it.
         if value.len() > self.value_octets_max {
             let detail =
                 format!("a value of {} octets over a link for {}", value.len(), self.value_octets_max);

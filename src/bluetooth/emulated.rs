@@ -12,13 +12,9 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::{
     COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, PhoneLink, PhoneLinkError, TerminalLink,
-    VALUES_WAITING_MAX,
+    VALUES_WAITING_MAX, att,
 };
-use crate::protocol::{VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
 use crate::terminal::PhoneId;
-
-/// Octets of an ATT write or notification beside its value: opcode and handle (Core Specification 5.4, Vol 3 Part F).
-const ATT_HEADER_OCTETS: u64 = 3;
 
 /// What has passed over one connection, counted as ATT PDUs.
 #[derive(Debug, Default)]
@@ -31,7 +27,7 @@ pub struct Traffic {
 
 impl Traffic {
     fn count(octets: &AtomicU64, values: &AtomicU64, value: &[u8]) {
-        octets.fetch_add(value.len() as u64 + ATT_HEADER_OCTETS, Ordering::Relaxed);
+        octets.fetch_add((value.len() + att::HEADER_OCTETS) as u64, Ordering::Relaxed);
         values.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -159,7 +155,7 @@ impl EmulatedPhoneLink {
 
     /// The phone has exchanged the MTU: it is this from now on, 23 to 517.
     pub fn set_att_mtu(&mut self, att_mtu: usize) {
-        self.value_octets_max = att_mtu.saturating_sub(3).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX);
+        self.value_octets_max = att::value_octets_max(att_mtu);
     }
 
     async fn report(&self, event: LinkEvent) -> Result<(), PhoneLinkError> {

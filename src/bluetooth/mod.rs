@@ -2,6 +2,7 @@
 //!
 //! Links carry values of characteristics and say who is connected. They know nothing of messages or payments.
 
+mod att;
 #[cfg(feature = "wallet")]
 mod central;
 mod emulated;
@@ -15,7 +16,8 @@ pub use central::{Central, CentralError, CentralLink, FoundTerminal};
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
 #[cfg(all(feature = "terminal", target_os = "linux"))]
 pub use peripheral::{
-    PeripheralSettings, RadioExamination, RadioFault, examine_radio, probe_registration, start_peripheral,
+    BLUEZ_GATT_CLIENT_SETTING_SINCE, BLUEZ_TRIED_SINCE, PeripheralSettings, RadioExamination, RadioFault,
+    examine_radio, probe_registration, start_peripheral,
 };
 #[cfg(all(unix, feature = "wallet"))]
 pub use socket_air::SocketPhoneLink;
@@ -88,9 +90,6 @@ pub enum LinkMeasure {
 }
 
 impl LinkMeasure {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::AdvertiseAnew, Self::RegisterAnew, Self::SwitchOn, Self::PowerCycle];
-
     /// Its name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {

@@ -47,9 +47,8 @@ pub fn verify_receipt(signed: &Signed, keyring: &Keyring) -> Result<Receipt, Cre
             ReceiptStatus::Approved { approval_code: message.approval_code.clone() }
         }
         generated::ReceiptStatus::Declined => {
-            ReceiptStatus::Declined(DeclineReason::from_code(message.decline_reason).ok_or_else(|| {
-                malformed(WHAT, format!("unknown decline reason {}", message.decline_reason))
-            })?)
+            let reason = DeclineReason::heard(message.decline_reason);
+            ReceiptStatus::Declined(reason.ok_or_else(|| malformed(WHAT, "declined for no reason"))?)
         }
         generated::ReceiptStatus::Reversed => ReceiptStatus::Reversed,
         generated::ReceiptStatus::Unspecified => return Err(malformed(WHAT, "no (or an unknown) status")),

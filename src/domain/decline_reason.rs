@@ -1,4 +1,4 @@
-//! Why an institution declines: the closed list.
+//! Why an institution declines.
 
 /// Why the institution did not approve. The numbers are part of the protocol and never change their meaning
 /// (docs/protocol.md, section "Decline reasons").
@@ -33,11 +33,13 @@ pub enum DeclineReason {
     VerificationRequired = 13,
     /// The transaction was reversed before its authorisation arrived.
     AlreadyReversed = 14,
+    /// A reason of a later version: which is not known here, and declined it is all the same.
+    Other = 15,
 }
 
 impl DeclineReason {
     /// Every reason, by number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::UnknownCard,
         Self::CardBlocked,
         Self::CardExpired,
@@ -52,9 +54,10 @@ impl DeclineReason {
         Self::MalformedCommand,
         Self::VerificationRequired,
         Self::AlreadyReversed,
+        Self::Other,
     ];
 
-    /// The number on the wire, 1 to 14.
+    /// The number on the wire, 1 to 15.
     pub fn code(self) -> u32 {
         self as u32
     }
@@ -62,6 +65,11 @@ impl DeclineReason {
     /// The reason with this number, if there is one.
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
+    /// The reason that another party gives, which may be of a later version; none where it gives none.
+    pub fn heard(code: u32) -> Option<Self> {
+        (code != 0).then(|| Self::from_code(code).unwrap_or(Self::Other))
     }
 
     /// A stable name for programs: lower case, words joined by underscores.
@@ -81,6 +89,7 @@ impl DeclineReason {
             Self::MalformedCommand => "malformed_command",
             Self::VerificationRequired => "verification_required",
             Self::AlreadyReversed => "already_reversed",
+            Self::Other => "other",
         }
     }
 
@@ -108,6 +117,7 @@ impl DeclineReason {
             Self::AlreadyReversed => {
                 "The payment was called off before your bank decided. You were not charged."
             }
+            Self::Other => "Your bank declined the payment. Ask your bank.",
         }
     }
 }
@@ -123,6 +133,14 @@ mod tests {
             assert_eq!(DeclineReason::from_code(reason.code()), Some(reason));
         }
         assert_eq!(DeclineReason::from_code(0), None);
-        assert_eq!(DeclineReason::from_code(15), None);
+        assert_eq!(DeclineReason::from_code(16), None);
+    }
+
+    #[test]
+    fn a_reason_of_a_later_version_is_heard_as_a_decline() {
+        assert_eq!(DeclineReason::heard(8), Some(DeclineReason::InsufficientFunds));
+        assert_eq!(DeclineReason::heard(16), Some(DeclineReason::Other));
+        assert_eq!(DeclineReason::heard(u32::MAX), Some(DeclineReason::Other));
+        assert_eq!(DeclineReason::heard(0), None, "no reason is none");
     }
 }

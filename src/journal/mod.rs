@@ -2,14 +2,18 @@
 //!
 //! It keeps payments and the order in which they changed. It decides nothing and tells nobody.
 
+mod distrust;
 mod rewrite;
 mod sqlite;
 mod storage_fault;
 mod writer;
 
-pub use sqlite::{Change, Distrust, SqliteJournal};
+pub use distrust::Distrust;
+pub use sqlite::{Change, SqliteJournal};
 pub use storage_fault::StorageFault;
 pub use writer::{JournalAnswer, JournalRequest, JournalWriter, Search};
+
+use std::path::{Path, PathBuf};
 
 use crate::domain::TransactionId;
 use crate::terminal::Payment;
@@ -18,10 +22,12 @@ use crate::terminal::Payment;
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The database, or the disk under it.
-    #[error("the journal {path} cannot be used: {} ({source})", StorageFault::of(.source))]
+    #[error("the journal {path} cannot be used: {fault} ({source})")]
     Storage {
         /// The file.
         path: String,
+        /// What kind of trouble it is.
+        fault: StorageFault,
         /// What SQLite says.
         source: rusqlite::Error,
     },
@@ -51,7 +57,7 @@ pub enum JournalError {
         known: u32,
     },
     /// A file beside the database.
-    #[error("the journal's file {path} cannot be used: {source}; check the disk, and the kernel's log")]
+    #[error("the journal's file {path} cannot be used: {} ({source})", StorageFault::of_file(.source))]
     File {
         /// The file.
         path: String,
@@ -82,14 +88,21 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// SQLite went wrong over this file.
+    fn storage(path: impl AsRef<Path>, source: rusqlite::Error) -> Self {
+        let path = path.as_ref();
+        Self::Storage { path: path.display().to_string(), fault: StorageFault::at(path, &source), source }
+    }
+
     /// Something outside SQLite went wrong with a file of the journal.
-    fn file(path: &std::path::Path, source: std::io::Error) -> Self {
+    fn file(path: &Path, source: std::io::Error) -> Self {
         Self::File { path: path.display().to_string(), source }
     }
 
     /// How the file has to be looked at before it is trusted again.
     pub fn distrust(&self) -> Distrust {
         match self {
+            // By what SQLite says: where a file system has become read-only, something may have gone wrong before.
             Self::Storage { source, .. } => match StorageFault::of(source) {
                 StorageFault::Device => Distrust::Disk,
                 StorageFault::Damaged => Distrust::Content,
@@ -104,6 +117,13 @@ impl JournalError {
             Self::Newer { .. } | Self::Older { .. } => Distrust::Nothing,
         }
     }
+}
+
+/// A file beside the journal.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 /// The record of payments. Each call is done, durably, when it returns.
@@ -126,7 +146,7 @@ pub trait Journal: Send {
     /// [`JournalError`].
     fn payment_by_key(&mut self, idempotency_key: &str) -> Result<Option<Payment>, JournalError>;
 
-    /// Payments, newest first, at most `limit`.
+    /// Payments, at most `limit`: the newest first, or the open ones, the oldest first.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -9,36 +9,52 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::JournalError;
+use super::{JournalError, beside};
+use crate::private_file::{self, PrivateFileError};
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-/// Writes the journal at `path` into a new file, and puts that in its place.
+/// Writes the journal at `path` into a new file, and puts that in its place. Takes as much room as the journal has.
 ///
 /// # Errors
 /// [`JournalError`]: the disk still fails. The journal is as it was.
 pub(super) fn rewrite(path: &Path) -> Result<(), JournalError> {
+    // Of an exchange that was begun, the new file alone has everything: the old one has lost its log.
+    finish(path)?;
+    discard(path);
     let unfinished = beside(path, ".rewriting");
-    let complete = beside(path, ".rewritten");
-    let storage = |source| JournalError::Storage { path: path.display().to_string(), source };
-    let file = |source| JournalError::file(&unfinished, source);
-    remove(&unfinished).map_err(file)?;
+    let written = write_copy(path, &unfinished);
+    if written.is_err() {
+        discard(path);
+    }
+    written?;
+    finish(path)
+}
+
+/// Removes what was begun and not finished, also by a power cut. It takes as much room as the journal, which may be what there
+/// is too little of.
+pub(super) fn discard(path: &Path) {
+    let unfinished = beside(path, ".rewriting");
+    if unfinished.exists()
+        && let Err(error) = fs::remove_file(&unfinished)
+    {
+        tracing::warn!(file = %unfinished.display(), %error, "a file that is good for nothing could not be removed");
+    }
+}
+
+/// Writes all that is in the journal into another file, and gives that its second name once it is synced.
+fn write_copy(path: &Path, unfinished: &Path) -> Result<(), JournalError> {
+    let storage = |source| JournalError::storage(path, source);
+    let file = |source| JournalError::file(unfinished, source);
     // Before SQLite makes it, for the permissions.
-    crate::private_file::ensure(&unfinished).map_err(|error| file(io::Error::other(error)))?;
+    private_file::ensure(unfinished).map_err(system_error).map_err(file)?;
     let connection = Connection::open(path).map_err(storage)?;
     connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()]).map_err(storage)?;
     drop(connection);
-    File::open(&unfinished).and_then(|written| written.sync_all()).map_err(file)?;
-    fs::rename(&unfinished, &complete).and_then(|()| sync_directory(path)).map_err(file)?;
-    finish(path)
+    File::open(unfinished).and_then(|written| written.sync_all()).map_err(file)?;
+    fs::rename(unfinished, beside(path, ".rewritten")).and_then(|()| sync_directory(path)).map_err(file)
 }
 
 /// Finishes an exchange that was begun, if one was.
@@ -68,6 +84,10 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
-        .sync_all()
+    private_file::sync_parent(path).map_err(system_error)
+}
+
+/// What the system said, where it did.
+fn system_error(error: PrivateFileError) -> io::Error {
+    if let PrivateFileError::System { source, .. } = error { source } else { io::Error::other(error) }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::{Journal, JournalError, rewrite};
+use super::{Distrust, Journal, JournalError, rewrite};
 use crate::domain::{Amount, TransactionId, UnixTime};
 use crate::terminal::{Payment, PaymentState};
 
@@ -57,17 +57,6 @@ const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, re
 /// How long another program may hold the database, in milliseconds: one that prunes or exports holds it for less.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is not trusted of a journal's file after a fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Distrust {
-    /// It is opened as at every start. That takes a write, so a disk that takes none is noticed.
-    Nothing,
-    /// Every page is looked at first.
-    Content,
-    /// What was written may not be on the disk: everything is written anew, and looked at.
-    Disk,
-}
-
 /// One record: a payment came to this state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -94,8 +83,7 @@ impl SqliteJournal {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         rewrite::finish(path)?;
         let name = path.display().to_string();
-        let connection =
-            Connection::open(path).map_err(|source| JournalError::Storage { path: name.clone(), source })?;
+        let connection = Connection::open(path).map_err(|source| JournalError::storage(path, source))?;
         Self::prepare(connection, name)
     }
 
@@ -104,16 +92,28 @@ impl SqliteJournal {
     /// # Errors
     /// [`JournalError`]: the disk, no journal there, or one that this program does not know.
     pub fn open_to_read(path: &Path) -> Result<Self, JournalError> {
+        Self::open_beside_service(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    /// Opens a journal to prune it beside the service. What is the service's stays the service's: to finish the exchange of a
+    /// journal that was written anew, and to bring a schema up to date.
+    ///
+    /// # Errors
+    /// As [`SqliteJournal::open_to_read`].
+    pub fn open_to_prune(path: &Path) -> Result<Self, JournalError> {
+        Self::open_beside_service(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    }
+
+    fn open_beside_service(path: &Path, access: OpenFlags) -> Result<Self, JournalError> {
         let name = path.display().to_string();
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = || {
-            let connection = Connection::open_with_flags(path, flags)?;
+            let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
             let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             Ok((connection, found))
         };
-        let (connection, found) =
-            open().map_err(|source| JournalError::Storage { path: name.clone(), source })?;
+        let (connection, found) = open().map_err(|source| JournalError::storage(path, source))?;
         let known = MIGRATIONS.len() as u32;
         match found {
             _ if found > known => Err(JournalError::Newer { path: name, found, known }),
@@ -122,17 +122,21 @@ impl SqliteJournal {
         }
     }
 
-    /// Opens the journal again after a fault, if it can be trusted.
+    /// Opens the journal for the service, if it can be trusted: by what this process knows, and by the mark that an earlier one
+    /// may have left.
     ///
     /// # Errors
-    /// [`JournalError`]: the fault is still there.
+    /// [`JournalError`]: the fault is still there, and the mark is.
     pub fn open_again(path: &Path, distrust: Distrust) -> Result<Self, JournalError> {
+        let distrust = distrust.max(Distrust::marked(path));
         if distrust == Distrust::Disk && path.exists() {
             rewrite::rewrite(path)?;
         }
+        rewrite::discard(path);
         let journal = Self::open(path)?;
         if distrust != Distrust::Nothing {
             journal.check_content()?;
+            Distrust::forget(path);
         }
         Ok(journal)
     }
@@ -158,8 +162,8 @@ impl SqliteJournal {
     /// [`JournalError::Storage`] if SQLite has no memory.
     pub fn in_memory() -> Result<Self, JournalError> {
         let name = ":memory:".to_owned();
-        let connection = Connection::open_in_memory()
-            .map_err(|source| JournalError::Storage { path: name.clone(), source })?;
+        let connection =
+            Connection::open_in_memory().map_err(|source| JournalError::storage(&name, source))?;
         Self::prepare(connection, name)
     }
 
@@ -170,7 +174,7 @@ impl SqliteJournal {
     }
 
     fn storage(&self, source: rusqlite::Error) -> JournalError {
-        JournalError::Storage { path: self.path.clone(), source }
+        JournalError::storage(&self.path, source)
     }
 
     fn migrate(&mut self) -> Result<Result<(), JournalError>, rusqlite::Error> {
@@ -379,8 +383,8 @@ impl Journal for SqliteJournal {
     }
 
     fn payments(&mut self, open_only: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
-        let condition = if open_only { "WHERE is_open" } else { "" };
-        let sql = format!("SELECT {COLUMNS} FROM payments {condition} ORDER BY number DESC LIMIT ?1");
+        let which = if open_only { "WHERE is_open ORDER BY number" } else { "ORDER BY number DESC" };
+        let sql = format!("SELECT {COLUMNS} FROM payments {which} LIMIT ?1");
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Result<Vec<_>, rusqlite::Error> = self
             .connection
@@ -429,8 +433,12 @@ mod tests {
         assert_eq!(journal.payment_by_key("key 1").unwrap(), Some(first.clone()));
         assert_eq!(journal.payment_by_key("key 3").unwrap(), None);
         assert_eq!(journal.payments(true, 10).unwrap(), vec![second.clone()]);
-        assert_eq!(journal.payments(false, 10).unwrap(), vec![second, first]);
+        assert_eq!(journal.payments(false, 10).unwrap(), vec![second.clone(), first]);
         assert_eq!(journal.payments(false, 1).unwrap().len(), 1);
+        let third = payment(3);
+        journal.append(&third).unwrap();
+        assert_eq!(journal.payments(true, 10).unwrap(), vec![second.clone(), third], "the oldest open first");
+        assert_eq!(journal.payments(true, 1).unwrap(), vec![second]);
     }
 
     #[test]

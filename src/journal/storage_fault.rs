@@ -1,8 +1,12 @@
-//! What kind of trouble the disk makes, from SQLite's error code: what a person is told goes by it.
+//! What kind of trouble the disk makes, from what SQLite or the system says: what a person is told goes by it.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 
 /// One kind of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,10 @@ pub enum StorageFault {
 impl StorageFault {
     /// The kind of an error.
     pub fn of(error: &rusqlite::Error) -> Self {
+        // No room for the memory that connections share, which SQLite keeps in a file and which holds nothing that lasts.
+        if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE) {
+            return Self::Full;
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::ReadOnly) => Self::ReadOnly,
@@ -34,6 +42,31 @@ impl StorageFault {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::Unopenable,
             Some(_) | None => Self::Other,
+        }
+    }
+
+    /// The kind of an error of SQLite over the file at `path`. A file system that has become read-only since the file was opened
+    /// looks to SQLite like a disk that takes no writes.
+    pub(super) fn at(path: &Path, error: &rusqlite::Error) -> Self {
+        let kind = Self::of(error);
+        let is_read_only = || {
+            let opened = OpenOptions::new().append(true).open(path);
+            opened.is_err_and(|error| error.kind() == ErrorKind::ReadOnlyFilesystem)
+        };
+        if kind == Self::Device && is_read_only() { Self::ReadOnly } else { kind }
+    }
+
+    /// The kind of an error that the system gives for a file.
+    pub fn of_file(error: &io::Error) -> Self {
+        let is = |kinds: &[ErrorKind]| kinds.contains(&error.kind());
+        if is(&[ErrorKind::StorageFull, ErrorKind::QuotaExceeded]) {
+            Self::Full
+        } else if is(&[ErrorKind::ReadOnlyFilesystem]) {
+            Self::ReadOnly
+        } else if is(&[ErrorKind::NotFound, ErrorKind::PermissionDenied]) {
+            Self::Unopenable
+        } else {
+            Self::Device
         }
     }
 }

@@ -1,15 +1,16 @@
 //! The journal on a thread of its own, since a sync to an SD card takes long and must not hold up the air.
 //!
-//! Requests are done one after another, in the order in which they came.
+//! Requests are done one after another, in the order in which they came. Who asks never waits, also where a disk hangs: how
+//! many requests gather is for them to bound, by how long the oldest has waited.
+
+use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::{Journal, JournalError};
 use crate::domain::TransactionId;
 use crate::terminal::{Payment, RecordNumber};
-
-/// How many requests may wait. The engine makes a few for each payment.
-const REQUESTS_MAX: usize = 4096;
 
 /// Which payments to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub enum Search {
     TransactionId(TransactionId),
     /// The one that the till made under this key.
     IdempotencyKey(String),
-    /// The newest.
-    Newest {
+    /// The newest, or the oldest open ones.
+    List {
         /// Only open ones.
         open_only: bool,
         /// At most so many.
@@ -53,7 +54,7 @@ pub enum JournalAnswer<Context> {
     Journalled(RecordNumber),
     /// What was looked for.
     Found {
-        /// The payments, newest first.
+        /// The payments, in the order of [`Journal::payments`].
         payments: Vec<Payment>,
         /// For whom.
         context: Context,
@@ -65,8 +66,10 @@ pub enum JournalAnswer<Context> {
 /// The driver's end of the journal's thread.
 #[derive(Debug)]
 pub struct JournalWriter<Context> {
-    requests: mpsc::Sender<JournalRequest<Context>>,
+    requests: mpsc::UnboundedSender<JournalRequest<Context>>,
     answers: mpsc::UnboundedReceiver<JournalAnswer<Context>>,
+    /// Since when each request waits that has no answer yet, oldest first.
+    waiting: VecDeque<Instant>,
 }
 
 impl<Context: Send + 'static> JournalWriter<Context> {
@@ -75,7 +78,7 @@ impl<Context: Send + 'static> JournalWriter<Context> {
     /// # Errors
     /// The system's, if there can be no more threads.
     pub fn start(mut journal: impl Journal + 'static) -> std::io::Result<Self> {
-        let (requests, mut request_receiver) = mpsc::channel(REQUESTS_MAX);
+        let (requests, mut request_receiver) = mpsc::unbounded_channel();
         let (answer_sender, answers) = mpsc::unbounded_channel();
         std::thread::Builder::new().name("journal".into()).spawn(move || {
             while let Some(request) = request_receiver.blocking_recv() {
@@ -86,12 +89,18 @@ impl<Context: Send + 'static> JournalWriter<Context> {
                 }
             }
         })?;
-        Ok(Self { requests, answers })
+        Ok(Self { requests, answers, waiting: VecDeque::new() })
     }
 
-    /// Asks something. Waits while the queue is full. If the thread has ended, the last answer says why.
-    pub async fn ask(&self, request: JournalRequest<Context>) {
-        let _ = self.requests.send(request).await;
+    /// Asks something. If the thread has ended, the last answer says why.
+    pub fn ask(&mut self, request: JournalRequest<Context>) {
+        self.waiting.push_back(Instant::now());
+        let _ = self.requests.send(request);
+    }
+
+    /// Since when the oldest request waits for its answer; none if none does.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.waiting.front().copied()
     }
 
     /// Waits until everything that was asked is done, and ends the thread.
@@ -110,7 +119,10 @@ impl<Context: Send + 'static> JournalWriter<Context> {
 
     /// The next answer; none when the thread has ended. Cancel-safe.
     pub async fn next_answer(&mut self) -> Option<JournalAnswer<Context>> {
-        self.answers.recv().await
+        let answer = self.answers.recv().await;
+        // Each request has one answer, in order.
+        self.waiting.pop_front();
+        answer
     }
 }
 
@@ -127,7 +139,7 @@ fn perform<Context>(
             let payments = match search {
                 Search::TransactionId(transaction_id) => Vec::from_iter(journal.payment(transaction_id)?),
                 Search::IdempotencyKey(key) => Vec::from_iter(journal.payment_by_key(&key)?),
-                Search::Newest { open_only, limit } => journal.payments(open_only, limit)?,
+                Search::List { open_only, limit } => journal.payments(open_only, limit)?,
             };
             Ok(JournalAnswer::Found { payments, context })
         }

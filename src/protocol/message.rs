@@ -302,9 +302,8 @@ impl FromTerminal {
                 let outcome = match message.outcome() {
                     generated::Outcome::Approved => Outcome::Approved,
                     generated::Outcome::Declined => {
-                        Outcome::Declined(DeclineReason::from_code(message.decline_reason).ok_or_else(
-                            || malformed(format!("unknown decline reason {}", message.decline_reason)),
-                        )?)
+                        let reason = DeclineReason::heard(message.decline_reason);
+                        Outcome::Declined(reason.ok_or_else(|| malformed("declined for no reason"))?)
                     }
                     generated::Outcome::Pending => Outcome::Pending,
                     generated::Outcome::Reversed => Outcome::Reversed,

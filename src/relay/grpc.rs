@@ -233,10 +233,9 @@ pub(super) fn read_state(transaction: &acquirer_api::Transaction) -> Result<Tran
     Ok(match transaction.state() {
         acquirer_api::TransactionState::Unknown => TransactionState::Unknown,
         acquirer_api::TransactionState::Declined => {
-            let code = transaction.decline_reason;
-            let reason =
-                DeclineReason::from_code(code).ok_or_else(|| format!("a decline for the reason {code}"))?;
-            TransactionState::Declined(reason)
+            // Whatever the reason, it is the institution's word that nothing is charged.
+            let reason = DeclineReason::heard(transaction.decline_reason);
+            TransactionState::Declined(reason.ok_or("a decline for no reason")?)
         }
         acquirer_api::TransactionState::Approved => TransactionState::Approved,
         acquirer_api::TransactionState::Captured => TransactionState::Captured,

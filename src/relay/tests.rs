@@ -248,6 +248,7 @@ async fn the_institutions_word_comes_back() {
         (Wire::Captured, 0, TransactionState::Captured),
         (Wire::Reversed, 0, TransactionState::Reversed),
         (Wire::Declined, 8, TransactionState::Declined(DeclineReason::InsufficientFunds)),
+        (Wire::Declined, 99, TransactionState::Declined(DeclineReason::Other)),
     ] {
         let answer = ask(Conduct::Answer(wire, reason)).await;
         assert_eq!(answer, InstitutionAnswer::Transaction { state, receipt: Some(vec![1, 2, 3]) });

@@ -19,12 +19,12 @@ use crate::terminal::{
     AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Output, Payment, PaymentView,
     PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
 };
-use crate::till::{Answer, TillCall};
+use crate::till::{Answer, PaymentList, TillCall};
 
+/// How long the journal may take to an answer, in seconds. An SD card that tidies up takes a second or two.
+const JOURNAL_PATIENCE_S: u64 = 10;
 /// How much longer than its time-out the driver waits for a relay that should have kept it.
 const RELAY_GRACE: Duration = Duration::from_millis(500);
-/// How long the driver sleeps at most, so that a missed deadline cannot last.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Why the driver stopped.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub enum DriverError {
 enum Searcher {
     Till { call: TillCallId, request: TillRequest },
     TillRead { transaction_id: TransactionId, answer: Answer<PaymentView> },
-    TillList { answer: Answer<Vec<PaymentView>> },
+    TillList { open_only: bool, answer: Answer<PaymentList> },
     Phone { phone: PhoneId, question: PhoneQuestion },
 }
 
@@ -63,6 +63,8 @@ pub struct Driver<'front, R> {
     asks: JoinSet<(TransactionId, InstitutionAnswer)>,
     till_calls: BTreeMap<TillCallId, Answer<PaymentView>>,
     last_till_call: u64,
+    /// The journal has kept this waiting for too long.
+    journal_hangs: bool,
     /// The newest published view of each open payment.
     published: BTreeMap<TransactionId, PaymentView>,
 }
@@ -92,9 +94,10 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
             asks: JoinSet::new(),
             till_calls: BTreeMap::new(),
             last_till_call: 0,
+            journal_hangs: false,
             published: BTreeMap::new(),
         };
-        driver.front.journal_is(None);
+        driver.front.engine_runs();
         driver.perform(outputs).await;
         Ok(driver)
     }
@@ -104,25 +107,47 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
     /// # Errors
     /// [`DriverError`] if it cannot go on. Nothing is lost: the journal has every step whose effects were seen.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
+        if let Err(error) = self.run_until(stop).await {
+            self.front.engine_given_up(self.terminal);
+            return Err(error);
+        }
+        self.journal.finish().await?;
+        Ok(())
+    }
+
+    async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
         tokio::pin!(stop);
         loop {
+            self.look_at_journal();
+            self.front.look().await;
             if self.front.is_report_due() {
                 self.front.report(&self.terminal.open_payments(wall_clock()));
             }
-            let wake_at = self
+            let deadline = self
                 .terminal
                 .next_deadline()
-                .map(|deadline| self.start + Duration::from_millis(deadline.milliseconds))
-                .unwrap_or_else(|| Instant::now() + SLEEP_MAX)
-                .min(Instant::now() + SLEEP_MAX);
+                .map(|deadline| self.start + Duration::from_millis(deadline.milliseconds));
+            // Never for long, so that a missed deadline cannot last.
+            let wake_at = deadline.unwrap_or_else(|| self.front.look_at()).min(self.front.look_at());
             tokio::select! {
-                () = &mut stop => break,
+                () = &mut stop => return Ok(()),
                 event = self.front.link.events.recv() => {
-                    if let Some(input) = self.front.link_happened(event.ok_or(LinkStopped)?) {
-                        self.step(input).await;
+                    let input = self.front.link_happened(event.ok_or(LinkStopped)?);
+                    match input {
+                        Some(Input::PhoneConnected(phone) | Input::PhoneWrote { phone, .. }) if self.journal_hangs => {
+                            self.front.disconnect(phone).await;
+                        }
+                        Some(input) => self.step(input).await,
+                        None => {}
                     }
                 }
-                Some(call) = self.front.till.calls.recv() => self.till_called(call).await,
+                Some(call) = self.front.till.calls.recv() => {
+                    if self.journal_hangs {
+                        self.front.refuse(call, &self.terminal.open_payments(wall_clock()));
+                    } else {
+                        self.till_called(call).await;
+                    }
+                }
                 answer = self.journal.next_answer() => {
                     self.journal_answered(answer.ok_or(DriverError::JournalStopped)?).await?;
                 }
@@ -136,8 +161,29 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 () = tokio::time::sleep_until(wake_at) => self.step(Input::Tick).await,
             }
         }
-        self.journal.finish().await?;
-        Ok(())
+    }
+
+    /// Takes the terminal out of service while the disk hangs. What is under way waits, and so do phones and till outside: what
+    /// they would ask of the journal must not pile up. The engine stays, for its thread may yet write what it was asked, and
+    /// another engine beside that would not know it.
+    fn look_at_journal(&mut self) {
+        let patience = Duration::from_secs(JOURNAL_PATIENCE_S);
+        let hangs = self.journal.waits_since().is_some_and(|since| since.elapsed() >= patience);
+        if hangs == self.journal_hangs {
+            return;
+        }
+        self.journal_hangs = hangs;
+        let reason = hangs.then(|| {
+            format!(
+                "the journal cannot be used: the disk has not answered for {JOURNAL_PATIENCE_S} s; see the kernel's log, and have \
+                 the card or disk replaced soon. The terminal goes on by itself when it answers"
+            )
+        });
+        match &reason {
+            Some(reason) => tracing::error!(reason, "out of service"),
+            None => tracing::info!("the disk answers again"),
+        }
+        self.front.journal_is(reason);
     }
 
     async fn step(&mut self, input: Input) {
@@ -149,7 +195,7 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         for output in outputs {
             match output {
                 Output::Append { record, payment } => {
-                    self.journal.ask(JournalRequest::Append { record, payment }).await;
+                    self.journal.ask(JournalRequest::Append { record, payment });
                 }
                 Output::Notify { phone, value } => self.front.notify(phone, value),
                 Output::Disconnect { phone, reason } => {
@@ -159,7 +205,7 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 Output::Load { phone, question } => {
                     let search = Search::TransactionId(question.transaction_id);
                     let context = Searcher::Phone { phone, question };
-                    self.journal.ask(JournalRequest::Find { search, context }).await;
+                    self.journal.ask(JournalRequest::Find { search, context });
                 }
                 Output::Ask { request, timeout_ms } => self.ask_institution(request, timeout_ms),
                 Output::AnswerTill { call, answer } => {
@@ -222,7 +268,7 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 match search {
                     Some(search) => {
                         let context = Searcher::Till { call, request };
-                        self.journal.ask(JournalRequest::Find { search, context }).await;
+                        self.journal.ask(JournalRequest::Find { search, context });
                     }
                     None => self.step(Input::Till { call, request, stored: None }).await,
                 }
@@ -234,13 +280,12 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 }
                 let search = Search::TransactionId(transaction_id);
                 let context = Searcher::TillRead { transaction_id, answer };
-                self.journal.ask(JournalRequest::Find { search, context }).await;
+                self.journal.ask(JournalRequest::Find { search, context });
             }
             TillCall::List { open_only, limit, answer } => {
-                let search = Search::Newest { open_only, limit };
-                self.journal
-                    .ask(JournalRequest::Find { search, context: Searcher::TillList { answer } })
-                    .await;
+                let search = Search::List { open_only, limit };
+                let context = Searcher::TillList { open_only, answer };
+                self.journal.ask(JournalRequest::Find { search, context });
             }
             TillCall::Status { answer } => {
                 let _ = answer.send(Ok(self.front.status(&self.terminal.open_payments(wall_clock()))));
@@ -264,8 +309,10 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                     Searcher::TillRead { transaction_id, answer } => {
                         let _ = answer.send(views.next().ok_or(TillRefusal::Unknown(transaction_id)));
                     }
-                    Searcher::TillList { answer } => {
-                        let _ = answer.send(Ok(views.collect()));
+                    Searcher::TillList { open_only, answer } => {
+                        let views: Vec<PaymentView> = views.collect();
+                        let more = open_only.then(|| self.terminal.open_count().saturating_sub(views.len()));
+                        let _ = answer.send(Ok(PaymentList { views, more }));
                     }
                     Searcher::Phone { phone, question } => {
                         let payment = payments.into_iter().next();

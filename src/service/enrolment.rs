@@ -11,8 +11,11 @@ use serde::{Deserialize, Serialize};
 use x509_parser::pem::Pem;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::begun_elsewhere::begun_by_another;
+use super::configuration::JOURNAL_FILE;
 use crate::credential::{CredentialError, Keyring, Signed, TerminalCertificate, VerifyingKey};
 use crate::domain::{TerminalId, UnixTime};
+use crate::journal::{Journal, JournalError, SqliteJournal};
 use crate::private_file::{self, PrivateFileError};
 use crate::protocol::ChannelKey;
 use crate::relay::{EnrolError, Enrolled, InstitutionAddress, TlsFiles, enrol_terminal};
@@ -91,6 +94,21 @@ pub enum EnrolmentError {
         "what the acquirer sent is not to be trusted: {0}; nothing was stored. Is this the right acquirer, and its right root?"
     )]
     Untrusted(String),
+    /// The journal, which may hold open payments of the enrolment that is to be replaced.
+    #[error("whether payments are open cannot be seen, and nothing was replaced: {0}")]
+    Journal(#[from] JournalError),
+    /// They could not be settled afterwards.
+    #[error(
+        "{count} payments are open, which terminal {terminal_id} could not settle with this institution, for they were begun as \
+         another terminal or with another institution; nothing was replaced. Start the service as it is, wait until `florin payments \
+         --open` shows none, and enrol again with the same code"
+    )]
+    OpenPayments {
+        /// How many.
+        count: usize,
+        /// As whom it was to go on.
+        terminal_id: TerminalId,
+    },
     /// No keys can be made.
     #[error("no keys can be made: {0}")]
     Keys(String),
@@ -160,7 +178,8 @@ impl Drop for Keys {
 }
 
 /// Enrols this terminal: makes its keys, has the institution vouch for them, verifies what came, keeps it.
-/// `server_root_pem` vouches for the acquirer's server.
+/// `server_root_pem` vouches for the acquirer's server. Another terminal, or one of another institution, it becomes only
+/// while no payment is open.
 ///
 /// # Errors
 /// [`EnrolmentError`]. Until it returns well, an enrolment that was there before stays.
@@ -186,6 +205,8 @@ pub async fn enrol(
     let request = signing_request(&keys.client_key_pem)?;
     let enrolled = enrol_terminal(acquirer, server_root_pem, code, request, channel_key.public_key()).await?;
     let terminal_id = verify(&enrolled, &channel_key, now)?;
+    let root_public_key = base64(&enrolled.root_public_key);
+    refuse_to_leave_open(state_directory, terminal_id, &root_public_key)?;
     let file = EnrolmentFile {
         terminal_id: terminal_id.to_string(),
         acquirer: acquirer.to_string(),
@@ -195,10 +216,10 @@ pub async fn enrol(
         server_root_pem: server_root_pem.to_owned(),
         terminal_certificate: base64(&enrolled.terminal_certificate),
         keyring: base64(&enrolled.keyring),
-        root_public_key: base64(&enrolled.root_public_key),
+        root_public_key,
     };
     // It must read back before it replaces anything.
-    file.open(&path)?.check_time(now)?;
+    file.open(&path)?.validity()?.check(now)?;
     private_file::replace(&path, &written(&file)?)?;
     match std::fs::remove_file(&pending) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -209,6 +230,21 @@ pub async fn enrol(
     Ok(terminal_id)
 }
 
+/// When a terminal's certificates are good, each with what it is, its first and its last second.
+#[derive(Debug, Clone)]
+pub(super) struct Validity([(&'static str, UnixTime, UnixTime); 2]);
+
+impl Validity {
+    /// Whether all are good now, and the clock by which that is judged can be right.
+    ///
+    /// # Errors
+    /// [`EnrolmentError::ClockUnset`], [`EnrolmentError::Expired`], [`EnrolmentError::NotYetValid`].
+    pub(super) fn check(&self, now: UnixTime) -> Result<(), EnrolmentError> {
+        check_clock(now)?;
+        self.0.iter().try_for_each(|(what, from, until)| check_validity(what, *from, *until, now))
+    }
+}
+
 impl Enrolment {
     /// Reads the enrolment and checks that it is good now.
     ///
@@ -216,10 +252,26 @@ impl Enrolment {
     /// [`EnrolmentError`].
     pub fn load(state_directory: &Path, now: UnixTime) -> Result<Self, EnrolmentError> {
         check_clock(now)?;
-        let path = state_directory.join(ENROLMENT_FILE);
-        let enrolment = read_file(&path)?.open(&path)?;
-        enrolment.check_time(now)?;
+        let enrolment = Self::read(state_directory)?;
+        enrolment.validity()?.check(now)?;
         Ok(enrolment)
+    }
+
+    /// Reads the enrolment, whatever the clock says. A clock can be wrong for a while.
+    ///
+    /// # Errors
+    /// [`EnrolmentError`].
+    pub(super) fn read(state_directory: &Path) -> Result<Self, EnrolmentError> {
+        let path = state_directory.join(ENROLMENT_FILE);
+        read_file(&path)?.open(&path)
+    }
+
+    /// When its certificates are good.
+    ///
+    /// # Errors
+    /// [`EnrolmentError::Untrusted`], if the client certificate cannot be read.
+    pub(super) fn validity(&self) -> Result<Validity, EnrolmentError> {
+        Ok(Validity(self.certificates().map_err(EnrolmentError::Untrusted)?))
     }
 
     /// What the relay's TLS needs.
@@ -251,13 +303,6 @@ impl Enrolment {
             ("client certificate", from, until),
         ])
     }
-
-    fn check_time(&self, now: UnixTime) -> Result<(), EnrolmentError> {
-        let certificate = &self.identity.certificate;
-        check_validity("terminal certificate", certificate.not_before, certificate.not_after, now)?;
-        let (from, until) = validity_of(&self.client_certificate_pem).map_err(EnrolmentError::Untrusted)?;
-        check_validity("client certificate", from, until, now)
-    }
 }
 
 impl EnrolmentFile {
@@ -276,6 +321,25 @@ impl EnrolmentFile {
             client_key_pem: Zeroizing::new(self.client_key_pem.clone()),
         })
     }
+}
+
+/// Refuses to become another terminal, or one of another institution, over open payments.
+fn refuse_to_leave_open(
+    state_directory: &Path,
+    terminal_id: TerminalId,
+    root_public_key: &str,
+) -> Result<(), EnrolmentError> {
+    // One that cannot be read says nothing of who it was; offers in the journal still do.
+    let old = read_file(&state_directory.join(ENROLMENT_FILE)).ok();
+    let is_same_institution = old.as_ref().is_none_or(|old| old.root_public_key == root_public_key);
+    let is_same_terminal = old.is_some_and(|old| old.terminal_id == terminal_id.to_string());
+    let journal = state_directory.join(JOURNAL_FILE);
+    if is_same_institution && is_same_terminal || !journal.exists() {
+        return Ok(());
+    }
+    let open = SqliteJournal::open_to_read(&journal)?.payments(true, usize::MAX)?;
+    let is_left = !is_same_institution && !open.is_empty() || begun_by_another(&open, terminal_id).is_some();
+    if is_left { Err(EnrolmentError::OpenPayments { count: open.len(), terminal_id }) } else { Ok(()) }
 }
 
 /// Whether the clock can be right.
@@ -426,6 +490,9 @@ fn octets(field: &str, text: &str) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
     use crate::credential::{InstitutionKey, KeyPurpose, SigningKey};
+    use crate::domain::{Offer, TransactionId};
+    use crate::protocol::encode_offer;
+    use crate::terminal::{Payment, PaymentState};
 
     const NOW: UnixTime = UnixTime { seconds: 4_000_000_000 };
 
@@ -493,6 +560,79 @@ mod tests {
             let error = verify(&institution.enrolled(), &channel_key, NOW).unwrap_err().to_string();
             assert!(error.contains(words) && error.contains("nothing was stored"), "{error}");
         }
+    }
+
+    #[test]
+    fn nobody_becomes_another_terminal_or_goes_to_another_institution_over_open_payments() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let (ours, other): (TerminalId, TerminalId) =
+            ("0123456789".parse().unwrap(), "ABCDEFGHJK".parse().unwrap());
+        let offer = Offer {
+            transaction_id: TransactionId::from_random([1; 16]),
+            terminal_id: ours,
+            merchant_name: "Kiosk".into(),
+            amount: "2.50 EUR".parse().unwrap(),
+            valid_for_s: 60,
+            nonce: [1; 16],
+            reference: String::new(),
+            items: Vec::new(),
+            capture_after_dispense: true,
+        };
+        let mut payment = Payment {
+            transaction_id: offer.transaction_id,
+            state: PaymentState::Approved,
+            amount: offer.amount,
+            reference: String::new(),
+            capture_after_dispense: true,
+            offer: encode_offer(&offer),
+            sealed_command: None,
+            receipt: None,
+            released: true,
+            idempotency: None,
+            created_at: NOW,
+            updated_at: NOW,
+        };
+        let enrolled = |root: &str| {
+            let file = EnrolmentFile {
+                terminal_id: ours.to_string(),
+                acquirer: String::new(),
+                channel_key: String::new(),
+                client_key_pem: String::new(),
+                client_certificate_pem: String::new(),
+                server_root_pem: String::new(),
+                terminal_certificate: String::new(),
+                keyring: String::new(),
+                root_public_key: root.into(),
+            };
+            private_file::replace(&path.join(ENROLMENT_FILE), &written(&file).unwrap()).unwrap();
+        };
+        let refused = |terminal_id, root| match refuse_to_leave_open(path, terminal_id, root) {
+            Ok(()) => false,
+            Err(EnrolmentError::OpenPayments { count: 1, .. }) => true,
+            Err(error) => panic!("{error}"),
+        };
+        enrolled("root");
+        assert!(!refused(other, "other root"), "there is no journal");
+        let mut journal = SqliteJournal::open(&path.join(JOURNAL_FILE)).unwrap();
+        journal.append(&payment).unwrap();
+        assert!(!refused(ours, "root"));
+        assert!(refused(other, "root"));
+        assert!(refused(ours, "other root"));
+        // Without an enrolment the offers still say whose they are.
+        std::fs::write(path.join(ENROLMENT_FILE), "damaged").unwrap();
+        assert!(!refused(ours, "root") && refused(other, "root"));
+        std::fs::remove_file(path.join(ENROLMENT_FILE)).unwrap();
+        assert!(!refused(ours, "root") && refused(other, "root"));
+        enrolled("root");
+        payment.state = PaymentState::Captured;
+        journal.append(&payment).unwrap();
+        assert!(!refused(other, "other root"), "nothing is open");
+        drop(journal);
+        std::fs::write(path.join(JOURNAL_FILE), [0x5A; 8192]).unwrap();
+        let error = refuse_to_leave_open(path, other, "root").unwrap_err();
+        assert!(matches!(error, EnrolmentError::Journal(_)), "{error}");
+        assert!(!refused(ours, "root"), "a journal that cannot be read is no matter for who stays the same");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::{ConfigurationError, DriverError, EnrolmentError};
 use crate::bluetooth::{RadioFault, SocketAirError};
+use crate::domain::TerminalId;
 use crate::journal::JournalError;
 use crate::private_file::PrivateFileError;
 use crate::relay::{ConnectError, StatementError};
@@ -35,6 +36,21 @@ pub enum ServiceError {
     /// Its journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Its journal is another terminal's.
+    #[error(
+        "the journal {} holds open payments of terminal {begun_by}, and this is terminal {terminal_id}, which cannot settle them; put \
+         back the enrolment of {begun_by} until they are settled (`florin payments --open`), or that terminal's journal where it \
+         belongs (docs/operations.md)",
+        path.display()
+    )]
+    OtherTerminal {
+        /// The file.
+        path: PathBuf,
+        /// Who began them.
+        begun_by: TerminalId,
+        /// Who this is.
+        terminal_id: TerminalId,
+    },
     /// The till API's address.
     #[error(transparent)]
     Till(#[from] TillListenError),
@@ -89,6 +105,8 @@ pub enum ServiceExit {
     NoAdapter = 18,
     /// The acquirer is not reached, or does not take the client certificate.
     Acquirer = 19,
+    /// Open payments in the journal are another terminal's, or another institution's. 20 is of `florin reconcile`.
+    OtherTerminal = 21,
 }
 
 impl From<ServiceExit> for ExitCode {
@@ -114,10 +132,13 @@ impl ServiceError {
                 | EnrolmentError::Untrusted(_)
                 | EnrolmentError::Keys(_) => ServiceExit::NotEnrolled,
                 EnrolmentError::Enrol(_) => ServiceExit::Acquirer,
+                EnrolmentError::Journal(_) => ServiceExit::Journal,
+                EnrolmentError::OpenPayments { .. } => ServiceExit::OtherTerminal,
             },
             Self::StateDirectory(_) | Self::StateDirectoryInUse { .. } | Self::Journal(_) => {
                 ServiceExit::Journal
             }
+            Self::OtherTerminal { .. } => ServiceExit::OtherTerminal,
             Self::Till(_) => ServiceExit::Till,
             Self::Acquirer(error) => match error {
                 ConnectError::Credentials(_) => ServiceExit::NotEnrolled,
@@ -127,9 +148,10 @@ impl ServiceError {
             },
             Self::Statement(_) => ServiceExit::Acquirer,
             Self::Radio(fault) => match fault {
-                RadioFault::NoBus(_) | RadioFault::NoBlueZ(_) | RadioFault::BlueZChanged => {
-                    ServiceExit::NoBlueZ
-                }
+                RadioFault::NoBus(_)
+                | RadioFault::NoBlueZ(_)
+                | RadioFault::Silent(_)
+                | RadioFault::BlueZChanged => ServiceExit::NoBlueZ,
                 RadioFault::Forbidden(_) => ServiceExit::Forbidden,
                 RadioFault::NoAdapter
                 | RadioFault::OtherAdapters { .. }

@@ -1,18 +1,26 @@
 //! What phones and till see of the terminal, whichever engine runs behind it: the link, the till's calls, and whether
 //! payments can be taken at all.
 //!
-//! An engine is made from the journal and is given up with it; this stays. It decides nothing about a payment.
+//! An engine is made from the journal and is given up with it; this stays. It decides nothing about a payment. What is known
+//! of open payments while there is no engine is what the last one knew.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use sd_notify::NotifyState;
+
+use super::clock::wall_clock;
+use super::enrolment::Validity;
 use super::metrics::Metrics;
+use super::systemd::tell_systemd;
 use crate::bluetooth::{LinkCommand, LinkEvent, TerminalLink};
-use crate::terminal::{AdvertisingPace, Input, OpenPayments, PhoneId, TillRefusal};
+use crate::terminal::{AdvertisingPace, Input, OpenPayments, PhoneId, Terminal, TillRefusal};
 use crate::till::{TillCall, TillDriverEnd, TillStatus};
 
+/// How often this looks around, so that nothing that comes with time goes unseen for long, in seconds.
+const LOOK_INTERVAL_S: u64 = 1;
 /// How often open payments are reported to the log while there are any that should not be open for long, in seconds.
 const REPORT_INTERVAL_S: u64 = 600;
 /// How many payments a report names.
@@ -26,6 +34,17 @@ pub struct Front {
     pub(super) metrics: Metrics,
     link_down: Option<String>,
     journal_down: Option<String>,
+    /// When the certificates are good; none where nothing was enrolled, as in the demo.
+    validity: Option<Validity>,
+    /// They are not, by the clock: it may be the clock that is wrong.
+    certificates_down: Option<String>,
+    /// How eagerly the engine would advertise.
+    pace: AdvertisingPace,
+    /// How the link was told to.
+    told_pace: AdvertisingPace,
+    /// The engine that was given up last, for its figures: payments grow old without it.
+    given_up: Option<Terminal>,
+    looked_at: Option<Instant>,
     reported_at: Option<Instant>,
     /// Who is connected: an engine that is given up leaves them behind.
     phones: BTreeSet<PhoneId>,
@@ -40,6 +59,12 @@ impl Front {
             metrics: Metrics::new(),
             link_down: Some("Bluetooth is starting".into()),
             journal_down: Some("the journal is being opened".into()),
+            validity: None,
+            certificates_down: None,
+            pace: AdvertisingPace::Slow,
+            told_pace: AdvertisingPace::Slow,
+            given_up: None,
+            looked_at: None,
             reported_at: None,
             phones: BTreeSet::new(),
         }
@@ -47,7 +72,31 @@ impl Front {
 
     /// Why no payment can be taken now; none while it can.
     pub(super) fn out_of_service(&self) -> Option<&String> {
-        self.journal_down.as_ref().or(self.link_down.as_ref())
+        self.journal_down.as_ref().or(self.certificates_down.as_ref()).or(self.link_down.as_ref())
+    }
+
+    /// From now on, takes no payments while these are not good by the wall clock. That may jump, and be years off at a start: it
+    /// is looked at again and again.
+    pub(super) fn judge(&mut self, validity: Validity) {
+        self.validity = Some(validity);
+        self.judge_certificates();
+    }
+
+    fn judge_certificates(&mut self) {
+        let Some(validity) = &self.validity else { return };
+        let down = validity.check(wall_clock()).err().map(|fault| fault.to_string());
+        match (&self.certificates_down, &down) {
+            // The reason says what the time is.
+            (None, Some(reason)) => {
+                tracing::error!(
+                    reason,
+                    "out of service; what is open is settled as far as the acquirer takes it"
+                );
+            }
+            (Some(_), None) => tracing::info!("the certificates are good by the clock"),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        self.certificates_down = down;
     }
 
     /// The journal can be used from now on, or cannot, and why.
@@ -61,7 +110,8 @@ impl Front {
         match event {
             LinkEvent::Connected { phone } => {
                 self.phones.insert(phone);
-                self.metrics.phone_connected();
+                self.metrics.phone_seen();
+                self.metrics.phones(self.phones.len());
                 Some(Input::PhoneConnected(phone))
             }
             LinkEvent::Wrote { phone, value_octets_max, value } => {
@@ -69,7 +119,7 @@ impl Front {
             }
             LinkEvent::Disconnected { phone } => {
                 self.phones.remove(&phone);
-                self.metrics.phone_disconnected();
+                self.metrics.phones(self.phones.len());
                 Some(Input::PhoneDisconnected(phone))
             }
             LinkEvent::Up => {
@@ -105,8 +155,51 @@ impl Front {
         let _ = self.link.commands.send(LinkCommand::Disconnect { phone }).await;
     }
 
-    pub(super) async fn advertise(&self, pace: AdvertisingPace) {
-        let _ = self.link.commands.send(LinkCommand::Advertise(pace)).await;
+    /// How the engine wants to be found. Out of service, that waits.
+    pub(super) async fn advertise(&mut self, pace: AdvertisingPace) {
+        self.pace = pace;
+        self.tell_pace().await;
+    }
+
+    /// Phones see in the terminal's name that nobody can pay, whatever the engine wants.
+    async fn tell_pace(&mut self) {
+        let pace = if self.refuses_phones() { AdvertisingPace::OutOfService } else { self.pace };
+        if pace != self.told_pace {
+            self.told_pace = pace;
+            let _ = self.link.commands.send(LinkCommand::Advertise(pace)).await;
+        }
+    }
+
+    fn refuses_phones(&self) -> bool {
+        self.journal_down.is_some() || self.certificates_down.is_some()
+    }
+
+    /// When to [`Front::look`] again.
+    pub(super) fn look_at(&self) -> Instant {
+        self.looked_at.map_or_else(Instant::now, |looked| looked + Duration::from_secs(LOOK_INTERVAL_S))
+    }
+
+    /// Sees to what comes with time alone. Whoever runs calls it at each step, so it is also what systemd is told by that this
+    /// lives. Nobody who calls it ever waits for the disk: a disk that hangs is no reason to be started again.
+    pub(super) async fn look(&mut self) {
+        if self.look_at() > Instant::now() {
+            return;
+        }
+        self.looked_at = Some(Instant::now());
+        tell_systemd(&[NotifyState::Watchdog]);
+        self.judge_certificates();
+        self.tell_pace().await;
+    }
+
+    /// An engine runs.
+    pub(super) fn engine_runs(&mut self) {
+        self.given_up = None;
+        self.journal_is(None);
+    }
+
+    /// An engine ended with its journal.
+    pub(super) fn engine_given_up(&mut self, terminal: Terminal) {
+        self.given_up = Some(terminal);
     }
 
     /// The terminal's state, for the till.
@@ -152,15 +245,21 @@ impl Front {
         }
     }
 
-    /// Answers the till and keeps phones away until `until` is ready: for the time in which there is no engine.
-    pub(super) async fn stand_in<T>(&mut self, until: impl Future<Output = T>) -> Result<T, LinkStopped> {
-        self.advertise(AdvertisingPace::OutOfService).await;
+    /// The engine was given up with its journal, or there was no journal to make one from.
+    pub(super) async fn journal_failed(&mut self, reason: String) {
+        self.journal_is(Some(reason));
+        self.tell_pace().await;
         // The next engine would not know them, and so never send away one that says nothing.
         for phone in &self.phones {
             self.disconnect(*phone).await;
         }
+    }
+
+    /// Answers the till and keeps phones away until `until` is ready: for the time in which there is no engine.
+    pub(super) async fn stand_in<T>(&mut self, until: impl Future<Output = T>) -> Result<T, LinkStopped> {
         tokio::pin!(until);
         loop {
+            let look_at = self.look_at();
             tokio::select! {
                 done = &mut until => return Ok(done),
                 event = self.link.events.recv() => {
@@ -169,16 +268,26 @@ impl Front {
                         self.disconnect(phone).await;
                     }
                 }
-                Some(call) = self.till.calls.recv() => self.refuse(call),
+                Some(call) = self.till.calls.recv() => self.refuse(call, &self.last_known().unwrap_or_default()),
+                () = tokio::time::sleep_until(look_at) => {
+                    self.look().await;
+                    if self.is_report_due() && let Some(open) = self.last_known() {
+                        self.report(&open);
+                    }
+                }
             }
         }
     }
 
-    fn refuse(&self, call: TillCall) {
+    /// How the payments stand that were open when the last engine was given up; none if there was none.
+    fn last_known(&self) -> Option<OpenPayments> {
+        self.given_up.as_ref().map(|terminal| terminal.open_payments(wall_clock()))
+    }
+
+    /// Answers a call while the journal cannot be asked.
+    pub(super) fn refuse(&self, call: TillCall, open: &OpenPayments) {
         let reason = self.out_of_service().cloned().unwrap_or_default();
         let refusal = TillRefusal::OutOfService(reason);
-        // Nothing is known of payments while the journal is not there.
-        let open = OpenPayments::default();
         match call {
             TillCall::Request { answer, .. } | TillCall::Read { answer, .. } => {
                 let _ = answer.send(Err(refusal));
@@ -187,10 +296,10 @@ impl Front {
                 let _ = answer.send(Err(refusal));
             }
             TillCall::Status { answer } => {
-                let _ = answer.send(Ok(self.status(&open)));
+                let _ = answer.send(Ok(self.status(open)));
             }
             TillCall::Metrics { answer } => {
-                let _ = answer.send(Ok(self.metrics_text(&open)));
+                let _ = answer.send(Ok(self.metrics_text(open)));
             }
         }
     }
@@ -206,8 +315,11 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::bluetooth::{EmulatedAir, PhoneLink};
-    use crate::domain::TransactionId;
+    use crate::bluetooth::{EmulatedAir, LinkMeasure, PhoneLink};
+    use crate::credential::{SigningKey, TerminalCertificate};
+    use crate::domain::{TransactionId, UnixTime};
+    use crate::protocol::ChannelKey;
+    use crate::terminal::{Identity, Now, Payment, PaymentState, Settings};
     use crate::till::TillPort;
 
     /// What was logged.
@@ -277,8 +389,106 @@ mod tests {
             front.link_happened(event);
         }
         let sent_away = tokio::time::timeout(Duration::from_secs(60), silent.next_value());
+        front.journal_failed("the disk is full".into()).await;
         let ended = front.stand_in(sent_away).await.unwrap().expect("it is sent away").unwrap_err();
         assert!(matches!(ended, crate::bluetooth::PhoneLinkError::Lost(_)), "{ended}");
+    }
+
+    /// An engine with one payment that is being captured, for years.
+    fn engine() -> Terminal {
+        let channel_key = ChannelKey::from_octets([5; 32]);
+        let certificate = TerminalCertificate {
+            terminal_id: "0123456789".parse().unwrap(),
+            merchant_id: "kiosk-7".into(),
+            merchant_name: "Kiosk".into(),
+            channel_key: channel_key.public_key(),
+            not_before: UnixTime { seconds: 0 },
+            not_after: UnixTime { seconds: u64::MAX },
+        };
+        let signed = certificate.sign(&SigningKey::from_scalar(&[6; 32]).unwrap());
+        let payment = Payment {
+            transaction_id: TransactionId::from_random([1; 16]),
+            state: PaymentState::Capturing,
+            amount: "2.50 EUR".parse().unwrap(),
+            reference: String::new(),
+            capture_after_dispense: false,
+            offer: Vec::new(),
+            sealed_command: None,
+            receipt: None,
+            released: true,
+            idempotency: None,
+            created_at: UnixTime { seconds: 0 },
+            updated_at: UnixTime { seconds: 0 },
+        };
+        let identity = Identity::new(signed.encode(), channel_key).unwrap();
+        Terminal::new(identity, Settings::default(), [7; 32], vec![payment], Now::default()).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_engine_the_figures_of_the_last_one_stand_and_are_reported() {
+        let (_air, link) = EmulatedAir::new();
+        let (port, till) = TillPort::new();
+        let mut front = Front::new(link, till);
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        front.stand_in(tokio::time::sleep(Duration::from_secs(2 * REPORT_INTERVAL_S))).await.unwrap();
+        assert!(front.reported_at.is_none(), "nothing is known yet, so the first engine reports at once");
+
+        front.engine_given_up(engine());
+        front.journal_failed("the disk is full".into()).await;
+        let asking = async {
+            tokio::time::sleep(Duration::from_secs(2 * REPORT_INTERVAL_S + 5)).await;
+            let status = port.call(|answer| TillCall::Status { answer }).await.unwrap().unwrap();
+            let metrics = port.call(|answer| TillCall::Metrics { answer }).await.unwrap().unwrap();
+            (status, metrics)
+        };
+        let (status, metrics) = front.stand_in(asking).await.unwrap();
+        assert_eq!((status.open_payments, status.escalated.len()), (1, 1));
+        assert!(status.oldest_open_s > 1_000_000_000, "by the wall clock: {}", status.oldest_open_s);
+        assert!(metrics.contains("florin_payments_escalated 1\n"), "{metrics}");
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.matches("payments are open for too long").count(), 3, "{log}");
+
+        front.engine_runs();
+        assert!(front.last_known().is_none(), "the new engine knows better");
+    }
+
+    #[tokio::test]
+    async fn figures_show_whether_phones_can_find_it_what_was_done_for_that_and_who_is_there() {
+        let mut front = front();
+        let reason = || "no adapter".to_owned();
+        let measure = |measure| LinkEvent::Measure { measure, reason: reason() };
+        let shows = |front: &Front, lines: &[&str]| {
+            let text = front.metrics_text(&OpenPayments::default());
+            for line in lines {
+                assert!(text.lines().any(|found| found == *line), "{line} is not in\n{text}");
+            }
+        };
+        for phone in [1, 2] {
+            front.link_happened(LinkEvent::Connected { phone: PhoneId(phone) });
+        }
+        front.link_happened(LinkEvent::Up);
+        shows(&front, &["florin_bluetooth_up 1", "florin_phones 2", "florin_phones_connected_total 2"]);
+        front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });
+        // A second word about the same does not count.
+        front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });
+        front.link_happened(LinkEvent::Down { reason: reason() });
+        for done in [LinkMeasure::RegisterAnew, LinkMeasure::PowerCycle, LinkMeasure::PowerCycle] {
+            front.link_happened(measure(done));
+        }
+        shows(
+            &front,
+            &[
+                "florin_bluetooth_up 0",
+                "florin_bluetooth_measures_total{measure=\"register_anew\"} 1",
+                "florin_bluetooth_measures_total{measure=\"power_cycle\"} 2",
+                "florin_phones 1",
+                "florin_phones_connected_total 2",
+            ],
+        );
     }
 
     #[tokio::test]

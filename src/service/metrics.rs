@@ -129,13 +129,14 @@ impl Metrics {
         self.answers.get_or_create(&[("answer", kind)]).inc();
     }
 
-    pub(super) fn phone_connected(&self) {
-        self.phones.inc();
+    /// One more has connected since the start.
+    pub(super) fn phone_seen(&self) {
         self.phones_seen.inc();
     }
 
-    pub(super) fn phone_disconnected(&self) {
-        self.phones.dec();
+    /// So many are connected now.
+    pub(super) fn phones(&self, count: usize) {
+        self.phones.set(whole(count));
     }
 
     pub(super) fn bluetooth_up(&self, is_up: bool) {
@@ -180,8 +181,13 @@ mod tests {
     fn figures_are_there_before_anything_happened_and_count_what_happens() {
         let metrics = Metrics::new();
         let before = metrics.text();
-        for line in ["florin_payments_escalated 0", "florin_journal_up 0", "florin_phones_connected_total 0"]
-        {
+        for line in [
+            "florin_payments_escalated 0",
+            "florin_journal_up 0",
+            "florin_bluetooth_up 0",
+            "florin_phones 0",
+            "florin_phones_connected_total 0",
+        ] {
             assert!(before.lines().any(|found| found == line), "{line} is not in\n{before}");
         }
         metrics.payment_ended("captured");

@@ -1,5 +1,6 @@
 //! Composition: what runs the pure engine among its adapters.
 
+mod begun_elsewhere;
 mod clock;
 mod configuration;
 mod doctor;
@@ -9,6 +10,7 @@ mod exit_code;
 mod front;
 mod metrics;
 mod reconcile;
+mod systemd;
 mod terminal_service;
 
 pub use clock::wall_clock;

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::terminal_service::{load_enrolment, relay};
-use super::{Configuration, ServiceError};
+use super::clock::wall_clock;
+use super::terminal_service::relay;
+use super::{Configuration, Enrolment, ServiceError};
 use crate::domain::{TransactionId, UnixTime};
 use crate::journal::{Journal, SqliteJournal};
 use crate::terminal::{InstitutionTransaction, Reconciliation};
@@ -21,7 +22,7 @@ pub async fn reconcile(
     from: UnixTime,
     until: UnixTime,
 ) -> Result<Reconciliation, ServiceError> {
-    let enrolment = load_enrolment(configuration)?;
+    let enrolment = Enrolment::load(&configuration.state_directory, wall_clock())?;
     let mut journal = SqliteJournal::open_to_read(&configuration.journal())?;
     let relay = relay(configuration, &enrolment)?;
     let mut reconciliation = Reconciliation::default();

@@ -1,12 +1,15 @@
 //! `florin serve`: reads the enrolment, opens what the service needs, and runs the driver with all its adapters.
 //!
 //! The order decides who hears of a fault: what an operator has to mend stops the start, with its own exit code; what can
-//! mend itself (BlueZ, the adapter, the acquirer, the journal's disk) is reported and tried again while the service runs.
+//! mend itself (BlueZ, the adapter, the acquirer, the journal's disk, the clock) is reported and tried again while the service
+//! runs.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rand::TryRngCore;
@@ -14,13 +17,15 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::begun_elsewhere::begun_by_another;
 use super::clock::wall_clock;
 use super::configuration::JOURNAL_FILE;
 use super::doctor::EXPIRY_WARNING_S;
 use super::front::{Front, LinkStopped};
+use super::systemd::tell_systemd;
 use super::{Configuration, Driver, DriverError, Enrolment, ServiceError};
 use crate::bluetooth::{AirAddress, PeripheralSettings, start_peripheral, start_socket_air};
-use crate::journal::{Distrust, SqliteJournal};
+use crate::journal::{Distrust, Journal, SqliteJournal};
 use crate::private_file;
 use crate::relay::GrpcRelay;
 use crate::till::{TillListener, TillPort};
@@ -29,6 +34,8 @@ use crate::till::{TillListener, TillPort};
 const JOURNAL_RETRY_MS_MIN: u64 = 1_000;
 /// The longest such wait, in milliseconds.
 const JOURNAL_RETRY_MS_MAX: u64 = 30_000;
+/// How long the mark of a fault may take, in milliseconds.
+const MARK_PATIENCE_MS: u64 = 1_000;
 /// An engine that ran for so long, in seconds, was well: the next fault is a new one.
 const ENGINE_WELL_S: u64 = 60;
 
@@ -46,7 +53,7 @@ pub async fn serve(
     air: Option<AirAddress>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServiceError> {
-    let enrolment = load_enrolment(&configuration)?;
+    let enrolment = Enrolment::read(&configuration.state_directory)?;
     let terminal_id = enrolment.identity.terminal_id();
     let sticker = enrolment.identity.engagement_link();
     let _only_one = lock(&configuration.state_directory)?;
@@ -61,8 +68,12 @@ pub async fn serve(
     };
     let (port, till) = TillPort::new();
     let mut front = Front::new(link, till);
+    front.judge(enrolment.validity()?);
     if let Ok(until) = enrolment.good_until() {
         front.metrics.certificates_good_until(until.seconds);
+        if until.seconds.saturating_sub(wall_clock().seconds) < EXPIRY_WARNING_S {
+            tracing::warn!(%until, "the certificates run out soon; enrol again with `florin enrol --replace`");
+        }
     }
     tracing::info!(
         %terminal_id,
@@ -75,13 +86,26 @@ pub async fn serve(
     let serving = tokio::spawn(listener.serve(port, sticker, async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }));
-    let mut stop = std::pin::pin!(stop);
+    let mut stop = std::pin::pin!(for_good(stop));
+    // The greatest of this process; beside the file may be a mark of an earlier one.
+    let mut distrust = Distrust::Nothing;
+    let mut wait_ms = 0;
     let mut retry_ms = JOURNAL_RETRY_MS_MIN;
-    let mut opened = open_journal(&configuration.state_directory, Distrust::Nothing);
+    // The till is answered from here on. To open the journal may take long.
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status("the journal is being opened")]);
     let result = loop {
+        let opening = open_journal(configuration.state_directory.clone(), distrust, wait_ms);
+        let opened = tokio::select! {
+            () = &mut stop => break Ok(()),
+            opened = front.stand_in(opening) => match opened {
+                Ok(opened) => opened,
+                Err(LinkStopped) => break Err(DriverError::LinkStopped.into()),
+            },
+        };
         let fault = match opened {
             Ok(journal) => {
-                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&format!("terminal {terminal_id}"))]);
+                distrust = Distrust::Nothing;
+                tell_systemd(&[NotifyState::Status(&format!("terminal {terminal_id}"))]);
                 let begun = Instant::now();
                 let ended =
                     run_engine(&configuration, &enrolment, journal, &relay, &mut front, stop.as_mut()).await;
@@ -89,23 +113,23 @@ pub async fn serve(
                     retry_ms = JOURNAL_RETRY_MS_MIN;
                 }
                 match ended {
-                    Err(ServiceError::Driver(DriverError::Journal(error))) => ServiceError::Journal(error),
+                    Err(ServiceError::Driver(DriverError::Journal(error)) | ServiceError::Journal(error)) => {
+                        ServiceError::Journal(error)
+                    }
                     ended => break ended,
                 }
             }
             Err(error) => error,
         };
         tracing::error!(%fault, retry_ms, "out of service: there is no journal to take payments with");
-        front.journal_is(Some(fault.to_string()));
-        tell_systemd(&[NotifyState::Ready, NotifyState::Status(&format!("out of service: {fault}"))]);
-        let again = open_again(configuration.state_directory.clone(), distrust(&fault), retry_ms);
-        tokio::select! {
-            () = &mut stop => break Ok(()),
-            result = front.stand_in(again) => match result {
-                Ok(journal) => opened = journal,
-                Err(LinkStopped) => break Err(DriverError::LinkStopped.into()),
-            },
+        if let ServiceError::Journal(error) = &fault {
+            // A later fault may be of a kind that says nothing of the disk, and takes nothing back.
+            distrust = distrust.max(error.distrust());
+            mark(&configuration, distrust).await;
         }
+        tell_systemd(&[NotifyState::Status(&format!("out of service: {fault}"))]);
+        front.journal_failed(fault.to_string()).await;
+        wait_ms = retry_ms;
         retry_ms = (retry_ms * 2).min(JOURNAL_RETRY_MS_MAX);
     };
     tell_systemd(&[NotifyState::Stopping]);
@@ -119,33 +143,55 @@ pub async fn serve(
 async fn run_engine(
     configuration: &Configuration,
     enrolment: &Enrolment,
-    journal: SqliteJournal,
+    mut journal: SqliteJournal,
     relay: &Arc<GrpcRelay>,
     front: &mut Front,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServiceError> {
     let identity = enrolment.identity.clone();
+    let terminal_id = identity.terminal_id();
+    if let Some(begun_by) = begun_by_another(&journal.payments(true, usize::MAX)?, terminal_id) {
+        return Err(ServiceError::OtherTerminal { path: configuration.journal(), begun_by, terminal_id });
+    }
     let settings = configuration.settings.clone();
     let driver = Driver::start(identity, settings, random_seed()?, journal, Arc::clone(relay), front).await?;
     Ok(driver.run(stop).await?)
 }
 
-/// Opens the journal after a while. On a thread of its own: to write it anew takes long.
-async fn open_again(
+/// Opens the journal after a while. On threads of their own: to write it anew takes long, and a disk may hang.
+async fn open_journal(
     state_directory: PathBuf,
     distrust: Distrust,
     wait_ms: u64,
 ) -> Result<SqliteJournal, ServiceError> {
     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-    let opening = tokio::task::spawn_blocking(move || open_journal(&state_directory, distrust));
+    let opening = tokio::task::spawn_blocking(move || {
+        private_file::create_directory(&state_directory)?;
+        let path = state_directory.join(JOURNAL_FILE);
+        // Before SQLite makes it: its side files get the permissions of this one.
+        private_file::ensure(&path)?;
+        Ok(SqliteJournal::open_again(&path, distrust)?)
+    });
     opening
         .await
         .unwrap_or_else(|error| Err(ServiceError::System { what: "a thread", detail: error.to_string() }))
 }
 
-/// How the journal has to be looked at after this fault.
-fn distrust(fault: &ServiceError) -> Distrust {
-    if let ServiceError::Journal(error) = fault { error.distrust() } else { Distrust::Nothing }
+/// Leaves a mark of what is not trusted, at once: this process may end before the next try. A disk that hangs is not waited for.
+async fn mark(configuration: &Configuration, distrust: Distrust) {
+    let path = configuration.journal();
+    let marking = tokio::task::spawn_blocking(move || distrust.mark(&path));
+    let _ = tokio::time::timeout(Duration::from_millis(MARK_PATIENCE_MS), marking).await;
+}
+
+/// Once it is ready it stays so: an engine that was told to stop may still find that its journal fails.
+fn for_good(stop: impl Future<Output = ()>) -> impl Future<Output = ()> {
+    let mut stop = Box::pin(stop);
+    let mut is_ready = false;
+    poll_fn(move |context| {
+        is_ready = is_ready || stop.as_mut().poll(context).is_ready();
+        if is_ready { Poll::Ready(()) } else { Poll::Pending }
+    })
 }
 
 /// Keeps a second service from the same journal. The lock ends with the process.
@@ -159,25 +205,6 @@ fn lock(state_directory: &Path) -> Result<File, ServiceError> {
     Ok(directory)
 }
 
-pub(super) fn load_enrolment(configuration: &Configuration) -> Result<Enrolment, ServiceError> {
-    let now = wall_clock();
-    let enrolment = Enrolment::load(&configuration.state_directory, now)?;
-    if let Ok(until) = enrolment.good_until()
-        && until.seconds.saturating_sub(now.seconds) < EXPIRY_WARNING_S
-    {
-        tracing::warn!(%until, "the certificates run out soon; enrol again with `florin enrol --replace`");
-    }
-    Ok(enrolment)
-}
-
-fn open_journal(state_directory: &Path, distrust: Distrust) -> Result<SqliteJournal, ServiceError> {
-    private_file::create_directory(state_directory)?;
-    let path = state_directory.join(JOURNAL_FILE);
-    // Before SQLite makes it: its side files get the permissions of this one.
-    private_file::ensure(&path)?;
-    Ok(SqliteJournal::open_again(&path, distrust)?)
-}
-
 pub(super) fn relay(configuration: &Configuration, enrolment: &Enrolment) -> Result<GrpcRelay, ServiceError> {
     let address = configuration.acquirer.clone().unwrap_or_else(|| enrolment.acquirer.clone());
     Ok(GrpcRelay::new(address, &enrolment.tls_files(), enrolment.identity.terminal_id())?)
@@ -189,11 +216,4 @@ fn random_seed() -> Result<[u8; 32], ServiceError> {
         .try_fill_bytes(&mut seed)
         .map_err(|error| ServiceError::System { what: "randomness", detail: error.to_string() })?;
     Ok(seed)
-}
-
-/// Nobody listens where systemd did not start the service; that is no fault.
-fn tell_systemd(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "systemd was not told");
-    }
 }

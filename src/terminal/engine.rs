@@ -262,6 +262,7 @@ impl Terminal {
                 terminal.move_to(now, transaction_id, next, None);
             }
         }
+        terminal.spread_first_asks(now);
         terminal.tick(now);
         let outputs = std::mem::take(&mut terminal.outputs);
         (terminal, outputs)
@@ -307,8 +308,8 @@ impl Terminal {
         let may_ask = self.asks_under_way() < self.settings.asks_max;
         let payments = self.open.values().flat_map(|open| {
             let expiry = (open.payment.state == PaymentState::Offered).then_some(open.expires_at);
-            let is_authorising = open.payment.state == PaymentState::Authorising;
-            let ask_at = open.ask_at.filter(|_| may_ask || is_authorising);
+            // Who waits for its turn is asked about when an answer comes, or does not.
+            let ask_at = open.ask_at.filter(|_| may_ask || !open.waits_its_turn());
             [expiry, ask_at, open.asking_until, open.working_at, open.dispense_until]
         });
         let phones = self.phones.values().map(|session| Some(session.deadline()));
@@ -474,6 +475,14 @@ impl Terminal {
         }
     }
 
+    /// Power comes back to all of a fleet at once: who starts does not ask at once about what was open before.
+    fn spread_first_asks(&mut self, now: Now) {
+        let spread_ms = self.settings.ask_again_min_ms.saturating_add(1);
+        for open in self.open.values_mut().filter(|open| open.ask_at.is_some()) {
+            open.ask_at = Some(now.moment.plus_ms(self.random.next_u64() % spread_ms));
+        }
+    }
+
     /// Shows the till that nobody knows what became of the goods of an approved payment.
     fn ask_till_again(&mut self, transaction_id: TransactionId) {
         let Some(open) = self.open.get_mut(&transaction_id) else { return };
@@ -539,11 +548,9 @@ impl Terminal {
         }
     }
 
+    /// How many of [`Settings::asks_max`] are taken.
     fn asks_under_way(&self) -> usize {
-        self.open
-            .values()
-            .filter(|open| open.asking_until.is_some() && open.payment.state != PaymentState::Authorising)
-            .count()
+        self.open.values().filter(|open| open.asking_until.is_some() && open.waits_its_turn()).count()
     }
 
     /// Asks the institution what the payment's state calls for.
@@ -639,6 +646,7 @@ impl Terminal {
         for transaction_id in due {
             self.payment_due(now, transaction_id);
         }
+        self.ask_in_turn(now);
         let silent: Vec<PhoneId> = self
             .phones
             .iter()
@@ -667,8 +675,31 @@ impl Terminal {
         }
     }
 
+    /// Asks about as many older payments as there is room for, those first that have waited longest: otherwise the same
+    /// few, time and again, would keep all others from ever being asked about.
+    fn ask_in_turn(&mut self, now: Now) {
+        let room = self.settings.asks_max.saturating_sub(self.asks_under_way());
+        if room == 0 {
+            return;
+        }
+        let mut waiting: Vec<(Moment, TransactionId)> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.waits_its_turn())
+            .filter_map(|(transaction_id, open)| Some((open.ask_at?, *transaction_id)))
+            .filter(|(ask_at, _)| *ask_at <= now.moment)
+            .collect();
+        if waiting.len() > room {
+            waiting.select_nth_unstable(room);
+            waiting.truncate(room);
+        }
+        waiting.sort_unstable();
+        for (_, transaction_id) in waiting {
+            self.ask(now, transaction_id);
+        }
+    }
+
     fn payment_due(&mut self, now: Now, transaction_id: TransactionId) {
-        let asks_under_way = self.asks_under_way();
         let Some(open) = self.open.get_mut(&transaction_id) else { return };
         let moment = now.moment;
         if std::mem::take(&mut open.till_told) {
@@ -695,9 +726,7 @@ impl Terminal {
             }
         }
         let Some(open) = self.open.get(&transaction_id) else { return };
-        let may_ask =
-            asks_under_way < self.settings.asks_max || open.payment.state == PaymentState::Authorising;
-        if may_ask && open.ask_at.is_some_and(|at| at <= moment) {
+        if !open.waits_its_turn() && open.ask_at.is_some_and(|at| at <= moment) {
             self.ask(now, transaction_id);
         }
     }
@@ -1101,10 +1130,16 @@ impl Open {
         }
     }
 
+    /// Nobody stands before the machine for it: it is asked about when there is room, in its turn.
+    fn waits_its_turn(&self) -> bool {
+        self.payment.state != PaymentState::Authorising
+    }
+
+    /// Is there something to do, other than to ask in its turn?
     fn is_due(&self, now: Moment) -> bool {
         let is_past = |at: Option<Moment>| at.is_some_and(|at| at <= now);
         (self.payment.state == PaymentState::Offered && self.expires_at <= now)
-            || is_past(self.ask_at)
+            || (!self.waits_its_turn() && is_past(self.ask_at))
             || is_past(self.asking_until)
             || is_past(self.working_at)
             || is_past(self.dispense_until)

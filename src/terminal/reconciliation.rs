@@ -30,8 +30,12 @@ pub enum Difference {
     NotPaidThere,
     /// The journal says paid and done, and the institution has only reserved the amount.
     NotTakenThere,
+    /// The institution took the money, and the journal is not that far.
+    TakenThere,
     /// The journal says that nobody is charged, and the institution holds money.
     ChargedThere,
+    /// Neither holds money, and they tell different ends.
+    OtherEnd,
     /// The two know different amounts.
     OtherAmount,
 }
@@ -43,7 +47,9 @@ impl Difference {
             Self::UnknownHere => "unknown_here",
             Self::NotPaidThere => "not_paid_there",
             Self::NotTakenThere => "not_taken_there",
+            Self::TakenThere => "taken_there",
             Self::ChargedThere => "charged_there",
+            Self::OtherEnd => "other_end",
             Self::OtherAmount => "other_amount",
         }
     }
@@ -65,8 +71,17 @@ impl fmt::Display for Difference {
                 "goods were released and the institution has only reserved the amount: ask it to capture this id before the \
                  reservation ends"
             }
+            Self::TakenThere => {
+                "the institution took the money and the journal does not know that: an older journal was put back. See in the \
+                 machine's own log whether the goods came out, and have the institution refund it if not"
+            }
             Self::ChargedThere => {
-                "nobody should be charged and the institution holds money: ask it to reverse or refund this id now"
+                "nobody should be charged and the institution holds money: ask it to reverse or refund this id now, unless an \
+                 older journal was put back and the machine's own log says that the goods came out"
+            }
+            Self::OtherEnd => {
+                "nobody is charged, and the two tell different ends: an older journal was put back, or the institution lost \
+                 what it knew. Tell it that this id must not be charged"
             }
             Self::OtherAmount => "the two know different amounts: stop the terminal and ask the institution at once",
         })
@@ -123,7 +138,8 @@ impl Reconciliation {
     /// Compares one payment.
     pub fn add(&mut self, here: Option<&Payment>, there: &InstitutionTransaction) {
         self.compared += 1;
-        match compare(here, there) {
+        let verdict = compare(here, there);
+        match verdict {
             Verdict::Agree => {}
             Verdict::Settling => self.settling.push(there.transaction_id),
             Verdict::Differ(difference) => self.findings.push(Finding {
@@ -139,9 +155,12 @@ impl Reconciliation {
         };
         let day = UnixTime { seconds: made_at.seconds / 86_400 * 86_400 };
         let ours = here.and_then(|payment| class_here(payment.state).map(|class| (class, payment.amount)));
-        let theirs = class_there(there.state).zip(there.amount);
+        // What was reversed before the institution saw its offer has no amount there; the journal's is the one.
+        let theirs = class_there(there.state).zip(there.amount.or(here.map(|payment| payment.amount)));
+        // Of what only the institution knows, only money is of interest. So what agrees is in the same sum on both sides.
+        let is_of_no_interest = here.is_none() && matches!(verdict, Verdict::Agree);
         for (side, sum) in [ours, theirs].into_iter().enumerate() {
-            let Some((state, amount)) = sum else { continue };
+            let Some((state, amount)) = sum.filter(|_| !is_of_no_interest) else { continue };
             let total =
                 &mut self.totals.entry(TotalKey { day, currency: amount.currency(), state }).or_default()
                     [side];
@@ -168,7 +187,9 @@ enum Verdict {
 }
 
 fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
-    use Difference::{ChargedThere, NotPaidThere, NotTakenThere, OtherAmount, UnknownHere};
+    use Difference::{
+        ChargedThere, NotPaidThere, NotTakenThere, OtherAmount, OtherEnd, TakenThere, UnknownHere,
+    };
     use PaymentState as Here;
     use TransactionState as There;
     use Verdict::{Agree, Differ, Settling};
@@ -189,17 +210,30 @@ fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
             Here::Captured | Here::Capturing | Here::Approved,
             There::Unknown | There::Declined(_) | There::Reversed,
         ) => Differ(NotPaidThere),
-        (Here::Approved, There::Captured) => Differ(ChargedThere),
+        // A capture of this terminal's own is in the journal before it leaves.
+        (Here::Offered | Here::Authorising | Here::Unresolved | Here::Approved, There::Captured) => {
+            Differ(TakenThere)
+        }
         (Here::Approved, There::Approved) | (Here::Capturing, There::Approved | There::Captured) => Settling,
-        (Here::Offered | Here::Authorising | Here::Unresolved | Here::Reversing(_), _) => Settling,
+        (
+            Here::Offered | Here::Authorising | Here::Unresolved,
+            There::Unknown | There::Declined(_) | There::Approved | There::Reversed,
+        )
+        | (Here::Reversing(_), _) => Settling,
         (
             Here::Reversed(_) | Here::Declined(_) | Here::NotCharged(_) | Here::Cancelled | Here::Expired,
             There::Approved | There::Captured,
         ) => Differ(ChargedThere),
-        (
-            Here::Reversed(_) | Here::Declined(_) | Here::NotCharged(_) | Here::Cancelled | Here::Expired,
-            There::Unknown | There::Declined(_) | There::Reversed,
-        ) => Agree,
+        (Here::Reversed(_), There::Reversed)
+        | (Here::Declined(_), There::Declined(_))
+        | (Here::NotCharged(_) | Here::Cancelled | Here::Expired, There::Unknown) => Agree,
+        // Reversed here and unknown there is more than a matter of words: without the institution's note of the reversal, a
+        // request that was held up on its way could still be approved.
+        (Here::Reversed(_), There::Unknown | There::Declined(_))
+        | (Here::Declined(_), There::Unknown | There::Reversed)
+        | (Here::NotCharged(_) | Here::Cancelled | Here::Expired, There::Declined(_) | There::Reversed) => {
+            Differ(OtherEnd)
+        }
     }
 }
 
@@ -266,23 +300,22 @@ mod tests {
     /// `a`: they agree. `s`: still being settled. Else the difference.
     #[test]
     fn every_pair_of_states_has_its_verdict() {
-        use Difference::{ChargedThere, NotPaidThere, NotTakenThere, UnknownHere};
+        use Difference::{ChargedThere, NotPaidThere, NotTakenThere, OtherEnd, TakenThere, UnknownHere};
         let (agree, settling) = (Ok("agree"), Ok("settling"));
         let differ = |difference: Difference| Err(difference);
         let reason = ReversalReason::Unanswered;
         // The columns: unknown, declined, approved, captured, reversed.
         let paid_not_there = differ(NotPaidThere);
-        let not_charged = [agree, agree, differ(ChargedThere), differ(ChargedThere), agree];
+        let (charged, other_end, taken) = (differ(ChargedThere), differ(OtherEnd), differ(TakenThere));
+        let never_sent = [agree, other_end, charged, charged, other_end];
+        let not_known_yet = [settling, settling, settling, taken, settling];
         for (here, expected) in [
             (None, [agree, agree, differ(UnknownHere), differ(UnknownHere), agree]),
-            (Some(PaymentState::Offered), [settling; 5]),
-            (Some(PaymentState::Authorising), [settling; 5]),
-            (Some(PaymentState::Unresolved), [settling; 5]),
+            (Some(PaymentState::Offered), not_known_yet),
+            (Some(PaymentState::Authorising), not_known_yet),
+            (Some(PaymentState::Unresolved), not_known_yet),
             (Some(PaymentState::Reversing(reason)), [settling; 5]),
-            (
-                Some(PaymentState::Approved),
-                [paid_not_there, paid_not_there, settling, differ(ChargedThere), paid_not_there],
-            ),
+            (Some(PaymentState::Approved), [paid_not_there, paid_not_there, settling, taken, paid_not_there]),
             (
                 Some(PaymentState::Capturing),
                 [paid_not_there, paid_not_there, settling, settling, paid_not_there],
@@ -291,11 +324,14 @@ mod tests {
                 Some(PaymentState::Captured),
                 [paid_not_there, paid_not_there, differ(NotTakenThere), agree, paid_not_there],
             ),
-            (Some(PaymentState::Reversed(reason)), not_charged),
-            (Some(PaymentState::Declined(DeclineReason::CardBlocked)), not_charged),
-            (Some(PaymentState::NotCharged(WireError::InstitutionUnreachable)), not_charged),
-            (Some(PaymentState::Cancelled), not_charged),
-            (Some(PaymentState::Expired), not_charged),
+            (Some(PaymentState::Reversed(reason)), [other_end, other_end, charged, charged, agree]),
+            (
+                Some(PaymentState::Declined(DeclineReason::CardBlocked)),
+                [other_end, agree, charged, charged, other_end],
+            ),
+            (Some(PaymentState::NotCharged(WireError::InstitutionUnreachable)), never_sent),
+            (Some(PaymentState::Cancelled), never_sent),
+            (Some(PaymentState::Expired), never_sent),
         ] {
             let words = [
                 TransactionState::Unknown,
@@ -305,12 +341,17 @@ mod tests {
                 TransactionState::Reversed,
             ];
             for (word, expected) in words.into_iter().zip(expected) {
-                let found = match compare(here.map(payment).as_ref(), &transaction(word, None)) {
+                let payment = here.map(payment);
+                let mut sums = Reconciliation::default();
+                sums.add(payment.as_ref(), &transaction(word, None));
+                let are_equal = sums.totals.values().all(|[here, there]| here == there);
+                let found = match compare(payment.as_ref(), &transaction(word, None)) {
                     Verdict::Agree => Ok("agree"),
                     Verdict::Settling => Ok("settling"),
                     Verdict::Differ(difference) => Err(difference),
                 };
                 assert_eq!(found, expected, "{here:?} and {word:?}");
+                assert!(found != agree || are_equal, "{here:?} and {word:?} agree, and not their sums");
             }
         }
     }

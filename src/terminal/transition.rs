@@ -49,7 +49,11 @@ pub(super) fn on_institution(
         (State::Authorising, Refused { .. } | Unanswered { .. }) => Move(State::Unresolved),
 
         (State::Unresolved, Transaction { state: word, .. }) => match word {
-            Word::Approved | Word::Captured => Move(State::Reversing(unanswered)),
+            Word::Approved => Move(State::Reversing(unanswered)),
+            // A capture of this terminal's own leaves only after its `capturing` is durable. So the journal is older than
+            // the payment (a copy that was put back, or a disk that lost what it had synced), or the money was taken
+            // without this terminal. In the first case the goods are out, and a reversal would give them away.
+            Word::Captured => Disagree,
             // Not seen is not never: the request may still be on its way. The reversal leaves a tombstone.
             Word::Unknown => Move(State::Reversing(unanswered)),
             Word::Declined(reason) => Move(State::Declined(*reason)),
@@ -66,8 +70,8 @@ pub(super) fn on_institution(
             Word::Reversed => Move(State::Reversed(reason)),
             // The late authorisation was declined: nothing was ever reserved.
             Word::Declined(decline) if reason == unanswered => Move(State::Declined(*decline)),
-            Word::Approved | Word::Captured => AskAgain,
-            Word::Unknown | Word::Declined(_) => Disagree,
+            Word::Approved => AskAgain,
+            Word::Captured | Word::Unknown | Word::Declined(_) => Disagree,
         },
 
         (State::Unresolved | State::Capturing | State::Reversing(_), NotSent { .. } | Unanswered { .. }) => {
@@ -300,6 +304,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_the_institution_took_is_never_given_back_for_want_of_an_answer() {
+        let taken =
+            InstitutionAnswer::Transaction { state: TransactionState::Captured, receipt: Some(vec![1]) };
+        for state in every_state() {
+            let verdict = on_institution(state, true, &taken);
+            assert!(!matches!(verdict, Verdict::Move(PaymentState::Reversing(_))), "{state:?}");
+        }
+        assert_eq!(on_institution(PaymentState::Unresolved, true, &taken), Verdict::Disagree);
     }
 
     #[test]

@@ -32,14 +32,14 @@ pub enum TillCall {
         /// [`TillRefusal::Unknown`] if the journal does not hold it.
         answer: Answer<PaymentView>,
     },
-    /// Payments, newest first.
+    /// Payments, newest first; where only open ones, oldest first.
     List {
         /// Only those that are not final.
         open_only: bool,
         /// How many at most.
         limit: usize,
         /// The payments.
-        answer: Answer<Vec<PaymentView>>,
+        answer: Answer<PaymentList>,
     },
     /// How the terminal is.
     Status {
@@ -51,6 +51,15 @@ pub enum TillCall {
         /// OpenMetrics text.
         answer: Answer<String>,
     },
+}
+
+/// Some payments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PaymentList {
+    /// As many as were asked for.
+    pub views: Vec<PaymentView>,
+    /// How many are open beyond these; none where not only open ones were asked for.
+    pub more: Option<usize>,
 }
 
 /// How the terminal is, as far as it changes while it runs.

@@ -207,9 +207,9 @@ async fn list(State(till): State<Arc<Till>>, uri: Uri) -> Result<Response, Probl
         return Err(Problem::invalid("limit", format!("expected 1 to {LIST_LIMIT_MAX}")));
     }
     let open_only = query.open.unwrap_or(false);
-    let views = till.ask(|answer| TillCall::List { open_only, limit, answer }).await?;
-    let payments = views.iter().map(|view| PaymentJson::of(view, &till.sticker)).collect();
-    Ok(json(StatusCode::OK, &PaymentsJson { payments }))
+    let list = till.ask(|answer| TillCall::List { open_only, limit, answer }).await?;
+    let payments = list.views.iter().map(|view| PaymentJson::of(view, &till.sticker)).collect();
+    Ok(json(StatusCode::OK, &PaymentsJson { payments, more: list.more }))
 }
 
 async fn complete(

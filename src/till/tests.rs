@@ -49,8 +49,15 @@ impl FakeDriver {
                 let _ = answer.send(view.ok_or(TillRefusal::Unknown(transaction_id)));
             }
             TillCall::List { open_only, limit, answer } => {
-                let views = self.payments.values().filter(|view| !open_only || !view.state.is_final());
-                let _ = answer.send(Ok(views.take(limit).cloned().collect()));
+                let views: Vec<PaymentView> = self
+                    .payments
+                    .values()
+                    .filter(|view| !open_only || !view.state.is_final())
+                    .cloned()
+                    .collect();
+                let more = open_only.then_some(views.len().saturating_sub(limit));
+                let views = views.into_iter().take(limit).collect();
+                let _ = answer.send(Ok(PaymentList { views, more }));
             }
             TillCall::Status { answer } => {
                 let _ = answer.send(Ok(TillStatus {
@@ -205,7 +212,11 @@ async fn a_payment_is_made_read_listed_and_completed() {
         assert_eq!(link.transaction_id.unwrap().to_string(), payment.transaction_id);
         let read = client.read(&payment.transaction_id).await.unwrap();
         assert_eq!(read, (payment.clone(), entity_tag.clone()));
-        assert_eq!(client.list(true, 10).await.unwrap().payments, std::slice::from_ref(&payment));
+        let list = client.list(true, 10).await.unwrap();
+        assert_eq!((list.payments.as_slice(), list.more), (std::slice::from_ref(&payment), Some(0)));
+        let request = "GET /v1/payments?open=true HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        assert!(till.raw(request).await.contains(r#""more":0"#));
+        assert_eq!(client.list(false, 10).await.unwrap().more, None);
         assert_eq!(client.next_change(&payment.transaction_id, &entity_tag, 0).await.unwrap(), None);
         let (completed, _) = client.complete(&payment.transaction_id, true).await.unwrap();
         assert!(completed.release && completed.state == "capturing");

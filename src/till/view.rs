@@ -76,8 +76,11 @@ impl PaymentJson {
 /// `GET /v1/payments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentsJson {
-    /// Newest first.
+    /// Newest first; where only open ones were asked for, oldest first.
     pub payments: Vec<PaymentJson>,
+    /// How many are open beyond these; only where only open ones were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<usize>,
 }
 
 /// `GET /v1/status`.

@@ -9,19 +9,18 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 
 use super::{
-    Card, DriverSettings, NotPaid, PaymentRecord, PaymentStatus, PaymentStore, PendingReason, Person,
-    Reported, SessionEnd, SessionSeed, StoreError, drive,
+    Card, DriverSettings, PaymentRecord, PaymentStatus, PaymentStore, Person, Reported, SessionEnd,
+    SessionSeed, StoreError, drive,
 };
 use crate::bluetooth::PhoneLink;
-use crate::protocol::WireError;
 
 /// How often a payment is tried where no command was sent. Radios fail often enough that one try is too few; after
 /// three a person has to look.
-const PAY_ATTEMPTS_MAX: u32 = 3;
+pub const PAY_ATTEMPTS_MAX: u32 = 3;
 /// How often the result is asked for at once after the connection was lost.
-const ASK_ATTEMPTS_MAX: u32 = 3;
+pub const ASK_ATTEMPTS_MAX: u32 = 3;
 /// How long to wait between two connections, in milliseconds: some stacks need a moment to see that one has ended.
-const PAUSE_MS: u64 = 500;
+pub const PAUSE_MS: u64 = 500;
 
 /// Makes connections to one terminal.
 pub trait Connector: Send {
@@ -67,7 +66,7 @@ pub async fn pay<C: Connector>(
         pause().await;
         let Ok(link) = connector.connect().await else { continue };
         let asked = run(link, &card, Some(record.clone()), &settings, store, person).await;
-        if is_an_answer(&asked.end) {
+        if asked.end.is_an_answer() {
             reported.end = asked.end;
             reported.store_error = asked.store_error;
             break;
@@ -140,44 +139,15 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
 }
 
-/// The record whose result is not known because of the link, or whose offer is gone: to this very phone, before.
+/// The record of the payment that is to be asked about, where it is pending.
 fn record_to_ask_about(
     reported: &Reported,
     settings: &DriverSettings,
     store: &dyn PaymentStore,
 ) -> Option<PaymentRecord> {
-    let transaction_id = match &reported.end {
-        SessionEnd::Pending(
-            PendingReason::LinkLost | PendingReason::NoSignOfLife | PendingReason::Unreadable,
-        ) => reported.offer.as_ref()?.offer.transaction_id,
-        SessionEnd::NotPaid(NotPaid::Taken | NotPaid::Terminal(WireError::TransactionUnknown)) => {
-            settings.session.link.as_ref()?.transaction_id?
-        }
-        SessionEnd::Settled(_)
-        | SessionEnd::ReversedUnproven
-        | SessionEnd::Pending(_)
-        | SessionEnd::NotCharged(_)
-        | SessionEnd::NotProven(_)
-        | SessionEnd::NotPaid(_)
-        | SessionEnd::Refused(_)
-        | SessionEnd::LinkFailed(_)
-        | SessionEnd::StoreFailed => return None,
-    };
+    let offered = reported.offer.as_ref().map(|view| view.offer.transaction_id);
+    let linked = settings.session.link.as_ref().and_then(|link| link.transaction_id);
+    let transaction_id = reported.end.to_ask_about(offered, linked)?;
     let record = store.record(&transaction_id).ok()??;
     (record.status == PaymentStatus::Pending).then_some(record)
-}
-
-fn is_an_answer(end: &SessionEnd) -> bool {
-    match end {
-        SessionEnd::Settled(_)
-        | SessionEnd::ReversedUnproven
-        | SessionEnd::NotCharged(_)
-        | SessionEnd::NotProven(_)
-        | SessionEnd::Pending(PendingReason::Institution) => true,
-        SessionEnd::Pending(_)
-        | SessionEnd::NotPaid(_)
-        | SessionEnd::Refused(_)
-        | SessionEnd::LinkFailed(_)
-        | SessionEnd::StoreFailed => false,
-    }
 }

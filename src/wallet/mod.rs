@@ -18,7 +18,7 @@ mod outcome;
 mod payment_record;
 mod session;
 
-pub use attempts::{Connector, ask, pay};
+pub use attempts::{ASK_ATTEMPTS_MAX, Connector, PAUSE_MS, PAY_ATTEMPTS_MAX, ask, pay};
 pub use card::{Card, CardError, CardName, CardParts};
 pub use directory::{DirectoryError, DirectoryStore, WalletDirectory};
 pub use driver::{DriverSettings, PaymentStore, Person, Reported, StoreError, drive};

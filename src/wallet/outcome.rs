@@ -350,6 +350,47 @@ impl SessionEnd {
         }
     }
 
+    /// About which payment the wallet asks on its own after this end of an attempt to pay, if it ordered it: about what
+    /// was offered, where the result is not known because of the link; about the link's, where its offer is gone, perhaps to
+    /// this very phone.
+    pub fn to_ask_about(
+        &self,
+        offered: Option<TransactionId>,
+        linked: Option<TransactionId>,
+    ) -> Option<TransactionId> {
+        match self {
+            Self::Pending(
+                PendingReason::LinkLost | PendingReason::NoSignOfLife | PendingReason::Unreadable,
+            ) => offered,
+            Self::NotPaid(NotPaid::Taken | NotPaid::Terminal(WireError::TransactionUnknown)) => linked,
+            Self::Settled(_)
+            | Self::ReversedUnproven
+            | Self::Pending(_)
+            | Self::NotCharged(_)
+            | Self::NotProven(_)
+            | Self::NotPaid(_)
+            | Self::Refused(_)
+            | Self::LinkFailed(_)
+            | Self::StoreFailed => None,
+        }
+    }
+
+    /// Has who asked for a result got one?
+    pub fn is_an_answer(&self) -> bool {
+        match self {
+            Self::Settled(_)
+            | Self::ReversedUnproven
+            | Self::NotCharged(_)
+            | Self::NotProven(_)
+            | Self::Pending(PendingReason::Institution) => true,
+            Self::Pending(_)
+            | Self::NotPaid(_)
+            | Self::Refused(_)
+            | Self::LinkFailed(_)
+            | Self::StoreFailed => false,
+        }
+    }
+
     /// What the end of a session without an offer means where this wallet ordered the same payment in an earlier one:
     /// "nothing was paid" is true of this session alone, and must not be said of the payment.
     #[must_use]

@@ -50,11 +50,18 @@ DECLINE_REASONS = dict(
         (
             "unknown_card card_blocked card_expired bad_signature counter_replayed offer_mismatch offer_expired "
             "insufficient_funds over_limit terminal_unknown currency_mismatch malformed_command verification_required "
-            "already_reversed"
+            "already_reversed other"
         ).split(),
         1,
     )
 )
+
+
+def decline_reason_of(number):
+    """The reason's name; of a later version's, "other"; none where there is none."""
+    return DECLINE_REASONS.get(number, "other") if number else None
+
+
 OUTCOMES = {number: name.removeprefix("OUTCOME_").lower() for number, name in ENUMERATIONS["Outcome"].items() if number}
 STATUSES = {number: name.removeprefix("RECEIPT_STATUS_").lower() for number, name in ENUMERATIONS["ReceiptStatus"].items()}
 HOLDER_VERIFICATION_CONSENT = 2
@@ -352,7 +359,7 @@ def check_receipt(card, payment, outcome, decline_reason, encoded, now_unix_s):
     """The decoded receipt, if it is the institution's and says of this payment what the terminal says; else NotValid."""
     receipt = decode("Receipt", card.keys.open("receipt", "receipt", encoded, now_unix_s))
     offer = decode("Offer", payment.offer)
-    reason = DECLINE_REASONS.get(receipt.decline_reason, "")
+    reason = decline_reason_of(receipt.decline_reason)
     status = STATUSES.get(receipt.status)
     same = {
         "status": status == outcome,
@@ -378,7 +385,7 @@ def conclude(card, payment, result, now_unix_s):
         raise Malformed(f"outcome {result.outcome}")
     reason = ""
     if outcome == "declined":
-        reason = DECLINE_REASONS.get(result.decline_reason)
+        reason = decline_reason_of(result.decline_reason)
         if reason is None:
             raise Malformed(f"decline reason {result.decline_reason}")
     if outcome == "pending":

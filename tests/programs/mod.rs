@@ -4,7 +4,9 @@
 
 #![allow(dead_code)]
 
+mod preload;
 pub mod storage_fault;
+pub mod wall_clock;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -20,6 +22,7 @@ use florin::till::{TillAddress, TillClient};
 use serde_json::Value;
 
 use storage_fault::StorageFault;
+use wall_clock::WallClock;
 
 /// How long anything may take before a test gives up, in seconds: a busy machine is slow, a hung one for ever.
 pub const PATIENCE_S: u64 = 120;
@@ -53,13 +56,21 @@ impl Programs {
         programs.write_configuration();
         let acquirer = programs.start_acquirer(None);
         let (url, root) = (programs.acquirer_url(), programs.bank().join("root.pem"));
-        let mut enrol = Command::new(env!("CARGO_BIN_EXE_florin"));
-        enrol.args(["enrol", "--acquirer", &url, "--root"]).arg(&root).arg("--state-directory");
-        done(enrol.arg(programs.state()).arg(terminal_code));
+        done(&mut programs.enrol_terminal(&programs.state(), terminal_code));
         let mut enrol = programs.wallet(&["enrol", "--acquirer", &url, "--root"]);
         done(enrol.arg(&root).arg(card_code));
         acquirer.stop();
         programs
+    }
+
+    /// `florin enrol` into this state directory.
+    pub fn enrol_terminal(&self, state: &Path, code: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+        command
+            .args(["enrol", "--acquirer", &self.acquirer_url(), "--root"])
+            .arg(self.bank().join("root.pem"));
+        command.arg("--state-directory").arg(state).arg(code).stdin(Stdio::null());
+        command
     }
 
     /// The same parties in another directory, with another port.
@@ -134,10 +145,21 @@ impl Programs {
 
     /// Starts `florin serve`. It may not be ready yet, or never get there where a fault was ordered.
     pub fn start_terminal(&self, fault: Option<&StorageFault>) -> Running {
+        Running::start("florin serve", self.terminal(), fault)
+    }
+
+    /// As [`Programs::start_terminal`], with a wall clock of its own.
+    pub fn start_terminal_by(&self, clock: &WallClock) -> Running {
+        let mut command = self.terminal();
+        clock.put_under(&mut command);
+        Running::start("florin serve", command, None)
+    }
+
+    fn terminal(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
         command.args(["serve", "--configuration"]).arg(self.configuration());
         command.args(["--air", &self.air_address().to_string()]);
-        Running::start("florin serve", command, fault)
+        command
     }
 
     /// Starts `florin-acquirer serve`; without a fault it is ready on return.

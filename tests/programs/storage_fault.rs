@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
+
+use super::preload;
 
 /// What happens at a storage call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum FaultKind {
     InputOutput,
     /// It fails with EROFS: the file system is read-only.
     ReadOnly,
+    /// It is made when the file of [`StorageFault::only_while`] is gone.
+    Hang,
 }
 
 impl FaultKind {
@@ -34,6 +37,7 @@ impl FaultKind {
             Self::NoSpace => "enospc",
             Self::InputOutput => "eio",
             Self::ReadOnly => "erofs",
+            Self::Hang => "hang",
         }
     }
 }
@@ -74,7 +78,8 @@ impl StorageFault {
         Self { calls: Some(calls), ..self }
     }
 
-    /// Only while there is such a file; other calls are not counted.
+    /// Only while there is such a file; other calls are not counted. `eio fsync` in the file takes the place of the kind and the
+    /// calls, so that they can change meanwhile.
     pub fn only_while(self, file: &Path) -> Self {
         Self { only_while: Some(file.to_owned()), ..self }
     }
@@ -104,20 +109,5 @@ impl StorageFault {
 /// Compiled once for each test program.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/storage-faults.c");
-        let library = directory.join(format!("storage-faults-{}.so", env!("CARGO_CRATE_NAME")));
-        // Another run may be using the old one.
-        let new = directory.join(format!("storage-faults-{}.so", std::process::id()));
-        let status = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])
-            .arg(&new)
-            .arg(&source)
-            .arg("-ldl")
-            .status();
-        assert!(status.is_ok_and(|status| status.success()), "cc could not compile {}", source.display());
-        std::fs::rename(&new, &library).unwrap();
-        library
-    })
+    LIBRARY.get_or_init(|| preload::compile("storage-faults"))
 }

@@ -56,7 +56,10 @@ impl Journal for MemoryJournal {
     fn payments(&mut self, open_only: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
         let mut found: Vec<&(u64, Payment)> =
             self.payments.values().filter(|(_, payment)| !(open_only && payment.state.is_final())).collect();
-        found.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+        found.sort_by_key(|(number, _)| *number);
+        if !open_only {
+            found.reverse();
+        }
         Ok(found.into_iter().take(limit).map(|(_, payment)| payment.clone()).collect())
     }
 }

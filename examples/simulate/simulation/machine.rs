@@ -311,7 +311,7 @@ impl Machine {
                 };
                 let about = match &search {
                     Some(Search::TransactionId(transaction_id)) => Some(*transaction_id),
-                    Some(Search::IdempotencyKey(_) | Search::Newest { .. }) | None => None,
+                    Some(Search::IdempotencyKey(_) | Search::List { .. }) | None => None,
                 };
                 let engine_call = TillCallId(call);
                 engine.calls.insert(engine_call, (call, about));
@@ -395,7 +395,7 @@ impl Machine {
                     Search::IdempotencyKey(_) if stage.is_planted(PlantedBug::KeyNotFound) => Ok(None),
                     Search::IdempotencyKey(key) => self.disk.journal.payment_by_key(key),
                     // Nobody lists payments here.
-                    Search::Newest { .. } => Ok(None),
+                    Search::List { .. } => Ok(None),
                 };
                 let payment = found.ok().flatten();
                 match searcher {

@@ -229,7 +229,7 @@ impl Model {
         let before = self.truth(transaction_id).held.unwrap_or(Held::Unknown);
         let is_legal = match (before, held) {
             (Held::Unknown, _) | (Held::Approved, Held::Captured | Held::Reversed) => true,
-            (Held::Captured, Held::Reversed) => true,
+            // That a capture is given back is never a terminal's doing.
             (before, held) => before == held,
         };
         if !is_legal {
@@ -583,6 +583,7 @@ impl Model {
         }
         self.totals_agree(&expected, books);
         let reconciliation = self.reconcile(journal, books);
+        self.sums_agree(journal, &reconciliation);
         if let Some(transaction_id) = reconciliation.settling.first() {
             let detail = "reconciling says that it is still being settled".into();
             self.broken(Promise::EndsSettled, Some(*transaction_id), detail);
@@ -614,6 +615,34 @@ impl Model {
             self.broken(Promise::BooksAgree, Some(finding.transaction_id), detail);
         }
         reconciliation
+    }
+
+    /// The sums that `florin reconcile` prints: each side's are what the journal makes of each day, a tombstone at the
+    /// journal's amount.
+    fn sums_agree(&mut self, journal: &[Payment], reconciliation: &Reconciliation) {
+        let mut expected: BTreeMap<(u64, String, &str), Total> = BTreeMap::new();
+        for payment in journal {
+            let name = payment.state.name();
+            if ["captured", "reversed", "declined"].contains(&name) {
+                let day = self.truth(payment.transaction_id).day.unwrap_or(0);
+                let total = expected.entry((day, payment.amount.currency().to_string(), name)).or_default();
+                *total = (total.0 + 1, total.1 + payment.amount.minor());
+            }
+        }
+        for (side, name) in ["journal", "institution"].into_iter().enumerate() {
+            let sums: BTreeMap<_, _> = reconciliation
+                .totals
+                .iter()
+                .map(|(key, sides)| {
+                    let key = (key.day.seconds / DAY_S, key.currency.to_string(), key.state);
+                    (key, (sides[side].count, sides[side].amount_minor))
+                })
+                .collect();
+            if sums != expected {
+                let detail = format!("reconciling sums the {name} up as {sums:?}, expected {expected:?}");
+                self.broken(Promise::BooksAgree, None, detail);
+            }
+        }
     }
 
     /// The totals by state and currency, and by day as well.

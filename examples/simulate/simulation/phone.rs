@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use florin::domain::{HolderVerification, Moment, TransactionId};
-use florin::protocol::{EngagementLink, Fingerprint, WireError};
+use florin::protocol::{EngagementLink, Fingerprint};
 use florin::terminal::{Identity, PhoneId};
 use florin::wallet::{
-    Card, Decision, Input, NotPaid, Notice, Output, PaymentRecord, PaymentStatus, PendingReason, Reservation,
-    Session, SessionEnd, SessionSeed, SessionSettings,
+    ASK_ATTEMPTS_MAX, Card, Decision, Input, Notice, Output, PAUSE_MS, PAY_ATTEMPTS_MAX, PaymentRecord,
+    PaymentStatus, Reservation, Session, SessionEnd, SessionSeed, SessionSettings,
 };
 
 use super::clock::WallClock;
@@ -20,13 +20,6 @@ use super::model::Word;
 use super::planted::PlantedBug;
 use super::randomness::Dice;
 use super::stage::{Event, Stage, Visit};
-
-/// As in the wallet.
-const PAY_ATTEMPTS_MAX: u32 = 3;
-/// As in the wallet.
-const ASK_ATTEMPTS_MAX: u32 = 3;
-/// As in the wallet.
-const PAUSE_MS: u64 = 500;
 
 /// How often somebody comes back for the same payment, besides at the end of the world.
 const RETURNS_MAX: u32 = 3;
@@ -409,7 +402,7 @@ impl Phone {
         stage.say(|_| format!("phone {}: session ends {} {:?}", self.index, end.name(), end.reason()));
         let Some(visiting) = &mut self.visit else { return };
         if visiting.following.is_some() {
-            if is_an_answer(&end) {
+            if end.is_an_answer() {
                 visiting.reported = Some(end);
             } else if visiting.tries < ASK_ATTEMPTS_MAX {
                 return self.connect_after(stage, PAUSE_MS);
@@ -434,25 +427,11 @@ impl Phone {
         self.leaves(stage);
     }
 
-    /// As the wallet's `record_to_ask_about`.
+    /// The payment that the wallet asks about on its own.
     fn to_ask_about(&self) -> Option<TransactionId> {
         let visiting = self.visit.as_ref()?;
-        let Visit::Pay(link) = visiting.visit else { return None };
-        let transaction_id = match visiting.reported.as_ref()? {
-            SessionEnd::Pending(
-                PendingReason::LinkLost | PendingReason::NoSignOfLife | PendingReason::Unreadable,
-            ) => visiting.offered?,
-            SessionEnd::NotPaid(NotPaid::Taken | NotPaid::Terminal(WireError::TransactionUnknown)) => link?,
-            SessionEnd::Settled(_)
-            | SessionEnd::ReversedUnproven
-            | SessionEnd::Pending(_)
-            | SessionEnd::NotCharged(_)
-            | SessionEnd::NotProven(_)
-            | SessionEnd::NotPaid(_)
-            | SessionEnd::Refused(_)
-            | SessionEnd::LinkFailed(_)
-            | SessionEnd::StoreFailed => return None,
-        };
+        let Visit::Pay(linked) = visiting.visit else { return None };
+        let transaction_id = visiting.reported.as_ref()?.to_ask_about(visiting.offered, linked)?;
         let record = self.records.get(&transaction_id)?;
         (record.status == PaymentStatus::Pending).then_some(transaction_id)
     }
@@ -504,22 +483,6 @@ impl Phone {
             if self.dice.percent(60) { Visit::Ask(transaction_id) } else { Visit::Pay(Some(transaction_id)) };
         let delay_ms = self.dice.magnitude(1_000, 400_000);
         stage.after(delay_ms, Event::PhoneVisits { phone: self.index, visit });
-    }
-}
-
-/// As the wallet's `is_an_answer`.
-fn is_an_answer(end: &SessionEnd) -> bool {
-    match end {
-        SessionEnd::Settled(_)
-        | SessionEnd::ReversedUnproven
-        | SessionEnd::NotCharged(_)
-        | SessionEnd::NotProven(_)
-        | SessionEnd::Pending(PendingReason::Institution) => true,
-        SessionEnd::Pending(_)
-        | SessionEnd::NotPaid(_)
-        | SessionEnd::Refused(_)
-        | SessionEnd::LinkFailed(_)
-        | SessionEnd::StoreFailed => false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use data_encoding::BASE64;
 use florin::domain::{TransactionId, UnixTime};
 use florin::journal::{Journal, SqliteJournal};
+use florin::private_file::sync_parent;
 use florin::service::{CONFIGURATION_PATH, Configuration, ServiceExit};
 use serde::Serialize;
 
@@ -140,12 +141,12 @@ fn write_out(configuration: &Configuration, export: &ExportArguments) -> anyhow:
     );
     let path = configuration.journal();
     let mut journal =
-        if export.prune { SqliteJournal::open(&path)? } else { SqliteJournal::open_to_read(&path)? };
+        if export.prune { SqliteJournal::open_to_prune(&path)? } else { SqliteJournal::open_to_read(&path)? };
     let finished = journal.finished_between(export.from, export.until)?;
     let output = export.output.display();
     let file = File::create_new(&export.output).with_context(|| format!("{output} cannot be made"))?;
     write_payments(&mut journal, &finished, &file).with_context(|| format!("{output} cannot be written"))?;
-    sync_directory(&export.output).with_context(|| format!("{output} cannot be kept safe"))?;
+    sync_parent(&export.output).with_context(|| format!("{output} cannot be kept safe"))?;
     let mut removed = 0;
     if export.prune {
         for some in finished.chunks(PRUNED_AT_ONCE) {
@@ -193,9 +194,4 @@ fn write_payments(
     drop(writer);
     file.sync_all()?;
     Ok(())
-}
-
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
 }

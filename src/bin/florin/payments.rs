@@ -23,7 +23,7 @@ Exit codes:
    8  the service cannot be reached
    9  the service refuses";
 
-/// List payments, newest first.
+/// List payments, newest first; with `--open` the oldest first.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct PaymentsArguments {
@@ -102,6 +102,9 @@ pub async fn list(arguments: PaymentsArguments) -> ExitCode {
     } else {
         for payment in &list.payments {
             println!("{}", line(payment, florin::service::wall_clock()));
+        }
+        if let Some(more) = list.more.filter(|more| *more > 0) {
+            println!("{more} more, all younger; see more with --limit");
         }
     }
     ExitCode::SUCCESS

@@ -102,8 +102,10 @@ fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
             finding.difference
         );
     }
-    if reconciliation.agrees() {
+    if reconciliation.agrees() && reconciliation.settling.is_empty() {
         println!("they agree");
+    } else if reconciliation.agrees() {
+        println!("they agree; what is still being settled can be in different sums");
     } else {
         println!("they differ over {} payments", reconciliation.findings.len());
     }

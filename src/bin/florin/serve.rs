@@ -19,14 +19,15 @@ Exit codes:
    2  wrong arguments
   10  the configuration is wrong: the message names file, line, column and key
   11  not enrolled, or the enrolment cannot be used
-  12  a certificate is not good now
-  13  the clock was never set
+  12  a certificate is not good now (not serve: it waits, out of service, for it may be the clock)
+  13  the clock was never set (not serve: it waits, out of service)
   14  the state directory or the journal cannot be used
   15  the till API's address is in use or cannot be used
   16  no D-Bus or no BlueZ (--check only: the service keeps trying)
   17  D-Bus does not let this user talk to BlueZ (--check only)
   18  no usable Bluetooth adapter: none, blocked, or unable to advertise (--check only)
-  19  the acquirer cannot be reached, or refuses this terminal (--check and enrol only)";
+  19  the acquirer cannot be reached, or refuses this terminal (--check and enrol only)
+  21  open payments in the journal are of another terminal or institution, which alone can settle them (serve and enrol)";
 
 /// Serve phones and the till until told to stop.
 ///

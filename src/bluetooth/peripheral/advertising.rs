@@ -23,7 +23,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::fault::RadioFault;
-use super::radio::{in_time, switched_off};
+use super::milliseconds;
+use super::patience::Patience;
+use super::radio::{connected_phones, in_time, open_session, switched_off};
 use crate::bluetooth::{LinkEvent, LinkMeasure};
 use crate::domain::TerminalId;
 use crate::protocol::{SERVICE_UUID, advertised_name};
@@ -40,6 +42,9 @@ const TAKE_DOWN_MS: u64 = 20;
 const TRY_AGAIN_MS: u64 = 200;
 /// An advertisement that is seen to be gone twice within so many milliseconds is not to be had by putting it up.
 const VANISHES_AGAIN_MS: u64 = 10_000;
+/// After so many refusals advertisements are registered over a new session. Not after each: a session that was dropped
+/// keeps its connection to the bus for half a minute.
+const REFUSALS_OF_A_SESSION_MAX: u32 = 16;
 
 /// The task that advertises. Dropping it takes the advertisement down.
 pub(super) struct Advertising {
@@ -61,9 +66,20 @@ impl Advertising {
         let (pace, pace_asked) = watch::channel(pace);
         let (renew, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (failed, fault) = oneshot::channel();
-        let mut advertiser =
-            Advertiser { adapter, terminal_id, pace: pace_asked, events, handle: None, vanished: None };
+        let mut advertiser = Advertiser {
+            registrar: Some(Registrar { adapter: adapter.clone(), refusals: 0 }),
+            adapter,
+            terminal_id,
+            pace: pace_asked,
+            events,
+            handle: None,
+            vanished: None,
+            patience: Patience::default(),
+            start: Instant::now(),
+        };
         advertiser.put_up().await?;
+        // The first went over the service's session, which ends where it fails: phones do not wait for another to be opened.
+        advertiser.registrar = None;
         let (renewed, looked) = (Arc::clone(&renew), Arc::clone(&look));
         let task = tokio::spawn(async move {
             let fault = advertiser.run(&renewed, &looked).await;
@@ -103,7 +119,25 @@ impl Drop for Advertising {
     }
 }
 
+/// Where advertisements are registered. bluer keeps what it has put on the bus for an advertisement that BlueZ refuses, or
+/// does not answer, as long as the session (0.17.4, `Advertisement::register`). So the session is for this alone, and is left
+/// for a new one from time to time.
+struct Registrar {
+    adapter: Adapter,
+    refusals: u32,
+}
+
+impl Registrar {
+    async fn open(adapter: &str) -> Result<Self, RadioFault> {
+        let opened = open_session().await?.adapter(adapter);
+        let adapter = opened.map_err(|error| RadioFault::of(&error, adapter, "opening the adapter"))?;
+        Ok(Self { adapter, refusals: 0 })
+    }
+}
+
 struct Advertiser {
+    /// None until it is needed, and after a question without an answer or many refusals.
+    registrar: Option<Registrar>,
     adapter: Adapter,
     terminal_id: TerminalId,
     pace: watch::Receiver<AdvertisingPace>,
@@ -111,6 +145,8 @@ struct Advertiser {
     handle: Option<AdvertisementHandle>,
     /// When it was last seen to be gone.
     vanished: Option<Instant>,
+    patience: Patience,
+    start: Instant,
 }
 
 impl Advertiser {
@@ -135,8 +171,13 @@ impl Advertiser {
                     Err(fault) => Err(fault),
                 },
             };
-            if let Err(fault) = done {
-                return fault;
+            match done {
+                Ok(()) => self.patience.answered(),
+                Err(RadioFault::Silent(_)) if self.patience.bears_silence() => {
+                    tracing::debug!("BlueZ has not answered in time; it is asked again");
+                    due.reset_immediately();
+                }
+                Err(fault) => return fault,
             }
         }
     }
@@ -162,9 +203,10 @@ impl Advertiser {
         if !in_time(self.adapter.is_powered()).await?.unwrap_or(true) {
             return Err(switched_off(&self.adapter));
         }
-        if self.has_connections().await? {
+        let is_borne = self.patience.bears_refusal(milliseconds(self.start.elapsed()));
+        if is_borne && !connected_phones(&self.adapter).await?.is_empty() {
             // Not every controller can be found while it is connected. It is tried again, and when the phone has left.
-            tracing::debug!(%refused, "no advertisement beside a connection");
+            tracing::debug!(%refused, "no advertisement beside a phone");
             return Ok(());
         }
         Err(RadioFault::of(&refused, self.adapter.name(), "advertising"))
@@ -174,8 +216,17 @@ impl Advertiser {
         &mut self,
         advertisement: &Advertisement,
     ) -> Result<Result<(), bluer::Error>, RadioFault> {
-        let handle = in_time(self.adapter.advertise(advertisement.clone())).await?;
-        Ok(handle.map(|handle| self.handle = Some(handle)))
+        let mut registrar = match self.registrar.take() {
+            Some(registrar) => registrar,
+            None => Registrar::open(self.adapter.name()).await?,
+        };
+        let handle = in_time(registrar.adapter.advertise(advertisement.clone())).await?;
+        registrar.refusals += u32::from(handle.is_err());
+        self.registrar = Some(registrar).filter(|registrar| registrar.refusals < REFUSALS_OF_A_SESSION_MAX);
+        Ok(handle.map(|handle| {
+            self.handle = Some(handle);
+            self.patience.advertised();
+        }))
     }
 
     /// Looks whether the adapter is on and the advertisement there, as far as BlueZ knows.
@@ -206,19 +257,6 @@ impl Advertiser {
         let _ = self.events.send(LinkEvent::Measure { measure: LinkMeasure::AdvertiseAnew, reason }).await;
         self.handle = None;
         self.put_up().await
-    }
-
-    /// Whether anything is connected to the adapter, a phone that has said nothing yet among it.
-    async fn has_connections(&self) -> Result<bool, RadioFault> {
-        // Devices come and go meanwhile; one that cannot be asked is not connected.
-        for address in in_time(self.adapter.device_addresses()).await?.unwrap_or_default() {
-            if let Ok(device) = self.adapter.device(address)
-                && in_time(device.is_connected()).await?.unwrap_or(false)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 

@@ -1,8 +1,14 @@
 //! In what BlueZ's versions differ, as far as the terminal cares: the one place that knows (docs/bluetooth.md).
 //!
-//! It only tells what to reckon with; the service acts on it. Between the oldest that is tested, 5.66, and the newest, 5.82.
+//! It only tells what to reckon with; the service and the doctor act on it. Between the oldest that is tested, 5.66, and the
+//! newest, 5.82.
 
 use bluer::Adapter;
+
+/// The oldest that Florin was tried with.
+pub const TRIED_SINCE: (u8, u8) = (5, 66);
+/// The first whose main.conf has `[GATT] Client`.
+pub const GATT_CLIENT_SETTING_SINCE: (u8, u8) = (5, 74);
 
 /// Vendor and product of BlueZ's own device id (`DeviceID` in its main.conf).
 const LINUX_FOUNDATION: u32 = 0x1d6b;

@@ -1,12 +1,15 @@
-//! Hears that bluetoothd went away or was started anew, which bluer does not (bluer issue 18), and that an adapter came,
-//! went, or was switched.
+//! Hears what BlueZ says on the bus and bluer does not tell: that bluetoothd went away or was started anew (bluer issue 18),
+//! that an adapter came, went, or was switched, and that somebody has connected, before they write or subscribe: one that
+//! does neither holds a connection, too.
 //!
 //! It has a connection of its own to the system bus, and only listens. What to do about it is for others.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use dbus::arg::PropMap;
+use bluer::Address;
+use dbus::arg::{PropMap, prop_cast};
 use dbus::message::{MatchRule, Message};
 use dbus::nonblock::{MsgMatch, SyncConnection};
 use tokio::sync::{Notify, mpsc};
@@ -16,21 +19,44 @@ use super::fault::RadioFault;
 
 const BLUEZ: &str = "org.bluez";
 const ADAPTER: &str = "org.bluez.Adapter1";
+const DEVICE: &str = "org.bluez.Device1";
 const OBJECT_MANAGER: &str = "org.freedesktop.DBus.ObjectManager";
+/// How many arrivals may wait. One that finds this full is noticed when it writes.
+const ARRIVALS_MAX: usize = 256;
 
 /// What was heard on the bus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Heard {
     /// The owner of BlueZ's name has gone, or the bus.
     Loss,
     /// It is worth a look: BlueZ came, or an adapter came, went, or was switched on or off.
     Stir,
+    /// Somebody has connected.
+    Arrival(Arrival),
+}
+
+/// Somebody has connected to an adapter. It need not be a phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Arrival {
+    /// `hci0`.
+    pub(super) adapter: String,
+    pub(super) address: Address,
+}
+
+impl Arrival {
+    /// From a device's path: `/org/bluez/hci0/dev_00_AA_01_02_03_04`.
+    fn at(path: &str) -> Option<Self> {
+        let (adapter, device) = path.strip_prefix("/org/bluez/")?.split_once("/dev_")?;
+        let address = Address::from_str(&device.replace('_', ":")).ok()?;
+        Some(Self { adapter: adapter.to_owned(), address })
+    }
 }
 
 /// Listens as long as the bus lasts.
 pub(super) struct BusWatch {
     losses: mpsc::Receiver<()>,
     stirred: Arc<Notify>,
+    arrivals: mpsc::Receiver<Arrival>,
     connection: JoinHandle<()>,
     _listening: (MsgMatch, MsgMatch, MsgMatch, MsgMatch),
 }
@@ -43,59 +69,33 @@ impl BusWatch {
             .map_err(no_bus)?;
         // One is enough: whatever is lost, everything is set up anew.
         let (lost, losses) = mpsc::channel(1);
+        let (arrived, arrivals) = mpsc::channel(ARRIVALS_MAX);
         let stirred = Arc::new(Notify::new());
-        let (bus_ended, bus_stirred) = (lost.clone(), Arc::clone(&stirred));
+        let ears = Ears { lost, stirred: Arc::clone(&stirred), arrived };
+        let bus_ended = ears.clone();
         let connection = tokio::spawn(async move {
             let error = resource.await;
             tracing::debug!(%error, "the connection to D-Bus ended");
-            let _ = bus_ended.try_send(());
-            bus_stirred.notify_one();
+            bus_ended.heard(Heard::Loss);
         });
         // All of BlueZ's signals about its objects pass here; a terminal never scans, so they are few.
+        let of_objects = |member| MatchRule::new_signal(OBJECT_MANAGER, member).with_sender(BLUEZ);
         let listening = tokio::try_join!(
-            hear(
+            ears.listen(
                 &bus,
                 MatchRule::new_signal("org.freedesktop.DBus", "NameOwnerChanged"),
-                &stirred,
-                move |message| {
-                    let (name, old_owner, _new_owner): (String, String, String) = message.read_all().ok()?;
-                    if name == BLUEZ && !old_owner.is_empty() {
-                        let _ = lost.try_send(());
-                    }
-                    (name == BLUEZ).then_some(())
-                }
+                owner_changed
             ),
-            hear(
-                &bus,
-                MatchRule::new_signal(OBJECT_MANAGER, "InterfacesAdded").with_sender(BLUEZ),
-                &stirred,
-                |message| {
-                    let (_, interfaces): (dbus::Path<'_>, HashMap<String, PropMap>) =
-                        message.read_all().ok()?;
-                    interfaces.contains_key(ADAPTER).then_some(())
-                }
-            ),
-            hear(
-                &bus,
-                MatchRule::new_signal(OBJECT_MANAGER, "InterfacesRemoved").with_sender(BLUEZ),
-                &stirred,
-                |message| {
-                    let (_, interfaces): (dbus::Path<'_>, Vec<String>) = message.read_all().ok()?;
-                    interfaces.iter().any(|interface| interface == ADAPTER).then_some(())
-                }
-            ),
-            hear(
+            ears.listen(&bus, of_objects("InterfacesAdded"), added),
+            ears.listen(&bus, of_objects("InterfacesRemoved"), removed),
+            ears.listen(
                 &bus,
                 MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged")
                     .with_sender(BLUEZ),
-                &stirred,
-                |message| {
-                    let (interface, changed): (String, PropMap) = message.read_all().ok()?;
-                    (interface == ADAPTER && changed.contains_key("Powered")).then_some(())
-                }
+                changed
             ),
         )?;
-        Ok(Self { losses, stirred, connection, _listening: listening })
+        Ok(Self { losses, stirred, arrivals, connection, _listening: listening })
     }
 
     /// Whether it still hears anything.
@@ -103,19 +103,26 @@ impl BusWatch {
         !self.connection.is_finished()
     }
 
-    /// What was lost until now is known.
-    pub(super) fn forget_losses(&mut self) {
+    /// What was lost and who came until now is known, or will be asked for.
+    pub(super) fn forget(&mut self) {
         while self.losses.try_recv().is_ok() {}
+        while self.arrivals.try_recv().is_ok() {}
     }
 
     /// What was heard next. Cancel-safe.
     pub(super) async fn next(&mut self) -> Heard {
         tokio::select! {
             biased;
-            // Its senders live with the connection and its matches; after that, the bus is lost.
+            // The senders live with the connection and its matches; after that, the bus is lost.
             _ = self.losses.recv() => Heard::Loss,
             () = self.stirred.notified() => Heard::Stir,
+            Some(arrival) = self.arrivals.recv() => Heard::Arrival(arrival),
         }
+    }
+
+    /// Until BlueZ, an adapter or the bus come or go. Who connects meanwhile is forgotten. Cancel-safe.
+    pub(super) async fn stirred(&mut self) {
+        while let Heard::Arrival(_) = self.next().await {}
     }
 }
 
@@ -129,19 +136,147 @@ fn no_bus(error: dbus::Error) -> RadioFault {
     RadioFault::NoBus(error.to_string())
 }
 
-/// Listens to signals; `judge` says `Some` for one that is worth a look.
-async fn hear(
-    bus: &SyncConnection,
-    rule: MatchRule<'static>,
-    stirred: &Arc<Notify>,
-    judge: impl Fn(&Message) -> Option<()> + Send + Sync + 'static,
-) -> Result<MsgMatch, RadioFault> {
-    let stirred = Arc::clone(stirred);
-    let listening = bus.add_match(rule).await.map_err(no_bus)?;
-    Ok(listening.cb(move |message, (): ()| {
-        if judge(&message).is_some() {
-            stirred.notify_one();
+/// Where what was heard goes.
+#[derive(Clone)]
+struct Ears {
+    lost: mpsc::Sender<()>,
+    stirred: Arc<Notify>,
+    arrived: mpsc::Sender<Arrival>,
+}
+
+impl Ears {
+    fn heard(&self, heard: Heard) {
+        match heard {
+            Heard::Loss => {
+                let _ = self.lost.try_send(());
+            }
+            Heard::Stir => self.stirred.notify_one(),
+            Heard::Arrival(arrival) => {
+                let _ = self.arrived.try_send(arrival);
+            }
         }
-        true
-    }))
+    }
+
+    /// Listens to signals; `judge` says what one means, if anything.
+    async fn listen(
+        &self,
+        bus: &SyncConnection,
+        rule: MatchRule<'static>,
+        judge: fn(&Message) -> Option<Heard>,
+    ) -> Result<MsgMatch, RadioFault> {
+        let ears = self.clone();
+        let listening = bus.add_match(rule).await.map_err(no_bus)?;
+        Ok(listening.cb(move |message, (): ()| {
+            if let Some(heard) = judge(&message) {
+                ears.heard(heard);
+            }
+            true
+        }))
+    }
+}
+
+fn owner_changed(message: &Message) -> Option<Heard> {
+    let (name, old_owner, _new_owner): (String, String, String) = message.read_all().ok()?;
+    (name == BLUEZ).then_some(if old_owner.is_empty() { Heard::Stir } else { Heard::Loss })
+}
+
+/// A device that BlueZ has not met, or has forgotten, comes as a new object.
+fn added(message: &Message) -> Option<Heard> {
+    let (path, interfaces): (dbus::Path<'_>, HashMap<String, PropMap>) = message.read_all().ok()?;
+    if interfaces.contains_key(ADAPTER) {
+        return Some(Heard::Stir);
+    }
+    interfaces.get(DEVICE).filter(|properties| is_connected(properties))?;
+    Arrival::at(&path).map(Heard::Arrival)
+}
+
+fn removed(message: &Message) -> Option<Heard> {
+    let (_, interfaces): (dbus::Path<'_>, Vec<String>) = message.read_all().ok()?;
+    interfaces.iter().any(|interface| interface == ADAPTER).then_some(Heard::Stir)
+}
+
+/// A device that BlueZ still knows changes.
+fn changed(message: &Message) -> Option<Heard> {
+    let (interface, changed, _): (String, PropMap, Vec<String>) = message.read_all().ok()?;
+    match interface.as_str() {
+        ADAPTER => changed.contains_key("Powered").then_some(Heard::Stir),
+        DEVICE if is_connected(&changed) => Arrival::at(&message.path()?).map(Heard::Arrival),
+        _ => None,
+    }
+}
+
+fn is_connected(properties: &PropMap) -> bool {
+    prop_cast::<bool>(properties, "Connected").copied().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use dbus::arg::Variant;
+
+    use super::*;
+
+    const PHONE: &str = "/org/bluez/hci0/dev_00_AA_01_02_03_04";
+
+    fn signal(path: &str, interface: &str, member: &str) -> Message {
+        Message::new_signal(path, interface, member).unwrap()
+    }
+
+    fn one(name: &str, value: bool) -> PropMap {
+        PropMap::from([(name.to_owned(), Variant(Box::new(value) as Box<dyn dbus::arg::RefArg>))])
+    }
+
+    fn arrival() -> Heard {
+        let address = Address::new([0x00, 0xaa, 0x01, 0x02, 0x03, 0x04]);
+        Heard::Arrival(Arrival { adapter: "hci0".into(), address })
+    }
+
+    #[test]
+    fn a_devices_path_tells_adapter_and_address_and_nothing_else_does() {
+        assert_eq!(Arrival::at(PHONE).map(Heard::Arrival), Some(arrival()));
+        for path in ["/org/bluez/hci0", &format!("{PHONE}/service0001"), "/org/bluez/dev_", "/dev_", ""] {
+            assert_eq!(Arrival::at(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_going_of_bluez_is_a_loss_and_its_coming_a_stir() {
+        let owner = |name: &str, old: &str, new: &str| {
+            let message = signal("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged");
+            owner_changed(&message.append3(name, old, new))
+        };
+        assert_eq!(owner(BLUEZ, ":1.5", ""), Some(Heard::Loss));
+        assert_eq!(owner(BLUEZ, ":1.5", ":1.6"), Some(Heard::Loss));
+        assert_eq!(owner(BLUEZ, "", ":1.6"), Some(Heard::Stir));
+        assert_eq!(owner("org.example", ":1.5", ""), None);
+    }
+
+    #[test]
+    fn who_connects_arrives_and_an_adapter_stirs() {
+        let new = |path: &'static str, interface: &str, properties: PropMap| {
+            let interfaces = HashMap::from([(interface.to_owned(), properties)]);
+            added(&signal("/", OBJECT_MANAGER, "InterfacesAdded").append2(dbus::Path::from(path), interfaces))
+        };
+        assert_eq!(new(PHONE, DEVICE, one("Connected", true)), Some(arrival()));
+        assert_eq!(new(PHONE, DEVICE, one("Connected", false)), None);
+        assert_eq!(new("/org/bluez/hci0", ADAPTER, PropMap::new()), Some(Heard::Stir));
+
+        let change = |path: &str, interface: &str, properties: PropMap| {
+            let message = signal(path, "org.freedesktop.DBus.Properties", "PropertiesChanged");
+            changed(&message.append3(interface, properties, Vec::<String>::new()))
+        };
+        assert_eq!(change(PHONE, DEVICE, one("Connected", true)), Some(arrival()));
+        assert_eq!(change(PHONE, DEVICE, one("Connected", false)), None);
+        assert_eq!(change(PHONE, DEVICE, one("Paired", true)), None);
+        assert_eq!(change("/org/bluez/hci0", ADAPTER, one("Powered", false)), Some(Heard::Stir));
+        assert_eq!(change("/org/bluez/hci0", ADAPTER, one("Pairable", false)), None);
+
+        let gone = |interface: &str| {
+            let message = signal("/", OBJECT_MANAGER, "InterfacesRemoved");
+            removed(&message.append2(dbus::Path::from("/org/bluez/hci0"), vec![interface.to_owned()]))
+        };
+        assert_eq!(gone(ADAPTER), Some(Heard::Stir));
+        assert_eq!(gone(DEVICE), None);
+    }
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::bluez::BlueZ;
 use super::fault::RadioFault;
 use super::radio::open_adapter;
+use crate::protocol::SERVICE_UUID;
 
 /// A service that nobody looks for, to see whether BlueZ takes one.
 const PROBE_UUID: Uuid = Uuid::from_u128(0x5d3e_3c1c_7a55_4f0d_8f0b_6a1c_b1f0_2e77);
@@ -21,6 +22,8 @@ pub struct RadioExamination {
     pub bluez_version: Option<(u8, u8)>,
     /// How many more advertisements the adapter takes.
     pub advertisements_free: u8,
+    /// Whether a terminal's service is registered with BlueZ, by whatever process.
+    pub is_registered: bool,
 }
 
 /// Looks at the adapter that the service would use, and switches it on.
@@ -37,14 +40,17 @@ pub async fn examine_radio(wanted: Option<&str>) -> Result<RadioExamination, Rad
             .await
             .map_err(fault("asking whether it can advertise"))?;
         let address = adapter.address().await.map_err(fault("asking for its address"))?;
-        Ok((advertisements_free, address))
+        let services = adapter.uuids().await.map_err(fault("asking for its services"))?;
+        let is_registered = services.is_some_and(|uuids| uuids.contains(&Uuid::from_u128(SERVICE_UUID)));
+        Ok((advertisements_free, address, is_registered))
     };
-    let (advertisements_free, address) =
+    let (advertisements_free, address, is_registered) =
         seen.await.map_err(|(error, during)| RadioFault::of(&error, &name, during))?;
     Ok(RadioExamination {
         address: address.to_string(),
         bluez_version: BlueZ::ask(&adapter).await.version(),
         advertisements_free,
+        is_registered,
         adapter: name,
     })
 }

@@ -13,6 +13,9 @@ pub enum RadioFault {
         "BlueZ is not running ({0}); install it (`apt install bluez`) and start it: `systemctl start bluetooth`"
     )]
     NoBlueZ(String),
+    /// bluetoothd hangs, or is busy: for so many milliseconds.
+    #[error("BlueZ gives no answer within {0} ms; unless it comes to itself: `systemctl restart bluetooth`")]
+    Silent(u64),
     /// The bus policy does not let us.
     #[error(
         "D-Bus does not let this user talk to BlueZ ({0}); install deploy/florin-dbus.conf as \

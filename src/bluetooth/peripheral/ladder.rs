@@ -22,36 +22,40 @@ pub(super) struct Ladder {
 
 impl Ladder {
     /// The measure against a fault that ended an attempt or a service. `up_ms`: how long the service had been up, 0 if it
-    /// had not. `now_ms`: any clock that does not go back.
-    pub(super) fn measure(&mut self, fault: &RadioFault, up_ms: u64, now_ms: u64) -> LinkMeasure {
+    /// had not. `now_ms`: any clock that does not go back. None where nothing is to be done but to look again.
+    pub(super) fn measure(&mut self, fault: &RadioFault, up_ms: u64, now_ms: u64) -> Option<LinkMeasure> {
         if up_ms >= WELL_AFTER_MS {
             self.failures = 0;
         }
         let may_help = match fault {
             RadioFault::Other { .. } | RadioFault::VanishesAgain(_) => true,
+            RadioFault::Blocked(_) => {
+                self.failures = 0;
+                return None;
+            }
             // Somebody else's turn, or mended by setting up anew.
             RadioFault::NoBus(_)
             | RadioFault::NoBlueZ(_)
+            | RadioFault::Silent(_)
             | RadioFault::Forbidden(_)
             | RadioFault::NoAdapter
             | RadioFault::OtherAdapters { .. }
-            | RadioFault::Blocked(_)
             | RadioFault::NoAdvertising(_)
             | RadioFault::BlueZChanged
             | RadioFault::PoweredOff(_) => false,
         };
         if !may_help {
             self.failures = 0;
-            return LinkMeasure::RegisterAnew;
+            return Some(LinkMeasure::RegisterAnew);
         }
         self.failures = self.failures.saturating_add(1);
         let has_rested =
             self.power_cycled_at_ms.is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= POWER_CYCLE_PAUSE_MS);
         if self.failures >= FAILURES_BEFORE_POWER_CYCLE && has_rested {
             self.power_cycled_at_ms = Some(now_ms);
-            return LinkMeasure::PowerCycle;
+            return Some(LinkMeasure::PowerCycle);
         }
-        LinkMeasure::RegisterAnew
+        Some(LinkMeasure::RegisterAnew)
     }
 }
 
@@ -69,7 +73,7 @@ mod tests {
         let mut now_ms = 1_000_000;
         let mut cycles = Vec::new();
         for _ in 0..100 {
-            if ladder.measure(&failing(), 0, now_ms) == LinkMeasure::PowerCycle {
+            if ladder.measure(&failing(), 0, now_ms) == Some(LinkMeasure::PowerCycle) {
                 cycles.push(now_ms - 1_000_000);
             }
             now_ms += 2_000;
@@ -83,23 +87,24 @@ mod tests {
         for fault in [
             RadioFault::NoBus("x".into()),
             RadioFault::NoBlueZ("x".into()),
+            RadioFault::Silent(5_000),
             RadioFault::NoAdapter,
-            RadioFault::Blocked("hci0".into()),
             RadioFault::PoweredOff("hci0".into()),
             RadioFault::BlueZChanged,
         ] {
             for now_ms in 0..10 {
-                assert_eq!(ladder.measure(&fault, 0, now_ms), LinkMeasure::RegisterAnew, "{fault}");
+                assert_eq!(ladder.measure(&fault, 0, now_ms), Some(LinkMeasure::RegisterAnew), "{fault}");
             }
         }
+        assert_eq!(ladder.measure(&RadioFault::Blocked("hci0".into()), 0, 0), None, "somebody wants that");
     }
 
     #[test]
     fn a_service_that_was_well_starts_from_the_bottom() {
         let mut ladder = Ladder::default();
-        assert_eq!(ladder.measure(&failing(), 0, 0), LinkMeasure::RegisterAnew);
-        assert_eq!(ladder.measure(&failing(), WELL_AFTER_MS, 40_000), LinkMeasure::RegisterAnew);
+        assert_eq!(ladder.measure(&failing(), 0, 0), Some(LinkMeasure::RegisterAnew));
+        assert_eq!(ladder.measure(&failing(), WELL_AFTER_MS, 40_000), Some(LinkMeasure::RegisterAnew));
         // One that is up for a moment only was not well.
-        assert_eq!(ladder.measure(&failing(), 4_000, 45_000), LinkMeasure::PowerCycle);
+        assert_eq!(ladder.measure(&failing(), 4_000, 45_000), Some(LinkMeasure::PowerCycle));
     }
 }

@@ -15,7 +15,7 @@
 //!   Before, all subscribers share the first one's, and all get what is written to it; there a value for a phone without
 //!   a socket of its own goes over the shared one, and phones leave what has not their tag (`protocol::fragment`). Which
 //!   of the two it is, the adapter's device id says, which holds BlueZ's version.
-//! - Whoever connects is noticed at once (`arrivals`), also one that neither writes nor subscribes: it holds one of the few
+//! - Whoever connects is noticed at once (`bus_watch`), also one that neither writes nor subscribes: it holds one of the few
 //!   connections that a controller carries. And the advertisement is put up anew then: it ends with each connection, and
 //!   neither BlueZ nor the kernel begins it again before that connection has ended.
 //!
@@ -23,13 +23,13 @@
 //! [`CharacteristicNotifyMethod::Io`]: bluer::gatt::local::CharacteristicNotifyMethod::Io
 
 mod advertising;
-mod arrivals;
 mod bluez;
 mod bus_watch;
 mod examination;
 mod fault;
 mod ladder;
 mod outbox;
+mod patience;
 mod phones;
 mod radio;
 mod service;
@@ -39,6 +39,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+pub use bluez::{
+    GATT_CLIENT_SETTING_SINCE as BLUEZ_GATT_CLIENT_SETTING_SINCE, TRIED_SINCE as BLUEZ_TRIED_SINCE,
+};
 pub use examination::{RadioExamination, examine_radio, probe_registration};
 pub use fault::RadioFault;
 
@@ -140,14 +143,14 @@ impl Supervisor {
             if told.as_ref() != Some(&(reason.clone(), next)) {
                 tracing::debug!(reason, "the GATT service is down");
                 told = Some((reason.clone(), next));
-                let down = self.events.send(LinkEvent::Down { reason: reason.clone() }).await;
-                if down.is_err()
-                    || self.events.send(LinkEvent::Measure { measure: next, reason }).await.is_err()
-                {
-                    return;
+                let measure = next.map(|measure| LinkEvent::Measure { measure, reason: reason.clone() });
+                for event in [Some(LinkEvent::Down { reason }), measure].into_iter().flatten() {
+                    if self.events.send(event).await.is_err() {
+                        return;
+                    }
                 }
             }
-            measure = Some(next);
+            measure = next;
             if !self.pause(retry_ms).await {
                 return;
             }
@@ -167,7 +170,7 @@ impl Supervisor {
         };
         let (bus, session) = tokio::try_join!(watching, open_session())?;
         let bus = self.bus.insert(bus);
-        bus.forget_losses();
+        bus.forget();
         let mut service =
             Service::start(session, &self.settings, self.pace, self.next_phone, measure, &self.events)
                 .await?;
@@ -195,13 +198,13 @@ impl Supervisor {
                 // What stirs at once may be our own attempt's; it is heeded after the least pause.
                 sleep_until(earliest).await;
                 match self.bus.as_mut().filter(|bus| bus.is_alive()) {
-                    Some(bus) => bus.next().await,
+                    Some(bus) => bus.stirred().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = sleep_until(latest) => return true,
-                _ = stirred => return true,
+                () = stirred => return true,
                 command = self.commands.recv() => match command {
                     Some(LinkCommand::Advertise(pace)) => self.pace = pace,
                     Some(LinkCommand::Notify { .. } | LinkCommand::Disconnect { .. }) => {}

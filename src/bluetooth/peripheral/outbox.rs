@@ -18,7 +18,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Takes the socket over. `on_closed` is called when BlueZ has closed it.
+    /// Takes the socket over. `on_closed` is done once BlueZ has closed it.
     ///
     /// bluer's own writer refuses values longer than the MTU at subscription less 5, so 18 octets where a phone has
     /// subscribed before it exchanged the MTU, which is less than the protocol's shortest value. BlueZ itself takes what
@@ -26,17 +26,26 @@ impl Outbox {
     /// sends cuts values by the MTU that the last write has told.
     pub(super) fn start(
         writer: CharacteristicWriter,
-        on_closed: impl FnOnce() + Send + 'static,
+        on_closed: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<Self> {
         let socket = UnixDatagram::from_std(StdUnixDatagram::from(owned_descriptor(writer)?))?;
+        Ok(Self::over(socket, on_closed))
+    }
+
+    pub(super) fn over(socket: UnixDatagram, on_closed: impl Future<Output = ()> + Send + 'static) -> Self {
         let (values, receiver) = mpsc::channel(VALUES_WAITING_MAX);
         let sending = tokio::spawn(async move {
             if let Err(error) = send_all(&socket, receiver).await {
                 tracing::debug!(%error, "a notification socket failed");
             }
-            on_closed();
+            on_closed.await;
         });
-        Ok(Self { values, sending })
+        Self { values, sending }
+    }
+
+    /// Whether it leads anywhere.
+    pub(super) fn is_open(&self) -> bool {
+        !self.values.is_closed()
     }
 
     /// Whether the value was taken. It was not if too many wait, or the socket is closed.
@@ -77,4 +86,47 @@ async fn send_all(socket: &UnixDatagram, mut values: mpsc::Receiver<Vec<u8>>) ->
 async fn is_closed(socket: &UnixDatagram) -> io::Result<bool> {
     let mut octet = [0];
     Ok(socket.recv(&mut octet).await? == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// An outbox, BlueZ's end of its socket, and what says that the outbox has told its end.
+    fn outbox(room: usize) -> (Outbox, UnixDatagram, mpsc::Receiver<()>) {
+        let (ours, bluez) = UnixDatagram::pair().unwrap();
+        let (closed, is_closed) = mpsc::channel(room);
+        // The queue is full: whoever tells has to wait.
+        while closed.try_send(()).is_ok() {}
+        let outbox = Outbox::over(ours, async move {
+            let _ = closed.send(()).await;
+        });
+        (outbox, bluez, is_closed)
+    }
+
+    #[tokio::test]
+    async fn values_go_out_in_their_order() {
+        let (outbox, bluez, _is_closed) = outbox(1);
+        assert!(outbox.send(vec![1]) && outbox.send(vec![2, 2]));
+        let mut buffer = [0; 8];
+        assert_eq!(bluez.recv(&mut buffer).await.unwrap(), 1);
+        assert_eq!(bluez.recv(&mut buffer).await.unwrap(), 2);
+        assert!(outbox.is_open());
+    }
+
+    #[tokio::test]
+    async fn its_end_is_told_however_full_the_queue_is() {
+        let (outbox, bluez, mut is_closed) = outbox(1);
+        drop(bluez);
+        outbox.send(vec![1]);
+        while outbox.is_open() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!outbox.send(vec![2]));
+        assert_eq!(is_closed.recv().await, Some(()), "what was there before");
+        assert_eq!(is_closed.recv().await, Some(()));
+        assert_eq!(is_closed.recv().await, None, "once");
+    }
 }

@@ -19,6 +19,8 @@ struct Phone {
     id: PhoneId,
     /// It is being disconnected: what it still writes is not read.
     is_leaving: bool,
+    /// It has written or subscribed, so it is no device of this machine's.
+    has_spoken: bool,
     unsent: Vec<Vec<u8>>,
     /// Its values in the queue towards the driver, at most: since that was last empty.
     waiting: u32,
@@ -36,7 +38,7 @@ impl Drop for Phone {
     }
 }
 
-/// All phones that are connected, as far as they have written or subscribed.
+/// All phones that are connected, as far as is known.
 pub(super) struct Phones {
     phones: BTreeMap<Address, Phone>,
     outboxes: BTreeMap<Address, (u64, Outbox)>,
@@ -88,6 +90,7 @@ impl Phones {
         let phone = Phone {
             id,
             is_leaving: false,
+            has_spoken: false,
             unsent: Vec::new(),
             waiting: 0,
             watch: watch(id),
@@ -95,6 +98,13 @@ impl Phones {
         };
         self.phones.insert(address, phone);
         Some((id, true))
+    }
+
+    /// This phone has written or subscribed.
+    pub(super) fn has_spoken(&mut self, id: PhoneId) {
+        if let Some(phone) = self.phones.values_mut().find(|phone| phone.id == id) {
+            phone.has_spoken = true;
+        }
     }
 
     /// A value of this phone was put into the queue towards the driver.
@@ -131,14 +141,14 @@ impl Phones {
         is_known
     }
 
-    /// Marks a phone that is to be disconnected: `disconnect` is asked for a task that does it, which is given up when the
-    /// phone is gone before.
-    pub(super) fn leave(&mut self, id: PhoneId, disconnect: impl FnOnce(Address) -> JoinHandle<()>) {
+    /// Marks a phone that is to be disconnected: `disconnect` is told whether it has ever written or subscribed, and asked for
+    /// a task that does it, which is given up when the phone is gone before.
+    pub(super) fn leave(&mut self, id: PhoneId, disconnect: impl FnOnce(Address, bool) -> JoinHandle<()>) {
         let known = self.phones.iter_mut().find(|(_, phone)| phone.id == id);
         if let Some((address, phone)) = known
             && !std::mem::replace(&mut phone.is_leaving, true)
         {
-            phone.disconnecting = Some(disconnect(*address));
+            phone.disconnecting = Some(disconnect(*address, phone.has_spoken));
         }
     }
 
@@ -173,8 +183,10 @@ impl Phones {
         if phone.is_leaving {
             return Sent::Gone;
         }
-        let shared = || if self.has_own_outboxes { None } else { self.outboxes.values().next() };
-        let taken = match self.outboxes.get(address).or_else(shared) {
+        // One that BlueZ has closed may still be here: that news waits among the phones' values.
+        let open = |(_, outbox): &&(u64, Outbox)| outbox.is_open();
+        let shared = || self.outboxes.values().find(open).filter(|_| !self.has_own_outboxes);
+        let taken = match self.outboxes.get(address).filter(open).or_else(shared) {
             Some((_, outbox)) => outbox.send(value),
             None if phone.unsent.len() < UNSENT_VALUES_MAX => {
                 phone.unsent.push(value);
@@ -193,6 +205,10 @@ impl Phones {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::net::UnixDatagram;
+
     use super::*;
 
     const ONE: Address = Address::new([1; 6]);
@@ -223,13 +239,13 @@ mod tests {
         phones.at(ONE, watch);
         let (asked, mut count) = (std::cell::Cell::new(None), 0);
         for _ in 0..2 {
-            phones.leave(PhoneId(1), |address| {
-                asked.set(Some(address));
+            phones.leave(PhoneId(1), |address, has_spoken| {
+                asked.set(Some((address, has_spoken)));
                 count += 1;
                 watch(PhoneId(1))
             });
         }
-        assert_eq!((asked.get(), count), (Some(ONE), 1), "once is enough");
+        assert_eq!((asked.get(), count), (Some((ONE, false)), 1), "once is enough");
         assert_eq!(phones.at(ONE, watch), None);
         assert_eq!(phones.send(PhoneId(1), vec![1]), Sent::Gone);
         assert_eq!(phones.send(PhoneId(9), vec![1]), Sent::Gone);
@@ -246,7 +262,7 @@ mod tests {
         phones.one_more_waits(PhoneId(1));
         assert_eq!(phones.has_most_waiting(3), None);
         assert_eq!(phones.has_most_waiting(2), Some(PhoneId(2)));
-        phones.leave(PhoneId(2), |_| watch(PhoneId(2)));
+        phones.leave(PhoneId(2), |_, _| watch(PhoneId(2)));
         assert!(phones.is_leaving(PhoneId(2)) && !phones.is_leaving(PhoneId(1)));
         assert_eq!(phones.has_most_waiting(0), Some(PhoneId(1)), "who is leaving already is no help");
         phones.none_waits();
@@ -258,7 +274,7 @@ mod tests {
         let mut phones = Phones::new(1, true);
         phones.at(ONE, watch);
         let (held, given_up) = tokio::sync::oneshot::channel::<()>();
-        phones.leave(PhoneId(1), |_| {
+        phones.leave(PhoneId(1), |_, _| {
             tokio::spawn(async move {
                 let _held = held;
                 std::future::pending().await
@@ -276,5 +292,60 @@ mod tests {
             assert_eq!(phones.send(PhoneId(1), vec![1]), Sent::Yes);
         }
         assert_eq!(phones.send(PhoneId(1), vec![1]), Sent::Stuck);
+    }
+
+    #[tokio::test]
+    async fn whether_it_has_ever_spoken_is_known_when_it_is_sent_away() {
+        let mut phones = Phones::new(1, true);
+        phones.at(ONE, watch);
+        phones.at(TWO, watch);
+        phones.has_spoken(PhoneId(2));
+        for (phone, expected) in [(PhoneId(1), false), (PhoneId(2), true)] {
+            phones.leave(phone, |_, has_spoken| {
+                assert_eq!(has_spoken, expected, "{phone:?}");
+                watch(phone)
+            });
+        }
+    }
+
+    /// An outbox, and BlueZ's end of its socket.
+    fn outbox() -> (Outbox, UnixDatagram) {
+        let (ours, bluez) = UnixDatagram::pair().unwrap();
+        (Outbox::over(ours, std::future::ready(())), bluez)
+    }
+
+    async fn close(phones: &Phones, address: Address, bluez: UnixDatagram) {
+        drop(bluez);
+        let (_, outbox) = &phones.outboxes[&address];
+        outbox.send(vec![0]);
+        while outbox.is_open() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_bluez_has_closed_is_passed_over() {
+        let mut phones = Phones::new(1, false);
+        let three = Address::new([3; 6]);
+        for address in [ONE, TWO, three] {
+            phones.at(address, watch);
+        }
+        let (first, first_bluez) = outbox();
+        let (second, second_bluez) = outbox();
+        phones.add_outbox(ONE, 1, first);
+        phones.add_outbox(TWO, 2, second);
+        close(&phones, ONE, first_bluez).await;
+        // Neither the phone whose socket it was nor one without a socket is served over it.
+        let mut buffer = [0; 8];
+        for phone in [PhoneId(1), PhoneId(3)] {
+            assert_eq!(phones.send(phone, vec![7; 3]), Sent::Yes);
+            assert_eq!(second_bluez.recv(&mut buffer).await.unwrap(), 3);
+        }
+        // Without any, values wait for the next.
+        close(&phones, TWO, second_bluez).await;
+        assert_eq!(phones.send(PhoneId(3), vec![8; 4]), Sent::Yes);
+        let (third, third_bluez) = outbox();
+        phones.add_outbox(three, 3, third);
+        assert_eq!(third_bluez.recv(&mut buffer).await.unwrap(), 4);
     }
 }

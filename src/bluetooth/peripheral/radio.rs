@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bluer::{Adapter, Session};
+use bluer::{Adapter, Address, Device, Session};
 use tokio::time::{sleep, timeout};
 
 use super::fault::RadioFault;
@@ -19,13 +19,17 @@ const SWITCHES: &str = "/sys/class/rfkill";
 pub(super) async fn in_time<T>(question: impl Future<Output = T>) -> Result<T, RadioFault> {
     timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), question)
         .await
-        .map_err(|_| RadioFault::NoBlueZ(format!("no answer within {ANSWER_TIMEOUT_MS} ms")))
+        .map_err(|_| RadioFault::Silent(ANSWER_TIMEOUT_MS))
 }
 
 /// A connection to BlueZ.
 pub(super) async fn open_session() -> Result<Session, RadioFault> {
-    // Nothing is asked of BlueZ here, so whatever fails, it is the bus.
-    in_time(Session::new()).await?.map_err(|error| RadioFault::NoBus(error.to_string()))
+    // Nothing is asked of BlueZ here, so whatever fails, it is the bus. In a task of its own, which ends in any case: bluer
+    // leaves the connection of a session behind whose making is given up half-way.
+    in_time(tokio::spawn(Session::new()))
+        .await?
+        .map_err(|error| RadioFault::NoBus(error.to_string()))?
+        .map_err(|error| RadioFault::NoBus(error.to_string()))
 }
 
 /// The adapter of that name, or the first.
@@ -54,7 +58,30 @@ pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(Session, Adapt
     Ok((session, adapter))
 }
 
-/// Switches the adapter on if it is off; whether it was. One that is blocked by rfkill stays so: somebody wants it.
+/// The phones that are connected, whether or not they have said anything.
+pub(super) async fn connected_phones(adapter: &Adapter) -> Result<Vec<Address>, RadioFault> {
+    let known = in_time(adapter.device_addresses())
+        .await?
+        .map_err(|error| RadioFault::of(&error, adapter.name(), "asking who is connected"))?;
+    let mut phones = Vec::new();
+    for address in known {
+        // Devices come and go meanwhile; one that is not known any more is not connected.
+        if let Ok(device) = adapter.device(address)
+            && in_time(is_phone(&device)).await?
+        {
+            phones.push(address);
+        }
+    }
+    Ok(phones)
+}
+
+/// Whether this is a phone that is connected. What is paired with the machine, a keyboard or a scanner, is none: phones are
+/// not paired. One that BlueZ says nothing about is none of our business either.
+pub(super) async fn is_phone(device: &Device) -> bool {
+    device.is_connected().await.unwrap_or(false) && !device.is_paired().await.unwrap_or(true)
+}
+
+/// Switches the adapter on if it is off; whether it was. One that rfkill blocks is left alone: somebody wants it.
 pub(super) async fn switch_on(adapter: &Adapter) -> Result<bool, RadioFault> {
     let is_powered = in_time(adapter.is_powered())
         .await?
@@ -73,12 +100,10 @@ pub(super) async fn power_cycle(adapter: &Adapter) -> Result<(), RadioFault> {
 }
 
 async fn set_powered(adapter: &Adapter, is_on: bool, during: &'static str) -> Result<(), RadioFault> {
-    in_time(adapter.set_powered(is_on)).await?.map_err(|error| {
-        if is_blocked(Path::new(SWITCHES), adapter.name()) {
-            return RadioFault::Blocked(adapter.name().to_owned());
-        }
-        RadioFault::of(&error, adapter.name(), during)
-    })
+    if is_on && is_blocked(Path::new(SWITCHES), adapter.name()) {
+        return Err(RadioFault::Blocked(adapter.name().to_owned()));
+    }
+    in_time(adapter.set_powered(is_on)).await?.map_err(|error| RadioFault::of(&error, adapter.name(), during))
 }
 
 /// Why an adapter is off that had been on.

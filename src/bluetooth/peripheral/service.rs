@@ -20,15 +20,14 @@ use tokio_stream::StreamExt;
 
 use super::PeripheralSettings;
 use super::advertising::Advertising;
-use super::arrivals::Arrivals;
 use super::bluez::BlueZ;
-use super::bus_watch::{BusWatch, Heard};
+use super::bus_watch::{Arrival, BusWatch, Heard};
 use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
-use super::radio::{find_adapter, in_time, power_cycle, switch_on};
-use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure};
-use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
+use super::radio::{connected_phones, find_adapter, in_time, is_phone, power_cycle, switch_on};
+use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure, att};
+use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use crate::terminal::{AdvertisingPace, PhoneId};
 
 /// Assigned numbers of the Device Information service (Bluetooth SIG, Device Information Service 1.1).
@@ -44,8 +43,6 @@ const EVENTS_RESERVED: usize = 128;
 /// So many values of one phone may wait while there is hardly any room: as many as the longest command has at the smallest
 /// MTU. It is those who have more that are disconnected.
 const WAITING_FAIR: u32 = 128;
-/// An ATT value's header (Core Specification 5.4, Vol 3 Part F, 3.4.7.1).
-const ATT_HEADER_OCTETS: usize = 3;
 /// How long a phone gets to receive what was sent last, before it is disconnected, in milliseconds: some intervals of
 /// a slow connection, since BlueZ tells nobody when a notification has left.
 const DISCONNECT_DELAY_MS: u64 = 500;
@@ -77,7 +74,6 @@ pub(super) struct Service {
     inputs: mpsc::Receiver<Input>,
     input_sender: mpsc::Sender<Input>,
     outbox_control: CharacteristicControl,
-    arrivals: Arrivals,
     phones: Phones,
     _application: ApplicationHandle,
     _session: Session,
@@ -95,14 +91,14 @@ impl Service {
     ) -> Result<Self, RadioFault> {
         let adapter = find_adapter(&session, settings.adapter.as_deref()).await?;
         // What does not depend on each other is asked at once: a phone waits for the sum of the answers.
-        let (was_off, bluez) = if measure == Some(LinkMeasure::PowerCycle) {
-            power_cycle(&adapter).await?;
-            (false, BlueZ::ask(&adapter).await)
-        } else {
-            let (was_off, bluez) = tokio::join!(switch_on(&adapter), BlueZ::ask(&adapter));
-            (was_off?, bluez)
+        let switching = async {
+            match measure {
+                Some(LinkMeasure::PowerCycle) => power_cycle(&adapter).await.map(|()| false),
+                Some(_) | None => switch_on(&adapter).await,
+            }
         };
-        if was_off {
+        let (was_off, bluez) = tokio::join!(switching, BlueZ::ask(&adapter));
+        if was_off? {
             let reason = format!("the Bluetooth adapter {} was off", adapter.name());
             let _ = events.send(LinkEvent::Measure { measure: LinkMeasure::SwitchOn, reason }).await;
         }
@@ -116,16 +112,19 @@ impl Service {
         };
         // The service is asked for first; no phone is so quick as to miss it.
         let advertising = Advertising::start(adapter.clone(), settings.terminal_id, pace, events.clone());
-        let arrivals = Arrivals::start(&adapter);
-        let (application, advertising, arrivals) =
-            tokio::try_join!(biased; registering, advertising, arrivals)?;
+        // Who comes from now on is heard on the bus.
+        let here_already = connected_phones(&adapter);
+        let (application, advertising, here_already) =
+            tokio::try_join!(biased; registering, advertising, here_already)?;
+        for address in here_already {
+            let _ = input_sender.try_send(Input::Arrived { address });
+        }
         Ok(Self {
             adapter,
             advertising,
             inputs,
             input_sender,
             outbox_control,
-            arrivals,
             phones: Phones::new(next_phone, bluez.has_own_outboxes()),
             _application: application,
             _session: session,
@@ -175,6 +174,7 @@ impl Service {
                 heard = bus.next() => match heard {
                     Heard::Loss => return Err(RadioFault::BlueZChanged),
                     Heard::Stir => self.advertising.look(),
+                    Heard::Arrival(arrival) => self.look_at(arrival),
                 },
                 fault = self.advertising.failed() => return Err(fault),
                 control = self.outbox_control.next() => match control {
@@ -190,7 +190,6 @@ impl Service {
                     Some(LinkCommand::Advertise(pace)) => self.advertising.set_pace(pace),
                     None => return Ok(()),
                 },
-                Some(address) = self.arrivals.next() => self.look_at(address),
                 // The service keeps a sender itself, so there is always one.
                 Some(input) = self.inputs.recv() => match input {
                     Input::Wrote { address, mtu, value } => self.wrote(address, mtu, value, events).await,
@@ -212,12 +211,13 @@ impl Service {
     /// A phone has subscribed to the outbox.
     async fn subscribed(&mut self, writer: CharacteristicWriter, events: &mpsc::Sender<LinkEvent>) {
         let address = writer.device_address();
-        let _ = self.phone_at(address, events).await;
+        if let Some(phone) = self.phone_at(address, events).await {
+            self.phones.has_spoken(phone);
+        }
         let number = self.phones.next_outbox();
         let inputs = self.input_sender.clone();
-        let outbox = Outbox::start(writer, move || {
-            // If there is no room for it, the entry stays until the phone subscribes again.
-            let _ = inputs.try_send(Input::OutboxClosed { address, number });
+        let outbox = Outbox::start(writer, async move {
+            let _ = inputs.send(Input::OutboxClosed { address, number }).await;
         });
         match outbox {
             Ok(outbox) => self.phones.add_outbox(address, number, outbox),
@@ -225,12 +225,15 @@ impl Service {
         }
     }
 
-    /// Somebody has connected. Phones are not paired; a keyboard of the machine, say, is, and none of our business.
-    fn look_at(&self, address: Address) {
+    /// Somebody has connected.
+    fn look_at(&self, Arrival { adapter, address }: Arrival) {
+        if adapter != self.adapter.name() {
+            return;
+        }
         let (adapter, inputs) = (self.adapter.clone(), self.input_sender.clone());
         tokio::spawn(async move {
             let Ok(device) = adapter.device(address) else { return };
-            if !device.is_paired().await.unwrap_or(true) {
+            if is_phone(&device).await {
                 let _ = inputs.send(Input::Arrived { address }).await;
             }
         });
@@ -238,6 +241,7 @@ impl Service {
 
     async fn wrote(&mut self, address: Address, mtu: u16, value: Vec<u8>, events: &mpsc::Sender<LinkEvent>) {
         let Some(phone) = self.phone_at(address, events).await else { return };
+        self.phones.has_spoken(phone);
         if events.capacity() == events.max_capacity() {
             self.phones.none_waits();
         }
@@ -256,8 +260,7 @@ impl Service {
                 return;
             }
         }
-        let value_octets_max =
-            usize::from(mtu).saturating_sub(ATT_HEADER_OCTETS).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX);
+        let value_octets_max = att::value_octets_max(usize::from(mtu));
         let _ = events.send(LinkEvent::Wrote { phone, value_octets_max, value }).await;
     }
 
@@ -287,11 +290,14 @@ impl Service {
 
     fn disconnect(&mut self, phone: PhoneId) {
         let (adapter, inputs) = (self.adapter.clone(), self.input_sender.clone());
-        self.phones.leave(phone, |address| {
+        self.phones.leave(phone, |address, has_spoken| {
             tokio::spawn(async move {
                 sleep(Duration::from_millis(DISCONNECT_DELAY_MS)).await;
                 if let Ok(device) = adapter.device(address) {
-                    let disconnecting = device.disconnect();
+                    let disconnecting = async {
+                        // What has never said a word may have been paired with the machine meanwhile: then it stays.
+                        if has_spoken || is_phone(&device).await { device.disconnect().await } else { Ok(()) }
+                    };
                     match timeout(Duration::from_millis(DISCONNECT_TIMEOUT_MS), disconnecting).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => tracing::debug!(?phone, %error, "the phone was not disconnected"),

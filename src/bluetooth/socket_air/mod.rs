@@ -76,8 +76,7 @@ impl fmt::Display for AirAddress {
 
 /// The longest value over a connection with this ATT MTU, in octets; none if there is no such MTU.
 fn value_octets_max(att_mtu: usize) -> Option<usize> {
-    // Opcode and handle (Core Specification 5.4, Vol 3 Part F, 3.4.7.1).
-    ATT_MTU.contains(&att_mtu).then(|| (att_mtu - 3).min(crate::protocol::VALUE_OCTETS_MAX))
+    ATT_MTU.contains(&att_mtu).then(|| super::att::value_octets_max(att_mtu))
 }
 
 #[cfg(test)]

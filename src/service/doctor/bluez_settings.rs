@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Finding;
+use crate::bluetooth::BLUEZ_GATT_CLIENT_SETTING_SINCE;
 
 const PATH: &str = "/etc/bluetooth/main.conf";
 /// What is shipped, so that the doctor asks for nothing else.
 const WANTED: &str = include_str!("../../../deploy/bluetooth-main.conf");
 /// Settings that only some versions of BlueZ have: section, key, and since which.
-const SINCE: [(&str, &str, (u8, u8)); 1] = [("GATT", "Client", (5, 74))];
+const SINCE: [(&str, &str, (u8, u8)); 1] = [("GATT", "Client", BLUEZ_GATT_CLIENT_SETTING_SINCE)];
 /// Section and key that must not be set: Florin reads BlueZ's version from its default.
 const UNWANTED: (&str, &str) = ("General", "DeviceID");
 const CHECK: &str = "bluez_settings";

@@ -1,7 +1,7 @@
 //! `florin doctor`: looks at everything that the service needs, and says of each whether it is fine or what to do.
 //!
 //! `florin serve --check` is the part of it that keeps the service from running. It mends nothing, and changes nothing
-//! but to switch the adapter on; where no service runs, BlueZ is given a GATT service for a moment.
+//! but to switch the adapter on; where BlueZ has no terminal's service, it is given another one for a moment.
 
 mod bluez_settings;
 mod storage;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::clock::wall_clock;
 use super::terminal_service::relay;
 use super::{Configuration, Enrolment, EnrolmentError, ServiceError, ServiceExit};
-use crate::bluetooth::{RadioExamination, examine_radio, probe_registration};
+use crate::bluetooth::{BLUEZ_TRIED_SINCE, RadioExamination, examine_radio, probe_registration};
 use crate::domain::{TransactionId, UnixTime};
 use crate::journal::SqliteJournal;
 use crate::till::{StatusJson, TillClient, TillClientError};
@@ -25,8 +25,6 @@ use crate::till::{StatusJson, TillClient, TillClientError};
 pub(super) const EXPIRY_WARNING_S: u64 = 30 * 24 * 3600;
 /// How long BlueZ and the bus may take for one thing, in seconds. D-Bus itself waits 25 s.
 const RADIO_PATIENCE_S: u64 = 30;
-/// The oldest BlueZ that Florin was tried with.
-const BLUEZ_TRIED: (u8, u8) = (5, 66);
 
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -119,8 +117,8 @@ pub async fn examine(configuration: &Configuration, extent: Extent) -> Vec<Findi
     }
     findings.push(journal(configuration, extent, is_owner).await);
     let status = if everything { Some(status(configuration).await) } else { None };
-    let is_served = status.as_ref().is_some_and(|(_, status)| status.is_some());
-    findings.extend(radio(configuration, extent, is_served).await);
+    let served = status.as_ref().and_then(|(_, status)| status.as_ref());
+    findings.extend(radio(configuration, extent, served).await);
     findings.extend(acquirer(configuration, &enrolment, extent).await);
     findings.extend(status.map(|(finding, _)| finding));
     findings
@@ -195,7 +193,7 @@ async fn journal(configuration: &Configuration, extent: Extent, is_owner: bool) 
 }
 
 /// The adapter; and of everything, BlueZ's version and settings, and whether it takes a GATT service.
-async fn radio(configuration: &Configuration, extent: Extent, is_served: bool) -> Vec<Finding> {
+async fn radio(configuration: &Configuration, extent: Extent, served: Option<&StatusJson>) -> Vec<Finding> {
     let adapter = configuration.adapter.as_deref();
     let patience = Duration::from_secs(RADIO_PATIENCE_S);
     let silent = |check| {
@@ -212,8 +210,9 @@ async fn radio(configuration: &Configuration, extent: Extent, is_served: bool) -
     };
     let version = examined.as_ref().ok().and_then(|examined| examined.bluez_version);
     let is_reached = examined.is_ok();
+    let is_registered = examined.as_ref().is_ok_and(|examined| examined.is_registered);
     let mut findings =
-        vec![examined.map_or_else(|wrong| wrong, |examined| adapter_finding(&examined, is_served))];
+        vec![examined.map_or_else(|wrong| wrong, |examined| adapter_finding(&examined, served.is_some()))];
     if !everything {
         return findings;
     }
@@ -225,16 +224,36 @@ async fn radio(configuration: &Configuration, extent: Extent, is_served: bool) -
     findings.push(bluez_settings::examine(version));
     findings.push(if !is_reached {
         Finding::not_examined("bus_policy", "BlueZ or the adapter is not there to be asked")
-    } else if is_served {
-        Finding::fine("bus_policy", "the service that runs is registered with BlueZ, or says why it is not")
+    } else if is_registered {
+        Finding::fine("bus_policy", "a terminal is registered with BlueZ")
     } else {
+        // So no phone is served over BlueZ that would see it.
         match timeout(patience, probe_registration(adapter)).await {
-            Ok(Ok(())) => Finding::fine("bus_policy", "this user can register with BlueZ"),
+            Ok(Ok(())) => may_register(served),
             Ok(Err(fault)) => Finding::fault("bus_policy", &fault.into()),
             Err(_) => silent("bus_policy"),
         }
     });
     findings
+}
+
+/// This user may register with BlueZ, and the service, if one runs, has not.
+fn may_register(served: Option<&StatusJson>) -> Finding {
+    let check = "bus_policy";
+    match served {
+        None => Finding::fine(check, "this user can register with BlueZ"),
+        Some(StatusJson { reason: None, .. }) => Finding::fine(
+            check,
+            "this user can register with BlueZ; the service that runs does without (`serve --air`)",
+        ),
+        Some(StatusJson { reason: Some(reason), .. }) => Finding::advice(
+            check,
+            format!(
+                "this user can register with BlueZ, the service that runs has not, and is out of service: {reason}. Ask \
+                 again as the service's user: `sudo -u florin florin doctor`"
+            ),
+        ),
+    }
 }
 
 fn adapter_finding(examined: &RadioExamination, is_served: bool) -> Finding {
@@ -259,11 +278,11 @@ fn bluez_version(version: Option<(u8, u8)>) -> Finding {
             check,
             "BlueZ does not say: is DeviceID set in /etc/bluetooth/main.conf? Take it out; Florin goes by the version",
         ),
-        Some((major, minor)) if (major, minor) < BLUEZ_TRIED => Finding::advice(
+        Some((major, minor)) if (major, minor) < BLUEZ_TRIED_SINCE => Finding::advice(
             check,
             format!(
                 "{major}.{minor}, which Florin was never tried with; {}.{} or later is better",
-                BLUEZ_TRIED.0, BLUEZ_TRIED.1
+                BLUEZ_TRIED_SINCE.0, BLUEZ_TRIED_SINCE.1
             ),
         ),
         Some((major, minor)) => Finding::fine(check, format!("{major}.{minor}")),
@@ -387,6 +406,27 @@ mod tests {
         let of_service = examine(&configuration, Extent::Service).await;
         let checks: Vec<_> = of_service.iter().map(|finding| finding.check).collect();
         assert_eq!(checks, ["enrolment", "journal", "bluetooth"]);
+    }
+
+    #[test]
+    fn a_service_that_has_not_registered_is_not_taken_for_one_that_may() {
+        let mut status = StatusJson {
+            terminal_id: "t".into(),
+            short_code: "t".into(),
+            in_service: true,
+            reason: None,
+            engagement_link: "l".into(),
+            open_payments: 0,
+            oldest_open_s: 0,
+            escalated: Vec::new(),
+            version: "0".into(),
+        };
+        assert_eq!(may_register(None).verdict, Verdict::Fine);
+        assert!(may_register(Some(&status)).detail.contains("--air"));
+        status.reason = Some("D-Bus does not let this user talk to BlueZ".into());
+        let finding = may_register(Some(&status));
+        assert_eq!(finding.verdict, Verdict::Advice);
+        assert!(finding.detail.contains("D-Bus does not let"), "{}", finding.detail);
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::super::ServiceExit;
+use super::super::configuration::JOURNAL_FILE;
 use super::Finding;
 
-/// With less than this free, in octets, the journal may not be able to be written anew: 64 MiB.
+/// With less than this free, in octets, payments may come to an end: 64 MiB. Nor with less than the journal has: after a fault of
+/// the disk it is written anew beside itself.
 const FREE_WRONG: u64 = 64 << 20;
 /// With less than this, it will be so before long: 512 MiB are years of payments, and less of logs.
 const FREE_ADVICE: u64 = 512 << 20;
@@ -88,7 +90,8 @@ pub(super) fn disk(state_directory: &Path) -> Finding {
             let is_read_only = disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
             // Some file systems count no files; they say 0 of 0.
             let no_files_left = disk.f_files > 0 && disk.f_favail == 0;
-            judge(there, disk.f_bavail.saturating_mul(disk.f_frsize), is_read_only, no_files_left)
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            judge(there, free, journal_octets(state_directory), is_read_only, no_files_left)
         }
         Err(error) => Finding::wrong(
             "disk",
@@ -98,7 +101,13 @@ pub(super) fn disk(state_directory: &Path) -> Finding {
     }
 }
 
-fn judge(path: &Path, free: u64, is_read_only: bool, no_files_left: bool) -> Finding {
+/// What the journal and its log have; what is not there has nothing.
+fn journal_octets(state_directory: &Path) -> u64 {
+    let octets = |name: String| std::fs::metadata(state_directory.join(name)).map_or(0, |file| file.len());
+    octets(JOURNAL_FILE.into()).saturating_add(octets(format!("{JOURNAL_FILE}-wal")))
+}
+
+fn judge(path: &Path, free: u64, journal: u64, is_read_only: bool, no_files_left: bool) -> Finding {
     let check = "disk";
     let shown = path.display();
     let free_mib = free >> 20;
@@ -112,13 +121,17 @@ fn judge(path: &Path, free: u64, is_read_only: bool, no_files_left: bool) -> Fin
         let detail = format!("the file system of {shown} takes no more files (`df --inodes`); remove some");
         Finding::wrong(check, detail, ServiceExit::Journal)
     } else if free < FREE_WRONG {
-        let detail = format!("{free_mib} MiB are free under {shown}; free some, or prune the journal");
+        let detail = format!("{free_mib} MiB are free under {shown}; free some");
+        Finding::wrong(check, detail, ServiceExit::Journal)
+    } else if free < journal {
+        let detail = format!(
+            "{free_mib} MiB are free under {shown}, and the journal has {}: after a fault of the disk it could not be written \
+             anew; free some, or make it smaller (docs/operations.md)",
+            journal >> 20
+        );
         Finding::wrong(check, detail, ServiceExit::Journal)
     } else if free < FREE_ADVICE {
-        Finding::advice(
-            check,
-            format!("{free_mib} MiB are free under {shown}; free some, or prune the journal"),
-        )
+        Finding::advice(check, format!("{free_mib} MiB are free under {shown}; free some"))
     } else {
         Finding::fine(check, format!("{free_mib} MiB are free under {shown}"))
     }
@@ -168,12 +181,26 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_full_or_read_only_is_wrong_and_one_nearly_full_is_not_yet() {
-        let verdict = |free, read_only, no_files| judge(Path::new("/"), free, read_only, no_files).verdict;
+        let verdict = |free, read_only, no_files| judge(Path::new("/"), free, 0, read_only, no_files).verdict;
         assert_eq!(verdict(FREE_ADVICE, false, false), Verdict::Fine);
         assert_eq!(verdict(FREE_ADVICE - 1, false, false), Verdict::Advice);
         assert_eq!(verdict(FREE_WRONG - 1, false, false), Verdict::Wrong);
         assert_eq!(verdict(FREE_ADVICE, true, false), Verdict::Wrong);
         assert_eq!(verdict(FREE_ADVICE, false, true), Verdict::Wrong);
         assert!(disk(Path::new("/nowhere/at/all")).detail.contains(" under /"));
+        let beside_journal = |free, journal| judge(Path::new("/"), free, journal, false, false);
+        assert_eq!(beside_journal(2 * FREE_ADVICE, 2 * FREE_ADVICE).verdict, Verdict::Fine);
+        let no_room = beside_journal(2 * FREE_ADVICE, 2 * FREE_ADVICE + 1);
+        assert_eq!(no_room.verdict, Verdict::Wrong);
+        assert!(no_room.detail.contains("could not be written anew"), "{}", no_room.detail);
+    }
+
+    #[test]
+    fn the_journal_has_what_its_file_and_its_log_have() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(journal_octets(directory.path()), 0);
+        fs::write(directory.path().join("journal.sqlite"), [0; 3]).unwrap();
+        fs::write(directory.path().join("journal.sqlite-wal"), [0; 4]).unwrap();
+        assert_eq!(journal_octets(directory.path()), 7);
     }
 }

@@ -1,0 +1,25 @@
+//! How much of a connection's MTU is a value's (ATT, Core Specification 5.4, Vol 3 Part F).
+
+use crate::protocol::{VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
+
+/// Octets of a write or notification beside its value: opcode and handle.
+pub(super) const HEADER_OCTETS: usize = 3;
+
+/// The longest value that a connection of this MTU carries; of an MTU that cannot be, the nearest that can.
+pub(super) fn value_octets_max(mtu: usize) -> usize {
+    mtu.saturating_sub(HEADER_OCTETS).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_the_mtu_less_its_header_within_the_protocols_bounds() {
+        for (mtu, expected) in
+            [(0, 20), (22, 20), (23, 20), (24, 21), (185, 182), (515, 512), (517, 512), (65_535, 512)]
+        {
+            assert_eq!(value_octets_max(mtu), expected, "{mtu}");
+        }
+    }
+}

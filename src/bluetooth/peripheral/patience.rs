@@ -1,0 +1,78 @@
+//! What is borne of BlueZ before the service is given up, which sends every phone away.
+//!
+//! Pure: it is told the time.
+
+/// So many rounds of questions in a row stay without an answer before BlueZ is taken for hanging. One that is busy, with a
+/// phone that floods it, say, answers the next.
+const SILENT_ROUNDS_MAX: u32 = 2;
+/// How long an advertisement may be refused while phones are connected, in milliseconds. Some controllers cannot do both, and
+/// none can at its limit; but no phone stays for so long without paying.
+const REFUSED_MS_MAX: u64 = 300_000;
+
+/// What has happened lately.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    silent_rounds: u32,
+    has_advertised: bool,
+    refused_since_ms: Option<u64>,
+}
+
+impl Patience {
+    /// BlueZ has answered all questions of a round.
+    pub(super) fn answered(&mut self) {
+        self.silent_rounds = 0;
+    }
+
+    /// It left one without an answer, which ended the round. Whether that is borne.
+    pub(super) fn bears_silence(&mut self) -> bool {
+        self.silent_rounds = self.silent_rounds.saturating_add(1);
+        self.silent_rounds < SILENT_ROUNDS_MAX
+    }
+
+    /// The advertisement is up.
+    pub(super) fn advertised(&mut self) {
+        self.has_advertised = true;
+        self.refused_since_ms = None;
+    }
+
+    /// It was refused. Whether that is borne while phones are connected. A service whose advertisement has never been up is
+    /// none. `now_ms`: any clock that does not go back.
+    pub(super) fn bears_refusal(&mut self, now_ms: u64) -> bool {
+        let since_ms = *self.refused_since_ms.get_or_insert(now_ms);
+        self.has_advertised && now_ms.saturating_sub(since_ms) < REFUSED_MS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_silence_is_borne_and_the_next_in_a_row_is_not() {
+        let mut patience = Patience::default();
+        for _ in 0..3 {
+            assert!(patience.bears_silence());
+            patience.answered();
+        }
+        assert!(patience.bears_silence());
+        assert!(!patience.bears_silence());
+    }
+
+    #[test]
+    fn refusals_are_borne_for_a_while_from_the_first_of_them() {
+        let mut patience = Patience::default();
+        patience.advertised();
+        for begin_ms in [1_000, 9_000_000] {
+            for after_ms in (0..REFUSED_MS_MAX).step_by(3_000) {
+                assert!(patience.bears_refusal(begin_ms + after_ms), "{after_ms}");
+            }
+            assert!(!patience.bears_refusal(begin_ms + REFUSED_MS_MAX));
+            patience.advertised();
+        }
+    }
+
+    #[test]
+    fn a_service_begins_with_an_advertisement() {
+        assert!(!Patience::default().bears_refusal(0));
+    }
+}
