@@ -52,7 +52,7 @@ class Kiosk:
         self.port = int(self.acquirer.expect(r'"address":"127\.0\.0\.1:(\d+)"')[1])
         self.url = f"https://localhost:{self.port}"
 
-    def _enrol_terminal(self, configuration, phones_max):
+    def _enrol_terminal(self, configuration, phones_max=None):
         places = f"phones_max = {phones_max}\n" if phones_max else ""
         self.configuration.write_text(
             f'[terminal]\nstate_directory = "{self.state}"\n'
