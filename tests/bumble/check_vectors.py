@@ -391,13 +391,18 @@ class Results(unittest.TestCase):
         terminal, payment = self.pay()
         self.assertIsInstance(terminal.say(working={})[0], phone.Working)
         declined = receipt(2, decline_reason=8)
-        for fields in ({}, {"decline_reason": 0, "receipt": declined}, {"decline_reason": 15, "receipt": declined}):
+        for fields in ({}, {"decline_reason": 0, "receipt": declined}):
             self.assertIsInstance(terminal.say(**self.result(2, **fields))[0], phone.Dropped)
-        for fields in ({"decline_reason": 9, "receipt": declined}, {"decline_reason": 8}):
+        for fields in ({"decline_reason": 9, "receipt": declined}, {"decline_reason": 15, "receipt": declined}, {"decline_reason": 8}):
             self.assertIsInstance(terminal.say(**self.result(2, **fields))[0], phone.Unproven)
         self.assertEqual(payment.state, "in_doubt")
         terminal.say(**self.result(2, decline_reason=8, receipt=declined))
         self.assertEqual((payment.state, payment.decline_reason), ("declined", "insufficient_funds"))
+
+    def test_declined_for_a_reason_of_a_later_version(self):
+        terminal, payment = self.pay()
+        terminal.say(**self.result(2, decline_reason=99, receipt=receipt(2, decline_reason=99)))
+        self.assertEqual((payment.state, payment.decline_reason), ("declined", "other"))
 
     def test_declined_for_another_offer(self):
         for reason, state in ((6, "declined"), (12, "declined"), (8, "in_doubt")):

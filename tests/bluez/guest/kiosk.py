@@ -13,15 +13,7 @@ class Kiosk:
 
     def __init__(self, bed, wallets=1, configuration="", phones_max=None, user=None, serves=True):
         """user: whom the terminal runs as, instead of root; serves: whether it is started."""
-        self.bed = bed
-        self.user = user
-        self.controllers = bed.controllers
-        self.bank = bed.directory / "bank"
-        self.root = self.bank / "root.pem"
-        self.state = bed.directory / "terminal"
-        self.journal = self.state / "journal.sqlite"
-        self.till = f"unix:{bed.directory / 'till.sock'}"
-        self.configuration = bed.directory / "florin.toml"
+        self._arrange(bed, bed.directory / "bank", user)
         self._acquirer_command("init", "--name", "Example Bank", "--host-name", "localhost")
         self.account = self._acquirer_command(
             "account", "create", "--name", "Alice", "--currency", "EUR", "--balance", BALANCE
@@ -35,6 +27,17 @@ class Kiosk:
             Wallet(self, number, controller)
             for number, controller in enumerate(bed.controllers[1 : wallets + 1], start=1)
         ]
+
+    def _arrange(self, bed, bank, user=None):
+        """Where everything is, and whom the terminal runs as."""
+        self.bed, self.user = bed, user
+        self.controllers = bed.controllers
+        self.bank = bank
+        self.root = self.bank / "root.pem"
+        self.state = bed.directory / "terminal"
+        self.journal = self.state / "journal.sqlite"
+        self.till = f"unix:{bed.directory / 'till.sock'}"
+        self.configuration = bed.directory / "florin.toml"
 
     def _acquirer_command(self, *words):
         binary = self.bed.binary("florin-acquirer")

@@ -87,13 +87,7 @@ class Installation(Kiosk):
     """A kiosk that outlives its power."""
 
     def __init__(self, bed, is_new):  # pylint: disable=super-init-not-called
-        self.bed, self.controllers = bed, bed.controllers
-        self.bank = BANK_DISK / "bank"
-        self.root = self.bank / "root.pem"
-        self.state = bed.directory / "terminal"
-        self.journal = self.state / "journal.sqlite"
-        self.till = f"unix:{bed.directory / 'till.sock'}"
-        self.configuration = bed.directory / "florin.toml"
+        self._arrange(bed, BANK_DISK / "bank")
         self.wreck = None
         if is_new:
             self._acquirer_command("init", "--name", "Example Bank", "--host-name", "localhost")
