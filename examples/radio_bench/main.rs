@@ -165,6 +165,10 @@ impl PhoneLink for Kept<'_> {
         self.0.next_value()
     }
 
+    fn subscribe_again(&mut self) -> impl Future<Output = Result<(), PhoneLinkError>> + Send {
+        self.0.subscribe_again()
+    }
+
     async fn disconnect(&mut self) {}
 }
 

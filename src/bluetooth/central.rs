@@ -307,7 +307,7 @@ impl Central {
             central: self.clone(),
             peripheral: peripheral.clone(),
             inbox,
-            outbox_uuid: outbox.uuid,
+            outbox,
             write_type,
             value_octets_max,
             notifications,
@@ -380,7 +380,7 @@ pub struct CentralLink {
     central: Central,
     peripheral: Peripheral,
     inbox: Characteristic,
-    outbox_uuid: Uuid,
+    outbox: Characteristic,
     write_type: WriteType,
     value_octets_max: usize,
     notifications: Pin<Box<dyn Stream<Item = ValueNotification> + Send>>,
@@ -440,7 +440,7 @@ impl PhoneLink for CentralLink {
                 // What was said before the connection ended counts.
                 biased;
                 notification = self.notifications.next() => match notification {
-                    Some(notification) if notification.uuid == self.outbox_uuid => return Ok(notification.value),
+                    Some(notification) if notification.uuid == self.outbox.uuid => return Ok(notification.value),
                     Some(_) => {}
                     None => return Err(PhoneLinkError::Lost("the bus is gone".into())),
                 },
@@ -456,6 +456,17 @@ impl PhoneLink for CentralLink {
                 },
             }
         }
+    }
+
+    async fn subscribe_again(&mut self) -> Result<(), PhoneLinkError> {
+        let again = async {
+            self.peripheral.unsubscribe(&self.outbox).await?;
+            self.peripheral.subscribe(&self.outbox).await
+        };
+        timeout(Duration::from_millis(SUBSCRIBE_MS_MAX), again)
+            .await
+            .map_err(|_| PhoneLinkError::Lost("the subscription took too long".into()))?
+            .map_err(|error| PhoneLinkError::Lost(printable(&error)))
     }
 
     async fn disconnect(&mut self) {

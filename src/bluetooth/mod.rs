@@ -151,6 +151,12 @@ pub trait PhoneLink: Send {
     /// The next notification of the outbox; an error when the connection is gone. Cancel-safe.
     fn next_value(&mut self) -> impl Future<Output = Result<Vec<u8>, PhoneLinkError>> + Send;
 
+    /// Turns notifications off and on, where a stack can have lost them (docs/protocol.md, section 4). What the terminal said
+    /// meanwhile follows.
+    fn subscribe_again(&mut self) -> impl Future<Output = Result<(), PhoneLinkError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Ends the connection.
     fn disconnect(&mut self) -> impl Future<Output = ()> + Send;
 }

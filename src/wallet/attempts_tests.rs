@@ -9,7 +9,7 @@ use super::fixtures::{
 };
 use super::*;
 use crate::bluetooth::{
-    EmulatedAir, EmulatedPhoneLink, LinkCommand, LinkEvent, PhoneLinkError, TerminalLink,
+    EmulatedAir, EmulatedPhoneLink, LinkCommand, LinkEvent, PhoneLink, PhoneLinkError, TerminalLink,
 };
 use crate::domain::Outcome;
 use crate::protocol::{
@@ -253,4 +253,48 @@ async fn without_its_counter_a_card_sends_nothing() {
     assert_eq!(reported.end, SessionEnd::StoreFailed);
     assert!(reported.store_error.unwrap().to_string().contains("enrol it again"));
     assert!(!scene.person.notices.contains(&Notice::CommandSent));
+}
+
+/// Hears nothing until it has subscribed again.
+struct CutOff {
+    link: EmulatedPhoneLink,
+    subscribed_again: u32,
+}
+
+impl PhoneLink for CutOff {
+    fn value_octets_max(&self) -> usize {
+        self.link.value_octets_max()
+    }
+
+    fn write(&mut self, value: Vec<u8>) -> impl Future<Output = Result<(), PhoneLinkError>> + Send {
+        self.link.write(value)
+    }
+
+    async fn next_value(&mut self) -> Result<Vec<u8>, PhoneLinkError> {
+        if self.subscribed_again == 0 {
+            return std::future::pending().await;
+        }
+        self.link.next_value().await
+    }
+
+    async fn subscribe_again(&mut self) -> Result<(), PhoneLinkError> {
+        self.subscribed_again += 1;
+        self.link.subscribe_again().await
+    }
+
+    async fn disconnect(&mut self) {
+        assert_eq!(self.subscribed_again, 1, "once was enough");
+        self.link.disconnect().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_hears_nothing_subscribes_again_and_pays() {
+    let scene = scene(Part::Approve, 517);
+    let link = CutOff { link: scene.connector.air.connect(517).await.unwrap(), subscribed_again: 0 };
+    let (mut store, mut person) = (scene.wallet.store(scene.card.name()), scene.person);
+    let seed = SessionSeed::from_random(&[7; 65]);
+    let settings = driver_settings();
+    let reported = drive(link, scene.card, None, settings, seed, &mut store, &mut person).await;
+    assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
 }

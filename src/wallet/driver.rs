@@ -18,6 +18,9 @@ use crate::domain::{Moment, TransactionId};
 /// How long a write may take, in milliseconds, before the link counts as lost. ATT itself allows 30 s, which is longer
 /// than a person waits (Core Specification 5.4, Vol 3 Part F, 3.3.3).
 const WRITE_MS_MAX: u64 = 5_000;
+/// After how long without a word the phone subscribes again, in case its radio stack or the terminal's has lost the subscription: two
+/// signs of life (docs/protocol.md, section 4).
+const QUIET: Duration = Duration::from_millis(4_000);
 
 /// Who sees what goes on, and decides.
 pub trait Person: Send {
@@ -130,16 +133,24 @@ pub async fn drive<L: PhoneLink>(
         is_over: false,
     };
     run.perform(&mut link, outputs).await;
+    let mut quiet_until = Instant::now() + QUIET;
     while !run.is_over {
         let deadline =
             run.session.deadline().map(|moment| origin + Duration::from_millis(moment.milliseconds));
         let input = tokio::select! {
-            value = link.next_value() => value.map_or(Input::LinkLost, Input::Value),
+            value = link.next_value() => {
+                quiet_until = Instant::now() + QUIET;
+                value.map_or(Input::LinkLost, Input::Value)
+            }
             decision = answer(&mut run.question) => {
                 run.question = None;
                 Input::Decided(decision)
             }
             () = sleep_until(deadline) => Input::Tick,
+            () = tokio::time::sleep_until(quiet_until) => {
+                quiet_until = Instant::now() + QUIET;
+                if link.subscribe_again().await.is_ok() { continue } else { Input::LinkLost }
+            }
         };
         run.put(&mut link, input).await;
     }

@@ -188,6 +188,14 @@ impl PhoneLink for AirLink {
         }
     }
 
+    async fn subscribe_again(&mut self) -> Result<(), PhoneLinkError> {
+        match self {
+            Self::Bluetooth(link) => link.subscribe_again().await,
+            #[cfg(unix)]
+            Self::Socket(link) => link.subscribe_again().await,
+        }
+    }
+
     async fn disconnect(&mut self) {
         match self {
             Self::Bluetooth(link) => link.disconnect().await,

@@ -28,7 +28,8 @@ class Recovery:
     def __init__(self, bed):
         self.bed = bed
         self.observer = bed.observe()
-        self.kiosk = Kiosk(bed)
+        # A payment under way waits for as long as the worst takes.
+        self.kiosk = Kiosk(bed, configuration="[payments]\nauthorisation_timeout_ms = 60000\n")
         self.paid = 0
         self.phone = None
 
