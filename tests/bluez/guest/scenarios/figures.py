@@ -123,13 +123,13 @@ def payment_over_floor(bed):
         f"{result['payments']} payments: median {result['median_payment_ms']:.1f} ms from subscribed to result; "
         f"floor {result['median_floor_ms']:.1f} ms; ratio {result['ratio']:.2f}"
     )
-    if STEADY:
-        bed.check(result["ratio"] <= RATIO_MAX, f"the ratio is {result['ratio']:.3f}, promised are {RATIO_MAX}")
+    return result["ratio"]
 
 
 @scenario(controllers=3, bench=True, by_name=True, seconds=600)
 def floor(bed):
     """How long a payment takes beside bare echoes of the same octets and one bare call to the acquirer, on an air that takes no time."""
+    # No radio is like that: what is compared is how many instructions the curves take.
     payment_over_floor(bed)
 
 
@@ -137,7 +137,9 @@ def floor(bed):
 @scenario(controllers=3, limits={"CONNECTION_INTERVAL_MS": 30}, bench=True, by_name=True, seconds=600)
 def floor_at_30_ms(bed):
     """The same on an air where the connected take turns every 30 ms, as they do on a real one."""
-    payment_over_floor(bed)
+    ratio = payment_over_floor(bed)
+    if STEADY:
+        bed.check(ratio <= RATIO_MAX, f"the ratio is {ratio:.3f}, promised are {RATIO_MAX}")
 
 
 @scenario(controllers=2, bench=True, by_name=True, seconds=3_000)

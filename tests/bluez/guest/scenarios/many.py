@@ -3,7 +3,7 @@
 import statistics
 import time
 
-from harness import INPUT, scenario
+from harness import INPUT, STEADY, scenario
 from kiosk import Kiosk
 from raw_phone import Card, Gone, Holdings, RawPhone
 
@@ -18,7 +18,7 @@ FOUND_AGAIN_S = 5
 HONEST_TAG = 5
 # How often an honest phone pays beside each kind of neighbour, and without one.
 PAYMENTS_EACH = 3
-# How many times as long it may take beside one. Phone, neighbour, bluetoothd and terminal share one emulated processor, so that a
+# How many times as long it may take beside one, at a steady pace. Phone, neighbour, bluetoothd and terminal share one emulated processor, so that a
 # neighbour costs here what it would not on the air.
 RATIO_MAX = {"silent": 1.5, "slow": 1.5, "flooding": 5.0}
 
@@ -211,7 +211,8 @@ def bad_neighbours(bed):
              + ", ".join(f"{kind} {1000 * medians[kind]:.0f} ms ({ratio:.2f})" for kind, ratio in ratios.items()))  # fmt: skip
     for kind, most in RATIO_MAX.items():
         bed.equal(f"values that the phone had to write beside a {kind} neighbour", values[kind], values[None])
-        bed.check(ratios[kind] <= most, f"beside a {kind} neighbour a payment takes {ratios[kind]:.2f} times as long, at most {most}")
+        if STEADY:
+            bed.check(ratios[kind] <= most, f"beside a {kind} neighbour a payment takes {ratios[kind]:.2f} times as long, at most {most}")
     count = PAYMENTS_EACH * len(took)
     kiosk.wait_for_payments(*[("captured", "")] * count)
     kiosk.check_books(captured_minor=10 * count)

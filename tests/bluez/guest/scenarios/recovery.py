@@ -16,6 +16,8 @@ from kiosk import Kiosk
 
 # Found again so soon after a fault's cause has gone: the promise, on the guest's clock.
 FOUND_AGAIN_SECONDS = 5.0
+# How often a person asks for the result before giving up.
+ASK_ATTEMPTS_MAX = 5
 SET_ADVERTISING_ENABLE, RESET = 0x200A, 0x0C03
 COMMAND_DISALLOWED = 0x0C
 # Linux before leaves a controller advertising when rfkill blocks it; nobody answers there. Seen with 6.1 and 6.12.
@@ -125,11 +127,11 @@ class Recovery:
         for controller in self.bed.controllers:
             self.bed.wait_powered(controller)
         # A phone whose own bluetoothd is still busy with the connection that went tries again, as a person does.
-        for attempt in range(1, 4):
+        for attempt in range(1, ASK_ATTEMPTS_MAX + 1):
             later = self.kiosk.wallets[0].ask(outcome["transaction_id"], exit_code=None)
-            if later["outcome"] != "link_failed":
+            if later["outcome"] not in ("link_failed", "pending"):
                 break
-            self.bed.note(f"the phone's attempt {attempt} to come back failed: {later['error']}")
+            self.bed.note(f"the phone's attempt {attempt} to come back: {later['outcome']}, {later.get('error')}")
         self.bed.equal("the phone's outcome later", later["outcome"], "approved")
 
 
