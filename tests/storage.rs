@@ -54,6 +54,21 @@ impl Bench {
         });
     }
 
+    /// A payment that is approved, and whose till is gone before it has said what became of the goods: its id.
+    fn approved_and_left_alone(&self) -> String {
+        let mut till = self.offer(&["--after-dispense"]);
+        assert_eq!(self.phone_pays()["outcome"], "approved");
+        let transaction_id = wait_for("the approval", || {
+            let listed =
+                last_json(&self.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+            let payment = listed["payments"].get(0)?.clone();
+            (payment["state"] == "approved").then(|| payment["transaction_id"].as_str().unwrap().to_owned())
+        });
+        let _ = till.kill();
+        let _ = till.wait();
+        transaction_id
+    }
+
     fn wait_out_of_service(&self, reason: &str) -> Value {
         wait_for("the terminal to be out of service", || {
             let status = self.status()?;
@@ -205,15 +220,7 @@ fn a_payment_that_was_under_way_when_the_disk_failed_is_settled_afterwards() {
     let bench = Bench::new();
     let terminal = bench.start_terminal(FaultKind::InputOutput, None);
     bench.sell();
-    let mut till = bench.offer(&["--after-dispense"]);
-    assert_eq!(bench.phone_pays()["outcome"], "approved");
-    let transaction_id = wait_for("the approval", || {
-        let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
-        let payment = listed["payments"].get(0)?.clone();
-        (payment["state"] == "approved").then(|| payment["transaction_id"].as_str().unwrap().to_owned())
-    });
-    let _ = till.kill();
-    let _ = till.wait();
+    let transaction_id = bench.approved_and_left_alone();
     fs::write(&bench.switch, "").unwrap();
     let complete = ["complete", &transaction_id, "--dispensed", "true"];
     let lost = bench.programs.florin(&complete).output().unwrap();
@@ -246,15 +253,7 @@ fn a_disk_that_hangs_takes_it_out_of_service_until_it_answers() {
     let bench = Bench::new();
     let terminal = bench.start_terminal(FaultKind::Hang, Some("fsync"));
     bench.sell();
-    let mut till = bench.offer(&["--after-dispense"]);
-    assert_eq!(bench.phone_pays()["outcome"], "approved");
-    let transaction_id = wait_for("the approval", || {
-        let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
-        let payment = listed["payments"].get(0)?.clone();
-        (payment["state"] == "approved").then(|| payment["transaction_id"].as_str().unwrap().to_owned())
-    });
-    let _ = till.kill();
-    let _ = till.wait();
+    let transaction_id = bench.approved_and_left_alone();
     fs::write(&bench.switch, "").unwrap();
     let complete = ["complete", &transaction_id, "--dispensed", "true"];
     let mut completing = bench.programs.florin(&complete).stderr(Stdio::null()).spawn().unwrap();
