@@ -15,20 +15,20 @@
 #[path = "../tests/programs/mod.rs"]
 mod programs;
 
+#[path = "../tests/terminal_identity/mod.rs"]
+mod terminal_identity;
+
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use florin::bluetooth::{AirAddress, PhoneLinkError, SocketPhoneLink};
-use florin::credential::{SigningKey, TerminalCertificate};
-use florin::domain::{HolderVerification, Moment, ReversalReason, TransactionId, UnixTime};
+use florin::domain::{HolderVerification, Moment, ReversalReason, TransactionId};
 use florin::journal::{Journal, SqliteJournal};
-use florin::protocol::ChannelKey;
 use florin::service::wall_clock;
 use florin::terminal::{
-    Identity, Input, Now, Output, Payment, PaymentRequest, PaymentState, Settings, Terminal, TillCallId,
-    TillRequest,
+    Input, Now, Output, Payment, PaymentRequest, PaymentState, Settings, Terminal, TillCallId, TillRequest,
 };
 use florin::till::NewPayment;
 use florin::wallet::{
@@ -39,6 +39,7 @@ use programs::{Programs, Running, wait_for};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use rusqlite::Connection;
+use terminal_identity::identity;
 
 const FINISHED: u64 = 1_000_000;
 const OPEN: u64 = 1_000;
@@ -277,20 +278,6 @@ fn offers_in_engine(template: &Payment, open: u64) -> Vec<Duration> {
             begin.elapsed()
         })
         .collect()
-}
-
-fn identity() -> Identity {
-    let channel_key = ChannelKey::from_octets([5; 32]);
-    let certificate = TerminalCertificate {
-        terminal_id: "7M3KQ0ZT4V".parse().unwrap(),
-        merchant_id: "M-1".into(),
-        merchant_name: "Kiosk".into(),
-        channel_key: channel_key.public_key(),
-        not_before: UnixTime { seconds: 0 },
-        not_after: UnixTime { seconds: u64::MAX },
-    };
-    let signed = certificate.sign(&SigningKey::from_scalar(&[6; 32]).unwrap());
-    Identity::new(signed.encode(), channel_key).unwrap()
 }
 
 /// What a payment does to the journal.

@@ -2,34 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
-use florin::credential::{CardCommand, SealedCommand, SealingKey, SigningKey, TerminalCertificate};
+mod terminal_identity;
+
+use florin::credential::{CardCommand, SealedCommand, SealingKey, SigningKey};
 use florin::domain::{
     CardId, DeclineReason, HolderVerification, Moment, Outcome, ReversalReason, TransactionId, UnixTime,
 };
 use florin::protocol::{
-    Channel, ChannelKey, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
-    MessageKind, Reassembler, WireError, decode_offer, decode_plain_error, digest_offer,
+    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator, MessageKind,
+    Reassembler, WireError, decode_offer, decode_plain_error, digest_offer,
 };
 use florin::terminal::{
-    AdvertisingPace, DispensePolicy, Identity, Input, InstitutionAnswer, InstitutionRequest, Now, Output,
-    Payment, PaymentRequest, PaymentState, PaymentView, PhoneId, RecordNumber, Settings, Terminal,
-    TillCallId, TillRefusal, TillRequest, TransactionState,
+    AdvertisingPace, DispensePolicy, Input, InstitutionAnswer, InstitutionRequest, Now, Output, Payment,
+    PaymentRequest, PaymentState, PaymentView, PhoneId, RecordNumber, Settings, Terminal, TillCallId,
+    TillRefusal, TillRequest, TransactionState,
 };
 use proptest::prelude::*;
-
-fn identity() -> Identity {
-    let channel_key = ChannelKey::from_octets([5; 32]);
-    let certificate = TerminalCertificate {
-        terminal_id: "7M3KQ0ZT4V".parse().unwrap(),
-        merchant_id: "M-1".into(),
-        merchant_name: "Kiosk".into(),
-        channel_key: channel_key.public_key(),
-        not_before: UnixTime { seconds: 0 },
-        not_after: UnixTime { seconds: u64::MAX },
-    };
-    let signed = certificate.sign(&SigningKey::from_scalar(&[6; 32]).unwrap());
-    Identity::new(signed.encode(), channel_key).unwrap()
-}
+use terminal_identity::identity;
 
 /// A terminal whose journal confirms at once, or when told to.
 struct Bench {

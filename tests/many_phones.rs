@@ -3,24 +3,27 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
+mod terminal_identity;
+
 use std::future::Future;
 use std::sync::Arc;
 
 use florin::bluetooth::{EmulatedAir, EmulatedPhoneLink, PhoneLink};
-use florin::credential::{CardCommand, SealingKey, SigningKey, TerminalCertificate};
-use florin::domain::{CardId, HolderVerification, Outcome, TransactionId, UnixTime};
+use florin::credential::{CardCommand, SealingKey, SigningKey};
+use florin::domain::{CardId, HolderVerification, Outcome, TransactionId};
 use florin::journal::SqliteJournal;
 use florin::protocol::{
-    Channel, ChannelKey, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
-    MessageKind, Reassembler, decode_offer, digest_offer,
+    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator, MessageKind,
+    Reassembler, decode_offer, digest_offer,
 };
 use florin::relay::Relay;
 use florin::service::{Driver, DriverError, Front};
 use florin::terminal::{
-    Identity, InstitutionAnswer, InstitutionRequest, PaymentRequest, PaymentView, Settings, TillRequest,
+    InstitutionAnswer, InstitutionRequest, PaymentRequest, PaymentView, Settings, TillRequest,
     TransactionState,
 };
 use florin::till::{TillCall, TillPort};
+use terminal_identity::identity;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -47,20 +50,6 @@ impl Relay for Institution {
 
 fn receipt_of(transaction_id: TransactionId) -> Vec<u8> {
     transaction_id.to_string().into_bytes()
-}
-
-fn identity() -> Identity {
-    let channel_key = ChannelKey::from_octets([5; 32]);
-    let certificate = TerminalCertificate {
-        terminal_id: "7M3KQ0ZT4V".parse().unwrap(),
-        merchant_id: "M-1".into(),
-        merchant_name: "Kiosk".into(),
-        channel_key: channel_key.public_key(),
-        not_before: UnixTime { seconds: 0 },
-        not_after: UnixTime { seconds: u64::MAX },
-    };
-    let signed = certificate.sign(&SigningKey::from_scalar(&[6; 32]).unwrap());
-    Identity::new(signed.encode(), channel_key).unwrap()
 }
 
 /// The driver among an emulated air, a journal in memory, and that institution.
