@@ -17,7 +17,7 @@ pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
 #[cfg(all(feature = "terminal", target_os = "linux"))]
 pub use peripheral::{
     BLUEZ_GATT_CLIENT_SETTING_SINCE, BLUEZ_TRIED_SINCE, PeripheralSettings, RadioExamination, RadioFault,
-    examine_radio, probe_registration, start_peripheral,
+    examine_radio, probe_registration, start_peripheral, tasks_of_sessions,
 };
 #[cfg(all(unix, feature = "wallet"))]
 pub use socket_air::SocketPhoneLink;

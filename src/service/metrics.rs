@@ -12,6 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::runtime::Handle;
 
+use crate::bluetooth::tasks_of_sessions;
 use crate::terminal::{InstitutionAnswer, OpenPayments};
 
 /// What a figure is split by: a label's name, and one of its few values.
@@ -160,7 +161,7 @@ impl Metrics {
     /// All figures, as text.
     pub(super) fn text(&self) -> String {
         if let Ok(runtime) = Handle::try_current() {
-            self.tasks.set(whole(runtime.metrics().num_alive_tasks()));
+            self.tasks.set(whole(runtime.metrics().num_alive_tasks() + tasks_of_sessions()));
         }
         let mut text = String::new();
         // Writing to a string does not fail.

@@ -39,7 +39,7 @@ const MARK_PATIENCE_MS: u64 = 1_000;
 /// An engine that ran for so long, in seconds, was well: the next fault is a new one.
 const ENGINE_WELL_S: u64 = 60;
 
-/// Runs the terminal until `stop` is ready. For a current-thread runtime: the order of a phone's writes depends on it.
+/// Runs the terminal until `stop` is ready.
 ///
 /// An engine whose journal fails is given up. The terminal is out of service then, says so, and makes a new engine from the
 /// journal as soon as that can be trusted again.

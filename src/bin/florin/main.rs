@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         eprintln!("florin: --log: {problem}");
         return ExitCode::from(till::USAGE);
     }
-    // One thread: a phone's writes keep their order on it, and a small machine has little to run in parallel.
+    // One thread: a small machine has little to run in parallel.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

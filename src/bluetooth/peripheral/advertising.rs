@@ -22,10 +22,11 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::bluez_session::BlueZSession;
 use super::fault::RadioFault;
 use super::milliseconds;
 use super::patience::Patience;
-use super::radio::{connected_phones, in_time, open_session, switched_off};
+use super::radio::{connected_phones, in_time, switched_off};
 use crate::bluetooth::{LinkEvent, LinkMeasure};
 use crate::domain::TerminalId;
 use crate::protocol::{SERVICE_UUID, advertised_name};
@@ -42,9 +43,6 @@ const TAKE_DOWN_MS: u64 = 20;
 const TRY_AGAIN_MS: u64 = 200;
 /// An advertisement that is seen to be gone twice within so many milliseconds is not to be had by putting it up.
 const VANISHES_AGAIN_MS: u64 = 10_000;
-/// After so many refusals advertisements are registered over a new session. Not after each: a session that was dropped
-/// keeps its connection to the bus for half a minute.
-const REFUSALS_OF_A_SESSION_MAX: u32 = 16;
 
 /// The task that advertises. Dropping it takes the advertisement down.
 pub(super) struct Advertising {
@@ -58,6 +56,7 @@ pub(super) struct Advertising {
 impl Advertising {
     /// Returns once phones can find the terminal. Tells `events` of its measures.
     pub(super) async fn start(
+        session: Arc<BlueZSession>,
         adapter: Adapter,
         terminal_id: TerminalId,
         pace: AdvertisingPace,
@@ -67,12 +66,12 @@ impl Advertising {
         let (renew, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (failed, fault) = oneshot::channel();
         let mut advertiser = Advertiser {
-            registrar: Some(Registrar { adapter: adapter.clone(), refusals: 0 }),
+            registrar: Some(Registrar { session, adapter: adapter.clone() }),
             adapter,
             terminal_id,
             pace: pace_asked,
             events,
-            handle: None,
+            on_the_air: None,
             vanished: None,
             patience: Patience::default(),
             start: Instant::now(),
@@ -121,28 +120,35 @@ impl Drop for Advertising {
 
 /// Where advertisements are registered. bluer keeps what it has put on the bus for an advertisement that BlueZ refuses, or
 /// does not answer, as long as the session (0.17.4, `Advertisement::register`). So the session is for this alone, and is left
-/// for a new one from time to time.
+/// for a new one then.
 struct Registrar {
+    session: Arc<BlueZSession>,
     adapter: Adapter,
-    refusals: u32,
 }
 
 impl Registrar {
     async fn open(adapter: &str) -> Result<Self, RadioFault> {
-        let opened = open_session().await?.adapter(adapter);
+        let session = Arc::new(BlueZSession::open().await?);
+        let opened = session.bluez().adapter(adapter);
         let adapter = opened.map_err(|error| RadioFault::of(&error, adapter, "opening the adapter"))?;
-        Ok(Self { adapter, refusals: 0 })
+        Ok(Self { session, adapter })
     }
 }
 
+/// An advertisement, and the session that it was registered over: without that, it would come down.
+struct OnTheAir {
+    _handle: AdvertisementHandle,
+    _session: Arc<BlueZSession>,
+}
+
 struct Advertiser {
-    /// None until it is needed, and after a question without an answer or many refusals.
+    /// None until it is needed, and after a refusal or a question without an answer.
     registrar: Option<Registrar>,
     adapter: Adapter,
     terminal_id: TerminalId,
     pace: watch::Receiver<AdvertisingPace>,
     events: mpsc::Sender<LinkEvent>,
-    handle: Option<AdvertisementHandle>,
+    on_the_air: Option<OnTheAir>,
     /// When it was last seen to be gone.
     vanished: Option<Instant>,
     patience: Patience,
@@ -184,7 +190,7 @@ impl Advertiser {
 
     /// Takes it down and puts it up again: whether it can be put up shows only so.
     async fn renew(&mut self) -> Result<(), RadioFault> {
-        if self.handle.take().is_some() {
+        if self.on_the_air.take().is_some() {
             sleep(Duration::from_millis(TAKE_DOWN_MS)).await;
         }
         self.put_up().await
@@ -195,9 +201,9 @@ impl Advertiser {
         if self.try_once(&advertisement).await?.is_ok() {
             return Ok(());
         }
-        // There may have been no room beside the old one. Dropping its handle asks BlueZ to take it down, but does not wait
+        // There may have been no room beside the old one. Dropping it asks BlueZ to take it down, but does not wait
         // for it.
-        self.handle = None;
+        self.on_the_air = None;
         sleep(Duration::from_millis(TRY_AGAIN_MS)).await;
         let Err(refused) = self.try_once(&advertisement).await? else { return Ok(()) };
         if !in_time(self.adapter.is_powered()).await?.unwrap_or(true) {
@@ -216,15 +222,15 @@ impl Advertiser {
         &mut self,
         advertisement: &Advertisement,
     ) -> Result<Result<(), bluer::Error>, RadioFault> {
-        let mut registrar = match self.registrar.take() {
+        let registrar = match self.registrar.take() {
             Some(registrar) => registrar,
             None => Registrar::open(self.adapter.name()).await?,
         };
-        let handle = in_time(registrar.adapter.advertise(advertisement.clone())).await?;
-        registrar.refusals += u32::from(handle.is_err());
-        self.registrar = Some(registrar).filter(|registrar| registrar.refusals < REFUSALS_OF_A_SESSION_MAX);
-        Ok(handle.map(|handle| {
-            self.handle = Some(handle);
+        let (adapter, advertisement) = (registrar.adapter.clone(), advertisement.clone());
+        let registered = registrar.session.run(async move { adapter.advertise(advertisement).await }).await?;
+        Ok(registered.map(|handle| {
+            self.on_the_air = Some(OnTheAir { _handle: handle, _session: Arc::clone(&registrar.session) });
+            self.registrar = Some(registrar);
             self.patience.advertised();
         }))
     }
@@ -240,9 +246,9 @@ impl Advertiser {
         if !in_time(self.adapter.is_powered()).await?.map_err(fault)? {
             return Err(switched_off(&self.adapter));
         }
-        let on_the_air = in_time(self.adapter.active_advertising_instances()).await?.map_err(fault)?;
+        let active = in_time(self.adapter.active_advertising_instances()).await?.map_err(fault)?;
         // Without a handle the controller had no room for it beside a connection.
-        if on_the_air == 0 && self.handle.is_some() {
+        if active == 0 && self.on_the_air.is_some() {
             self.seen_to_be_gone().await?;
         }
         Ok(())
@@ -255,7 +261,7 @@ impl Advertiser {
         }
         let reason = "BlueZ has no advertisement of this terminal any more".into();
         let _ = self.events.send(LinkEvent::Measure { measure: LinkMeasure::AdvertiseAnew, reason }).await;
-        self.handle = None;
+        self.on_the_air = None;
         self.put_up().await
     }
 }

@@ -15,6 +15,7 @@ use dbus::nonblock::{MsgMatch, SyncConnection};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use super::bluez_session::OPENING;
 use super::fault::RadioFault;
 
 const BLUEZ: &str = "org.bluez";
@@ -63,10 +64,13 @@ pub(super) struct BusWatch {
 
 impl BusWatch {
     pub(super) async fn start() -> Result<Self, RadioFault> {
-        let (resource, bus) = tokio::task::spawn_blocking(dbus_tokio::connection::new_system_sync)
-            .await
-            .map_err(|error| RadioFault::NoBus(error.to_string()))?
-            .map_err(no_bus)?;
+        let permit = OPENING.acquire().await.map_err(|error| RadioFault::NoBus(error.to_string()))?;
+        let connecting = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            dbus_tokio::connection::new_system_sync()
+        });
+        let (resource, bus) =
+            connecting.await.map_err(|error| RadioFault::NoBus(error.to_string()))?.map_err(no_bus)?;
         // One is enough: whatever is lost, everything is set up anew.
         let (lost, losses) = mpsc::channel(1);
         let (arrived, arrivals) = mpsc::channel(ARRIVALS_MAX);

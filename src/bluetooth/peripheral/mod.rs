@@ -9,8 +9,8 @@
 //!
 //! - Writes come by callback ([`CharacteristicWriteMethod::Fun`]), since the sockets that BlueZ offers instead are, before
 //!   5.76, one for a characteristic: a second phone's writes come in over the first one's socket. bluer starts a task
-//!   for each write; they keep their order on tokio's current-thread runtime, whose queue is first in, first out. **Run
-//!   this on a current-thread runtime.** On another, fragments may change places, which their numbers show.
+//!   for each write; they keep their order on tokio's current-thread runtime, whose queue is first in, first out, and which
+//!   a session has (`bluez_session`).
 //! - Notifications go out over sockets ([`CharacteristicNotifyMethod::Io`]), which since 5.76 are one for each phone.
 //!   Before, all subscribers share the first one's, and all get what is written to it; there a value for a phone without
 //!   a socket of its own goes over the shared one, and phones leave what has not their tag (`protocol::fragment`). Which
@@ -24,6 +24,7 @@
 
 mod advertising;
 mod bluez;
+mod bluez_session;
 mod bus_watch;
 mod examination;
 mod fault;
@@ -42,6 +43,7 @@ use tokio::time::{Instant, sleep_until};
 pub use bluez::{
     GATT_CLIENT_SETTING_SINCE as BLUEZ_GATT_CLIENT_SETTING_SINCE, TRIED_SINCE as BLUEZ_TRIED_SINCE,
 };
+pub use bluez_session::tasks_of_sessions;
 pub use examination::{RadioExamination, examine_radio, probe_registration};
 pub use fault::RadioFault;
 
@@ -49,9 +51,9 @@ use super::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, LinkMeasure, Termi
 use crate::domain::TerminalId;
 use crate::protocol::{Info, VERSION};
 use crate::terminal::AdvertisingPace;
+use bluez_session::BlueZSession;
 use bus_watch::BusWatch;
 use ladder::Ladder;
-use radio::open_session;
 use service::{Ended, Service};
 
 /// How long to wait before the first new attempt after a fault, in milliseconds, and the least between two.
@@ -80,8 +82,7 @@ impl PeripheralSettings {
     }
 }
 
-/// Starts serving phones, now and whenever BlueZ can. It ends when the link is dropped. Needs a tokio runtime, of the
-/// current-thread kind.
+/// Starts serving phones, now and whenever BlueZ can. It ends when the link is dropped. Needs a tokio runtime.
 pub fn start_peripheral(settings: PeripheralSettings) -> TerminalLink {
     let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
     let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
@@ -168,7 +169,7 @@ impl Supervisor {
                 None => BusWatch::start().await,
             }
         };
-        let (bus, session) = tokio::try_join!(watching, open_session())?;
+        let (bus, session) = tokio::try_join!(watching, BlueZSession::open())?;
         let bus = self.bus.insert(bus);
         bus.forget();
         let mut service =

@@ -3,8 +3,8 @@
 //! Pure: it is told the time.
 
 /// So many rounds of questions in a row stay without an answer before BlueZ is taken for hanging. One that is busy, with a
-/// phone that floods it, say, answers the next.
-const SILENT_ROUNDS_MAX: u32 = 2;
+/// phone that floods it, say, answers one of them; and nothing is lost by waiting, since only systemd can end one that hangs.
+const SILENT_ROUNDS_MAX: u32 = 3;
 /// How long an advertisement may be refused while phones are connected, in milliseconds. Some controllers cannot do both, and
 /// none can at its limit; but no phone stays for so long without paying.
 const REFUSED_MS_MAX: u64 = 300_000;
@@ -48,12 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_silence_is_borne_and_the_next_in_a_row_is_not() {
+    fn two_silences_in_a_row_are_borne_and_a_third_is_not() {
         let mut patience = Patience::default();
         for _ in 0..3 {
             assert!(patience.bears_silence());
+            assert!(patience.bears_silence());
             patience.answered();
         }
+        assert!(patience.bears_silence());
         assert!(patience.bears_silence());
         assert!(!patience.bears_silence());
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bluer::{Adapter, Address, Device, Session};
 use tokio::time::{sleep, timeout};
 
+use super::bluez_session::BlueZSession;
 use super::fault::RadioFault;
 
 /// How long BlueZ gets to answer, in milliseconds. It answers within a few, a second when it has to be started, or hangs.
@@ -20,16 +21,6 @@ pub(super) async fn in_time<T>(question: impl Future<Output = T>) -> Result<T, R
     timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), question)
         .await
         .map_err(|_| RadioFault::Silent(ANSWER_TIMEOUT_MS))
-}
-
-/// A connection to BlueZ.
-pub(super) async fn open_session() -> Result<Session, RadioFault> {
-    // Nothing is asked of BlueZ here, so whatever fails, it is the bus. In a task of its own, which ends in any case: bluer
-    // leaves the connection of a session behind whose making is given up half-way.
-    in_time(tokio::spawn(Session::new()))
-        .await?
-        .map_err(|error| RadioFault::NoBus(error.to_string()))?
-        .map_err(|error| RadioFault::NoBus(error.to_string()))
 }
 
 /// The adapter of that name, or the first.
@@ -51,9 +42,9 @@ pub(super) async fn find_adapter(session: &Session, wanted: Option<&str>) -> Res
 }
 
 /// The adapter of that name, or the first, switched on.
-pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(Session, Adapter), RadioFault> {
-    let session = open_session().await?;
-    let adapter = find_adapter(&session, wanted).await?;
+pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(BlueZSession, Adapter), RadioFault> {
+    let session = BlueZSession::open().await?;
+    let adapter = find_adapter(session.bluez(), wanted).await?;
     switch_on(&adapter).await?;
     Ok((session, adapter))
 }

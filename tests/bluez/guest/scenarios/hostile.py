@@ -43,8 +43,8 @@ ANSWER_S = 10
 # Since BlueZ 5.69 values of up to 512 octets are passed on.
 LONG_VALUES_SINCE = (5, 69)
 # BlueZ before has one notification socket for all phones, and miscounts who wants it where one subscribes and unsubscribes quickly
-# (strange_att): it then stays when nobody is there. So does now and then one task more, as in `controller-is-full`; whose is not known.
-OWN_SOCKETS_SINCE, KEPT_SOCKET = (5, 76), {"file descriptors": 1, "tasks": 2}
+# (strange_att): it then stays when nobody is there, and with it the task that writes to it.
+OWN_SOCKETS_SINCE, KEPT_SOCKET = (5, 76), {"file descriptors": 1, "tasks": 1}
 # ATT errors: Core Specification 5.4, Vol 3 Part F, 3.4.1.1.
 INVALID_HANDLE, WRITE_NOT_PERMITTED = 0x01, 0x03
 
