@@ -543,7 +543,13 @@ class Bed:
         self.start_unit("bluetooth.service")
 
     def stop_bluetoothd(self):
+        """Where a terminal runs, its questions have it started again at once: mask the unit as well, or restart it."""
         self.stop_unit("bluetooth.service")
+
+    def restart_bluetoothd(self):
+        before = self.main_process("bluetooth.service")
+        self._unit("RestartUnit", "bluetooth.service", "ss", "replace", until=None)
+        self.wait_until("another bluetoothd", lambda: self.main_process("bluetooth.service") not in (0, before), 60)
 
     def wait_new_bluetoothd(self):
         """After a restart of bluetoothd: until it has every controller, powered."""

@@ -142,7 +142,8 @@ def main():
                 summary.write(f"ok {name}\n")
             else:
                 print(f"FAILED {name}: {why}")
-                summary.write(f"FAILED {name}\n")
+                reason = why.split("\n")[0]
+                summary.write(f"FAILED {name}: {reason}\n")
             for note in notes:
                 print(f"    {note}")
             least = min(least, memory()[1])

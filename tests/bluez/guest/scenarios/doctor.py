@@ -83,8 +83,7 @@ def doctor_reads_settings(bed):
         file.write("[LE]\nConnectionSupervisionTimeout=400\n")
     checks = examine(kiosk, exit_code=0)
     expect(kiosk, checks, "bluez_settings", "advice", "changed after bluetoothd was started: `systemctl restart bluetooth`")
-    bed.stop_bluetoothd()
-    bed.start_bluetoothd()
+    bed.restart_bluetoothd()
     bed.wait_new_bluetoothd()
     # The terminal, once it has said so, has noticed both.
     kiosk.terminal.expect(r"phones cannot find this terminal")
