@@ -109,3 +109,52 @@ fn no_bus(error: impl ToString) -> RadioFault {
 fn with_running(change: impl FnOnce(&mut Vec<Handle>)) {
     change(&mut RUNNING.lock().unwrap_or_else(PoisonError::into_inner));
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_started_in_a_session_ends_with_it() {
+        let runtime = SessionRuntime::start().unwrap();
+        let (held, ended) = oneshot::channel::<()>();
+        runtime
+            .run(async {
+                tokio::spawn(async move {
+                    let _held = held;
+                    std::future::pending::<()>().await;
+                })
+            })
+            .await
+            .unwrap();
+        assert!(tasks_of_sessions() > 0);
+        drop(runtime);
+        // The task lets go of its end of the channel.
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(10), ended).await;
+        assert!(ended.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn tasks_of_a_session_take_turns_in_the_order_in_which_they_came() {
+        let runtime = SessionRuntime::start().unwrap();
+        let order = runtime
+            .run(async {
+                let (turn, mut turns) = tokio::sync::mpsc::unbounded_channel();
+                for number in 0..100 {
+                    let turn = turn.clone();
+                    tokio::spawn(async move { turn.send(number).unwrap() });
+                }
+                drop(turn);
+                let mut order = Vec::new();
+                while let Some(number) = turns.recv().await {
+                    order.push(number);
+                }
+                order
+            })
+            .await
+            .unwrap();
+        assert_eq!(order, (0..100).collect::<Vec<_>>());
+    }
+}
