@@ -56,7 +56,7 @@ pub(super) struct Advertising {
 impl Advertising {
     /// Returns once phones can find the terminal. Tells `events` of its measures.
     pub(super) async fn start(
-        session: Arc<BlueZSession>,
+        registrar: BlueZSession,
         adapter: Adapter,
         terminal_id: TerminalId,
         pace: AdvertisingPace,
@@ -66,7 +66,7 @@ impl Advertising {
         let (renew, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (failed, fault) = oneshot::channel();
         let mut advertiser = Advertiser {
-            registrar: Some(Registrar { session, adapter: adapter.clone() }),
+            registrar: Some(Arc::new(registrar)),
             adapter,
             terminal_id,
             pace: pace_asked,
@@ -77,8 +77,6 @@ impl Advertising {
             start: Instant::now(),
         };
         advertiser.put_up().await?;
-        // The first went over the service's session, which ends where it fails: phones do not wait for another to be opened.
-        advertiser.registrar = None;
         let (renewed, looked) = (Arc::clone(&renew), Arc::clone(&look));
         let task = tokio::spawn(async move {
             let fault = advertiser.run(&renewed, &looked).await;
@@ -118,23 +116,6 @@ impl Drop for Advertising {
     }
 }
 
-/// Where advertisements are registered. bluer keeps what it has put on the bus for an advertisement that BlueZ refuses, or
-/// does not answer, as long as the session (0.17.4, `Advertisement::register`). So the session is for this alone, and is left
-/// for a new one then.
-struct Registrar {
-    session: Arc<BlueZSession>,
-    adapter: Adapter,
-}
-
-impl Registrar {
-    async fn open(adapter: &str) -> Result<Self, RadioFault> {
-        let session = Arc::new(BlueZSession::open().await?);
-        let opened = session.bluez().adapter(adapter);
-        let adapter = opened.map_err(|error| RadioFault::of(&error, adapter, "opening the adapter"))?;
-        Ok(Self { session, adapter })
-    }
-}
-
 /// An advertisement, and the session that it was registered over: without that, it would come down.
 struct OnTheAir {
     _handle: AdvertisementHandle,
@@ -142,8 +123,10 @@ struct OnTheAir {
 }
 
 struct Advertiser {
-    /// None until it is needed, and after a refusal or a question without an answer.
-    registrar: Option<Registrar>,
+    /// The session over which advertisements are registered. bluer keeps what it has put on the bus for one that BlueZ refuses, or
+    /// does not answer, as long as the session (0.17.4, `Advertisement::register`). So it is for this alone, and is left for a
+    /// new one then: none until that is needed.
+    registrar: Option<Arc<BlueZSession>>,
     adapter: Adapter,
     terminal_id: TerminalId,
     pace: watch::Receiver<AdvertisingPace>,
@@ -224,12 +207,14 @@ impl Advertiser {
     ) -> Result<Result<(), bluer::Error>, RadioFault> {
         let registrar = match self.registrar.take() {
             Some(registrar) => registrar,
-            None => Registrar::open(self.adapter.name()).await?,
+            None => Arc::new(BlueZSession::open().await?),
         };
-        let (adapter, advertisement) = (registrar.adapter.clone(), advertisement.clone());
-        let registered = registrar.session.run(async move { adapter.advertise(advertisement).await }).await?;
+        let (name, advertisement) = (self.adapter.name().to_owned(), advertisement.clone());
+        let registering =
+            registrar.run(|bluez| async move { bluez.adapter(&name)?.advertise(advertisement).await });
+        let registered = in_time(registering).await?;
         Ok(registered.map(|handle| {
-            self.on_the_air = Some(OnTheAir { _handle: handle, _session: Arc::clone(&registrar.session) });
+            self.on_the_air = Some(OnTheAir { _handle: handle, _session: Arc::clone(&registrar) });
             self.registrar = Some(registrar);
             self.patience.advertised();
         }))

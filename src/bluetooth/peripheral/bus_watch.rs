@@ -59,7 +59,7 @@ pub(super) struct BusWatch {
     stirred: Arc<Notify>,
     arrivals: mpsc::Receiver<Arrival>,
     connection: JoinHandle<()>,
-    _listening: (MsgMatch, MsgMatch, MsgMatch, MsgMatch),
+    listening: Vec<MsgMatch>,
 }
 
 impl BusWatch {
@@ -82,24 +82,21 @@ impl BusWatch {
             tracing::debug!(%error, "the connection to D-Bus ended");
             bus_ended.heard(Heard::Loss);
         });
+        // From here on the connection ends with it, however this ends.
+        let mut watch = Self { losses, stirred, arrivals, connection, listening: Vec::new() };
         // All of BlueZ's signals about its objects pass here; a terminal never scans, so they are few.
         let of_objects = |member| MatchRule::new_signal(OBJECT_MANAGER, member).with_sender(BLUEZ);
-        let listening = tokio::try_join!(
-            ears.listen(
-                &bus,
-                MatchRule::new_signal("org.freedesktop.DBus", "NameOwnerChanged"),
-                owner_changed
-            ),
-            ears.listen(&bus, of_objects("InterfacesAdded"), added),
-            ears.listen(&bus, of_objects("InterfacesRemoved"), removed),
-            ears.listen(
-                &bus,
-                MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged")
-                    .with_sender(BLUEZ),
-                changed
-            ),
-        )?;
-        Ok(Self { losses, stirred, arrivals, connection, _listening: listening })
+        let properties = MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged");
+        let judges: [(_, Judge); 4] = [
+            (MatchRule::new_signal("org.freedesktop.DBus", "NameOwnerChanged"), owner_changed),
+            (of_objects("InterfacesAdded"), added),
+            (of_objects("InterfacesRemoved"), removed),
+            (properties.with_sender(BLUEZ), changed),
+        ];
+        for (rule, judge) in judges {
+            watch.listening.push(ears.listen(&bus, rule, judge).await?);
+        }
+        Ok(watch)
     }
 
     /// Whether it still hears anything.
@@ -140,6 +137,9 @@ fn no_bus(error: dbus::Error) -> RadioFault {
     RadioFault::NoBus(error.to_string())
 }
 
+/// What a signal means, if anything.
+type Judge = fn(&Message) -> Option<Heard>;
+
 /// Where what was heard goes.
 #[derive(Clone)]
 struct Ears {
@@ -161,12 +161,12 @@ impl Ears {
         }
     }
 
-    /// Listens to signals; `judge` says what one means, if anything.
+    /// Listens to signals.
     async fn listen(
         &self,
         bus: &SyncConnection,
         rule: MatchRule<'static>,
-        judge: fn(&Message) -> Option<Heard>,
+        judge: Judge,
     ) -> Result<MsgMatch, RadioFault> {
         let ears = self.clone();
         let listening = bus.add_match(rule).await.map_err(no_bus)?;

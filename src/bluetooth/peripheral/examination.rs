@@ -1,11 +1,13 @@
 //! How Bluetooth on this machine is, for an operator; no phone is served.
 
 use bluer::gatt::local::{Application, Characteristic, CharacteristicRead, Service};
+use bluer::{Adapter, Session};
 use uuid::Uuid;
 
 use super::bluez::BlueZ;
+use super::bluez_session::BlueZSession;
 use super::fault::RadioFault;
-use super::radio::open_adapter;
+use super::radio::{find_adapter, switch_on};
 use crate::protocol::SERVICE_UUID;
 
 /// A service that nobody looks for, to see whether BlueZ takes one.
@@ -31,7 +33,12 @@ pub struct RadioExamination {
 /// # Errors
 /// [`RadioFault`].
 pub async fn examine_radio(wanted: Option<&str>) -> Result<RadioExamination, RadioFault> {
-    let (_session, adapter) = open_adapter(wanted).await?;
+    let wanted = wanted.map(str::to_owned);
+    BlueZSession::open().await?.run(|bluez| examine(bluez, wanted)).await
+}
+
+async fn examine(bluez: Session, wanted: Option<String>) -> Result<RadioExamination, RadioFault> {
+    let adapter = open_adapter(&bluez, wanted.as_deref()).await?;
     let name = adapter.name().to_owned();
     let fault = |during| move |error: bluer::Error| (error, during);
     let seen = async {
@@ -61,7 +68,12 @@ pub async fn examine_radio(wanted: Option<&str>) -> Result<RadioExamination, Rad
 /// # Errors
 /// [`RadioFault`].
 pub async fn probe_registration(wanted: Option<&str>) -> Result<(), RadioFault> {
-    let (_session, adapter) = open_adapter(wanted).await?;
+    let wanted = wanted.map(str::to_owned);
+    BlueZSession::open().await?.run(|bluez| probe(bluez, wanted)).await
+}
+
+async fn probe(bluez: Session, wanted: Option<String>) -> Result<(), RadioFault> {
+    let adapter = open_adapter(&bluez, wanted.as_deref()).await?;
     let read = CharacteristicRead {
         read: true,
         fun: Box::new(|_| Box::pin(async { Ok(Vec::new()) })),
@@ -77,4 +89,11 @@ pub async fn probe_registration(wanted: Option<&str>) -> Result<(), RadioFault> 
     let application = Application { services: vec![service], ..Application::default() };
     let registered = adapter.serve_gatt_application(application).await;
     registered.map(drop).map_err(|error| RadioFault::of(&error, adapter.name(), "registering a GATT service"))
+}
+
+/// The adapter of that name, or the first, switched on.
+async fn open_adapter(bluez: &Session, wanted: Option<&str>) -> Result<Adapter, RadioFault> {
+    let adapter = find_adapter(bluez, wanted).await?;
+    switch_on(&adapter).await?;
+    Ok(adapter)
 }

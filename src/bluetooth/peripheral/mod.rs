@@ -37,6 +37,7 @@ mod service;
 
 use std::time::Duration;
 
+use bluer::Session;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -54,6 +55,7 @@ use crate::terminal::AdvertisingPace;
 use bluez_session::BlueZSession;
 use bus_watch::BusWatch;
 use ladder::Ladder;
+use radio::in_time;
 use service::{Ended, Service};
 
 /// How long to wait before the first new attempt after a fault, in milliseconds, and the least between two.
@@ -132,7 +134,9 @@ impl Supervisor {
         let mut told = None;
         let mut measure = None;
         loop {
-            let Outage { fault, up_ms } = match self.serve(measure).await {
+            let (supervisor, served) = self.serve(measure).await;
+            self = supervisor;
+            let Outage { fault, up_ms } = match served {
                 Ok(()) => return,
                 Err(outage) => outage,
             };
@@ -160,21 +164,53 @@ impl Supervisor {
     }
 
     /// Sets a service up and runs it to its end: `Ok` once nobody listens any more.
-    async fn serve(&mut self, measure: Option<LinkMeasure>) -> Result<(), Outage> {
+    async fn serve(mut self, measure: Option<LinkMeasure>) -> (Self, Result<(), Outage>) {
+        match self.connect().await {
+            Ok((session, registrar)) => {
+                // All of a service's life is on its session's thread, and ends with that.
+                let life = |bluez| async move {
+                    let served = self.live(bluez, registrar, measure).await;
+                    (self, served)
+                };
+                session.run(life).await
+            }
+            Err(fault) => (self, Err(fault.into())),
+        }
+    }
+
+    /// Listens to the bus, and connects to it for the service and for advertisements.
+    async fn connect(&mut self) -> Result<(BlueZSession, BlueZSession), RadioFault> {
         // Before anything is asked of BlueZ, so that no restart of it falls between.
         let bus = self.bus.take().filter(BusWatch::is_alive);
         let watching = async {
             match bus {
                 Some(bus) => Ok(bus),
-                None => BusWatch::start().await,
+                None => in_time(BusWatch::start()).await?,
             }
         };
-        let (bus, session) = tokio::try_join!(watching, BlueZSession::open())?;
-        let bus = self.bus.insert(bus);
-        bus.forget();
-        let mut service =
-            Service::start(session, &self.settings, self.pace, self.next_phone, measure, &self.events)
-                .await?;
+        let (bus, session, registrar) =
+            tokio::try_join!(watching, BlueZSession::open(), BlueZSession::open())?;
+        self.bus.insert(bus).forget();
+        Ok((session, registrar))
+    }
+
+    async fn live(
+        &mut self,
+        bluez: Session,
+        registrar: BlueZSession,
+        measure: Option<LinkMeasure>,
+    ) -> Result<(), Outage> {
+        let Some(bus) = &mut self.bus else { return Err(RadioFault::BlueZChanged.into()) };
+        let mut service = Service::start(
+            &bluez,
+            registrar,
+            &self.settings,
+            self.pace,
+            self.next_phone,
+            measure,
+            &self.events,
+        )
+        .await?;
         tracing::debug!(adapter = service.adapter_name(), "the GATT service is up");
         if self.events.send(LinkEvent::Up).await.is_err() {
             return Ok(());

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bluer::{Adapter, Address, Device, Session};
 use tokio::time::{sleep, timeout};
 
-use super::bluez_session::BlueZSession;
 use super::fault::RadioFault;
 
 /// How long BlueZ gets to answer, in milliseconds. It answers within a few, a second when it has to be started, or hangs.
@@ -39,14 +38,6 @@ pub(super) async fn find_adapter(session: &Session, wanted: Option<&str>) -> Res
         None => present.swap_remove(0),
     };
     session.adapter(&name).map_err(|error| RadioFault::of(&error, &name, "opening the adapter"))
-}
-
-/// The adapter of that name, or the first, switched on.
-pub(super) async fn open_adapter(wanted: Option<&str>) -> Result<(BlueZSession, Adapter), RadioFault> {
-    let session = BlueZSession::open().await?;
-    let adapter = find_adapter(session.bluez(), wanted).await?;
-    switch_on(&adapter).await?;
-    Ok((session, adapter))
 }
 
 /// The phones that are connected, whether or not they have said anything.

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::num::NonZeroU16;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bluer::gatt::CharacteristicWriter;
@@ -13,7 +12,7 @@ use bluer::gatt::local::{
     CharacteristicWriteMethod, CharacteristicWriteRequest, ReqError, ReqResult, Service as GattService,
     characteristic_control,
 };
-use bluer::{Adapter, Address, DeviceEvent, DeviceProperty, Uuid, UuidExt};
+use bluer::{Adapter, Address, DeviceEvent, DeviceProperty, Session, Uuid, UuidExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -27,7 +26,7 @@ use super::bus_watch::{Arrival, BusWatch, Heard};
 use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
-use super::radio::{connected_phones, find_adapter, is_phone, power_cycle, switch_on};
+use super::radio::{connected_phones, find_adapter, in_time, is_phone, power_cycle, switch_on};
 use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure, att};
 use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use crate::terminal::{AdvertisingPace, PhoneId};
@@ -78,21 +77,21 @@ pub(super) struct Service {
     outbox_control: CharacteristicControl,
     phones: Phones,
     _application: ApplicationHandle,
-    _session: Arc<BlueZSession>,
 }
 
 impl Service {
-    /// Registers everything with BlueZ over this session; `measure` is what a fault before calls for.
+    /// Registers everything with BlueZ over this session, and advertisements over the registrar; `measure` is what a fault before
+    /// calls for. To be run, with all that it does later, by the session's own thread.
     pub(super) async fn start(
-        session: BlueZSession,
+        session: &Session,
+        registrar: BlueZSession,
         settings: &PeripheralSettings,
         pace: AdvertisingPace,
         next_phone: u64,
         measure: Option<LinkMeasure>,
         events: &mpsc::Sender<LinkEvent>,
     ) -> Result<Self, RadioFault> {
-        let session = Arc::new(session);
-        let adapter = find_adapter(session.bluez(), settings.adapter.as_deref()).await?;
+        let adapter = find_adapter(session, settings.adapter.as_deref()).await?;
         // What does not depend on each other is asked at once: a phone waits for the sum of the answers.
         let switching = async {
             match measure {
@@ -109,20 +108,13 @@ impl Service {
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
         let (application, outbox_control) = application(settings, &input_sender, bluez.has_fixed_places());
         let registering = async {
-            let registrar = adapter.clone();
-            session
-                .run(async move { registrar.serve_gatt_application(application).await })
+            in_time(adapter.serve_gatt_application(application))
                 .await?
                 .map_err(|error| RadioFault::of(&error, adapter.name(), "registering the GATT service"))
         };
         // The service is asked for first; no phone is so quick as to miss it.
-        let advertising = Advertising::start(
-            Arc::clone(&session),
-            adapter.clone(),
-            settings.terminal_id,
-            pace,
-            events.clone(),
-        );
+        let advertising =
+            Advertising::start(registrar, adapter.clone(), settings.terminal_id, pace, events.clone());
         // Who comes from now on is heard on the bus.
         let here_already = connected_phones(&adapter);
         let (application, advertising, here_already) =
@@ -138,7 +130,6 @@ impl Service {
             outbox_control,
             phones: Phones::new(next_phone, bluez.has_own_outboxes()),
             _application: application,
-            _session: session,
         })
     }
 

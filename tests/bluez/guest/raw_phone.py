@@ -377,7 +377,7 @@ class Holdings:
         self.counts["objects on the bus"] = sum(len(self._objects(bed, name)) for name in ours)
 
     @classmethod
-    def when_nobody_is_there(cls, bed, kiosk, before=None, more=None, seconds=SETTLE_S):
+    def when_nobody_is_there(cls, bed, kiosk, before=None, more=None):
         """After BlueZ, which keeps what it knows of a phone for a while, has forgotten them all.
 
         With `before`, as soon as nothing is more than then, or by no more than `more` says. Something is always on its way, as the
@@ -386,7 +386,7 @@ class Holdings:
         bed.wait_until("BlueZ to forget the phones", lambda: not bed.devices(bed.controllers[0]), 60, pause=1)
         # The terminal hears of that by the bus. And what is compared with may have no idle thread, which would hide one that stays.
         time.sleep(1 if before else IDLE_THREAD_S)
-        end = time.monotonic() + seconds
+        end = time.monotonic() + SETTLE_S
         while True:
             try:
                 now = cls(bed, kiosk)
