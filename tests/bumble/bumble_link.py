@@ -11,7 +11,7 @@ if not hasattr(socket, "BTPROTO_HCI"):
     socket.BTPROTO_HCI = 1
 
 # Bumble's modules look for those names when they are loaded.
-from bumble import core, hci  # noqa: E402
+from bumble import core, gatt, hci  # noqa: E402
 from bumble.device import Device, Peer  # noqa: E402
 from bumble.transport import open_transport  # noqa: E402
 
@@ -23,6 +23,7 @@ INFO = core.UUID("f1079a03-5a1e-4d7c-9c1b-3e6f0c7d8a01")
 ATT_HEADER_OCTETS = 3
 # docs/protocol.md, section 4
 WRITTEN_OCTETS_MAX = 508
+QUIET_S = 4
 SERVICE_LISTS = (
     core.AdvertisingData.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
     core.AdvertisingData.INCOMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS,
@@ -57,6 +58,7 @@ class Connection:
         self._with_response = with_response
         self._values = asyncio.Queue()
         self._inbox = None
+        self._configuration = None
         self.info = None
         peer.connection.on(peer.connection.EVENT_DISCONNECTION, lambda reason: self._values.put_nowait(None))
 
@@ -79,6 +81,7 @@ class Connection:
         if read_info:
             self.info = await found[INFO].read_value()
         await self._peer.subscribe(found[OUTBOX], self._values.put_nowait)
+        self._configuration = found[OUTBOX].get_descriptor(gatt.GATT_CLIENT_CHARACTERISTIC_CONFIGURATION_DESCRIPTOR)
 
     async def write(self, values):
         try:
@@ -88,13 +91,28 @@ class Connection:
             raise Lost(str(error)) from error
 
     async def next_value(self, seconds):
-        try:
-            value = await asyncio.wait_for(self._values.get(), seconds)
-        except TimeoutError:
-            raise Lost(f"nothing came in {seconds} s") from None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while True:
+            left = end - loop.time()
+            if left <= 0:
+                raise Lost(f"nothing came in {seconds} s")
+            try:
+                value = await asyncio.wait_for(self._values.get(), min(left, QUIET_S))
+                break
+            except TimeoutError:
+                await self._subscribe_again()
         if value is None:
             raise Lost("the terminal is out of reach")
         return value
+
+    async def _subscribe_again(self):
+        """docs/protocol.md, section 4: Silence."""
+        try:
+            for octets in (b"\x00\x00", b"\x01\x00"):
+                await self._configuration.write_value(octets, with_response=True)
+        except (core.BaseBumbleError, asyncio.CancelledError) as error:
+            raise Lost(str(error)) from error
 
     async def close(self):
         await asyncio.sleep(LAST_VALUE_S)
