@@ -59,7 +59,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of the file is kept in memory. SQLite's own 2 MiB would have the terminal grow for its first two thousand payments;
 /// what a step asks for is in the pages of the last ones, and the system keeps the rest of the file.
-const CACHE_KIB: i32 = 256;
+const CACHE_KIB: i32 = 128;
 
 /// One record: a payment came to this state.
 #[derive(Debug, Clone, PartialEq, Eq)]
