@@ -5,6 +5,8 @@
 
 use bluer::Adapter;
 
+use super::radio::in_time;
+
 /// The oldest that Florin was tried with.
 pub const TRIED_SINCE: (u8, u8) = (5, 66);
 /// The first whose main.conf has `[GATT] Client`.
@@ -31,7 +33,7 @@ impl BlueZ {
     /// for the oldest: what is made for that works with all.
     pub(super) async fn ask(adapter: &Adapter) -> Self {
         let version = async {
-            let id = adapter.modalias().await.ok()??;
+            let id = in_time(adapter.modalias()).await.ok()?.ok()??;
             let [major, minor] = u16::try_from(id.device).ok()?.to_be_bytes();
             (id.vendor == LINUX_FOUNDATION && id.product == BLUEZ_PRODUCT).then_some((major, minor))
         };

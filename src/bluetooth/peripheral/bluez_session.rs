@@ -46,13 +46,11 @@ impl BlueZSession {
     pub(super) async fn open() -> Result<Self, RadioFault> {
         let connecting = async {
             let permit = OPENING.acquire().await.map_err(no_bus)?;
-            // In a task of its own, which ends in any case: one that is given up half-way would leave its thread behind.
+            // In a task of its own, which goes on where the caller has given up: the permit is for as long as the bus is waited for.
             let opening = tokio::spawn(async move {
                 let _permit = permit;
-                let runtime = SessionRuntime::start().await.map_err(|error| RadioFault::Other {
-                    during: "starting a thread",
-                    detail: error.to_string(),
-                })?;
+                let started = SessionRuntime::start().await;
+                let runtime = started.map_err(|error| no_bus(format!("no thread to do it: {error}")))?;
                 // Nothing is asked of BlueZ here, so whatever fails, it is the bus.
                 let session = runtime.run(Session::new()).await.map_err(no_bus)?;
                 sessions().push(runtime.handle.clone());

@@ -114,7 +114,7 @@ impl BusWatch {
     pub(super) async fn next(&mut self) -> Heard {
         tokio::select! {
             biased;
-            // The senders live with the connection and its matches; after that, the bus is lost.
+            // The connection's end is told like any other loss.
             _ = self.losses.recv() => Heard::Loss,
             () = self.stirred.notified() => Heard::Stir,
             Some(arrival) = self.arrivals.recv() => Heard::Arrival(arrival),

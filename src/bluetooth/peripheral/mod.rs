@@ -190,8 +190,10 @@ impl Supervisor {
         };
         let (bus, session, registrar) =
             tokio::try_join!(watching, BlueZSession::open(), BlueZSession::open())?;
-        self.bus.insert(bus).forget();
-        Ok((session, registrar))
+        let bus = self.bus.insert(bus);
+        bus.forget();
+        // What was forgotten may have been the end of the bus that it listens to.
+        if bus.is_alive() { Ok((session, registrar)) } else { Err(RadioFault::BlueZChanged) }
     }
 
     async fn live(
