@@ -95,8 +95,10 @@ fn main() {
     println!("  empty {empty_ms:.1} ms, full {full_ms:.1} ms: {:.1} ms more\n", full_ms - empty_ms);
 
     let running = both.map(|programs| start(programs, &runtime).0);
-    for moment in ["while the open ones are settled", "once no more of them can be"] {
-        if moment.starts_with("once") {
+    for (moment, is_quiet) in
+        [("while the open ones are settled", false), ("once no more of them can be", true)]
+    {
+        if is_quiet {
             wait_until_quiet(&full, &runtime);
         }
         let mut payments = [Vec::new(), Vec::new()];
