@@ -45,18 +45,19 @@ impl BlueZSession {
     /// Connects to the system bus.
     pub(super) async fn open() -> Result<Self, RadioFault> {
         let connecting = async {
-            let permit = OPENING.acquire().await.map_err(no_bus)?;
+            let permit = OPENING.acquire().await.map_err(RadioFault::no_bus)?;
             // In a task of its own, which goes on where the caller has given up: the permit is for as long as the bus is waited for.
             let opening = tokio::spawn(async move {
                 let _permit = permit;
                 let started = SessionRuntime::start().await;
-                let runtime = started.map_err(|error| no_bus(format!("no thread to do it: {error}")))?;
+                let runtime =
+                    started.map_err(|error| RadioFault::no_bus(format!("no thread to do it: {error}")))?;
                 // Nothing is asked of BlueZ here, so whatever fails, it is the bus.
-                let session = runtime.run(Session::new()).await.map_err(no_bus)?;
+                let session = runtime.run(Session::new()).await.map_err(RadioFault::no_bus)?;
                 sessions().push(runtime.handle.clone());
                 Ok(Self { session, runtime })
             });
-            opening.await.map_err(no_bus)?
+            opening.await.map_err(RadioFault::no_bus)?
         };
         in_time(connecting).await?
     }
@@ -75,10 +76,6 @@ impl Drop for BlueZSession {
     fn drop(&mut self) {
         sessions().retain(|runtime| runtime.id() != self.runtime.handle.id());
     }
-}
-
-fn no_bus(error: impl ToString) -> RadioFault {
-    RadioFault::NoBus(error.to_string())
 }
 
 /// A current-thread runtime on a thread of its own, whose tasks take turns in the order in which they came. Its end is dropping

@@ -64,13 +64,12 @@ pub(super) struct BusWatch {
 
 impl BusWatch {
     pub(super) async fn start() -> Result<Self, RadioFault> {
-        let permit = OPENING.acquire().await.map_err(|error| RadioFault::NoBus(error.to_string()))?;
+        let permit = OPENING.acquire().await.map_err(RadioFault::no_bus)?;
         let connecting = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             dbus_tokio::connection::new_system_sync()
         });
-        let (resource, bus) =
-            connecting.await.map_err(|error| RadioFault::NoBus(error.to_string()))?.map_err(no_bus)?;
+        let (resource, bus) = connecting.await.map_err(RadioFault::no_bus)?.map_err(RadioFault::no_bus)?;
         // One is enough: whatever is lost, everything is set up anew.
         let (lost, losses) = mpsc::channel(1);
         let (arrived, arrivals) = mpsc::channel(ARRIVALS_MAX);
@@ -133,10 +132,6 @@ impl Drop for BusWatch {
     }
 }
 
-fn no_bus(error: dbus::Error) -> RadioFault {
-    RadioFault::NoBus(error.to_string())
-}
-
 /// What a signal means, if anything.
 type Judge = fn(&Message) -> Option<Heard>;
 
@@ -169,7 +164,7 @@ impl Ears {
         judge: Judge,
     ) -> Result<MsgMatch, RadioFault> {
         let ears = self.clone();
-        let listening = bus.add_match(rule).await.map_err(no_bus)?;
+        let listening = bus.add_match(rule).await.map_err(RadioFault::no_bus)?;
         Ok(listening.cb(move |message, (): ()| {
             if let Some(heard) = judge(&message) {
                 ears.heard(heard);

@@ -66,6 +66,11 @@ pub enum RadioFault {
 }
 
 impl RadioFault {
+    /// The bus cannot be reached, because of this.
+    pub(super) fn no_bus(error: impl ToString) -> Self {
+        Self::NoBus(error.to_string())
+    }
+
     /// What an error of bluer means, on this adapter, while something was tried.
     // The kinds are bluer's, and it keeps the list open.
     #[allow(clippy::wildcard_enum_match_arm)]
