@@ -1,7 +1,8 @@
-//! Generates the Rust types of `proto/` with protox, a protobuf compiler in Rust: no `protoc` is needed.
+//! Generates the Rust types of `proto/` with protox, a protobuf compiler in Rust: no `protoc` is
+//! needed.
 //!
-//! It generates the gRPC client always and the server only where the acquirer is built, so that a terminal's
-//! binary does not carry it.
+//! It generates the gRPC client always and the server only where the acquirer is built, so that a
+//! terminal's binary does not carry it.
 
 use std::error::Error;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +15,8 @@ const PROTO_FILES: [&str; 3] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A lower bound for the time: a clock that shows less was never set. Reproducible builds say it themselves.
+    // A lower bound for the time: a clock that shows less was never set. Reproducible builds say it
+    // themselves.
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let built_at_unix_s = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(seconds) => seconds.parse::<u64>()?,
@@ -25,6 +27,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(PROTO_FILES, ["proto"])?;
     let edge = std::env::var_os("CARGO_FEATURE_EDGE").is_some();
     let acquirer = std::env::var_os("CARGO_FEATURE_ACQUIRER").is_some();
-    tonic_prost_build::configure().build_client(edge).build_server(acquirer).compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .build_client(edge)
+        .build_server(acquirer)
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -1,12 +1,14 @@
-//! What years of payments cost: a journal with one million finished payments and 1,000 open ones beside an empty one.
+//! What years of payments cost: a journal with one million finished payments and 1,000 open ones
+//! beside an empty one.
 //!
-//! Measures the real service from its start until it can take payments, and payments through it from the till's offer to
-//! `captured`, with an acquirer and a phone over a Unix socket; offers while the acquirer is away; the journal alone; and the
-//! engine alone, with an institution that never answers. Prints times and their ratios; asserts nothing about them, since
-//! machines differ.
+//! Measures the real service from its start until it can take payments, and payments through it
+//! from the till's offer to `captured`, with an acquirer and a phone over a Unix socket; offers
+//! while the acquirer is away; the journal alone; and the engine alone, with an institution that
+//! never answers. Prints times and their ratios; asserts nothing about them, since machines differ.
 //!
-//! Of the open payments a quarter each is `approved`, `unresolved`, `reversing` and `capturing`. The acquirer knows none of
-//! them: it settles those that it is asked to give back, and those that it is asked to take are asked about for ever.
+//! Of the open payments a quarter each is `approved`, `unresolved`, `reversing` and `capturing`.
+//! The acquirer knows none of them: it settles those that it is asked to give back, and those that
+//! it is asked to take are asked about for ever.
 //!
 //! `cargo bench --bench journal [-- PAYMENTS]`. It needs about 5 GB of disk for a million.
 
@@ -28,12 +30,13 @@ use florin::domain::{HolderVerification, Moment, ReversalReason, TransactionId};
 use florin::journal::{Journal, SqliteJournal};
 use florin::service::wall_clock;
 use florin::terminal::{
-    Input, Now, Output, Payment, PaymentRequest, PaymentState, Settings, Terminal, TillCallId, TillRequest,
+    Input, Now, Output, Payment, PaymentRequest, PaymentState, Settings, Terminal, TillCallId,
+    TillRequest,
 };
 use florin::till::NewPayment;
 use florin::wallet::{
-    Card, Connector, Decision, DirectoryStore, DriverSettings, Notice, OfferView, Person, SessionEnd,
-    SessionSettings, WalletDirectory, pay,
+    Card, Connector, Decision, DirectoryStore, DriverSettings, Notice, OfferView, Person,
+    SessionEnd, SessionSettings, WalletDirectory, pay,
 };
 use programs::{Programs, Running, wait_for};
 use rand::TryRngCore;
@@ -61,7 +64,8 @@ fn main() {
         .skip(1)
         .find(|word| !word.starts_with('-'))
         .map_or(FINISHED, |word| word.parse().unwrap());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let empty = Programs::set_up(&directory.path().join("empty"));
     let acquirer = empty.start_acquirer(None);
@@ -138,7 +142,9 @@ fn main() {
     );
     println!("  empty {empty_ms:.2} ms, full {full_ms:.2} ms: ratio {:.2}\n", full_ms / empty_ms);
 
-    println!("the same in the engine alone, with an institution that never answers, median of {OFFERS}");
+    println!(
+        "the same in the engine alone, with an institution that never answers, median of {OFFERS}"
+    );
     let template = journals[0].payments(false, 1).unwrap().remove(0);
     for open in [0, OPEN, OPEN_IN_ENGINE] {
         let times = offers_in_engine(&template, open);
@@ -158,7 +164,8 @@ fn ask_again_as_in_earnest(configuration: &Path) {
     std::fs::write(configuration, kept.collect::<Vec<_>>().join("\n")).unwrap();
 }
 
-/// Copies the one payment of a journal: into finished ones, and into open ones of each state that lasts.
+/// Copies the one payment of a journal: into finished ones, and into open ones of each state that
+/// lasts.
 fn fill(journal: &Path, finished: u64) {
     let connection = Connection::open(journal).unwrap();
     connection
@@ -255,7 +262,8 @@ fn offers_in_engine(template: &Payment, open: u64) -> Vec<Duration> {
         })
         .collect();
     let settings = Settings { open_max: usize::MAX, ..Settings::default() };
-    let now = |number: u64| Now { moment: Moment { milliseconds: 10_000 * number }, wall: wall_clock() };
+    let now =
+        |number: u64| Now { moment: Moment { milliseconds: 10_000 * number }, wall: wall_clock() };
     let (mut terminal, _) = Terminal::new(identity(), settings, [7; 32], open, now(0));
     let request = PaymentRequest {
         amount: template.amount,
@@ -280,7 +288,8 @@ fn offers_in_engine(template: &Payment, open: u64) -> Vec<Duration> {
             let begin = Instant::now();
             let create = TillRequest::Create(request.clone());
             let call = TillCallId(2 * number as u64);
-            let transaction_id = step(number, Input::Till { call, request: create, stored: None }).unwrap();
+            let transaction_id =
+                step(number, Input::Till { call, request: create, stored: None }).unwrap();
             let (call, cancel) = (TillCallId(call.0 + 1), TillRequest::Cancel { transaction_id });
             step(number, Input::Till { call, request: cancel, stored: None }).unwrap();
             begin.elapsed()
@@ -367,7 +376,8 @@ impl Phone {
             vanish_after_command: false,
         };
         let reported =
-            pay(&mut self.air, Arc::clone(&self.card), settings, &mut self.store, &mut Willing).await;
+            pay(&mut self.air, Arc::clone(&self.card), settings, &mut self.store, &mut Willing)
+                .await;
         let end = reported.unwrap().end;
         assert!(matches!(end, SessionEnd::Settled(_)), "{end:?}");
     }

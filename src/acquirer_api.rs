@@ -1,4 +1,5 @@
-//! The generated messages, client and server of `acquirer.proto`: what terminal, wallet and acquirer say over gRPC.
+//! The generated messages, client and server of `acquirer.proto`: what terminal, wallet and
+//! acquirer say over gRPC.
 //!
 //! Each party turns them into types of its own at once; none leaves the crate.
 

@@ -1,21 +1,26 @@
-//! Florin: pay an unattended machine with a phone, over Bluetooth Low Energy, when only the machine is online.
+//! Florin: pay an unattended machine with a phone, over Bluetooth Low Energy, when only the machine
+//! is online.
 //!
-//! The rooms of the house, in the order in which a payment passes through them (ARCHITECTURE.md has the reasons):
+//! The rooms of the house, in the order in which a payment passes through them (ARCHITECTURE.md has
+//! the reasons):
 //!
 //! - [`domain`]: money, identifiers, offer, outcome, receipt: values that cannot be wrong.
 //! - [`protocol`]: what phone and terminal say: fragments, messages, channel, wire errors.
-//! - [`credential`]: what is signed and sealed: terminal certificate, card command, receipt, keyring.
+//! - [`credential`]: what is signed and sealed: terminal certificate, card command, receipt,
+//!   keyring.
 //! - [`terminal`]: the engine of the machine's side: payment states, phone sessions, timers. Pure.
 //! - [`journal`]: the durable record of what the terminal did.
-//! - [`bluetooth`]: the air: GATT service over BlueZ, GATT central over btleplug, and an emulated link.
+//! - [`bluetooth`]: the air: GATT service over BlueZ, GATT central over btleplug, and an emulated
+//!   link.
 //! - [`relay`]: from the terminal to the institution.
 //! - [`till`]: from the kiosk: HTTP.
 //! - [`wallet`]: the phone's side: card, session (pure), link.
 //! - [`acquirer`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 //!
-//! Beside the rooms, `acquirer_api` holds the generated gRPC code, [`log`] starts the log, `manual` writes the pages for packages, and [`private_file`] keeps the files of
-//! all three parties from other users' eyes.
+//! Beside the rooms, `acquirer_api` holds the generated gRPC code, [`log`] starts the log, `manual`
+//! writes the pages for packages, and [`private_file`] keeps the files of all three parties from
+//! other users' eyes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

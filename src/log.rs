@@ -28,16 +28,17 @@ pub struct LogFilterError {
     detail: String,
 }
 
-/// Starts to log. `filter` is a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or several with modules, joined
-/// by commas. The second call in a process does nothing.
+/// Starts to log. `filter` is a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or
+/// several with modules, joined by commas. The second call in a process does nothing.
 ///
 /// # Errors
 /// [`LogFilterError`].
 pub fn start_log(filter: &str, form: LogForm) -> Result<(), LogFilterError> {
     // Not the crate's own EnvFilter: its regular expressions are a megabyte of a terminal's binary.
-    let targets: Targets = filter
-        .parse()
-        .map_err(|error| LogFilterError { filter: filter.to_owned(), detail: format!("{error}") })?;
+    let targets: Targets = filter.parse().map_err(|error| LogFilterError {
+        filter: filter.to_owned(),
+        detail: format!("{error}"),
+    })?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // systemd stamps every line itself.
     let is_stamped = std::env::var_os("JOURNAL_STREAM").is_some();

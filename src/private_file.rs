@@ -1,8 +1,8 @@
 //! Files that only their owner may read: keys, codes, databases with card data.
 //!
-//! A file is there whole or not at all, also after a power cut. Nothing here knows what the files hold, encrypts them,
-//! or locks them against other processes of the same owner. On systems without Unix permissions only the atomic part
-//! holds.
+//! A file is there whole or not at all, also after a power cut. Nothing here knows what the files
+//! hold, encrypts them, or locks them against other processes of the same owner. On systems without
+//! Unix permissions only the atomic part holds.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
-/// The longest file that [`read`] takes, in octets: far above any key or card file, far below what exhausts a Pi.
+/// The longest file that [`read`] takes, in octets: far above any key or card file, far below what
+/// exhausts a Pi.
 pub const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 
 /// Why a private file cannot be read or written. Never holds what is in the file.
@@ -58,11 +59,12 @@ impl PrivateFileError {
     }
 }
 
-/// Makes a directory that only its owner may enter (mode 700), and its parents as the system makes them. One that is
-/// there already stays, if others cannot enter it.
+/// Makes a directory that only its owner may enter (mode 700), and its parents as the system makes
+/// them. One that is there already stays, if others cannot enter it.
 ///
 /// # Errors
-/// [`PrivateFileError::OpenToOthers`] for an existing one that others may enter; [`PrivateFileError::System`].
+/// [`PrivateFileError::OpenToOthers`] for an existing one that others may enter;
+/// [`PrivateFileError::System`].
 pub fn create_directory(path: &Path) -> Result<(), PrivateFileError> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(system("create", parent))?;
@@ -77,8 +79,8 @@ pub fn create_directory(path: &Path) -> Result<(), PrivateFileError> {
     }
 }
 
-/// Puts `contents` at `path`, instead of what may be there: whoever looks, also after a power cut, finds the old file
-/// or the new one, whole. Only the owner may read it (mode 600).
+/// Puts `contents` at `path`, instead of what may be there: whoever looks, also after a power cut,
+/// finds the old file or the new one, whole. Only the owner may read it (mode 600).
 ///
 /// # Errors
 /// [`PrivateFileError::System`]; the old file is then untouched.
@@ -132,12 +134,13 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
 /// As [`read`], and [`PrivateFileError::NotText`].
 pub fn read_text(path: &Path) -> Result<Zeroizing<String>, PrivateFileError> {
     let contents = read(path)?;
-    let text = std::str::from_utf8(&contents).map_err(|_| PrivateFileError::NotText(path.to_path_buf()))?;
+    let text = std::str::from_utf8(&contents)
+        .map_err(|_| PrivateFileError::NotText(path.to_path_buf()))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Sees to it that there is a file (empty, if there was none) that only its owner may read: for a database, which
-/// gives its side files the permissions of its main file.
+/// Sees to it that there is a file (empty, if there was none) that only its owner may read: for a
+/// database, which gives its side files the permissions of its main file.
 ///
 /// # Errors
 /// [`PrivateFileError::OpenToOthers`]; [`PrivateFileError::System`].
@@ -157,7 +160,8 @@ pub fn ensure(path: &Path) -> Result<(), PrivateFileError> {
 /// # Errors
 /// [`PrivateFileError::System`].
 pub fn sync_parent(path: &Path) -> Result<(), PrivateFileError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Directories cannot be opened as files everywhere; there the system orders names by itself.
     if cfg!(unix) {
         let directory = File::open(parent).map_err(system("open", parent))?;
@@ -166,7 +170,8 @@ pub fn sync_parent(path: &Path) -> Result<(), PrivateFileError> {
     Ok(())
 }
 
-/// Writes and synchronises a new file next to `path`, has it put in place, and leaves nothing behind if that fails.
+/// Writes and synchronises a new file next to `path`, has it put in place, and leaves nothing
+/// behind if that fails.
 fn write_beside(
     path: &Path,
     contents: &[u8],
@@ -176,7 +181,8 @@ fn write_beside(
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or_else(|| PrivateFileError::NoFileName(path.to_path_buf()))?;
     let number = WRITES.fetch_add(1, Ordering::Relaxed);
-    let beside = path.with_file_name(format!(".{}.{}.{number}.new", name.display(), std::process::id()));
+    let beside =
+        path.with_file_name(format!(".{}.{}.{number}.new", name.display(), std::process::id()));
     // A process of the same number that was cut off may have left one.
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,4 +1,5 @@
-//! The acquirer over real TLS on loopback: who may ask, what is refused and in which words, and that it ends in order.
+//! The acquirer over real TLS on loopback: who may ask, what is refused and in which words, and
+//! that it ends in order.
 
 #![cfg(feature = "acquirer")]
 #![allow(clippy::unwrap_used)]
@@ -20,8 +21,8 @@ use florin::acquirer::{
     open_institution,
 };
 use florin::credential::{
-    CardCommand, Keyring, Signed, SigningKey, TerminalCertificate, VerifyingKey, card_enrolment_proof,
-    verify_receipt,
+    CardCommand, Keyring, Signed, SigningKey, TerminalCertificate, VerifyingKey,
+    card_enrolment_proof, verify_receipt,
 };
 use florin::domain::{
     Amount, CardId, HolderVerification, Offer, ReceiptStatus, TerminalId, TransactionId, UnixTime,
@@ -77,7 +78,9 @@ impl Bench {
         let path = directory.path().join("bank");
         create_institution(&path, "Example Bank", &["localhost".to_owned()], now()).unwrap();
         let server =
-            Server::start(open_institution(&path).unwrap(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
+            Server::start(open_institution(&path).unwrap(), "127.0.0.1:0".parse().unwrap())
+                .await
+                .unwrap();
         let address = server.local_address();
         let root_pem = std::fs::read_to_string(authority_certificate_path(&path)).unwrap();
         let institution = open_institution(&path).unwrap().institution;
@@ -105,7 +108,9 @@ impl Bench {
     fn add_terminal(&mut self, number: u8, not_after: UnixTime) -> (TerminalId, String) {
         let id = TerminalId::from_random([number; 10]);
         let code = EnrolmentCode::from_random([number; 16]);
-        self.institution.add_terminal(id, "kiosk-1", "Corner Kiosk", &code, not_after, now()).unwrap();
+        self.institution
+            .add_terminal(id, "kiosk-1", "Corner Kiosk", &code, not_after, now())
+            .unwrap();
         (id, code.expose_text())
     }
 
@@ -133,8 +138,10 @@ impl Bench {
     /// A card with 100.00 EUR behind it.
     async fn new_card(&mut self) -> (CardId, SigningKey) {
         let currency = "EUR".parse().unwrap();
-        let account =
-            self.institution.create_account("Alice", currency, Some(euros("100.00")), now()).unwrap();
+        let account = self
+            .institution
+            .create_account("Alice", currency, Some(euros("100.00")), now())
+            .unwrap();
         let terms = CardTerms { account, payment_limit: euros("50.00"), verification_limit: None };
         let code = EnrolmentCode::from_random([30; 16]);
         let card = CardId::from_octets(&[0xab; 16]).unwrap();
@@ -183,7 +190,8 @@ fn payment(
         holder_verification: HolderVerification::Consent,
     };
     let sealing_key = keyring(terminal).sealing_key(now()).unwrap();
-    let sealed = sealing_key.seal(&command.sign(card_key).encode(), &command.offer_digest, [6; 32]).unwrap();
+    let sealed =
+        sealing_key.seal(&command.sign(card_key).encode(), &command.offer_digest, [6; 32]).unwrap();
     AuthorizeRequest {
         transaction_id: transaction_id.as_octets().to_vec(),
         terminal_id: terminal.id.clone(),
@@ -210,21 +218,29 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     let terminal = bench.new_terminal(1).await;
     let card = bench.new_card().await;
     let certificate = Signed::decode(&terminal.response.terminal_certificate).unwrap();
-    let certificate = TerminalCertificate::verify(&certificate, &keyring(&terminal), now()).unwrap();
-    assert_eq!((certificate.merchant_name.as_str(), certificate.channel_key), ("Corner Kiosk", CHANNEL_KEY));
+    let certificate =
+        TerminalCertificate::verify(&certificate, &keyring(&terminal), now()).unwrap();
+    assert_eq!(
+        (certificate.merchant_name.as_str(), certificate.channel_key),
+        ("Corner Kiosk", CHANNEL_KEY)
+    );
 
     let mut client = bench.acquirer(Some(&terminal.identity)).await;
     let request = payment(&terminal, &card, 1, "2.50");
-    let approved = client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+    let approved =
+        client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(approved.state(), TransactionState::Approved);
-    let receipt = verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal)).unwrap();
+    let receipt =
+        verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal)).unwrap();
     assert!(matches!(receipt.status, ReceiptStatus::Approved { .. }));
     // A repeat is the same, octet by octet, also over a new connection.
     let mut other_client = bench.acquirer(Some(&terminal.identity)).await;
-    let again = other_client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+    let again =
+        other_client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(again, approved);
     // Other content under the same id.
-    let other = AuthorizeRequest { offer: payment(&terminal, &card, 1, "2.60").offer, ..request.clone() };
+    let other =
+        AuthorizeRequest { offer: payment(&terminal, &card, 1, "2.60").offer, ..request.clone() };
     refused(client.authorize(other).await, Code::AlreadyExists, "nothing was charged for this one");
 
     let (transaction_id, terminal_id) = (request.transaction_id.clone(), terminal.id.clone());
@@ -237,7 +253,8 @@ async fn a_payment_from_enrolment_to_reconciliation() {
 
     let (transaction_id, terminal_id) = (request.transaction_id.clone(), terminal.id.clone());
     let inquiry = GetTransactionRequest { transaction_id, terminal_id };
-    let seen = client.get_transaction(inquiry.clone()).await.unwrap().into_inner().transaction.unwrap();
+    let seen =
+        client.get_transaction(inquiry.clone()).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(seen, captured);
     let reverse = ReverseRequest {
         transaction_id: request.transaction_id.clone(),
@@ -252,7 +269,8 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     let inquiry = GetTransactionRequest { transaction_id: unknown.clone(), ..inquiry };
     let seen = client.get_transaction(inquiry).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(seen.state(), TransactionState::Unknown);
-    let capture = CaptureRequest { transaction_id: unknown.clone(), terminal_id: terminal.id.clone() };
+    let capture =
+        CaptureRequest { transaction_id: unknown.clone(), terminal_id: terminal.id.clone() };
     refused(client.capture(capture).await, Code::NotFound, "authorise it first");
     let tombstone = ReverseRequest { transaction_id: unknown, ..reverse };
     let tombstone = client.reverse(tombstone).await.unwrap().into_inner().transaction.unwrap();
@@ -284,12 +302,20 @@ async fn the_acquirer_serves_nobody_but_its_terminals_as_themselves() {
         terminal_id: terminal.id.clone(),
     };
     let mut nobody = bench.acquirer(None).await;
-    refused(nobody.get_transaction(inquiry(&first)).await, Code::Unauthenticated, "client certificate");
+    refused(
+        nobody.get_transaction(inquiry(&first)).await,
+        Code::Unauthenticated,
+        "client certificate",
+    );
     let period = ReconcileRequest { terminal_id: first.id.clone(), ..ReconcileRequest::default() };
     refused(nobody.reconcile(period).await, Code::Unauthenticated, "client certificate");
     let mut client = bench.acquirer(Some(&first.identity)).await;
     client.get_transaction(inquiry(&first)).await.unwrap();
-    refused(client.get_transaction(inquiry(&second)).await, Code::PermissionDenied, "names another");
+    refused(
+        client.get_transaction(inquiry(&second)).await,
+        Code::PermissionDenied,
+        "names another",
+    );
     let anonymous = GetTransactionRequest { terminal_id: String::new(), ..inquiry(&first) };
     refused(client.get_transaction(anonymous).await, Code::PermissionDenied, "terminal_id");
 
@@ -307,8 +333,13 @@ async fn the_acquirer_serves_nobody_but_its_terminals_as_themselves() {
     let id: TerminalId = first.id.parse().unwrap();
     let code = EnrolmentCode::from_random([29; 16]);
     bench.institution.renew_terminal_code(id, &code, tomorrow()).unwrap();
-    let renewed = bench.enrol_terminal(&code.expose_text(), &KeyPair::generate().unwrap()).await.unwrap();
-    refused(client.get_transaction(inquiry(&first)).await, Code::Unauthenticated, "newer enrolment");
+    let renewed =
+        bench.enrol_terminal(&code.expose_text(), &KeyPair::generate().unwrap()).await.unwrap();
+    refused(
+        client.get_transaction(inquiry(&first)).await,
+        Code::Unauthenticated,
+        "newer enrolment",
+    );
     let mut client = bench.acquirer(Some(&renewed.identity)).await;
     client.get_transaction(inquiry(&renewed)).await.unwrap();
 }
@@ -370,17 +401,23 @@ async fn enrolment_wants_a_good_code_and_a_good_key() {
         certificate_signing_request: signing_request(&key),
         channel_key: CHANNEL_KEY.to_vec(),
     };
-    let bad = EnrolTerminalRequest { certificate_signing_request: vec![1, 2, 3], ..request.clone() };
+    let bad =
+        EnrolTerminalRequest { certificate_signing_request: vec![1, 2, 3], ..request.clone() };
     refused(client.enrol_terminal(bad).await, Code::InvalidArgument, "certificate_signing_request");
     let bad = EnrolTerminalRequest { channel_key: vec![1], ..request.clone() };
     refused(client.enrol_terminal(bad).await, Code::InvalidArgument, "channel_key");
-    // Without hyphens and in small letters it is the same code; the same keys may come again, others may not.
-    let typed = EnrolTerminalRequest { code: good.replace('-', "").to_lowercase(), ..request.clone() };
+    // Without hyphens and in small letters it is the same code; the same keys may come again,
+    // others may not.
+    let typed =
+        EnrolTerminalRequest { code: good.replace('-', "").to_lowercase(), ..request.clone() };
     let first = client.enrol_terminal(typed).await.unwrap().into_inner();
     let second = client.enrol_terminal(request).await.unwrap().into_inner();
     assert_eq!(first.terminal_id, second.terminal_id);
     refused(
-        bench.enrol_terminal(&good, &KeyPair::generate().unwrap()).await.map(|terminal| terminal.id),
+        bench
+            .enrol_terminal(&good, &KeyPair::generate().unwrap())
+            .await
+            .map(|terminal| terminal.id),
         Code::FailedPrecondition,
         "used already",
     );
@@ -390,7 +427,11 @@ async fn enrolment_wants_a_good_code_and_a_good_key() {
     for _ in 0..3 {
         client.enrol_card(EnrolCardRequest::default()).await.unwrap_err();
     }
-    refused(client.enrol_card(EnrolCardRequest::default()).await, Code::ResourceExhausted, "wait a minute");
+    refused(
+        client.enrol_card(EnrolCardRequest::default()).await,
+        Code::ResourceExhausted,
+        "wait a minute",
+    );
 }
 
 #[tokio::test]
@@ -405,7 +446,9 @@ async fn one_code_enrols_one_of_many_at_the_same_time() {
             certificate_signing_request: signing_request(&KeyPair::generate().unwrap()),
             channel_key: CHANNEL_KEY.to_vec(),
         };
-        racers.spawn(async move { client.enrol_terminal(request).await.map_err(|status| status.code()) });
+        racers.spawn(async move {
+            client.enrol_terminal(request).await.map_err(|status| status.code())
+        });
     }
     let results = racers.join_all().await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
@@ -452,7 +495,8 @@ async fn it_ends_in_order_and_what_it_answered_is_there_afterwards() {
     let card = bench.new_card().await;
     let mut client = bench.acquirer(Some(&terminal.identity)).await;
     let request = payment(&terminal, &card, 1, "2.50");
-    let approved = client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+    let approved =
+        client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
     // The connection stays open, and still the server ends soon.
     let ended = tokio::time::timeout(Duration::from_secs(8), bench.server.shut_down()).await;
     ended.unwrap().unwrap();
@@ -481,11 +525,15 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
     let card = bench.new_card().await;
     let (id, code) = bench.add_terminal(1, tomorrow());
     let key = KeyPair::generate().unwrap();
-    let address: InstitutionAddress = format!("https://localhost:{}", bench.address.port()).parse().unwrap();
-    let wrong = enrol_terminal(&address, &bench.root_pem, "0", signing_request(&key), CHANNEL_KEY).await;
+    let address: InstitutionAddress =
+        format!("https://localhost:{}", bench.address.port()).parse().unwrap();
+    let wrong =
+        enrol_terminal(&address, &bench.root_pem, "0", signing_request(&key), CHANNEL_KEY).await;
     assert!(wrong.unwrap_err().to_string().contains("16 letters and digits"));
     let enrolled =
-        enrol_terminal(&address, &bench.root_pem, &code, signing_request(&key), CHANNEL_KEY).await.unwrap();
+        enrol_terminal(&address, &bench.root_pem, &code, signing_request(&key), CHANNEL_KEY)
+            .await
+            .unwrap();
     assert_eq!(enrolled.terminal_id, id.as_str());
     let terminal = EnrolledTerminal {
         id: enrolled.terminal_id.clone(),
@@ -521,16 +569,32 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
     let first = payment(&terminal, &card, 1, "2.50");
     let transaction_id = TransactionId::from_octets(&first.transaction_id).unwrap();
     let inquire = InstitutionRequest::Inquire { transaction_id };
-    assert_eq!(state(relay.ask(inquire.clone(), TIMEOUT_MS).await), (TransactionState::Unknown, false));
-    assert_eq!(state(relay.ask(authorize(&first), TIMEOUT_MS).await), (TransactionState::Approved, true));
-    assert_eq!(state(relay.ask(authorize(&first), TIMEOUT_MS).await), (TransactionState::Approved, true));
+    assert_eq!(
+        state(relay.ask(inquire.clone(), TIMEOUT_MS).await),
+        (TransactionState::Unknown, false)
+    );
+    assert_eq!(
+        state(relay.ask(authorize(&first), TIMEOUT_MS).await),
+        (TransactionState::Approved, true)
+    );
+    assert_eq!(
+        state(relay.ask(authorize(&first), TIMEOUT_MS).await),
+        (TransactionState::Approved, true)
+    );
     let capture = InstitutionRequest::Capture { transaction_id };
-    assert_eq!(state(relay.ask(capture.clone(), TIMEOUT_MS).await), (TransactionState::Captured, true));
+    assert_eq!(
+        state(relay.ask(capture.clone(), TIMEOUT_MS).await),
+        (TransactionState::Captured, true)
+    );
     assert_eq!(state(relay.ask(inquire, TIMEOUT_MS).await), (TransactionState::Captured, true));
-    let reverse = InstitutionRequest::Reverse { transaction_id, reason: ReversalReason::DispenseFailed };
+    let reverse =
+        InstitutionRequest::Reverse { transaction_id, reason: ReversalReason::DispenseFailed };
     assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, true));
     assert!(matches!(relay.ask(capture, TIMEOUT_MS).await, InstitutionAnswer::Refused { .. }));
-    assert_eq!(state(relay.ask(authorize(&first), TIMEOUT_MS).await), (TransactionState::Reversed, true));
+    assert_eq!(
+        state(relay.ask(authorize(&first), TIMEOUT_MS).await),
+        (TransactionState::Reversed, true)
+    );
 
     let declined = payment(&terminal, &card, 2, "50.01");
     let over_limit = (TransactionState::Declined(DeclineReason::OverLimit), true);
@@ -541,7 +605,10 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
         reason: ReversalReason::Unanswered,
     };
     assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, false));
-    assert_eq!(state(relay.ask(authorize(&third), TIMEOUT_MS).await), (TransactionState::Reversed, false));
+    assert_eq!(
+        state(relay.ask(authorize(&third), TIMEOUT_MS).await),
+        (TransactionState::Reversed, false)
+    );
     assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
 }
 

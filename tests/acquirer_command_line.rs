@@ -1,4 +1,5 @@
-//! `florin-acquirer` as an operator and a script see it: output, JSON, exit codes, and commands beside a running server.
+//! `florin-acquirer` as an operator and a script see it: output, JSON, exit codes, and commands
+//! beside a running server.
 
 #![cfg(all(feature = "acquirer", unix))]
 #![allow(clippy::unwrap_used)]
@@ -45,9 +46,10 @@ fn an_institution_is_set_up_step_by_step() {
     let directory = tempfile::tempdir().unwrap();
     let bank = directory.path().join("bank");
     init(&bank);
-    let account =
-        &json(&bank, &["account", "create", "--name", "Alice", "--currency", "EUR", "--balance", "100.00"])
-            [0];
+    let account = &json(
+        &bank,
+        &["account", "create", "--name", "Alice", "--currency", "EUR", "--balance", "100.00"],
+    )[0];
     assert_eq!((&account["account"], &account["available_minor"]), (&1.into(), &10_000.into()));
     json(&bank, &["account", "create", "--name", "Bob", "--currency", "JPY"]);
     let accounts = json(&bank, &["account", "list"]);
@@ -67,8 +69,10 @@ fn an_institution_is_set_up_step_by_step() {
     json(&bank, &["card", "unblock", &full]);
     assert_eq!(json(&bank, &["card", "list"])[0]["state"], "pending");
 
-    let terminal =
-        &json(&bank, &["terminal", "add", "--merchant-id", "kiosk-1", "--merchant-name", "Corner Kiosk"])[0];
+    let terminal = &json(
+        &bank,
+        &["terminal", "add", "--merchant-id", "kiosk-1", "--merchant-name", "Corner Kiosk"],
+    )[0];
     let id = terminal["terminal"].as_str().unwrap();
     assert!(id.ends_with(terminal["short_code"].as_str().unwrap()));
     let renewed = &json(&bank, &["terminal", "code", id, "--valid-for-hours", "1"])[0];
@@ -93,33 +97,48 @@ fn faults_have_their_words_and_their_exit_codes() {
     let directory = tempfile::tempdir().unwrap();
     let bank = directory.path().join("bank");
     assert!(fails(&bank, &["account", "list"], 4).contains("florin-acquirer init"));
-    assert!(fails(&bank, &["init", "--name", "Bank", "--host-name", "a b"], 3).contains("host name"));
+    assert!(
+        fails(&bank, &["init", "--name", "Bank", "--host-name", "a b"], 3).contains("host name")
+    );
     init(&bank);
     let words = fails(&bank, &["init", "--name", "Bank", "--host-name", "localhost"], 4);
     assert!(words.contains("already"), "{words}");
     fails(&bank, &["nonsense"], 2);
     fails(&bank, &["account", "create", "--name", "A", "--currency", "EURO"], 2);
-    let words =
-        fails(&bank, &["account", "create", "--name", "A", "--currency", "EUR", "--balance", "1.001"], 2);
+    let words = fails(
+        &bank,
+        &["account", "create", "--name", "A", "--currency", "EUR", "--balance", "1.001"],
+        2,
+    );
     assert!(words.contains("--balance") && words.contains("2 decimals"), "{words}");
-    assert!(fails(&bank, &["card", "add", "--account", "7", "--limit", "1.00"], 3).contains("account 7"));
+    assert!(
+        fails(&bank, &["card", "add", "--account", "7", "--limit", "1.00"], 3)
+            .contains("account 7")
+    );
     assert!(fails(&bank, &["card", "block", "0000"], 3).contains("card list"));
     fails(&bank, &["terminal", "block", "0123456789"], 3);
     fails(&bank, &["transaction", "show", "00000000-0000-4000-8000-000000000000"], 3);
     let long = "x".repeat(41);
-    let words = fails(&bank, &["terminal", "add", "--merchant-id", "a", "--merchant-name", &long], 3);
+    let words =
+        fails(&bank, &["terminal", "add", "--merchant-id", "a", "--merchant-name", &long], 3);
     assert!(words.contains("merchant_name") && words.contains("40"), "{words}");
     assert!(fails(&bank, &["serve", "--listen", "192.0.2.1:1"], 6).contains("--listen"));
     let error: Value =
-        serde_json::from_str(&fails(&bank, &["terminal", "block", "0123456789", "--json"], 3)).unwrap();
+        serde_json::from_str(&fails(&bank, &["terminal", "block", "0123456789", "--json"], 3))
+            .unwrap();
     assert_eq!(error["exit_code"], 3);
 
-    let no_directory =
-        Command::new(env!("CARGO_BIN_EXE_florin-acquirer")).args(["account", "list"]).output().unwrap();
+    let no_directory = Command::new(env!("CARGO_BIN_EXE_florin-acquirer"))
+        .args(["account", "list"])
+        .output()
+        .unwrap();
     assert_eq!(no_directory.status.code(), Some(2));
 
     // Wrong books, and a store of a newer version.
-    json(&bank, &["account", "create", "--name", "Alice", "--currency", "EUR", "--balance", "1.00"]);
+    json(
+        &bank,
+        &["account", "create", "--name", "Alice", "--currency", "EUR", "--balance", "1.00"],
+    );
     let store = rusqlite::Connection::open(bank.join("institution.sqlite")).unwrap();
     store.execute_batch("UPDATE ledger_account SET balance_minor = balance_minor + 1").unwrap();
     let output = acquirer(&bank, &["ledger", "check"]);
@@ -147,7 +166,10 @@ fn it_serves_until_it_is_told_to_end_and_commands_run_beside_it() {
         assert_eq!(ready["event"], "listening");
         let address = ready["address"].as_str().unwrap().to_owned();
         TcpStream::connect(&address).unwrap();
-        json(&bank, &["account", "create", "--name", "Alice", "--currency", "EUR", "--balance", "1.00"]);
+        json(
+            &bank,
+            &["account", "create", "--name", "Alice", "--currency", "EUR", "--balance", "1.00"],
+        );
         assert_eq!(json(&bank, &["ledger", "check"])[0]["balanced"], true);
         let told = Command::new("kill").args([signal, &server.id().to_string()]).status().unwrap();
         assert!(told.success());

@@ -1,4 +1,5 @@
-//! The real terminal by a wall clock that is years off, as a Raspberry Pi's may be until the network has set it.
+//! The real terminal by a wall clock that is years off, as a Raspberry Pi's may be until the
+//! network has set it.
 
 #![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", target_os = "linux"))]
 #![allow(clippy::unwrap_used)]
@@ -34,13 +35,15 @@ fn open_payments(programs: &Programs) -> Vec<Value> {
 /// Offers, and has a phone pay. The till is left alone with an approval.
 fn approved(programs: &Programs) -> String {
     let words = ["pay", "2.50", "EUR", "--json", "--after-dispense", "--until", "final"];
-    let mut till = programs.florin(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut till =
+        programs.florin(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let air = programs.air_address().to_string();
     let paying = ["pay", "--yes", "--nearest", "--wait-ms", "20000", "--air", &air];
     done(&mut programs.wallet(&paying));
     let transaction_id = wait_for("the approval", || {
         let payment = open_payments(programs).first()?.clone();
-        (payment["state"] == "approved").then(|| payment["transaction_id"].as_str().unwrap().to_owned())
+        (payment["state"] == "approved")
+            .then(|| payment["transaction_id"].as_str().unwrap().to_owned())
     });
     let _ = till.kill();
     let _ = till.wait();
@@ -49,7 +52,8 @@ fn approved(programs: &Programs) -> String {
 
 #[test]
 fn a_clock_that_is_years_off_takes_it_out_of_service_until_it_is_right_and_loses_nothing() {
-    for (off_s, words) in [(-YEARS_S, "before this program was built"), (YEARS_S, "was good until")] {
+    for (off_s, words) in [(-YEARS_S, "before this program was built"), (YEARS_S, "was good until")]
+    {
         let directory = tempfile::tempdir().unwrap();
         let programs = Programs::set_up(&directory.path().join("a"));
         let _acquirer = programs.start_acquirer(None);
@@ -63,12 +67,15 @@ fn a_clock_that_is_years_off_takes_it_out_of_service_until_it_is_right_and_loses
         let mut terminal = programs.start_terminal_by(&clock);
         let said = wait_for("the terminal to be out of service", || {
             let status = status(&programs)?;
-            (status["in_service"] == false && status["reason"].as_str()?.contains(words)).then_some(status)
+            (status["in_service"] == false && status["reason"].as_str()?.contains(words))
+                .then_some(status)
         });
         assert_eq!(said["open_payments"], 1, "{said}");
-        let refused = programs.florin(&["pay", "2.50", "EUR", "--idempotency-key", "k"]).output().unwrap();
+        let refused =
+            programs.florin(&["pay", "2.50", "EUR", "--idempotency-key", "k"]).output().unwrap();
         assert_eq!(refused.status.code(), Some(9), "{refused:?}");
-        // What is open goes on, as far as it comes: the acquirer's certificate cannot be good either.
+        // What is open goes on, as far as it comes: the acquirer's certificate cannot be good
+        // either.
         let complete = ["complete", &transaction_id, "--dispensed", "true"];
         let completing = programs.florin(&complete).stderr(Stdio::null()).spawn().unwrap();
         wait_for("the capture to be tried", || {

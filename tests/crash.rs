@@ -1,11 +1,13 @@
-//! The real programs, killed with SIGKILL, and without power, at every storage call of a payment: the terminal, and the
-//! acquirer. Each time it is started again, everything settles, and the promises are checked as they are seen from outside:
-//! by the till, the phone, and whoever compares journal and ledger.
+//! The real programs, killed with SIGKILL, and without power, at every storage call of a payment:
+//! the terminal, and the acquirer. Each time it is started again, everything settles, and the
+//! promises are checked as they are seen from outside: by the till, the phone, and whoever compares
+//! journal and ledger.
 //!
-//! A storage call is one that changes a file of the killed program or makes a change durable, from the program's start to
-//! its end (tests/storage-faults.c). Killed is before each, and after each that makes durable; what the kernel has taken
-//! stays. Before each the power is cut, too: what was written since a file's last sync is lost, torn, or kept. That shows what
-//! the programs ask of a disk; a real kernel and file system lose power in `tests/bluez/run power-cut`.
+//! A storage call is one that changes a file of the killed program or makes a change durable, from
+//! the program's start to its end (tests/storage-faults.c). Killed is before each, and after each
+//! that makes durable; what the kernel has taken stays. Before each the power is cut, too: what was
+//! written since a file's last sync is lost, torn, or kept. That shows what the programs ask of a
+//! disk; a real kernel and file system lose power in `tests/bluez/run power-cut`.
 
 #![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", target_os = "linux"))]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -27,9 +29,11 @@ use programs::storage_fault::{FaultKind, StorageFault};
 use programs::{PATIENCE_S, Programs, Running, copy_directory, replace_directory, was_killed};
 use serde_json::Value;
 
-/// How many sets of programs run side by side: they mostly wait, for a phone that pauses, or for the disk.
+/// How many sets of programs run side by side: they mostly wait, for a phone that pauses, or for
+/// the disk.
 const WORKERS: usize = 4;
-/// After so many crashes that were not survived the rest is not tried: each may take its time to fail.
+/// After so many crashes that were not survived the rest is not tried: each may take its time to
+/// fail.
 const FAILURES_MAX: usize = 4;
 
 /// Who is killed.
@@ -53,7 +57,11 @@ struct Crash {
 impl fmt::Display for Crash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let capture = if self.after_dispense { "after_dispense" } else { "at_once" };
-        write!(formatter, "{:?}, {capture}, {:?} call {}, {}", self.victim, self.kind, self.at, self.call)
+        write!(
+            formatter,
+            "{:?}, {capture}, {:?} call {}, {}",
+            self.victim, self.kind, self.at, self.call
+        )
     }
 }
 
@@ -78,10 +86,10 @@ struct Report {
     violations: Vec<String>,
 }
 
-// ---- The parties that are not killed ----------------------------------------------------------------------------
+// ---- The parties that are not killed
 
-/// A till that sells one thing: it offers until somebody pays, or nobody is there any more, and asks again whatever
-/// happens to the terminal. It releases the goods once, when it is told to.
+/// A till that sells one thing: it offers until somebody pays, or nobody is there any more, and
+/// asks again whatever happens to the terminal. It releases the goods once, when it is told to.
 async fn sell(
     till: TillClient,
     name: String,
@@ -99,7 +107,8 @@ async fn sell(
     };
     for offer in 0.. {
         let key = format!("{name}-{offer}");
-        let (mut view, mut entity_tag) = insist(async || till.create(&payment, Some(&key)).await).await;
+        let (mut view, mut entity_tag) =
+            insist(async || till.create(&payment, Some(&key)).await).await;
         let id = view.transaction_id.clone();
         let transaction_id = id.parse().unwrap();
         sale.lock().unwrap().push(Told { transaction_id, views: Vec::new(), goods_are_out: false });
@@ -116,7 +125,9 @@ async fn sell(
                     // The phone had paid before it went; or the terminal is gone for the moment.
                     Err(_) => (view, entity_tag) = insist(async || till.read(&id).await).await,
                 }
-            } else if let Some(change) = insist(async || till.next_change(&id, &entity_tag, 1).await).await {
+            } else if let Some(change) =
+                insist(async || till.next_change(&id, &entity_tag, 1).await).await
+            {
                 (view, entity_tag) = change;
             }
         }
@@ -157,16 +168,24 @@ async fn insist<T>(ask: impl AsyncFn() -> Result<T, TillClientError>) -> T {
 fn start_wallet(programs: &Programs) -> (Running, tempfile::NamedTempFile) {
     let said = tempfile::NamedTempFile::new().unwrap();
     let air = programs.air_address().to_string();
-    let mut command =
-        programs.wallet(&["pay", "--yes", "--nearest", "--json", "--wait-ms", "20000", "--air", &air]);
+    let mut command = programs.wallet(&[
+        "pay",
+        "--yes",
+        "--nearest",
+        "--json",
+        "--wait-ms",
+        "20000",
+        "--air",
+        &air,
+    ]);
     command.stdout(said.reopen().unwrap());
     (Running::start("florin-wallet pay", command, None), said)
 }
 
-// ---- One crash --------------------------------------------------------------------------------------------------
+// ---- One crash
 
-/// One set of programs, used for one crash after the other. Who is to be killed starts from the template's files each time,
-/// so that its calls are the same ones each time.
+/// One set of programs, used for one crash after the other. Who is to be killed starts from the
+/// template's files each time, so that its calls are the same ones each time.
 struct Stage {
     programs: Programs,
     /// Who is not killed runs on.
@@ -223,9 +242,12 @@ impl Stage {
         let selling = {
             let (till, name) = (self.programs.till(), format!("sale-{}", self.sales));
             let (sale, gone) = (Arc::clone(&sale), Arc::clone(&phone_is_gone));
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let after_dispense = crash.after_dispense;
-            std::thread::spawn(move || runtime.block_on(sell(till, name, after_dispense, sale, gone)))
+            std::thread::spawn(move || {
+                runtime.block_on(sell(till, name, after_dispense, sale, gone))
+            })
         };
 
         let mut violations = Vec::new();
@@ -241,7 +263,8 @@ impl Stage {
                     break;
                 }
                 if !was_killed(status) || was_shot {
-                    violations.push(format!("the {victim:?} ended with {status}: {}", running.log()));
+                    violations
+                        .push(format!("the {victim:?} ended with {status}: {}", running.log()));
                     break;
                 }
                 was_shot = true;
@@ -263,7 +286,8 @@ impl Stage {
                 is_stopping = true;
             }
             if Instant::now() > end {
-                violations.push(format!("nothing settled within {PATIENCE_S} s: {}", running.log()));
+                violations
+                    .push(format!("nothing settled within {PATIENCE_S} s: {}", running.log()));
                 break;
             }
             std::thread::sleep(Duration::from_millis(3));
@@ -289,12 +313,15 @@ impl Stage {
     fn records(&self) -> Option<BTreeMap<TransactionId, PaymentJson>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let list = runtime.block_on(self.programs.till().list(false, 20)).ok()?;
-        let named =
-            list.payments.into_iter().map(|payment| (payment.transaction_id.parse().unwrap(), payment));
+        let named = list
+            .payments
+            .into_iter()
+            .map(|payment| (payment.transaction_id.parse().unwrap(), payment));
         Some(named.collect())
     }
 
-    /// Holds what everybody was told against what journal and ledger say now. How the sale's payments ended.
+    /// Holds what everybody was told against what journal and ledger say now. How the sale's
+    /// payments ended.
     fn judge(
         &mut self,
         sale: &[Told],
@@ -318,7 +345,10 @@ impl Stage {
             }
             let is_captured = state == "captured";
             if is_captured != told.goods_are_out {
-                wrong(format!("{id} ended as {state}, goods released: {}; {told:?}", told.goods_are_out));
+                wrong(format!(
+                    "{id} ended as {state}, goods released: {}; {told:?}",
+                    told.goods_are_out
+                ));
             }
             let first_final = told.views.iter().find(|(_, _, is_final)| *is_final);
             if first_final.is_none_or(|(told_state, _, _)| told_state != state) {
@@ -334,7 +364,9 @@ impl Stage {
             let agrees = match state {
                 "captured" => {
                     states == [TransactionState::Captured]
-                        && at_bank[0].amount.is_some_and(|amount| amount.minor() == record.amount_minor)
+                        && at_bank[0]
+                            .amount
+                            .is_some_and(|amount| amount.minor() == record.amount_minor)
                 }
                 "declined" => states == [TransactionState::Declined],
                 "reversed" => states == [TransactionState::Reversed],
@@ -349,16 +381,22 @@ impl Stage {
         }
 
         let at_bank = institution.newest_transactions(None, 20).unwrap();
-        for transaction in at_bank.iter().filter(|transaction| !self.known.contains(&transaction.id)) {
+        for transaction in
+            at_bank.iter().filter(|transaction| !self.known.contains(&transaction.id))
+        {
             if !records.contains_key(&transaction.id) {
-                wrong(format!("the acquirer has a payment that the journal does not know: {transaction:?}"));
+                wrong(format!(
+                    "the acquirer has a payment that the journal does not know: {transaction:?}"
+                ));
             }
         }
         self.known.extend(at_bank.iter().map(|transaction| transaction.id));
         let entries = institution.newest_ledger_entries(50).unwrap();
         for told in sale {
             let of_kind = |kind| {
-                let of_it = entries.iter().filter(|entry| entry.transaction_id == Some(told.transaction_id));
+                let of_it = entries
+                    .iter()
+                    .filter(|entry| entry.transaction_id == Some(told.transaction_id));
                 of_it.filter(|entry| entry.kind == kind).count()
             };
             if of_kind("hold") > 1 || of_kind("capture") > 1 {
@@ -402,13 +440,15 @@ fn told_without_record(programs: &Programs, sale: &Sale) -> Vec<String> {
         let changes = journal.changes(told.transaction_id).unwrap();
         if !changes.iter().any(|change| ["approved", "capturing"].contains(&change.state.name())) {
             let id = told.transaction_id;
-            violations.push(format!("{id} was released, and the journal's record of it ends at {changes:?}"));
+            violations.push(format!(
+                "{id} was released, and the journal's record of it ends at {changes:?}"
+            ));
         }
     }
     violations
 }
 
-// ---- All of them ------------------------------------------------------------------------------------------------
+// ---- All of them
 
 /// Enrolled once.
 fn template() -> &'static Programs {
@@ -421,11 +461,13 @@ fn template() -> &'static Programs {
     programs
 }
 
-/// Every crash of this victim in a payment: from a run without a fault, whose calls are written down.
+/// Every crash of this victim in a payment: from a run without a fault, whose calls are written
+/// down.
 fn crashes_of(victim: Victim, after_dispense: bool) -> Vec<Crash> {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("calls");
-    let nothing = Crash { victim, after_dispense, kind: FaultKind::None, at: 1, call: String::new() };
+    let nothing =
+        Crash { victim, after_dispense, kind: FaultKind::None, at: 1, call: String::new() };
     let report = Stage::new(&directory.path().join("stage")).play(&nothing, Some(&log));
     assert_eq!(
         (&report.violations, &report.ends, report.wallet.as_str()),
@@ -435,8 +477,12 @@ fn crashes_of(victim: Victim, after_dispense: bool) -> Vec<Crash> {
     let mut crashes = Vec::new();
     for line in std::fs::read_to_string(log).unwrap().lines() {
         let (number, call) = line.split_once(' ').unwrap();
-        let crash =
-            |kind| Crash { kind, at: number.parse().unwrap(), call: call.to_owned(), ..nothing.clone() };
+        let crash = |kind| Crash {
+            kind,
+            at: number.parse().unwrap(),
+            call: call.to_owned(),
+            ..nothing.clone()
+        };
         crashes.push(crash(FaultKind::KillBefore));
         crashes.push(crash(FaultKind::CutPower));
         if !call.starts_with("write ") {
@@ -448,7 +494,8 @@ fn crashes_of(victim: Victim, after_dispense: bool) -> Vec<Crash> {
 
 fn every_crash_is_survived(victim: Victim) {
     let started = Instant::now();
-    let crashes: Vec<_> = [false, true].into_iter().flat_map(|mode| crashes_of(victim, mode)).collect();
+    let crashes: Vec<_> =
+        [false, true].into_iter().flat_map(|mode| crashes_of(victim, mode)).collect();
     let (next, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let reports = Mutex::new(Vec::new());
     let directory = tempfile::tempdir().unwrap();
@@ -462,7 +509,8 @@ fn every_crash_is_survived(victim: Victim) {
                     && failures.load(Ordering::Relaxed) < FAILURES_MAX
                 {
                     let report = stage.play(crash, None);
-                    failures.fetch_add(usize::from(!report.violations.is_empty()), Ordering::Relaxed);
+                    failures
+                        .fetch_add(usize::from(!report.violations.is_empty()), Ordering::Relaxed);
                     reports.lock().unwrap().push((crash.to_string(), report));
                 }
             });
@@ -473,9 +521,11 @@ fn every_crash_is_survived(victim: Victim) {
     let mut tally = BTreeMap::<String, usize>::new();
     let mut violations = Vec::new();
     for (crash, report) in &reports {
-        *tally.entry(format!("sale {}, phone {}", report.ends.join(" then "), report.wallet)).or_default() +=
-            1;
-        violations.extend(report.violations.iter().map(|violation| format!("{crash}: {violation}")));
+        *tally
+            .entry(format!("sale {}, phone {}", report.ends.join(" then "), report.wallet))
+            .or_default() += 1;
+        violations
+            .extend(report.violations.iter().map(|violation| format!("{crash}: {violation}")));
         if !report.was_killed {
             violations.push(format!("{crash}: the call was not reached"));
         }
@@ -484,7 +534,8 @@ fn every_crash_is_survived(victim: Victim) {
     for (what, times) in &tally {
         println!("{times:>5}  {what}");
     }
-    // Enough calls that it is the storage of a whole payment that was walked through: four records at least.
+    // Enough calls that it is the storage of a whole payment that was walked through: four records
+    // at least.
     assert!(crashes.len() > 100, "only {} crashes", crashes.len());
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
     assert_eq!(reports.len(), crashes.len());

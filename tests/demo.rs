@@ -1,4 +1,5 @@
-//! `florin demo`, as a newcomer runs it: every scenario, its summary, and what its output must not hold.
+//! `florin demo`, as a newcomer runs it: every scenario, its summary, and what its output must not
+//! hold.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -34,8 +35,8 @@ fn plays(scenario: &str, outcome: &str, wallet_outcome: &str, captured: bool, re
     assert_eq!(summary["ledger_balanced"], true, "{summary}");
     // The acceptance of the protocol: two round trips, and under 1.5 KiB both ways together.
     assert_eq!(summary["round_trips"], 2, "{summary}");
-    let octets =
-        summary["octets_to_phone"].as_u64().unwrap() + summary["octets_to_terminal"].as_u64().unwrap();
+    let octets = summary["octets_to_phone"].as_u64().unwrap()
+        + summary["octets_to_terminal"].as_u64().unwrap();
     assert!((500..1536).contains(&octets), "{summary}");
 }
 
@@ -73,7 +74,9 @@ fn an_answer_that_never_arrives_is_reversed() {
 fn other_amounts_and_currencies_can_be_paid_and_wrong_ones_are_refused() {
     let output = demo(&["--amount", "250", "--currency", "JPY", "--json"]);
     assert_eq!(summary(&output)["outcome"], "approved");
-    for arguments in [["--amount", "2.505"], ["--amount", "-1"], ["--currency", "XXX"], ["--scenario", "x"]] {
+    for arguments in
+        [["--amount", "2.505"], ["--amount", "-1"], ["--currency", "XXX"], ["--scenario", "x"]]
+    {
         let output = demo(&arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty());
@@ -98,13 +101,17 @@ fn no_key_and_no_card_identifier_is_in_any_output_or_log() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told = [output.stdout, output.stderr].concat();
     let told = String::from_utf8_lossy(&told);
-    assert!(told.contains("TRACE") || told.contains("DEBUG"), "the log is searched at its most talkative");
+    assert!(
+        told.contains("TRACE") || told.contains("DEBUG"),
+        "the log is searched at its most talkative"
+    );
 
     let mut secrets = Vec::new();
     for path in files_below(&place) {
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         if text.contains("PRIVATE KEY") {
-            secrets.extend(text.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned));
+            secrets
+                .extend(text.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned));
         }
         if let Ok(Value::Object(fields)) = serde_json::from_str(&text) {
             secrets.extend(fields.get("card_id").and_then(Value::as_str).map(str::to_owned));
@@ -113,6 +120,10 @@ fn no_key_and_no_card_identifier_is_in_any_output_or_log() {
     assert!(secrets.len() >= 10, "only {} secrets were found to search for", secrets.len());
     for secret in &secrets {
         assert!(secret.len() >= 16, "too short to search for: {} characters", secret.len());
-        assert!(!told.contains(secret.as_str()), "a secret of {} characters was told", secret.len());
+        assert!(
+            !told.contains(secret.as_str()),
+            "a secret of {} characters was told",
+            secret.len()
+        );
     }
 }

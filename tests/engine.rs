@@ -6,16 +6,17 @@ mod terminal_identity;
 
 use florin::credential::{CardCommand, SealedCommand, SealingKey, SigningKey};
 use florin::domain::{
-    CardId, DeclineReason, HolderVerification, Moment, Outcome, ReversalReason, TransactionId, UnixTime,
+    CardId, DeclineReason, HolderVerification, Moment, Outcome, ReversalReason, TransactionId,
+    UnixTime,
 };
 use florin::protocol::{
-    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator, MessageKind,
-    Reassembler, WireError, decode_offer, decode_plain_error, digest_offer,
+    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
+    MessageKind, Reassembler, WireError, decode_offer, decode_plain_error, digest_offer,
 };
 use florin::terminal::{
-    AdvertisingPace, DispensePolicy, Input, InstitutionAnswer, InstitutionRequest, Now, Output, Payment,
-    PaymentRequest, PaymentState, PaymentView, PhoneId, RecordNumber, Settings, Terminal, TillCallId,
-    TillRefusal, TillRequest, TransactionState,
+    AdvertisingPace, DispensePolicy, Input, InstitutionAnswer, InstitutionRequest, Now, Output,
+    Payment, PaymentRequest, PaymentState, PaymentView, PhoneId, RecordNumber, Settings, Terminal,
+    TillCallId, TillRefusal, TillRequest, TransactionState,
 };
 use proptest::prelude::*;
 use terminal_identity::identity;
@@ -39,7 +40,10 @@ impl Bench {
     }
 
     fn with(settings: Settings, open: Vec<Payment>) -> Self {
-        let now = Now { moment: Moment { milliseconds: 1_000 }, wall: UnixTime { seconds: 1_700_000_000 } };
+        let now = Now {
+            moment: Moment { milliseconds: 1_000 },
+            wall: UnixTime { seconds: 1_700_000_000 },
+        };
         let (terminal, outputs) = Terminal::new(identity(), settings, [7; 32], open, now);
         let mut bench = Self {
             terminal,
@@ -110,10 +114,9 @@ impl Bench {
     }
 
     fn till_answer(&mut self, wanted: TillCallId) -> Option<Result<PaymentView, TillRefusal>> {
-        let at = self
-            .outputs
-            .iter()
-            .position(|output| matches!(output, Output::AnswerTill { call, .. } if *call == wanted))?;
+        let at = self.outputs.iter().position(
+            |output| matches!(output, Output::AnswerTill { call, .. } if *call == wanted),
+        )?;
         match self.outputs.remove(at) {
             Output::AnswerTill { answer, .. } => Some(answer),
             _ => None,
@@ -156,7 +159,12 @@ impl Bench {
     }
 
     fn state(&self, transaction_id: TransactionId) -> PaymentState {
-        self.journal.iter().rev().find(|payment| payment.transaction_id == transaction_id).unwrap().state
+        self.journal
+            .iter()
+            .rev()
+            .find(|payment| payment.transaction_id == transaction_id)
+            .unwrap()
+            .state
     }
 
     fn values_for(&mut self, wanted: PhoneId) -> Vec<Vec<u8>> {
@@ -189,7 +197,8 @@ fn request(capture_after_dispense: bool) -> PaymentRequest {
     }
 }
 
-/// A phone written against docs/protocol.md with the codecs only, apart from the wallet's own session.
+/// A phone written against docs/protocol.md with the codecs only, apart from the wallet's own
+/// session.
 struct Phone {
     id: PhoneId,
     tag: FragmentTag,
@@ -237,7 +246,8 @@ impl Phone {
     fn hello(&mut self, bench: &mut Bench, transaction_id: Option<TransactionId>) -> FromTerminal {
         bench.input(Input::PhoneConnected(self.id));
         let hello = Hello { value_octets_max: Some(self.value_octets_max as u32), transaction_id };
-        let (initiator, message) = Initiator::start(&hello.encode(), [self.id.0 as u8 + 10; 32]).unwrap();
+        let (initiator, message) =
+            Initiator::start(&hello.encode(), [self.id.0 as u8 + 10; 32]).unwrap();
         self.write(bench, MessageKind::Handshake, &message);
         self.round_trips += 1;
         let messages = self.read(bench);
@@ -259,9 +269,12 @@ impl Phone {
             .into_iter()
             .map(|(kind, message)| match kind {
                 MessageKind::Sealed => {
-                    FromTerminal::decode(&self.channel.as_mut().unwrap().open(&message).unwrap()).unwrap()
+                    FromTerminal::decode(&self.channel.as_mut().unwrap().open(&message).unwrap())
+                        .unwrap()
                 }
-                MessageKind::PlainError => FromTerminal::Error(decode_plain_error(&message).unwrap()),
+                MessageKind::PlainError => {
+                    FromTerminal::Error(decode_plain_error(&message).unwrap())
+                }
                 MessageKind::Handshake => panic!("an answer to no hello"),
             })
             .collect()
@@ -277,7 +290,8 @@ impl Phone {
         };
         let signed = command.sign(&SigningKey::from_scalar(&[8; 32]).unwrap());
         let sealing_key = SealingKey::from_octets([9; 32]).public_key();
-        let sealed = sealing_key.seal(&signed.encode(), &offer_digest, [self.id.0 as u8; 32]).unwrap();
+        let sealed =
+            sealing_key.seal(&signed.encode(), &offer_digest, [self.id.0 as u8; 32]).unwrap();
         let transaction_id = decode_offer(offer).unwrap().transaction_id;
         FromPhone::PaymentCommand { transaction_id, sealed_command: sealed.encode() }
     }
@@ -320,8 +334,10 @@ fn a_payment_takes_two_round_trips_and_under_one_and_a_half_kibibytes_at_every_m
         phone.pay(&mut bench);
         assert!(matches!(bench.asked()[..], [InstitutionRequest::Authorize { .. }]));
         // A receipt of the size of a real one.
-        let answer =
-            InstitutionAnswer::Transaction { state: TransactionState::Approved, receipt: Some(vec![7; 190]) };
+        let answer = InstitutionAnswer::Transaction {
+            state: TransactionState::Approved,
+            receipt: Some(vec![7; 190]),
+        };
         bench.input(Input::Institution { transaction_id, answer });
         assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved]);
         phone.say(&mut bench, &FromPhone::ReceiptAck { transaction_id });
@@ -340,7 +356,11 @@ fn nothing_happens_outside_before_the_journal_has_it() {
     bench.input(Input::Till { call, request: create, stored: None });
     assert_eq!(bench.till_answer(call), None, "the till is answered after the record");
     let mut phone = Phone::new(1, 512);
-    assert_eq!(phone.hello(&mut bench, None), FromTerminal::NothingToPay, "the offer is not durable yet");
+    assert_eq!(
+        phone.hello(&mut bench, None),
+        FromTerminal::NothingToPay,
+        "the offer is not durable yet"
+    );
     bench.confirm();
     let transaction_id = bench.till_answer(call).unwrap().unwrap().transaction_id;
     let heard = phone.hear(&mut bench);
@@ -381,7 +401,9 @@ fn a_record_that_is_confirmed_does_not_let_out_what_a_later_one_decided() {
     bench.take(outputs);
     bench.answer(transaction_id, TransactionState::Approved);
     bench.input(Input::Journalled(authorising));
-    assert!(!bench.outputs.iter().any(|output| matches!(output, Output::Publish(view) if view.release)));
+    assert!(
+        !bench.outputs.iter().any(|output| matches!(output, Output::Publish(view) if view.release))
+    );
     assert!(phone.hear(&mut bench).is_empty());
 }
 
@@ -395,11 +417,18 @@ fn a_refusal_says_nothing_of_a_payment_that_the_journal_does_not_have() {
     // Were it told "it is paid" and the power cut now, the restart would reverse what is paid.
     bench.next_call += 1;
     let call = TillCallId(bench.next_call);
-    bench.input(Input::Till { call, request: TillRequest::Cancel { transaction_id }, stored: None });
+    bench.input(Input::Till {
+        call,
+        request: TillRequest::Cancel { transaction_id },
+        stored: None,
+    });
     assert_eq!(bench.till_answer(call), None);
     bench.confirm();
     let refused = bench.till_answer(call).unwrap();
-    assert!(matches!(refused, Err(TillRefusal::WrongState { state: "capturing", .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(TillRefusal::WrongState { state: "capturing", .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -463,7 +492,10 @@ fn the_tills_time_begins_when_it_is_told_however_slow_the_journal_is() {
     bench.pass_ms(Settings::default().dispense_timeout_ms - 1);
     assert_eq!(bench.state(transaction_id), PaymentState::Approved);
     bench.pass_ms(1);
-    assert_eq!(bench.state(transaction_id), PaymentState::Reversing(ReversalReason::DispenseUnknown));
+    assert_eq!(
+        bench.state(transaction_id),
+        PaymentState::Reversing(ReversalReason::DispenseUnknown)
+    );
 }
 
 #[test]
@@ -517,7 +549,11 @@ fn payments_that_are_open_too_long_are_named_and_never_dropped() {
     // The first passes as unanswered; then it is asked again.
     bench.pass_ms(Settings::default().ask_again_max_ms);
     bench.pass_ms(Settings::default().ask_again_max_ms);
-    assert_eq!(bench.asked(), [InstitutionRequest::Capture { transaction_id }], "it goes on trying");
+    assert_eq!(
+        bench.asked(),
+        [InstitutionRequest::Capture { transaction_id }],
+        "it goes on trying"
+    );
 }
 
 #[test]
@@ -532,15 +568,21 @@ fn goods_that_cannot_be_released_are_given_back_and_the_phone_hears_of_it() {
     assert!(!view.release, "what is being given back must not be handed out");
     let reason = ReversalReason::DispenseFailed;
     assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }]);
-    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved], "not given back before the answer");
+    assert_eq!(
+        outcomes(&phone.hear(&mut bench)),
+        [Outcome::Approved],
+        "not given back before the answer"
+    );
     bench.answer(transaction_id, TransactionState::Reversed);
     assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Reversed]);
     let refused = bench.till(TillRequest::Complete { transaction_id, dispensed: true });
     assert_eq!(refused, Err(TillRefusal::Unknown(transaction_id)));
     let stored = bench.journal.last().cloned();
-    let refused = bench.till_with(TillRequest::Complete { transaction_id, dispensed: true }, stored.clone());
+    let refused =
+        bench.till_with(TillRequest::Complete { transaction_id, dispensed: true }, stored.clone());
     assert!(matches!(refused, Err(TillRefusal::WrongState { state: "reversed", .. })));
-    let repeated = bench.till_with(TillRequest::Complete { transaction_id, dispensed: false }, stored);
+    let repeated =
+        bench.till_with(TillRequest::Complete { transaction_id, dispensed: false }, stored);
     assert_eq!(repeated.unwrap().state, PaymentState::Reversed(reason));
 }
 
@@ -552,8 +594,13 @@ fn a_decline_ends_it_for_phone_and_till() {
     phone.pay(&mut bench);
     bench.asked();
     bench.answer(transaction_id, TransactionState::Declined(DeclineReason::InsufficientFunds));
-    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Declined(DeclineReason::InsufficientFunds)]);
-    assert!(bench.outputs.iter().all(|output| !matches!(output, Output::Publish(view) if view.release)));
+    assert_eq!(
+        outcomes(&phone.hear(&mut bench)),
+        [Outcome::Declined(DeclineReason::InsufficientFunds)]
+    );
+    assert!(
+        bench.outputs.iter().all(|output| !matches!(output, Output::Publish(view) if view.release))
+    );
     assert_eq!(bench.asked(), []);
 }
 
@@ -582,7 +629,9 @@ fn no_answer_is_pending_then_asked_for_and_reversed_until_it_is_acknowledged() {
     assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }]);
     bench.answer(transaction_id, TransactionState::Reversed);
     assert_eq!(bench.state(transaction_id), PaymentState::Reversed(reason));
-    assert!(bench.outputs.iter().all(|output| !matches!(output, Output::Publish(view) if view.release)));
+    assert!(
+        bench.outputs.iter().all(|output| !matches!(output, Output::Publish(view) if view.release))
+    );
     assert_eq!(bench.terminal.open_count(), 0);
 }
 
@@ -602,7 +651,11 @@ fn a_refused_authorisation_is_not_called_uncharged_before_the_institution_says_s
     assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
     bench.answer(transaction_id, TransactionState::Unknown);
     let reason = ReversalReason::Unanswered;
-    assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }], "a tombstone");
+    assert_eq!(
+        bench.asked(),
+        [InstitutionRequest::Reverse { transaction_id, reason }],
+        "a tombstone"
+    );
 }
 
 #[test]
@@ -629,7 +682,10 @@ fn an_institution_that_was_never_reached_charged_nobody() {
         assert!(attempts < 100);
     }
     assert!(attempts > 10, "{attempts}");
-    assert_eq!(bench.state(transaction_id), PaymentState::NotCharged(WireError::InstitutionUnreachable));
+    assert_eq!(
+        bench.state(transaction_id),
+        PaymentState::NotCharged(WireError::InstitutionUnreachable)
+    );
     assert_eq!(errors(&phone.hear(&mut bench)), [WireError::InstitutionUnreachable]);
     assert_eq!(bench.asked(), []);
 }
@@ -650,7 +706,8 @@ fn a_sign_of_life_comes_at_least_every_two_seconds() {
 fn the_first_command_wins_and_the_others_are_told() {
     let mut bench = Bench::new();
     let transaction_id = bench.offer(false);
-    let (mut winner, mut loser, mut late) = (Phone::new(1, 512), Phone::new(2, 512), Phone::new(3, 512));
+    let (mut winner, mut loser, mut late) =
+        (Phone::new(1, 512), Phone::new(2, 512), Phone::new(3, 512));
     let FromTerminal::Offer(offer) = loser.hello(&mut bench, None) else { panic!("no offer") };
     winner.pay(&mut bench);
     assert_eq!(loser.hear(&mut bench), [FromTerminal::Taken(transaction_id)]);
@@ -794,7 +851,10 @@ fn the_same_key_is_the_same_payment_and_other_content_is_refused() {
         PaymentState::Cancelled,
         "a finished payment is not made again"
     );
-    assert_eq!(bench.till_with(keyed("2.51 EUR"), stored), Err(TillRefusal::KeyReused(first.transaction_id)));
+    assert_eq!(
+        bench.till_with(keyed("2.51 EUR"), stored),
+        Err(TillRefusal::KeyReused(first.transaction_id))
+    );
     assert_eq!(bench.journal.len(), 2);
 }
 
@@ -837,7 +897,11 @@ fn queue(length: u16, state: PaymentState) -> Vec<Payment> {
         .map(|number| {
             let mut octets = [0; 16];
             octets[..2].copy_from_slice(&number.to_be_bytes());
-            Payment { transaction_id: TransactionId::from_random(octets), state, ..template.clone() }
+            Payment {
+                transaction_id: TransactionId::from_random(octets),
+                state,
+                ..template.clone()
+            }
         })
         .collect()
 }
@@ -859,8 +923,10 @@ fn terminals_that_get_their_power_back_at_once_do_not_ask_in_step() {
 fn with_a_silent_institution_all_of_a_long_queue_get_their_turn() {
     let settings = Settings::default();
     let length = 1_000;
-    let mut bench =
-        Bench::with(settings.clone(), queue(length, PaymentState::Reversing(ReversalReason::Cancelled)));
+    let mut bench = Bench::with(
+        settings.clone(),
+        queue(length, PaymentState::Reversing(ReversalReason::Cancelled)),
+    );
     // For how long each request takes a place: nobody ever answers.
     let place_ms = settings.request_timeout_ms + 2_000;
     let mut under_way: Vec<Moment> = Vec::new();
@@ -880,10 +946,14 @@ fn with_a_silent_institution_all_of_a_long_queue_get_their_turn() {
     }
     for (number, round) in order.chunks_exact(length.into()).enumerate() {
         let asked: std::collections::BTreeSet<_> = round.iter().collect();
-        assert_eq!(asked.len(), usize::from(length), "round {number}: some twice before others once");
+        assert_eq!(
+            asked.len(),
+            usize::from(length),
+            "round {number}: some twice before others once"
+        );
     }
-    let full =
-        settings.asks_max as u64 * bench.now.moment.since_ms(Moment { milliseconds: 1_000 }) / place_ms;
+    let full = settings.asks_max as u64 * bench.now.moment.since_ms(Moment { milliseconds: 1_000 })
+        / place_ms;
     assert!(order.len() as u64 + 8 > full, "places stay empty: {} of {full}", order.len());
 }
 
@@ -914,7 +984,8 @@ fn a_phones_mistakes_are_named_and_cost_nobody_else_anything() {
     let mut honest = Phone::new(2, 512);
     honest.hello(&mut bench, None);
     let mut phone = Phone::new(1, 512);
-    let wrote = |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
+    let wrote =
+        |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
     for (value, expected) in [
         (vec![], WireError::MalformedFragment),
         (vec![0x01], WireError::MalformedFragment),
@@ -958,7 +1029,8 @@ fn a_newcomer_takes_the_place_of_whoever_held_one_longest_without_paying() {
     let settings = Settings { phones_max: 3, ..Settings::default() };
     let mut bench = Bench::with(settings.clone(), Vec::new());
     bench.offer(false);
-    let (mut payer, mut idle, mut reader) = (Phone::new(1, 512), Phone::new(2, 512), Phone::new(3, 512));
+    let (mut payer, mut idle, mut reader) =
+        (Phone::new(1, 512), Phone::new(2, 512), Phone::new(3, 512));
     payer.hello(&mut bench, None);
     bench.pass_ms(1_000);
     idle.hello(&mut bench, None);
@@ -1029,7 +1101,8 @@ fn a_message_that_does_not_end_ends_the_connection() {
     bench.offer(false);
     let mut phone = Phone::new(1, 512);
     phone.hello(&mut bench, None);
-    let wrote = |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
+    let wrote =
+        |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
     bench.input(wrote(vec![0x91, 0x10, 0x00, 7]));
     let mut number = 0u8;
     for _ in 0..29 {
@@ -1059,7 +1132,11 @@ fn only_messages_that_open_count_as_a_sign_of_life() {
     for _ in 0..2 {
         bench.pass_ms(settings.silence_timeout_ms / 2);
         alive.say(&mut bench, &FromPhone::ReceiptAck { transaction_id });
-        bench.input(Input::PhoneWrote { phone: noisy.id, value_octets_max: 512, value: vec![0xd2, 1, 2, 3] });
+        bench.input(Input::PhoneWrote {
+            phone: noisy.id,
+            value_octets_max: 512,
+            value: vec![0xd2, 1, 2, 3],
+        });
     }
     assert!(!bench.is_disconnected(alive.id));
     assert!(bench.is_disconnected(noisy.id));
@@ -1073,7 +1150,8 @@ fn a_flood_of_values_or_messages_ends_the_connection_and_nothing_else() {
     let mut honest = Phone::new(9, 512);
     honest.hello(&mut bench, None);
 
-    let wrote = |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
+    let wrote =
+        |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
     for _ in 0..settings.values_burst_max {
         bench.input(wrote(vec![0x01]));
     }
@@ -1126,7 +1204,8 @@ fn the_till_sees_no_matching_code_of_a_channel_that_is_gone() {
     let second = codes(&mut bench);
     assert_eq!(second.len(), 1);
     assert_ne!(first, second, "another channel has another code");
-    let wrote = |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
+    let wrote =
+        |value: Vec<u8>| Input::PhoneWrote { phone: PhoneId(1), value_octets_max: 512, value };
     // What does not open, a hello that is none, and fragments out of order.
     for value in [vec![0xd1, 1, 2, 3], vec![0xc1, 1, 2, 3], vec![0x01, 1]] {
         bench.input(wrote(value.clone()));
@@ -1172,15 +1251,20 @@ fn any_input() -> impl Strategy<Value = Input> {
             request: TillRequest::Create(request(true)),
             stored: None
         }),
-        (any::<u64>(), id(), any::<bool>()).prop_map(|(call, transaction_id, dispensed)| Input::Till {
-            call: TillCallId(call),
-            request: TillRequest::Complete { transaction_id, dispensed },
-            stored: None,
+        (any::<u64>(), id(), any::<bool>()).prop_map(|(call, transaction_id, dispensed)| {
+            Input::Till {
+                call: TillCallId(call),
+                request: TillRequest::Complete { transaction_id, dispensed },
+                stored: None,
+            }
         }),
         (0u64..20).prop_map(|record| Input::Journalled(RecordNumber(record))),
         id().prop_map(|transaction_id| Input::Institution {
             transaction_id,
-            answer: InstitutionAnswer::Transaction { state: TransactionState::Approved, receipt: None },
+            answer: InstitutionAnswer::Transaction {
+                state: TransactionState::Approved,
+                receipt: None
+            },
         }),
         Just(Input::Tick),
     ]
@@ -1300,7 +1384,9 @@ impl Crowd {
                     unreachable!()
                 };
                 let transaction_id = *transaction_id;
-                person.commands.push((transaction_id, SealedCommand::digest_of_encoded(sealed_command)));
+                person
+                    .commands
+                    .push((transaction_id, SealedCommand::digest_of_encoded(sealed_command)));
                 let was_offered = self.bench.state(transaction_id) == PaymentState::Offered;
                 person.phone.say(&mut self.bench, &command);
                 if was_offered && self.bench.state(transaction_id) == PaymentState::Authorising {
@@ -1308,17 +1394,26 @@ impl Crowd {
                 }
             }
             Act::Ask(who, whose) => {
-                let Some(&(transaction_id, digest)) = self.people[whose].commands.last() else { return };
+                let Some(&(transaction_id, digest)) = self.people[whose].commands.last() else {
+                    return;
+                };
                 // Nobody else knows the command.
                 let command_digest = if who == whose { digest } else { [0; 32] };
                 let phone = &mut self.people[who].phone;
                 if phone.channel.is_some() {
-                    phone.say(&mut self.bench, &FromPhone::ResultQuery { transaction_id, command_digest });
+                    phone.say(
+                        &mut self.bench,
+                        &FromPhone::ResultQuery { transaction_id, command_digest },
+                    );
                 }
             }
             Act::Noise(who, value) => {
                 let phone = &mut self.people[who].phone;
-                self.bench.input(Input::PhoneWrote { phone: phone.id, value_octets_max: 512, value });
+                self.bench.input(Input::PhoneWrote {
+                    phone: phone.id,
+                    value_octets_max: 512,
+                    value,
+                });
                 // Whatever it was, and whatever it began: its next hello is on a new connection.
                 phone.channel = None;
                 self.people[who].offer = None;
@@ -1351,8 +1446,13 @@ impl Crowd {
         });
         for (phone, question) in loads {
             let id = question.transaction_id;
-            let payment =
-                self.bench.journal.iter().rev().find(|payment| payment.transaction_id == id).cloned();
+            let payment = self
+                .bench
+                .journal
+                .iter()
+                .rev()
+                .find(|payment| payment.transaction_id == id)
+                .cloned();
             self.bench.input(Input::Loaded { phone, question, payment });
         }
     }

@@ -1,4 +1,5 @@
-//! The real terminal that is to become another one while payments are open: it does not, for only who began them can settle them.
+//! The real terminal that is to become another one while payments are open: it does not, for only
+//! who began them can settle them.
 
 #![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", target_os = "linux"))]
 #![allow(clippy::unwrap_used)]
@@ -33,7 +34,8 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
     });
     let terminal_id = status["terminal_id"].as_str().unwrap();
     let words = ["pay", "2.50", "EUR", "--json", "--after-dispense", "--until", "final"];
-    let mut till = programs.florin(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut till =
+        programs.florin(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let air = programs.air_address().to_string();
     done(&mut programs.wallet(&["pay", "--yes", "--nearest", "--wait-ms", "20000", "--air", &air]));
     let payment = wait_for("the approval", || {
@@ -50,9 +52,13 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
     let code = other["code"].as_str().unwrap();
     let enrolment = programs.state().join("enrolment.toml");
     let ours = fs::read(&enrolment).unwrap();
-    let refused = programs.enrol_terminal(&programs.state(), code).arg("--replace").output().unwrap();
+    let refused =
+        programs.enrol_terminal(&programs.state(), code).arg("--replace").output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(21) && said.contains("1 payments are open"), "{refused:?}");
+    assert!(
+        refused.status.code() == Some(21) && said.contains("1 payments are open"),
+        "{refused:?}"
+    );
     assert_eq!(fs::read(&enrolment).unwrap(), ours);
 
     // Where somebody put its enrolment there by hand, the service does not start over it.
@@ -71,7 +77,11 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
     // As the same terminal, with new keys: taken, and it settles what it began.
     fs::remove_file(&pending).unwrap();
     let again = programs.acquirer(&["terminal", "code", terminal_id]);
-    done(programs.enrol_terminal(&programs.state(), again["code"].as_str().unwrap()).arg("--replace"));
+    done(
+        programs
+            .enrol_terminal(&programs.state(), again["code"].as_str().unwrap())
+            .arg("--replace"),
+    );
     let terminal = programs.start_terminal(None);
     payments(&programs, &[]);
     done(&mut programs.florin(&["complete", &transaction_id, "--dispensed", "true"]));
@@ -80,5 +90,9 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
 
     // With nothing open it may become whoever it likes.
     let other = programs.acquirer(&[&["terminal", "add"], &machine[..]].concat());
-    done(programs.enrol_terminal(&programs.state(), other["code"].as_str().unwrap()).arg("--replace"));
+    done(
+        programs
+            .enrol_terminal(&programs.state(), other["code"].as_str().unwrap())
+            .arg("--replace"),
+    );
 }

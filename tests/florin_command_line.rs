@@ -1,4 +1,5 @@
-//! `florin pay` and its relatives against a till API with a driver that plays the engine: lines and exit codes.
+//! `florin pay` and its relatives against a till API with a driver that plays the engine: lines and
+//! exit codes.
 
 #![cfg(feature = "terminal")]
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -11,14 +12,17 @@ use std::time::Duration;
 use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId, UnixTime};
 use florin::protocol::{EngagementLink, Fingerprint, WireError};
 use florin::terminal::{PaymentState, PaymentView, TillRefusal, TillRequest};
-use florin::till::{PaymentList, TillAddress, TillCall, TillDriverEnd, TillListener, TillPort, TillStatus};
+use florin::till::{
+    PaymentList, TillAddress, TillCall, TillDriverEnd, TillListener, TillPort, TillStatus,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// One payment, which goes through a list of states once it is offered. The same idempotency key is the same payment.
+/// One payment, which goes through a list of states once it is offered. The same idempotency key is
+/// the same payment.
 struct Engine {
     end: TillDriverEnd,
     view: Option<PaymentView>,
@@ -58,7 +62,9 @@ impl Engine {
                         Ok(())
                     }
                     TillRequest::Create(payment) => {
-                        assert!(payment.idempotency_key.as_ref().is_some_and(|key| key.len() >= 32));
+                        assert!(
+                            payment.idempotency_key.as_ref().is_some_and(|key| key.len() >= 32)
+                        );
                         self.key = payment.idempotency_key;
                         self.view = Some(view(payment.amount, payment.capture_after_dispense));
                         Ok(())
@@ -69,8 +75,12 @@ impl Engine {
                         Ok(())
                     }
                     TillRequest::Complete { dispensed: false, .. } => {
-                        self.become_state(PaymentState::Reversing(ReversalReason::DispenseFailed), true);
-                        self.then = vec![(PaymentState::Reversed(ReversalReason::DispenseFailed), true)];
+                        self.become_state(
+                            PaymentState::Reversing(ReversalReason::DispenseFailed),
+                            true,
+                        );
+                        self.then =
+                            vec![(PaymentState::Reversed(ReversalReason::DispenseFailed), true)];
                         Ok(())
                     }
                     TillRequest::Cancel { .. } => {
@@ -179,7 +189,8 @@ enum Fate {
     Silent,
 }
 
-/// Stands before the service. `fate` decides by a call's first line, and how many with the same line there were before.
+/// Stands before the service. `fate` decides by a call's first line, and how many with the same
+/// line there were before.
 async fn stand_before(
     listener: UnixListener,
     service: PathBuf,
@@ -232,7 +243,10 @@ async fn run(words: &str, till: &str) -> (String, i32) {
 
 /// Beside the runtime, which serves the command meanwhile.
 async fn output_of(mut command: Command) -> Output {
-    tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output()).await.unwrap().unwrap()
+    tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output())
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -248,13 +262,21 @@ async fn every_end_of_a_payment_has_its_exit_code() {
         ),
         (
             "pay 2.50 EUR",
-            &[(State::Authorising, false), (State::Declined(DeclineReason::InsufficientFunds), false)],
+            &[
+                (State::Authorising, false),
+                (State::Declined(DeclineReason::InsufficientFunds), false),
+            ],
             "(insufficient_funds)",
             3,
         ),
         ("pay 2.50 EUR", &[(State::Expired, false)], "nobody paid in time", 4),
         ("pay 2.50 EUR", &[(State::Cancelled, false)], "taken back", 5),
-        ("pay 2.50 EUR", &[(State::Authorising, false), (State::Unresolved, false)], "do not release", 6),
+        (
+            "pay 2.50 EUR",
+            &[(State::Authorising, false), (State::Unresolved, false)],
+            "do not release",
+            6,
+        ),
         (
             "pay 2.50 EUR --until final",
             &[
@@ -288,7 +310,10 @@ async fn every_end_of_a_payment_has_its_exit_code() {
     ] {
         let (printed, exit) = florin(words, then).await;
         assert_eq!(exit, code, "{words} {then:?} printed {printed}");
-        assert!(printed.lines().last().unwrap().contains(last), "{words} {then:?} printed {printed}");
+        assert!(
+            printed.lines().last().unwrap().contains(last),
+            "{words} {then:?} printed {printed}"
+        );
         assert!(printed.lines().next().unwrap().starts_with("offered"), "{printed}");
     }
 }
@@ -301,7 +326,10 @@ async fn json_is_one_object_for_each_change() {
     let states: Vec<String> = printed
         .lines()
         .map(|line| {
-            serde_json::from_str::<serde_json::Value>(line).unwrap()["state"].as_str().unwrap().into()
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["state"]
+                .as_str()
+                .unwrap()
+                .into()
         })
         .collect();
     assert_eq!(states, ["offered", "authorising", "captured"]);
@@ -342,7 +370,8 @@ async fn what_keeps_the_service_from_starting_has_its_exit_code() {
     let (said, code) = serve("[till]\nlissen = 1\n").await;
     assert!(code == 10 && said.contains("florin.toml:2:1: till.lissen"), "{said}");
     let state = directory.path().join("state");
-    let (said, code) = serve(&format!("[terminal]\nstate_directory = \"{}\"\n", state.display())).await;
+    let (said, code) =
+        serve(&format!("[terminal]\nstate_directory = \"{}\"\n", state.display())).await;
     assert!(code == 11 && said.contains("florin enrol"), "{said}");
     assert!(!state.exists(), "a service that is not enrolled makes nothing");
 }
@@ -370,7 +399,10 @@ async fn the_doctor_names_what_is_wrong_and_ends_with_the_first_of_it() {
     };
     let report = doctor("[till]\nlissen = 1\n").await;
     assert_eq!((&report["exit_code"], &report["verdict"]), (&10.into(), &"wrong".into()));
-    assert!(check(&report, "configuration")["detail"].as_str().unwrap().contains("till.lissen"), "{report}");
+    assert!(
+        check(&report, "configuration")["detail"].as_str().unwrap().contains("till.lissen"),
+        "{report}"
+    );
 
     let address = TillAddress::Unix(directory.path().join("till.sock"));
     let text = format!(
@@ -378,8 +410,15 @@ async fn the_doctor_names_what_is_wrong_and_ends_with_the_first_of_it() {
         state.display()
     );
     let report = doctor(&text).await;
-    assert_eq!((&report["exit_code"], &report["verdict"]), (&11.into(), &"wrong".into()), "{report}");
-    assert!(check(&report, "enrolment")["detail"].as_str().unwrap().contains("florin enrol"), "{report}");
+    assert_eq!(
+        (&report["exit_code"], &report["verdict"]),
+        (&11.into(), &"wrong".into()),
+        "{report}"
+    );
+    assert!(
+        check(&report, "enrolment")["detail"].as_str().unwrap().contains("florin enrol"),
+        "{report}"
+    );
     assert_eq!(check(&report, "acquirer")["verdict"], "not_examined");
     assert_eq!(check(&report, "service")["verdict"], "advice");
     assert!(!state.exists(), "a doctor makes nothing");
@@ -389,7 +428,10 @@ async fn the_doctor_names_what_is_wrong_and_ends_with_the_first_of_it() {
     std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let report = doctor(&text).await;
     assert_eq!(report["exit_code"], 14, "{report}");
-    assert!(check(&report, "state_directory")["detail"].as_str().unwrap().contains("chmod 700"), "{report}");
+    assert!(
+        check(&report, "state_directory")["detail"].as_str().unwrap().contains("chmod 700"),
+        "{report}"
+    );
 
     let service = Service::start(&address, &[]).await;
     let report = doctor(&text).await;
@@ -418,7 +460,11 @@ async fn florin_over(
 async fn a_lost_answer_to_an_offer_offers_nothing_twice() {
     let then = [(PaymentState::Authorising, false), (PaymentState::Captured, true)];
     let lost = |line: &str, before| {
-        if line.starts_with("POST /v1/payments ") && before < 2 { Fate::AnswerLost } else { Fate::Answered }
+        if line.starts_with("POST /v1/payments ") && before < 2 {
+            Fate::AnswerLost
+        } else {
+            Fate::Answered
+        }
     };
     let (printed, exit) = florin_over("pay 2.50 EUR", &then, lost).await;
     assert!(exit == 0 && printed.contains("captured     2.50 EUR paid\n"), "{printed}");
@@ -461,8 +507,10 @@ impl Running {
     /// Waits until it has printed a line with these words.
     fn expect(&self, words: &str) {
         loop {
-            let line =
-                self.lines.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("no `{words}`"));
+            let line = self
+                .lines
+                .recv_timeout(Duration::from_secs(60))
+                .unwrap_or_else(|_| panic!("no `{words}`"));
             if line.contains(words) {
                 return;
             }
@@ -498,7 +546,11 @@ async fn an_interrupt_takes_the_offer_back_also_where_the_answer_is_lost() {
         let service = Service::start(&TillAddress::Unix(real.clone()), &[]).await;
         let front = directory.path().join("till.sock");
         let fate = move |line: &str, before| {
-            if line.contains("/cancel ") && before < losses { Fate::AnswerLost } else { Fate::Answered }
+            if line.contains("/cancel ") && before < losses {
+                Fate::AnswerLost
+            } else {
+                Fate::Answered
+            }
         };
         let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
         let running = tokio::task::spawn_blocking(move || {
@@ -521,7 +573,8 @@ async fn a_second_interrupt_ends_the_command_and_says_what_is_left_to_do() {
     let real = directory.path().join("real.sock");
     let service = Service::start(&TillAddress::Unix(real.clone()), &[]).await;
     let front = directory.path().join("till.sock");
-    let fate = |line: &str, _| if line.contains("/cancel ") { Fate::Silent } else { Fate::Answered };
+    let fate =
+        |line: &str, _| if line.contains("/cancel ") { Fate::Silent } else { Fate::Answered };
     let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
     let running = tokio::task::spawn_blocking(move || {
         let running = Running::start("pay 2.50 EUR", &TillAddress::Unix(front));

@@ -1,7 +1,8 @@
-//! The seeds of the fuzz targets: made from the test vectors and the shipped files, and equal to the committed ones.
+//! The seeds of the fuzz targets: made from the test vectors and the shipped files, and equal to
+//! the committed ones.
 //!
-//! `FLORIN_WRITE_SEEDS=1 cargo test --test fuzz_seeds` writes them anew. Files whose name begins with `found-` are inputs
-//! that a target failed on once; they are kept and not made here.
+//! `FLORIN_WRITE_SEEDS=1 cargo test --test fuzz_seeds` writes them anew. Files whose name begins
+//! with `found-` are inputs that a target failed on once; they are kept and not made here.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use florin::domain::{DeclineReason, Outcome, TerminalId, TransactionId};
 use florin::protocol::{
-    ChannelKey, FromPhone, FromTerminal, Initiator, ProtocolError, WireError, accept, advertised_name,
+    ChannelKey, FromPhone, FromTerminal, Initiator, ProtocolError, WireError, accept,
+    advertised_name,
 };
 use serde_json::Value;
 
@@ -27,7 +29,8 @@ fn octets(value: &Value) -> Vec<u8> {
 
 /// As the targets cut their octets: two octets of length before each piece.
 fn in_pieces(pieces: &[Vec<u8>]) -> Vec<u8> {
-    let one = |piece: &Vec<u8>| [&u16::try_from(piece.len()).unwrap().to_be_bytes()[..], piece].concat();
+    let one =
+        |piece: &Vec<u8>| [&u16::try_from(piece.len()).unwrap().to_be_bytes()[..], piece].concat();
     pieces.iter().flat_map(one).collect()
 }
 
@@ -44,7 +47,9 @@ fn seeds() -> Seeds {
         assert_eq!(before, None, "{target}/{name} twice");
     };
 
-    for message in ["hello", "hello_answer", "payment_command", "result", "receipt_ack", "plain_error"] {
+    for message in
+        ["hello", "hello_answer", "payment_command", "result", "receipt_ack", "plain_error"]
+    {
         let fragments = &vectors[message]["fragments"];
         for mtu in ["mtu_23", "mtu_185", "mtu_517"] {
             let values = fragments[format!("values_at_{mtu}")].as_array().unwrap();
@@ -53,7 +58,8 @@ fn seeds() -> Seeds {
         }
         let plain = &vectors[message]["plaintext"];
         let payload = &vectors[message]["payload"];
-        let content = [plain, payload, &fragments["message"]].into_iter().find(|value| value.is_string());
+        let content =
+            [plain, payload, &fragments["message"]].into_iter().find(|value| value.is_string());
         add("messages", message, octets(content.unwrap()));
     }
     add("messages", "info", octets(&vectors["info"]));
@@ -64,16 +70,28 @@ fn seeds() -> Seeds {
     let declined = Outcome::Declined(DeclineReason::InsufficientFunds);
     for (name, message) in [
         ("offered", FromTerminal::Offer(octets(&vectors["offer"]["octets"]))),
-        ("approved", FromTerminal::Result { transaction_id, outcome: Outcome::Approved, receipt: None }),
+        (
+            "approved",
+            FromTerminal::Result { transaction_id, outcome: Outcome::Approved, receipt: None },
+        ),
         ("declined", FromTerminal::Result { transaction_id, outcome: declined, receipt: None }),
-        ("pending", FromTerminal::Result { transaction_id, outcome: Outcome::Pending, receipt: None }),
-        ("reversed", FromTerminal::Result { transaction_id, outcome: Outcome::Reversed, receipt: None }),
+        (
+            "pending",
+            FromTerminal::Result { transaction_id, outcome: Outcome::Pending, receipt: None },
+        ),
+        (
+            "reversed",
+            FromTerminal::Result { transaction_id, outcome: Outcome::Reversed, receipt: None },
+        ),
         ("nothing_to_pay", FromTerminal::NothingToPay),
         ("working", FromTerminal::Working),
         ("taken", FromTerminal::Taken(transaction_id)),
         ("withdrawn", FromTerminal::Withdrawn(transaction_id)),
         ("expired", FromTerminal::Expired(transaction_id)),
-        ("error", FromTerminal::Error(ProtocolError::new(WireError::OutOfService, "the adapter is gone"))),
+        (
+            "error",
+            FromTerminal::Error(ProtocolError::new(WireError::OutOfService, "the adapter is gone")),
+        ),
     ] {
         add("messages", name, message.encode());
     }
@@ -90,8 +108,13 @@ fn seeds() -> Seeds {
     add("handshake", "answer-unaltered", after(3, &vec![0; answer.len()]));
     add("handshake", "answer-altered", after(3, &[&vec![0; answer.len() - 1][..], &[1]].concat()));
 
-    let steps = |steps: &[&[u8]]| in_pieces(&steps.iter().map(|step| step.to_vec()).collect::<Vec<_>>());
-    add("channel", "in-order", steps(&[b"\x00one", b"\x02", b"\x80two", b"\x82", b"\x00three", b"\x02"]));
+    let steps =
+        |steps: &[&[u8]]| in_pieces(&steps.iter().map(|step| step.to_vec()).collect::<Vec<_>>());
+    add(
+        "channel",
+        "in-order",
+        steps(&[b"\x00one", b"\x02", b"\x80two", b"\x82", b"\x00three", b"\x02"]),
+    );
     add("channel", "repeated", steps(&[b"\x00one", b"\x02", b"\x03\x00", b"\x00two", b"\x02"]));
     add("channel", "swapped", steps(&[b"\x00one", b"\x00two", b"\x03\x01", b"\x02", b"\x02"]));
     add(
@@ -100,19 +123,35 @@ fn seeds() -> Seeds {
         steps(&[b"\x00one", b"\x04\x01", b"\x02", b"\x80two", b"\x84\x00\x01", b"\x82"]),
     );
     add("channel", "invented", steps(&[b"\x05nothing of yours", b"\x00one", b"\x05", b"\x02"]));
-    add("channel", "reflected", steps(&[b"\x00one", b"\x86", b"\x80two", b"\x06", b"\x02", b"\x82"]));
+    add(
+        "channel",
+        "reflected",
+        steps(&[b"\x00one", b"\x86", b"\x80two", b"\x06", b"\x02", b"\x82"]),
+    );
 
     for (choice, name) in
         ["terminal_certificate", "keyring", "receipt", "card_command"].into_iter().enumerate()
     {
         add("certificates", name, after(0, &octets(&vectors[name]["encoded"])));
         let choice = 0x80 | u8::try_from(choice).unwrap();
-        add("certificates", &format!("{name}-body"), after(choice, &octets(&vectors[name]["body"])));
+        add(
+            "certificates",
+            &format!("{name}-body"),
+            after(choice, &octets(&vectors[name]["body"])),
+        );
     }
     for (index, case) in vectors["receipts_to_refuse"].as_array().unwrap().iter().enumerate() {
-        add("certificates", &format!("receipt-to-refuse-{index}"), after(0, &octets(&case["receipt"])));
+        add(
+            "certificates",
+            &format!("receipt-to-refuse-{index}"),
+            after(0, &octets(&case["receipt"])),
+        );
     }
-    add("certificates", "card-enrolment-proof", after(0, &octets(&vectors["card_enrolment"]["proof"])));
+    add(
+        "certificates",
+        "card-enrolment-proof",
+        after(0, &octets(&vectors["card_enrolment"]["proof"])),
+    );
 
     add("sealed_command", "sealed", after(0, &octets(&vectors["sealed_command"]["encoded"])));
     add("sealed_command", "to-seal", after(0x80, &octets(&vectors["card_command"]["encoded"])));
@@ -139,7 +178,10 @@ fn seeds() -> Seeds {
             "full",
             r#"{"amount_minor":250,"currency":"EUR","reference":"Order 7","capture":"after_dispense","items":[{"name":"Coffee","quantity":2,"amount_minor":250}],"valid_for_s":60}"#,
         ),
-        ("at-once", r#"{"amount_minor":999999999999,"currency":"EUR","capture":"at_once","reference":null}"#),
+        (
+            "at-once",
+            r#"{"amount_minor":999999999999,"currency":"EUR","capture":"at_once","reference":null}"#,
+        ),
         ("unknown-field", r#"{"amount_minor":250,"currency":"EUR","amuont":1}"#),
         ("doubled-field", r#"{"amount_minor":250,"amount_minor":1,"currency":"EUR"}"#),
         (
@@ -164,10 +206,15 @@ fn seeds() -> Seeds {
 
     let shipped = std::fs::read_to_string(root().join("deploy/florin.toml")).unwrap();
     let keys = |line: &str| {
-        let key = line.strip_prefix("# ").filter(|rest| rest.contains(" = ") && !rest.contains(". "));
+        let key =
+            line.strip_prefix("# ").filter(|rest| rest.contains(" = ") && !rest.contains(". "));
         key.or(line.starts_with('[').then_some(line)).map(|line| format!("{line}\n"))
     };
-    add("configuration", "every-key", shipped.lines().filter_map(keys).collect::<String>().into_bytes());
+    add(
+        "configuration",
+        "every-key",
+        shipped.lines().filter_map(keys).collect::<String>().into_bytes(),
+    );
     for (name, text) in [
         ("loopback", "[till]\nlisten = \"[::1]:8411\"\n"),
         ("wrong-address", "[till]\nlisten = \"0.0.0.0:8411\"\n"),
@@ -198,7 +245,10 @@ fn the_committed_seeds_are_those_that_are_made() {
         let committed = names(&directory.join(target));
         for (name, content) in files {
             let found = std::fs::read(directory.join(target).join(name)).unwrap_or_default();
-            assert!(found == *content, "fuzz/seeds/{target}/{name} differs; the header says how to write it");
+            assert!(
+                found == *content,
+                "fuzz/seeds/{target}/{name} differs; the header says how to write it"
+            );
         }
         for name in committed {
             assert!(

@@ -1,4 +1,5 @@
-//! The rules of the house, read from the source: which room may know which, and what the pure ones must not touch.
+//! The rules of the house, read from the source: which room may know which, and what the pure ones
+//! must not touch.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -103,7 +104,8 @@ fn every_room_names_only_rooms_below_it() {
         };
         for path in files {
             for (number, line) in code_lines(&path) {
-                for other in allowed.keys().filter(|other| *other != room && !below.contains(other)) {
+                for other in allowed.keys().filter(|other| *other != room && !below.contains(other))
+                {
                     if line.contains(&format!("crate::{other}::"))
                         || line.contains(&format!("crate::{other};"))
                     {
@@ -123,7 +125,10 @@ fn every_room_is_known_to_this_test() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let is_known = ["lib", "bin", "acquirer_api"].contains(&name.as_str())
             || ROOMS.iter().any(|(room, _)| *room == name);
-        assert!(is_known, "src/{name} has no place in the house: give it one in ROOMS and ARCHITECTURE.md");
+        assert!(
+            is_known,
+            "src/{name} has no place in the house: give it one in ROOMS and ARCHITECTURE.md"
+        );
     }
 }
 

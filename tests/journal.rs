@@ -74,8 +74,9 @@ fn journals_of_every_earlier_version_are_brought_up_to_date() {
         assert_eq!(payments[1].idempotency, Some(("sale-1".into(), [7; 32])));
         assert_eq!(journal.payments(true, 9).unwrap(), [payments[1].clone()]);
         assert_eq!(journal.changes(payments[1].transaction_id).unwrap().len(), 2);
-        let finished =
-            journal.finished_between(UnixTime { seconds: 0 }, UnixTime { seconds: u64::MAX }).unwrap();
+        let finished = journal
+            .finished_between(UnixTime { seconds: 0 }, UnixTime { seconds: u64::MAX })
+            .unwrap();
         assert_eq!(finished, [payments[0].transaction_id]);
         journal.append(&payment(3, PaymentState::Offered)).unwrap();
         journal.check_content().unwrap();
@@ -94,9 +95,15 @@ fn a_damaged_journal_is_not_trusted_again() {
     octets[middle..middle + 3 * 4096].fill(0xA5);
     fs::write(&bench.path, octets).unwrap();
     let error = SqliteJournal::open_again(&bench.path, Distrust::Content).unwrap_err();
-    assert!(matches!(error, JournalError::Damaged { .. } | JournalError::Storage { .. }), "{error}");
+    assert!(
+        matches!(error, JournalError::Damaged { .. } | JournalError::Storage { .. }),
+        "{error}"
+    );
     assert_eq!(error.distrust(), Distrust::Content, "and it is looked at again the next time");
-    assert!(error.to_string().contains("damaged") && error.to_string().contains("keep the file"), "{error}");
+    assert!(
+        error.to_string().contains("damaged") && error.to_string().contains("keep the file"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -116,7 +123,10 @@ fn after_a_fault_of_the_disk_everything_is_written_anew_and_nothing_is_missing()
         journal.append(&payment(number, PaymentState::Capturing)).unwrap();
     }
     let before = journal.payments(false, 1000).unwrap();
-    assert!(fs::metadata(bench.beside("-wal")).unwrap().len() > 0, "the last payments are in the log only");
+    assert!(
+        fs::metadata(bench.beside("-wal")).unwrap().len() > 0,
+        "the last payments are in the log only"
+    );
     // As a process that stops over the fault leaves it: the log is not taken over.
     let inode = file_number(&bench.path);
     std::mem::forget(journal);
@@ -128,7 +138,8 @@ fn after_a_fault_of_the_disk_everything_is_written_anew_and_nothing_is_missing()
     assert!(!bench.beside(".rewriting").exists() && !bench.beside(".rewritten").exists());
 }
 
-/// The power is cut when the new file is complete and has not its place yet. The old log must not be applied to it.
+/// The power is cut when the new file is complete and has not its place yet. The old log must not
+/// be applied to it.
 #[test]
 fn an_exchange_that_was_cut_short_is_finished() {
     for (is_log_there, distrust) in [
@@ -143,7 +154,8 @@ fn an_exchange_that_was_cut_short_is_finished() {
             .unwrap()
             .execute("VACUUM INTO ?1", [complete.to_string_lossy()])
             .unwrap();
-        // What is left of the old one is good for nothing, and is not needed: also not to write it anew once more.
+        // What is left of the old one is good for nothing, and is not needed: also not to write it
+        // anew once more.
         fs::write(&bench.path, "torn").unwrap();
         if is_log_there {
             fs::write(bench.beside("-wal"), "of the old one").unwrap();

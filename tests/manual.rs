@@ -24,7 +24,8 @@ const PROGRAMS: [(&str, &str, &[&str], &str); 3] = [
 ];
 
 fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
+    std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
 }
 
 #[test]
@@ -43,7 +44,9 @@ fn every_command_has_a_page_and_completions() {
         assert!(first.contains(&words), "no {words} in {first}");
         let whole = read(pages.join(format!("{name}.1")));
         assert!(!whole.contains("manual"), "the way to make the pages stands in the page");
-        for file in [format!("bash/{name}.bash"), format!("zsh/_{name}"), format!("fish/{name}.fish")] {
+        for file in
+            [format!("bash/{name}.bash"), format!("zsh/_{name}"), format!("fish/{name}.fish")]
+        {
             let completions = read(directory.path().join("completions").join(file));
             assert!(completions.contains(subcommands[0]), "{completions}");
         }
@@ -53,10 +56,14 @@ fn every_command_has_a_page_and_completions() {
 #[test]
 fn exit_codes_stand_in_the_pages_of_the_commands_that_have_some() {
     let directory = tempfile::tempdir().unwrap();
-    let status =
-        Command::new(env!("CARGO_BIN_EXE_florin")).arg("manual").arg(directory.path()).status().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_florin"))
+        .arg("manual")
+        .arg(directory.path())
+        .status()
+        .unwrap();
     assert!(status.success());
-    for (page, line) in [("pay", "3  declined by the institution"), ("doctor", "19  the acquirer")] {
+    for (page, line) in [("pay", "3  declined by the institution"), ("doctor", "19  the acquirer")]
+    {
         let text = read(directory.path().join(format!("man1/florin-{page}.1")));
         assert!(text.contains(line), "{text}");
     }

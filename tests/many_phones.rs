@@ -1,5 +1,6 @@
-//! Sixty-four phones at one terminal, over the emulated link: each gets what is its own, and those that misbehave cost the
-//! others nothing. What is compared is what was said and in how many values, never how long it took.
+//! Sixty-four phones at one terminal, over the emulated link: each gets what is its own, and those
+//! that misbehave cost the others nothing. What is compared is what was said and in how many
+//! values, never how long it took.
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
 
@@ -13,8 +14,8 @@ use florin::credential::{CardCommand, SealingKey, SigningKey};
 use florin::domain::{CardId, HolderVerification, Outcome, TransactionId};
 use florin::journal::SqliteJournal;
 use florin::protocol::{
-    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator, MessageKind,
-    Reassembler, decode_offer, digest_offer,
+    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
+    MessageKind, Reassembler, decode_offer, digest_offer,
 };
 use florin::relay::Relay;
 use florin::service::{Driver, DriverError, Front};
@@ -33,7 +34,11 @@ const PHONES: usize = 64;
 struct Institution;
 
 impl Relay for Institution {
-    fn ask(&self, request: InstitutionRequest, _: u64) -> impl Future<Output = InstitutionAnswer> + Send {
+    fn ask(
+        &self,
+        request: InstitutionRequest,
+        _: u64,
+    ) -> impl Future<Output = InstitutionAnswer> + Send {
         let receipt = Some(receipt_of(request.transaction_id()));
         let state = match request {
             InstitutionRequest::Authorize { .. } => TransactionState::Approved,
@@ -68,9 +73,15 @@ impl Terminal {
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
             let mut front = Front::new(link, till_end);
-            let driver =
-                Driver::start(identity(), settings, [7; 32], journal, Arc::new(Institution), &mut front)
-                    .await?;
+            let driver = Driver::start(
+                identity(),
+                settings,
+                [7; 32],
+                journal,
+                Arc::new(Institution),
+                &mut front,
+            )
+            .await?;
             driver
                 .run(async {
                     let _ = stopped.await;
@@ -109,7 +120,8 @@ impl Terminal {
     }
 }
 
-/// What a phone heard, in order, without signs of life: how many of those there are depends on the clock.
+/// What a phone heard, in order, without signs of life: how many of those there are depends on the
+/// clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Heard {
     NothingToPay,
@@ -192,7 +204,8 @@ impl Phone {
             let (kind, message) = self.read().await.expect("the connection stands");
             assert_eq!(kind, MessageKind::Sealed);
             let message =
-                FromTerminal::decode(&self.channel.as_mut().unwrap().open(&message).unwrap()).unwrap();
+                FromTerminal::decode(&self.channel.as_mut().unwrap().open(&message).unwrap())
+                    .unwrap();
             let heard = match message {
                 FromTerminal::Working => continue,
                 FromTerminal::Offer(_) => Heard::Offer,
@@ -215,7 +228,8 @@ impl Phone {
         };
         let signed = command.sign(&SigningKey::from_scalar(&[8; 32]).unwrap());
         let sealing_key = SealingKey::from_octets([9; 32]).public_key();
-        let sealed = sealing_key.seal(&signed.encode(), &offer_digest, [self.number as u8; 32]).unwrap();
+        let sealed =
+            sealing_key.seal(&signed.encode(), &offer_digest, [self.number as u8; 32]).unwrap();
         let transaction_id = decode_offer(offer).unwrap().transaction_id;
         FromPhone::PaymentCommand { transaction_id, sealed_command: sealed.encode() }
     }
@@ -251,7 +265,9 @@ async fn everybody_pays(terminal: &Terminal, phones: &mut [Phone]) -> Vec<Accoun
                     assert_eq!((number, of, outcome), (payer, transaction_id, Outcome::Approved));
                     assert_eq!(receipt, Some(receipt_of(transaction_id)), "its own receipt");
                 }
-                FromTerminal::Taken(of) => assert_eq!((of, number != payer), (transaction_id, true)),
+                FromTerminal::Taken(of) => {
+                    assert_eq!((of, number != payer), (transaction_id, true))
+                }
                 other => panic!("phone {number} heard {other:?}"),
             }
         }
@@ -281,8 +297,14 @@ async fn connect_all(terminal: &Terminal) -> Vec<Phone> {
 }
 
 fn settings(phones_max: usize) -> Settings {
-    // However slow the machine that runs this: no phone here is silent on purpose, but those that are meant to be.
-    Settings { phones_max, silence_timeout_ms: 3_600_000, hello_timeout_ms: 3_600_000, ..Settings::default() }
+    // However slow the machine that runs this: no phone here is silent on purpose, but those that
+    // are meant to be.
+    Settings {
+        phones_max,
+        silence_timeout_ms: 3_600_000,
+        hello_timeout_ms: 3_600_000,
+        ..Settings::default()
+    }
 }
 
 /// Writes values until the terminal has had enough; how many it got rid of.
@@ -291,7 +313,8 @@ async fn flood(mut link: EmulatedPhoneLink, value: Vec<u8>) -> u64 {
     link.traffic().values_to_terminal()
 }
 
-/// Asks for a result that it has no business with, so often or until it is disconnected; how often it could.
+/// Asks for a result that it has no business with, so often or until it is disconnected; how often
+/// it could.
 async fn ask(phone: &mut Phone, times: u32) -> u32 {
     let question = FromPhone::ResultQuery {
         transaction_id: TransactionId::from_random([3; 16]),
@@ -321,7 +344,8 @@ async fn sixty_four_phones_are_served_and_those_that_misbehave_change_nothing_fo
 
     let terminal = Terminal::start(settings(PHONES + 6));
     let mut phones = connect_all(&terminal).await;
-    // Two that only sit there, one of them subscribed and in the channel, which never reads what it is told.
+    // Two that only sit there, one of them subscribed and in the channel, which never reads what it
+    // is told.
     let silent = terminal.air.connect(517).await.unwrap();
     let mut deaf = Phone::connect(&terminal, 200).await;
     assert!(matches!(deaf.hello().await, FromTerminal::NothingToPay));
@@ -329,7 +353,8 @@ async fn sixty_four_phones_are_served_and_those_that_misbehave_change_nothing_fo
     assert_eq!(ask(&mut deaf, 100).await, 100);
     // Garbage; a message that goes on and on; one in the channel that asks more than it needs.
     let garbage = tokio::spawn(flood(terminal.air.connect(517).await.unwrap(), vec![0x35; 500]));
-    let endless = tokio::spawn(flood(terminal.air.connect(23).await.unwrap(), vec![0x80, 0x3f, 0xff, 0]));
+    let endless =
+        tokio::spawn(flood(terminal.air.connect(23).await.unwrap(), vec![0x80, 0x3f, 0xff, 0]));
     let mut asker = Phone::connect(&terminal, 201).await;
     asker.hello().await;
     let asker = tokio::spawn(async move { ask(&mut asker, u32::MAX).await });
@@ -352,7 +377,11 @@ async fn sixty_four_phones_are_served_and_those_that_misbehave_change_nothing_fo
     while deaf.link.next_value().await.is_ok() {
         heard += 1;
     }
-    assert_eq!(heard, florin::bluetooth::VALUES_WAITING_MAX, "it was disconnected when no more would fit");
+    assert_eq!(
+        heard,
+        florin::bluetooth::VALUES_WAITING_MAX,
+        "it was disconnected when no more would fit"
+    );
     drop(silent);
     terminal.finish().await;
 }

@@ -1,6 +1,8 @@
-//! The simulator is itself tested: what it finds, what it counts, what it tells, and that a seed plays the same again.
+//! The simulator is itself tested: what it finds, what it counts, what it tells, and that a seed
+//! plays the same again.
 //!
-//! A small run only, so that it fits an ordinary `cargo test`; the stage `simulation` of `tests/run` has a larger one.
+//! A small run only, so that it fits an ordinary `cargo test`; the stage `simulation` of
+//! `tests/run` has a larger one.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
@@ -18,7 +20,14 @@ const PAYMENTS: u64 = 1_500;
 const SEED: u64 = 20_261_123;
 
 fn campaign() -> Campaign {
-    Campaign { seed: SEED, payments: PAYMENTS, at_most: None, world: None, planted: None, threads: 2 }
+    Campaign {
+        seed: SEED,
+        payments: PAYMENTS,
+        at_most: None,
+        world: None,
+        planted: None,
+        threads: 2,
+    }
 }
 
 fn told(campaign: &Campaign, tally: &Tally) -> String {
@@ -43,8 +52,13 @@ fn no_promise_is_broken_and_every_kind_of_fault_happens() {
     for kind in FaultKind::ALL {
         assert!(tally.count(*kind) > 0, "{} never happened:\n{told}", kind.name());
     }
-    for outcome in ["captured", "reversed/unanswered", "reversed/dispense_unknown", "declined", "expired"] {
-        assert!(tally.outcomes.keys().any(|key| key.starts_with(outcome)), "nothing is {outcome}:\n{told}");
+    for outcome in
+        ["captured", "reversed/unanswered", "reversed/dispense_unknown", "declined", "expired"]
+    {
+        assert!(
+            tally.outcomes.keys().any(|key| key.starts_with(outcome)),
+            "nothing is {outcome}:\n{told}"
+        );
     }
     let json = report::json(&campaign, &tally);
     assert_eq!(json["payments"], tally.payments);
@@ -94,9 +108,13 @@ fn a_broken_promise_is_told_with_its_seed_its_steps_and_the_shortest_story() {
     let text = told(&campaign, &tally);
     println!("{text}");
     let again = format!("--seed {SEED} --world {} --plant effect_before_journal", broken.world);
-    for part in
-        ["BROKEN: promise 2", &again, "The last steps of that world", "The shortest story found", " s  "]
-    {
+    for part in [
+        "BROKEN: promise 2",
+        &again,
+        "The last steps of that world",
+        "The shortest story found",
+        " s  ",
+    ] {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }
     let whole = campaign.play(broken.world).unwrap();
@@ -116,7 +134,8 @@ fn a_seed_plays_the_same_again() {
     let bug = PlantedBug::ConfirmedRecordLost;
     let campaign = Campaign { planted: Some(bug), ..campaign() };
     let broken = campaign.plant(bug).unwrap().broken.unwrap();
-    let (first, second) = (campaign.play(broken.world).unwrap(), campaign.play(broken.world).unwrap());
+    let (first, second) =
+        (campaign.play(broken.world).unwrap(), campaign.play(broken.world).unwrap());
     assert_eq!(first.violation, Some(broken.violation));
     assert_eq!(first.violation, second.violation);
     assert_eq!(first.faults, second.faults);

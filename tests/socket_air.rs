@@ -1,4 +1,5 @@
-//! The real programs over a Unix socket in place of Bluetooth: `florin serve --air`, `florin-wallet --air`, `florin pay`.
+//! The real programs over a Unix socket in place of Bluetooth: `florin serve --air`, `florin-wallet
+//! --air`, `florin pay`.
 
 #![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", unix))]
 #![allow(clippy::unwrap_used)]
@@ -12,8 +13,10 @@ use serde_json::Value;
 
 fn last_json(output: &Output) -> Value {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
-    serde_json::from_str(text.lines().last().unwrap_or_else(|| panic!("nothing was said: {output:?}")))
-        .unwrap()
+    serde_json::from_str(
+        text.lines().last().unwrap_or_else(|| panic!("nothing was said: {output:?}")),
+    )
+    .unwrap()
 }
 
 #[test]
@@ -36,15 +39,26 @@ fn a_payment_passes_between_the_programs() {
         .florin(&["pay", "2.50", "EUR", "--json", "--until", "final"])
         .stdout(std::process::Stdio::piped())
         .spawn();
-    let wallet = ["pay", "--yes", "--json", "--air", &air, "--code", status["short_code"].as_str().unwrap()];
+    let wallet =
+        ["pay", "--yes", "--json", "--air", &air, "--code", status["short_code"].as_str().unwrap()];
     let paid = last_json(&done(&mut programs.wallet(&wallet)));
-    assert_eq!((&paid["outcome"], &paid["amount_minor"]), (&"approved".into(), &250.into()), "{paid}");
+    assert_eq!(
+        (&paid["outcome"], &paid["amount_minor"]),
+        (&"approved".into(), &250.into()),
+        "{paid}"
+    );
     let till = till.unwrap().wait_with_output().unwrap();
     assert!(till.status.success());
     assert_eq!(last_json(&till)["state"], "captured");
 
     let transaction_id = paid["transaction_id"].as_str().unwrap();
-    let asked = last_json(&done(&mut programs.wallet(&["result", transaction_id, "--json", "--air", &air])));
+    let asked = last_json(&done(&mut programs.wallet(&[
+        "result",
+        transaction_id,
+        "--json",
+        "--air",
+        &air,
+    ])));
     assert_eq!(asked["outcome"], "approved", "{asked}");
     let at_bank = programs.acquirer(&["transaction", "show", transaction_id]);
     assert_eq!((&at_bank["state"], &at_bank["amount_minor"]), (&"captured".into(), &250.into()));

@@ -1,5 +1,5 @@
-//! The real terminal on a disk that fails: it goes out of service with its reason, loses nothing, and is back by itself
-//! once the disk is well. And its journal against the acquirer's books.
+//! The real terminal on a disk that fails: it goes out of service with its reason, loses nothing,
+//! and is back by itself once the disk is well. And its journal against the acquirer's books.
 
 #![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", target_os = "linux"))]
 #![allow(clippy::unwrap_used)]
@@ -54,15 +54,18 @@ impl Bench {
         });
     }
 
-    /// A payment that is approved, and whose till is gone before it has said what became of the goods: its id.
+    /// A payment that is approved, and whose till is gone before it has said what became of the
+    /// goods: its id.
     fn approved_and_left_alone(&self) -> String {
         let mut till = self.offer(&["--after-dispense"]);
         assert_eq!(self.phone_pays()["outcome"], "approved");
         let transaction_id = wait_for("the approval", || {
-            let listed =
-                last_json(&self.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+            let listed = last_json(
+                &self.programs.florin(&["payments", "--open", "--json"]).output().unwrap(),
+            );
             let payment = listed["payments"].get(0)?.clone();
-            (payment["state"] == "approved").then(|| payment["transaction_id"].as_str().unwrap().to_owned())
+            (payment["state"] == "approved")
+                .then(|| payment["transaction_id"].as_str().unwrap().to_owned())
         });
         let _ = till.kill();
         let _ = till.wait();
@@ -72,7 +75,8 @@ impl Bench {
     fn wait_out_of_service(&self, reason: &str) -> Value {
         wait_for("the terminal to be out of service", || {
             let status = self.status()?;
-            (status["in_service"] == false && status["reason"].as_str()?.contains(reason)).then_some(status)
+            (status["in_service"] == false && status["reason"].as_str()?.contains(reason))
+                .then_some(status)
         })
     }
 
@@ -105,7 +109,8 @@ impl Bench {
     }
 
     fn reconcile(&self) -> (Value, Option<i32>) {
-        let output = self.programs.florin_with_configuration(&["reconcile", "--json"]).output().unwrap();
+        let output =
+            self.programs.florin_with_configuration(&["reconcile", "--json"]).output().unwrap();
         (last_json(&output), output.status.code())
     }
 
@@ -123,11 +128,14 @@ impl Bench {
 
 fn last_json(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
-    serde_json::from_str(text.lines().last().unwrap_or_else(|| panic!("nothing was said: {output:?}")))
-        .unwrap()
+    serde_json::from_str(
+        text.lines().last().unwrap_or_else(|| panic!("nothing was said: {output:?}")),
+    )
+    .unwrap()
 }
 
-/// The till is refused with the reason; phones are turned away; and all is well again when the disk is.
+/// The till is refused with the reason; phones are turned away; and all is well again when the disk
+/// is.
 fn goes_and_comes_back(kind: FaultKind, calls: Option<&'static str>, reason: &str) {
     let bench = Bench::new();
     let mut terminal = bench.start_terminal(kind, calls);
@@ -137,7 +145,8 @@ fn goes_and_comes_back(kind: FaultKind, calls: Option<&'static str>, reason: &st
     let refused = bench.offer(&[]).wait_with_output().unwrap();
     assert_ne!(refused.status.code(), Some(0));
     bench.wait_out_of_service(reason);
-    let refused = bench.programs.florin(&["pay", "2.50", "EUR", "--idempotency-key", "k"]).output().unwrap();
+    let refused =
+        bench.programs.florin(&["pay", "2.50", "EUR", "--idempotency-key", "k"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(9), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.stderr).contains(reason), "{refused:?}");
     let metrics = done(&mut bench.programs.florin(&["metrics"]));
@@ -176,8 +185,8 @@ fn syncs_that_fail_take_it_out_of_service_until_the_journal_is_written_anew() {
     goes_and_comes_back(FaultKind::InputOutput, Some("fsync"), "the disk does not read or write");
 }
 
-/// A sync fails; then the disk is too full to write the journal anew; then it is well. The failed sync is not forgotten over the
-/// full disk, nor over a restart of the process.
+/// A sync fails; then the disk is too full to write the journal anew; then it is well. The failed
+/// sync is not forgotten over the full disk, nor over a restart of the process.
 #[test]
 fn a_failed_sync_is_remembered_until_the_journal_was_written_anew() {
     for is_restarted in [false, true] {
@@ -214,7 +223,8 @@ fn file_number(path: &Path) -> u64 {
     fs::metadata(path).unwrap().ino()
 }
 
-/// The disk fails between the approval and the till's word: the payment is settled when it is well again.
+/// The disk fails between the approval and the till's word: the payment is settled when it is well
+/// again.
 #[test]
 fn a_payment_that_was_under_way_when_the_disk_failed_is_settled_afterwards() {
     let bench = Bench::new();
@@ -234,20 +244,26 @@ fn a_payment_that_was_under_way_when_the_disk_failed_is_settled_afterwards() {
     assert!(metrics.contains("florin_payments_open{state=\"capturing\"} 1\n"), "{metrics}");
     fs::remove_file(&bench.switch).unwrap();
     bench.wait_in_service();
-    let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+    let listed =
+        last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
     if listed["payments"].get(0).is_some_and(|payment| payment["state"] == "approved") {
-        assert_eq!(listed["payments"][0]["dispense_unknown"], true, "the till is asked again: {listed}");
+        assert_eq!(
+            listed["payments"][0]["dispense_unknown"], true,
+            "the till is asked again: {listed}"
+        );
     }
     done(&mut bench.programs.florin(&complete));
     wait_for("the capture", || {
-        let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+        let listed =
+            last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
         listed["payments"].as_array().unwrap().is_empty().then_some(())
     });
     bench.assert_reconciled(2);
     terminal.stop();
 }
 
-/// A sync never returns. The terminal says so in time, goes on to answer, and loses nothing when it does return.
+/// A sync never returns. The terminal says so in time, goes on to answer, and loses nothing when it
+/// does return.
 #[test]
 fn a_disk_that_hangs_takes_it_out_of_service_until_it_answers() {
     let bench = Bench::new();
@@ -273,7 +289,8 @@ fn a_disk_that_hangs_takes_it_out_of_service_until_it_answers() {
     bench.wait_in_service();
     let _ = completing.wait();
     wait_for("the capture", || {
-        let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+        let listed =
+            last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
         listed["payments"].as_array().unwrap().is_empty().then_some(())
     });
     bench.sell();
@@ -332,7 +349,8 @@ fn a_damaged_journal_keeps_it_out_of_service_and_what_it_held_is_found_at_the_ac
     terminal.stop();
 }
 
-/// One page is damaged that a start does not read: it is met at the next record. From then on it is known, also to the next start.
+/// One page is damaged that a start does not read: it is met at the next record. From then on it is
+/// known, also to the next start.
 #[test]
 fn one_damaged_page_keeps_it_out_of_service_from_when_it_is_met_until_a_whole_journal_is_there() {
     let bench = Bench::new();
@@ -379,7 +397,9 @@ fn what_was_altered_in_the_journal_is_named_by_reconciliation() {
     alter("UPDATE payments SET state = 'reversed', reason = 'cancelled' WHERE number = 1");
     alter("UPDATE payments SET amount_minor = 260 WHERE number = 2");
     // Changed years ago, by its clock: it is asked about all the same.
-    connection.execute("UPDATE payments SET updated_at_unix_s = 1000, created_at_unix_s = 1000", []).unwrap();
+    connection
+        .execute("UPDATE payments SET updated_at_unix_s = 1000, created_at_unix_s = 1000", [])
+        .unwrap();
     drop(connection);
     let (said, code) = bench.reconcile();
     assert_eq!(code, Some(20));
@@ -401,7 +421,8 @@ fn finished_payments_are_exported_and_pruned_beside_the_running_service() {
     bench.sell();
     let mut open = bench.offer(&[]);
     wait_for("the offer", || {
-        let listed = last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
+        let listed =
+            last_json(&bench.programs.florin(&["payments", "--open", "--json"]).output().unwrap());
         listed["payments"].get(0).cloned()
     });
     let file = bench.programs.state().join("old.jsonl");

@@ -1,21 +1,23 @@
-//! The golden vectors of the protocol: made from fixed keys, and equal to the committed files octet for octet.
+//! The golden vectors of the protocol: made from fixed keys, and equal to the committed files octet
+//! for octet.
 //!
-//! `FLORIN_WRITE_VECTORS=1 cargo test --test vectors` writes them anew, for a change of the protocol that is meant.
+//! `FLORIN_WRITE_VECTORS=1 cargo test --test vectors` writes them anew, for a change of the
+//! protocol that is meant.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use florin::credential::{
-    CardCommand, InstitutionKey, KeyPurpose, Keyring, PayloadType, SealedCommand, SealingKey, Signed,
-    SigningKey, TerminalCertificate, sign_receipt, verify_receipt,
+    CardCommand, InstitutionKey, KeyPurpose, Keyring, PayloadType, SealedCommand, SealingKey,
+    Signed, SigningKey, TerminalCertificate, sign_receipt, verify_receipt,
 };
 use florin::domain::{
     CardId, DeclineReason, HolderVerification, LineItem, Offer, Outcome, Receipt, ReceiptStatus,
     TransactionId, UnixTime,
 };
 use florin::protocol::{
-    ChannelKey, EngagementLink, Fingerprint, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello,
-    HelloAnswer, Info, Initiator, MessageKind, ProtocolError, WireError, accept, digest_offer, encode_offer,
-    encode_plain_error, matching_code,
+    ChannelKey, EngagementLink, Fingerprint, FragmentTag, Fragmenter, FromPhone, FromTerminal,
+    Hello, HelloAnswer, Info, Initiator, MessageKind, ProtocolError, WireError, accept,
+    digest_offer, encode_offer, encode_plain_error, matching_code,
 };
 use serde_json::{Value, json};
 
@@ -99,7 +101,11 @@ fn vectors() -> Value {
         fingerprint: Fingerprint::of(&certificate.channel_key),
         transaction_id: Some(transaction_id),
     };
-    let info = Info { versions: vec![1], terminal_id: certificate.terminal_id.to_string(), capabilities: 0 };
+    let info = Info {
+        versions: vec![1],
+        terminal_id: certificate.terminal_id.to_string(),
+        capabilities: 0,
+    };
 
     let hello = Hello { value_octets_max: Some(512), transaction_id: None }.encode();
     let (initiator, first) = Initiator::start(&hello, phone_ephemeral).unwrap();
@@ -114,11 +120,17 @@ fn vectors() -> Value {
     assert_eq!(HelloAnswer::decode(&answer_read).unwrap(), answer);
 
     let card_id = CardId::from_octets(&[0x41; 16]).unwrap();
-    let command =
-        CardCommand { card_id, offer_digest, counter: 7, holder_verification: HolderVerification::Biometric };
+    let command = CardCommand {
+        card_id,
+        offer_digest,
+        counter: 7,
+        holder_verification: HolderVerification::Biometric,
+    };
     let signed_command = command.sign(&card_key);
-    let sealed =
-        sealing_key.public_key().seal(&signed_command.encode(), &offer_digest, seal_material).unwrap();
+    let sealed = sealing_key
+        .public_key()
+        .seal(&signed_command.encode(), &offer_digest, seal_material)
+        .unwrap();
     assert_eq!(sealing_key.open(&sealed, &offer_digest).unwrap(), signed_command.encode());
     let payment_command =
         FromPhone::PaymentCommand { transaction_id, sealed_command: sealed.encode() }.encode();
@@ -148,7 +160,10 @@ fn vectors() -> Value {
     let acknowledgement_message = phone.seal(&acknowledgement).unwrap();
 
     let declined = sign_receipt(
-        &Receipt { status: ReceiptStatus::Declined(DeclineReason::InsufficientFunds), ..receipt.clone() },
+        &Receipt {
+            status: ReceiptStatus::Declined(DeclineReason::InsufficientFunds),
+            ..receipt.clone()
+        },
         &receipt_key,
     );
     let mut altered = signed_receipt.clone();
@@ -249,23 +264,33 @@ fn the_committed_vectors_are_what_the_code_makes() {
         std::fs::write(FILE, &made).unwrap();
     }
     let committed = std::fs::read_to_string(FILE).unwrap();
-    assert!(made == committed, "tests/vectors/payment.json differs; the protocol on the wire has changed");
+    assert!(
+        made == committed,
+        "tests/vectors/payment.json differs; the protocol on the wire has changed"
+    );
 }
 
 #[test]
 fn the_vectors_hold_no_receipt_to_refuse_that_verifies_for_the_offer() {
     let committed: Value = serde_json::from_str(&std::fs::read_to_string(FILE).unwrap()).unwrap();
-    let octets = |value: &Value| data_encoding::HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap();
+    let octets =
+        |value: &Value| data_encoding::HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap();
     let root =
-        florin::credential::VerifyingKey::from_sec1(&octets(&committed["keys"]["root_public"])).unwrap();
+        florin::credential::VerifyingKey::from_sec1(&octets(&committed["keys"]["root_public"]))
+            .unwrap();
     let keyring =
-        Keyring::verify(&Signed::decode(&octets(&committed["keyring"]["encoded"])).unwrap(), &root).unwrap();
-    let good = verify_receipt(&Signed::decode(&octets(&committed["receipt"]["encoded"])).unwrap(), &keyring)
-        .unwrap();
+        Keyring::verify(&Signed::decode(&octets(&committed["keyring"]["encoded"])).unwrap(), &root)
+            .unwrap();
+    let good = verify_receipt(
+        &Signed::decode(&octets(&committed["receipt"]["encoded"])).unwrap(),
+        &keyring,
+    )
+    .unwrap();
     let to_refuse = committed["receipts_to_refuse"].as_array().unwrap();
     assert_eq!(to_refuse.len(), 6);
     for case in to_refuse {
-        let verified = verify_receipt(&Signed::decode(&octets(&case["receipt"])).unwrap(), &keyring);
+        let verified =
+            verify_receipt(&Signed::decode(&octets(&case["receipt"])).unwrap(), &keyring);
         assert!(verified.as_ref() != Ok(&good), "{}", case["why"]);
     }
 }

@@ -36,9 +36,14 @@ async fn bench() -> Bench {
     let now = UnixTime { seconds: in_an_hour().seconds - 3600 };
     create_institution(&bank, "Bank", &["localhost".to_owned()], now).unwrap();
     let mut opened = open_institution(&bank).unwrap();
-    let account = opened.institution.create_account("Alice", "EUR".parse().unwrap(), None, now).unwrap();
+    let account =
+        opened.institution.create_account("Alice", "EUR".parse().unwrap(), None, now).unwrap();
     let code = EnrolmentCode::from_random([7; 16]);
-    let terms = CardTerms { account, payment_limit: "50.00 EUR".parse().unwrap(), verification_limit: None };
+    let terms = CardTerms {
+        account,
+        payment_limit: "50.00 EUR".parse().unwrap(),
+        verification_limit: None,
+    };
     let card_id = CardId::from_octets(&[0xab; 16]).unwrap();
     opened.institution.add_card(card_id, terms, &code, in_an_hour(), now).unwrap();
     let server = Server::start(opened, "127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -86,7 +91,8 @@ async fn an_answer_that_got_lost_is_asked_for_again() {
     let mut bench = bench().await;
     let bare: String = bench.code.chars().filter(|character| *character != '-').collect();
     let digest = Sha256::digest(bare.as_bytes()).into();
-    let key = bench.wallet.enrolment_key(&digest, || Ok(SigningKey::from_scalar(&[9; 32])?)).unwrap();
+    let key =
+        bench.wallet.enrolment_key(&digest, || Ok(SigningKey::from_scalar(&[9; 32])?)).unwrap();
     // The institution has heard the request of the first attempt; its answer never came.
     let proof = card_enrolment_proof(&key, &bench.code);
     let now = UnixTime { seconds: in_an_hour().seconds - 3600 };
@@ -112,7 +118,8 @@ async fn what_does_not_go_says_why_and_costs_no_code() {
     assert!(matches!(error, EnrolmentError::Root(_)), "{error}");
     let error = attempt(&|request| request.acquirer = "https://localhost:1".into()).await;
     assert!(matches!(error, EnrolmentError::Unreachable { .. }), "{error}");
-    let other_root = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+    let other_root =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
     let error = attempt(&|request| request.root_pem = other_root.clone().into_bytes()).await;
     assert!(error.to_string().contains("not from the given root"), "{error}");
     assert_eq!(enrolments(&bench.wallet), 0);

@@ -1,4 +1,5 @@
-//! What the arithmetic of one payment takes on this machine, party by party: it is part of the payment and not of the floor.
+//! What the arithmetic of one payment takes on this machine, party by party: it is part of the
+//! payment and not of the floor.
 
 use std::time::Duration;
 

@@ -73,7 +73,9 @@ pub async fn serve(adapter: &str, code: &str) -> anyhow::Result<()> {
 
 /// Sends as many octets as the value asks for in its first two; nothing for one that goes on.
 fn answer(value: &[u8], writer: Option<&CharacteristicWriter>) {
-    let (Some(writer), Some((&octets, _))) = (writer, value.split_first_chunk::<2>()) else { return };
+    let (Some(writer), Some((&octets, _))) = (writer, value.split_first_chunk::<2>()) else {
+        return;
+    };
     let mut left = usize::from(u16::from_be_bytes(octets));
     while left > 0 {
         let length = left.min(VALUE_OCTETS_MAX);

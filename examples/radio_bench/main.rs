@@ -1,5 +1,6 @@
-//! How long payments take over the radio, beside the least that they could take on it: the same octets echoed, and one
-//! call to the acquirer. The test bed runs it (scenarios `floor` and `thousand-payments`).
+//! How long payments take over the radio, beside the least that they could take on it: the same
+//! octets echoed, and one call to the acquirer. The test bed runs it (scenarios `floor` and
+//! `thousand-payments`).
 //!
 //! Measures and prints; asserts nothing.
 
@@ -172,7 +173,11 @@ impl PhoneLink for Kept<'_> {
     async fn disconnect(&mut self) {}
 }
 
-async fn compare(paying: &Paying, echo_code: &str, state_directory: &std::path::Path) -> anyhow::Result<()> {
+async fn compare(
+    paying: &Paying,
+    echo_code: &str,
+    state_directory: &std::path::Path,
+) -> anyhow::Result<()> {
     let central = Central::open(Some(&paying.adapter)).await?;
     let terminal = find(&central, &paying.code).await?;
     let echo = find(&central, echo_code).await?;

@@ -1,4 +1,5 @@
-//! A phone that pays whatever the till offers, and a till that offers: one payment at a time, as fast as they can.
+//! A phone that pays whatever the till offers, and a till that offers: one payment at a time, as
+//! fast as they can.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -11,8 +12,8 @@ use florin::domain::HolderVerification;
 use florin::service::wall_clock;
 use florin::till::{NewPayment, TillAddress, TillClient};
 use florin::wallet::{
-    Card, Decision, DirectoryStore, DriverSettings, Notice, OfferView, Person, SessionSeed, SessionSettings,
-    WalletDirectory, drive,
+    Card, Decision, DirectoryStore, DriverSettings, Notice, OfferView, Person, SessionSeed,
+    SessionSettings, WalletDirectory, drive,
 };
 use rand::TryRngCore;
 use tokio::time::Instant;
@@ -24,7 +25,8 @@ pub struct Trip {
     pub up: usize,
     /// To the phone.
     pub down: usize,
-    /// When the phone began to write, and when it had the whole answer: since the link was subscribed.
+    /// When the phone began to write, and when it had the whole answer: since the link was
+    /// subscribed.
     pub times: [Duration; 2],
 }
 
@@ -44,7 +46,8 @@ impl Payer {
         Ok(Self { card, store: directory.store(&name), till: TillClient::new(till) })
     }
 
-    /// Offers and pays once over a link that is subscribed: how long it took from there to the result.
+    /// Offers and pays once over a link that is subscribed: how long it took from there to the
+    /// result.
     pub async fn pay(&mut self, link: impl PhoneLink) -> anyhow::Result<(Duration, Vec<Trip>)> {
         let payment = NewPayment {
             amount_minor: 1,
@@ -69,11 +72,13 @@ impl Payer {
         };
         let mut octets = [0; 65];
         rand::rngs::OsRng.try_fill_bytes(&mut octets)?;
-        let mut watch = Watch { begin: Instant::now(), result_after: None, trips: Vec::new(), is_up: false };
+        let mut watch =
+            Watch { begin: Instant::now(), result_after: None, trips: Vec::new(), is_up: false };
         let seed = SessionSeed::from_random(&octets);
         let card = Arc::clone(&self.card);
         let reported = drive(link, card, None, settings, seed, &mut self.store, &mut watch).await;
-        let Some(duration) = watch.result_after.filter(|_| reported.end.name() == "approved") else {
+        let Some(duration) = watch.result_after.filter(|_| reported.end.name() == "approved")
+        else {
             bail!(
                 "payment {} ended as {}: {}",
                 offered.transaction_id,

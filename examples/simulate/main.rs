@@ -1,4 +1,5 @@
-//! Simulates payments with everything that can go wrong, and checks the promises of the house at every step.
+//! Simulates payments with everything that can go wrong, and checks the promises of the house at
+//! every step.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -13,8 +14,9 @@ use simulation::campaign::{Campaign, PLANTED_PAYMENTS_MAX};
 use simulation::planted::PlantedBug;
 use simulation::report;
 
-/// Simulates payments: the real engine, wallet session and institution on a virtual clock, link, network and disk, all
-/// from one seed. Checks the promises at every step, and again when nothing has gone wrong for as long as their bound is.
+/// Simulates payments: the real engine, wallet session and institution on a virtual clock, link,
+/// network and disk, all from one seed. Checks the promises at every step, and again when nothing
+/// has gone wrong for as long as their bound is.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Exit codes: 0 nothing broken, 1 a promise is broken (or a planted bug not found), 2 usage, 70 the \
@@ -49,9 +51,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let threads = arguments
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get));
+    let threads = arguments.threads.unwrap_or_else(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    });
     let campaign = Campaign {
         seed: arguments.seed,
         payments: arguments.payments,
@@ -60,8 +62,11 @@ fn main() -> ExitCode {
         planted: arguments.plant,
         threads,
     };
-    let done =
-        if arguments.planted_bugs { plant_bugs(&campaign) } else { simulate(&campaign, arguments.json) };
+    let done = if arguments.planted_bugs {
+        plant_bugs(&campaign)
+    } else {
+        simulate(&campaign, arguments.json)
+    };
     done.unwrap_or_else(|error| {
         eprintln!("the simulator failed: {error}");
         ExitCode::from(70)

@@ -1,7 +1,7 @@
 //! What is signed: terminal certificates, keyrings, receipts, card commands.
 //!
-//! The first octet chooses the kind, and whether the octets are a whole signed body, which nobody can forge, or a
-//! body that a genuine key signs, which has to be read.
+//! The first octet chooses the kind, and whether the octets are a whole signed body, which nobody
+//! can forge, or a body that a genuine key signs, which has to be read.
 
 #![no_main]
 
@@ -21,7 +21,8 @@ fuzz_target!(|octets: &[u8]| {
     let key_id = |signed: Signed| Signed::decode(&signed.encode()).expect("our own encoding");
     match choice % 4 {
         0 => {
-            let signed = key_id(KEYS.certificate.sign(PayloadType::TerminalCertificate, octets.to_vec()));
+            let signed =
+                key_id(KEYS.certificate.sign(PayloadType::TerminalCertificate, octets.to_vec()));
             if let Ok(certificate) = TerminalCertificate::verify(&signed, &KEYS.keyring, NOW) {
                 assert!(certificate.not_before <= NOW && NOW <= certificate.not_after);
                 same(certificate.sign(&KEYS.certificate), &certificate, |signed| {
@@ -36,7 +37,8 @@ fuzz_target!(|octets: &[u8]| {
                 same(keyring.sign(&KEYS.root), &keyring, |signed| {
                     Keyring::verify(signed, &KEYS.root.verifying_key())
                 });
-                // Whatever keys are in it: reading a receipt under them names what is wrong, or nothing is.
+                // Whatever keys are in it: reading a receipt under them names what is wrong, or
+                // nothing is.
                 let receipt = KEYS.receipt.sign(PayloadType::Receipt, Vec::new());
                 assert!(verify_receipt(&receipt, &keyring).is_err(), "an empty receipt");
             }
@@ -80,8 +82,8 @@ fn read_signed(octets: &[u8]) {
     }
 }
 
-/// Only the vectors' own signed bodies are in the seeds; the same body signed anew has the same signature (RFC 6979),
-/// or its twin with the negated half, which ECDSA cannot tell apart.
+/// Only the vectors' own signed bodies are in the seeds; the same body signed anew has the same
+/// signature (RFC 6979), or its twin with the negated half, which ECDSA cannot tell apart.
 fn genuine(signed: &Signed, payload_type: PayloadType, key: &SigningKey) {
     let anew = key.sign(payload_type, signed.body.clone());
     assert_eq!(signed.signature[..32], anew.signature[..32], "a forged {}", payload_type.name());

@@ -1,7 +1,8 @@
-//! Sealed messages on an open channel, while somebody between the two drops, repeats, alters, swaps and invents some.
+//! Sealed messages on an open channel, while somebody between the two drops, repeats, alters, swaps
+//! and invents some.
 //!
-//! Each piece is a step: its first octet says what happens, the others are content. A model that only counts says which
-//! messages have to open: the next one in order, and no other.
+//! Each piece is a step: its first octet says what happens, the others are content. A model that
+//! only counts says which messages have to open: the next one in order, and no other.
 
 #![no_main]
 
@@ -56,7 +57,8 @@ fuzz_target!(|octets: &[u8]| {
             }
             // Invent one.
             5 => {
-                let is_genuine = direction.sealed.get(direction.opened).is_some_and(|next| next.1 == content);
+                let is_genuine =
+                    direction.sealed.get(direction.opened).is_some_and(|next| next.1 == content);
                 if !is_genuine {
                     assert!(receiver.open(content).is_err(), "an invented message opened");
                 }

@@ -1,4 +1,5 @@
-//! The configuration: any text is a configuration in its ranges, or one line that says where it is wrong.
+//! The configuration: any text is a configuration in its ranges, or one line that says where it is
+//! wrong.
 
 #![no_main]
 
@@ -23,7 +24,10 @@ fuzz_target!(|text: &str| {
         }
         Err(ConfigurationError::Wrong { place, problem, .. }) => {
             assert!(!problem.is_empty() && !problem.contains('\n'), "{problem:?}");
-            assert!((1..=text.lines().count() + 1).contains(&place.line) && place.column >= 1, "{place}");
+            assert!(
+                (1..=text.lines().count() + 1).contains(&place.line) && place.column >= 1,
+                "{place}"
+            );
         }
         Err(other) => panic!("no file was read: {other}"),
     }

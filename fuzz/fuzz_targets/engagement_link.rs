@@ -11,7 +11,8 @@ fuzz_target!(|text: &str| {
         let printed = link.to_string();
         assert_eq!(printed.parse::<EngagementLink>().as_ref(), Ok(&link), "{printed}");
         assert!(printed.len() <= 128, "too long to be read again");
-        // Letters come in any case, with blanks around; else there is one way to write a link without a transaction.
+        // Letters come in any case, with blanks around; else there is one way to write a link
+        // without a transaction.
         let is_sticker = link.transaction_id.is_none();
         assert!(!is_sticker || printed == text.trim().to_ascii_uppercase(), "{text} is {printed}");
     }

@@ -31,20 +31,29 @@ fuzz_target!(|octets: &[u8]| {
     }
 });
 
-/// The rules of docs/protocol.md, said a second time: what came out is what these values say together.
+/// The rules of docs/protocol.md, said a second time: what came out is what these values say
+/// together.
 fn put_together(values: &[&[u8]], message: &[u8]) -> FragmentTag {
     let (first, following) = values.split_first().expect("a message out of nothing");
     let tag = FragmentTag::of_value(first).expect("a message out of an empty value");
     assert!(first[0] & 0x80 != 0, "it does not begin with a first fragment");
     for (index, value) in values.iter().enumerate() {
-        assert_eq!(value[0] & 0x40 != 0, index + 1 == values.len(), "the last is marked, and no other");
+        assert_eq!(
+            value[0] & 0x40 != 0,
+            index + 1 == values.len(),
+            "the last is marked, and no other"
+        );
         assert_eq!(FragmentTag::of_value(value), Some(tag), "one tag");
     }
     if following.is_empty() {
         assert_eq!(message, &first[1..]);
         return tag;
     }
-    assert_eq!(usize::from(u16::from_be_bytes([first[1], first[2]])), message.len(), "the announced length");
+    assert_eq!(
+        usize::from(u16::from_be_bytes([first[1], first[2]])),
+        message.len(),
+        "the announced length"
+    );
     assert!(message.len() <= MESSAGE_OCTETS_MAX);
     let mut content = first[3..].to_vec();
     for (number, value) in (1_usize..).zip(following) {
@@ -57,7 +66,8 @@ fn put_together(values: &[&[u8]], message: &[u8]) -> FragmentTag {
 
 fn cut_and_put_together(tag: FragmentTag, kind: florin::protocol::MessageKind, message: &[u8]) {
     for size in [VALUE_OCTETS_MIN, 23, 182, VALUE_OCTETS_MAX] {
-        let values = Fragmenter::new(tag).cut(kind, message, size).expect("a message within the bound");
+        let values =
+            Fragmenter::new(tag).cut(kind, message, size).expect("a message within the bound");
         let mut reassembler = Reassembler::default();
         for (index, value) in values.iter().enumerate() {
             assert!(value.len() <= size && FragmentTag::of_value(value) == Some(tag));

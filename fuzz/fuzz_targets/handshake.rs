@@ -1,6 +1,7 @@
 //! The handshake, with a stranger on either side and with somebody between the two.
 //!
-//! The first octet chooses which; the others are the stranger's message, or what is laid over a genuine one.
+//! The first octet chooses which; the others are the stranger's message, or what is laid over a
+//! genuine one.
 
 #![no_main]
 
@@ -26,19 +27,22 @@ fuzz_target!(|octets: &[u8]| {
                 assert!(channel.open(octets).is_err(), "a stranger's octets opened");
             }
         }
-        // A strange terminal: it cannot know the hello's ephemeral secret, but it may answer any way it likes. Only
-        // octets that are the genuine terminal's own pass.
+        // A strange terminal: it cannot know the hello's ephemeral secret, but it may answer any
+        // way it likes. Only octets that are the genuine terminal's own pass.
         1 => {
             let (_, genuine) = answer_to(&first);
             match phone.finish(octets) {
                 Ok(_) => assert_eq!(octets, genuine, "a stranger was believed"),
-                Err((phone, _)) => assert!(phone.finish(&genuine).is_ok(), "a stranger spoilt the handshake"),
+                Err((phone, _)) => {
+                    assert!(phone.finish(&genuine).is_ok(), "a stranger spoilt the handshake")
+                }
             }
         }
         // Somebody alters the hello: then the phone takes no answer.
         2 => {
             let altered = laid_over(octets, &first);
-            let answered = accept(&altered, &KEYS.channel, TERMINAL_EPHEMERAL, |_| Ok(b"answer".to_vec()));
+            let answered =
+                accept(&altered, &KEYS.channel, TERMINAL_EPHEMERAL, |_| Ok(b"answer".to_vec()));
             if let Ok((_, reply)) = answered {
                 assert_eq!(
                     phone.finish(&reply).is_ok(),
@@ -53,8 +57,13 @@ fuzz_target!(|octets: &[u8]| {
             let altered = laid_over(octets, &genuine);
             match phone.finish(&altered) {
                 Ok((mut channel, key, payload)) => {
-                    assert!(altered == genuine && key == KEYS.channel.public_key() && payload == b"answer");
-                    let message = channel.seal(octets.get(..64).unwrap_or(octets)).expect("a short message");
+                    assert!(
+                        altered == genuine
+                            && key == KEYS.channel.public_key()
+                            && payload == b"answer"
+                    );
+                    let message =
+                        channel.seal(octets.get(..64).unwrap_or(octets)).expect("a short message");
                     assert!(terminal.open(&message).is_ok(), "both sides have not the same keys");
                 }
                 Err(_) => assert!(altered != genuine, "the genuine answer was refused"),
@@ -64,7 +73,8 @@ fuzz_target!(|octets: &[u8]| {
 });
 
 fn answer_to(hello: &[u8]) -> (florin::protocol::Channel, Vec<u8>) {
-    accept(hello, &KEYS.channel, TERMINAL_EPHEMERAL, |_| Ok(b"answer".to_vec())).expect("a genuine hello")
+    accept(hello, &KEYS.channel, TERMINAL_EPHEMERAL, |_| Ok(b"answer".to_vec()))
+        .expect("a genuine hello")
 }
 
 /// The message with every octet altered by the one over it; longer by what is left.

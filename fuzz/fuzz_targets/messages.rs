@@ -3,8 +3,8 @@
 #![no_main]
 
 use florin::protocol::{
-    FromPhone, FromTerminal, Hello, HelloAnswer, Info, decode_offer, decode_plain_error, encode_offer,
-    encode_plain_error,
+    FromPhone, FromTerminal, Hello, HelloAnswer, Info, decode_offer, decode_plain_error,
+    encode_offer, encode_plain_error,
 };
 use libfuzzer_sys::fuzz_target;
 

@@ -1,5 +1,5 @@
-//! The bodies that a till sends, and its idempotency key: any octets are a payment in its ranges, or a problem that says
-//! what is wrong.
+//! The bodies that a till sends, and its idempotency key: any octets are a payment in its ranges,
+//! or a problem that says what is wrong.
 
 #![no_main]
 
@@ -14,7 +14,9 @@ fuzz_target!(|octets: &[u8]| {
             assert!(payment.valid_for_s.is_none_or(|seconds| (1..=3600).contains(&seconds)));
             for item in &payment.items {
                 assert!(
-                    !item.name.is_empty() && is_line(&item.name) && (1..=10_000).contains(&item.quantity)
+                    !item.name.is_empty()
+                        && is_line(&item.name)
+                        && (1..=10_000).contains(&item.quantity)
                 );
             }
         }
@@ -26,7 +28,10 @@ fuzz_target!(|octets: &[u8]| {
     if let Ok(text) = std::str::from_utf8(octets) {
         match check_idempotency_key(text) {
             Ok(()) => {
-                assert!((1..=64).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic()))
+                assert!(
+                    (1..=64).contains(&text.len())
+                        && text.bytes().all(|octet| octet.is_ascii_graphic())
+                )
             }
             Err(problem) => explains(&problem),
         }

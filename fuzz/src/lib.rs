@@ -1,6 +1,8 @@
-//! What the targets have in common: the keys of the test vectors, and how a run's octets are cut into pieces.
+//! What the targets have in common: the keys of the test vectors, and how a run's octets are cut
+//! into pieces.
 //!
-//! The keys are those of `tests/vectors`, so that the seeds, which are made from the vectors, verify and open.
+//! The keys are those of `tests/vectors`, so that the seeds, which are made from the vectors,
+//! verify and open.
 
 use std::sync::LazyLock;
 
@@ -31,7 +33,8 @@ pub struct Keys {
 
 /// The keys of the test vectors.
 pub static KEYS: LazyLock<Keys> = LazyLock::new(|| {
-    let signing = |octet| SigningKey::from_scalar(&[octet; 32]).expect("a scalar within the group's order");
+    let signing =
+        |octet| SigningKey::from_scalar(&[octet; 32]).expect("a scalar within the group's order");
     let (certificate, receipt) = (signing(0x12), signing(0x13));
     let sealing = SealingKey::from_octets([0x14; 32]);
     let key = |purpose, public_key| InstitutionKey {

@@ -1,4 +1,5 @@
-//! How often one address may fail to enrol. Codes have 80 bits, so this stops noise rather than guessing.
+//! How often one address may fail to enrol. Codes have 80 bits, so this stops noise rather than
+//! guessing.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,7 +10,8 @@ use crate::domain::Moment;
 const FAILURES_MAX: u32 = 10;
 /// How long a window is, in milliseconds.
 const WINDOW_MS: u64 = 60_000;
-/// How many addresses are remembered. When there are more, those whose window is over are forgotten, then all.
+/// How many addresses are remembered. When there are more, those whose window is over are
+/// forgotten, then all.
 const ADDRESSES_MAX: usize = 4_096;
 
 /// Counts failures by address.
@@ -27,9 +29,9 @@ struct Window {
 impl AttemptLimit {
     /// Whether the address may try now.
     pub(super) fn admits(&self, address: IpAddr, now: Moment) -> bool {
-        self.windows
-            .get(&address)
-            .is_none_or(|window| now.since_ms(window.began) >= WINDOW_MS || window.failures < FAILURES_MAX)
+        self.windows.get(&address).is_none_or(|window| {
+            now.since_ms(window.began) >= WINDOW_MS || window.failures < FAILURES_MAX
+        })
     }
 
     /// The address has failed.

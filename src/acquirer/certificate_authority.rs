@@ -1,16 +1,19 @@
-//! The certificate authority of the institution's TLS: it vouches for the server to terminals, and for terminals to the
-//! server.
+//! The certificate authority of the institution's TLS: it vouches for the server to terminals, and
+//! for terminals to the server.
 //!
-//! It decides nobody's identity: the caller says for which terminal a request is. It keeps no list of what it issued;
-//! a terminal is shut out in the registry.
+//! It decides nobody's identity: the caller says for which terminal a request is. It keeps no list
+//! of what it issued; a terminal is shut out in the registry.
 
 use std::net::IpAddr;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SanType, SerialNumber,
 };
-use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{
+    CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -19,9 +22,11 @@ use zeroize::Zeroizing;
 use super::institution::CLOCK_TOLERANCE_S;
 use crate::domain::{TerminalId, UnixTime};
 
-/// How long the authority's own certificate is good, in seconds: twenty years, as long as a machine stands.
+/// How long the authority's own certificate is good, in seconds: twenty years, as long as a machine
+/// stands.
 pub const AUTHORITY_VALIDITY_S: u64 = 20 * 365 * 86_400;
-/// How long a server certificate is good, in seconds: two years. It is made anew at each start of the server.
+/// How long a server certificate is good, in seconds: two years. It is made anew at each start of
+/// the server.
 pub const SERVER_VALIDITY_S: u64 = 2 * 365 * 86_400;
 
 /// Before the terminal's id in the one URI among the alternative names of its client certificate.
@@ -34,7 +39,9 @@ pub enum CertificateError {
     #[error("the key and the certificate of the TLS authority cannot be used: {0}")]
     Authority(String),
     /// A request that is not one.
-    #[error("not a certificate signing request (PKCS #10 in DER, a P-256 key, signed with SHA-256): {0}")]
+    #[error(
+        "not a certificate signing request (PKCS #10 in DER, a P-256 key, signed with SHA-256): {0}"
+    )]
     Request(String),
     /// A host name that is none.
     #[error("`{0}` is neither a host name nor an IP address")]
@@ -46,7 +53,9 @@ pub enum CertificateError {
     #[error("the clock says {0}, and no certificate can be made for that time; set the clock")]
     Time(UnixTime),
     /// A client certificate without a terminal's name.
-    #[error("the client certificate names no terminal; enrol the terminal and use the certificate it got")]
+    #[error(
+        "the client certificate names no terminal; enrol the terminal and use the certificate it got"
+    )]
     NoTerminal,
 }
 
@@ -76,9 +85,10 @@ impl ClientRequest {
     /// # Errors
     /// [`CertificateError::Request`].
     pub fn read(der: &[u8]) -> Result<Self, CertificateError> {
-        let request =
-            CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der.to_vec()))
-                .map_err(|error| CertificateError::Request(error.to_string()))?;
+        let request = CertificateSigningRequestParams::from_der(
+            &CertificateSigningRequestDer::from(der.to_vec()),
+        )
+        .map_err(|error| CertificateError::Request(error.to_string()))?;
         let public_key = request.public_key;
         // The algorithm is the signature's; the length tells that the key is of that curve too.
         if PublicKeyData::algorithm(&public_key) != &rcgen::PKCS_ECDSA_P256_SHA256
@@ -95,7 +105,8 @@ impl ClientRequest {
     }
 }
 
-/// Which terminal a client certificate is for, and which key it has. The caller has verified who issued it.
+/// Which terminal a client certificate is for, and which key it has. The caller has verified who
+/// issued it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientIdentity {
     /// The terminal.
@@ -112,18 +123,25 @@ impl ClientIdentity {
     pub fn of_certificate(der: &[u8]) -> Result<Self, CertificateError> {
         let no_terminal = || CertificateError::NoTerminal;
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| no_terminal())?;
-        let names =
-            certificate.subject_alternative_name().map_err(|_| no_terminal())?.ok_or_else(no_terminal)?;
+        let names = certificate
+            .subject_alternative_name()
+            .map_err(|_| no_terminal())?
+            .ok_or_else(no_terminal)?;
         let terminal_id = names
             .value
             .general_names
             .iter()
             .find_map(|name| {
-                if let GeneralName::URI(uri) = name { uri.strip_prefix(TERMINAL_URI_PREFIX) } else { None }
+                if let GeneralName::URI(uri) = name {
+                    uri.strip_prefix(TERMINAL_URI_PREFIX)
+                } else {
+                    None
+                }
             })
             .and_then(|id| id.parse().ok())
             .ok_or_else(no_terminal)?;
-        let key_digest = Sha256::digest(certificate.public_key().subject_public_key.data.as_ref()).into();
+        let key_digest =
+            Sha256::digest(certificate.public_key().subject_public_key.data.as_ref()).into();
         Ok(Self { terminal_id, key_digest })
     }
 }
@@ -154,8 +172,8 @@ impl CertificateAuthority {
     pub fn from_pem(key_pem: &str, certificate_pem: &str) -> Result<Self, CertificateError> {
         use rustls::pki_types::pem::PemObject;
         let unusable = |detail: String| CertificateError::Authority(detail);
-        let key =
-            KeyPair::from_pem(key_pem).map_err(|_| unusable("the key is not PKCS #8 in PEM".to_owned()))?;
+        let key = KeyPair::from_pem(key_pem)
+            .map_err(|_| unusable("the key is not PKCS #8 in PEM".to_owned()))?;
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|_| unusable("the certificate is not X.509 in PEM".to_owned()))?;
         let (_, parsed) = X509Certificate::from_der(&certificate)
@@ -163,14 +181,16 @@ impl CertificateAuthority {
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
             return Err(unusable("the key is not the certificate's".to_owned()));
         }
-        let not_before =
-            UnixTime { seconds: u64::try_from(parsed.validity().not_before.timestamp()).unwrap_or(0) };
-        let issuer =
-            Issuer::from_ca_cert_der(&certificate, key).map_err(|error| unusable(error.to_string()))?;
+        let not_before = UnixTime {
+            seconds: u64::try_from(parsed.validity().not_before.timestamp()).unwrap_or(0),
+        };
+        let issuer = Issuer::from_ca_cert_der(&certificate, key)
+            .map_err(|error| unusable(error.to_string()))?;
         Ok(Self { issuer, certificate, certificate_pem: certificate_pem.to_owned(), not_before })
     }
 
-    /// The authority's certificate, which terminals and wallets are given to know the server by. X.509 in PEM.
+    /// The authority's certificate, which terminals and wallets are given to know the server by.
+    /// X.509 in PEM.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
@@ -191,7 +211,8 @@ impl CertificateAuthority {
     ) -> Result<ServerIdentity, CertificateError> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let mut parameters = parameters("florin-acquirer", now, SERVER_VALIDITY_S)?;
-        // A machine without a clock lives in the past after a power cut: the certificate must not be from its future.
+        // A machine without a clock lives in the past after a power cut: the certificate must not
+        // be from its future.
         parameters.not_before = date(self.not_before)?;
         parameters.subject_alt_names =
             host_names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
@@ -253,7 +274,8 @@ fn parameters(
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common_name);
     parameters.distinguished_name = name;
-    parameters.not_before = date(UnixTime { seconds: now.seconds.saturating_sub(CLOCK_TOLERANCE_S) })?;
+    parameters.not_before =
+        date(UnixTime { seconds: now.seconds.saturating_sub(CLOCK_TOLERANCE_S) })?;
     parameters.not_after = date(UnixTime { seconds: now.seconds.saturating_add(validity_s) })?;
     Ok(parameters)
 }
@@ -295,10 +317,12 @@ mod tests {
     #[test]
     fn a_client_certificate_names_its_terminal_whatever_the_request_said() {
         let (authority, key_pem) = CertificateAuthority::generate("Bank", NOW).unwrap();
-        let authority = CertificateAuthority::from_pem(&key_pem, authority.certificate_pem()).unwrap();
+        let authority =
+            CertificateAuthority::from_pem(&key_pem, authority.certificate_pem()).unwrap();
         let key = KeyPair::generate().unwrap();
         let mut asked = CertificateParams::default();
-        asked.subject_alt_names = vec![SanType::URI("urn:florin:terminal:ZZZZZZZZZZ".try_into().unwrap())];
+        asked.subject_alt_names =
+            vec![SanType::URI("urn:florin:terminal:ZZZZZZZZZZ".try_into().unwrap())];
         asked.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let asked = asked.serialize_request(&key).unwrap();
         let request = ClientRequest::read(asked.der()).unwrap();
@@ -306,13 +330,20 @@ mod tests {
         let later = UnixTime { seconds: NOW.seconds + 100 };
         let pem = authority.issue_client(&request, terminal, NOW, later, [0xff; 16]).unwrap();
         use rustls::pki_types::pem::PemObject;
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let chain: Vec<_> =
+            CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().unwrap();
         assert_eq!(chain.len(), 2);
         let identity = ClientIdentity::of_certificate(&chain[0]).unwrap();
-        assert_eq!(identity, ClientIdentity { terminal_id: terminal, key_digest: request.key_digest() });
+        assert_eq!(
+            identity,
+            ClientIdentity { terminal_id: terminal, key_digest: request.key_digest() }
+        );
         let (_, parsed) = X509Certificate::from_der(&chain[0]).unwrap();
         assert!(!parsed.is_ca());
-        assert!(matches!(ClientIdentity::of_certificate(&chain[1]), Err(CertificateError::NoTerminal)));
+        assert!(matches!(
+            ClientIdentity::of_certificate(&chain[1]),
+            Err(CertificateError::NoTerminal)
+        ));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Connections to the server: TCP, TLS 1.3, and who is at the other end.
 //!
-//! tonic's own TLS would take 1.2 as well, so the handshake is done here. What a peer may do is not decided here.
+//! tonic's own TLS would take 1.2 as well, so the handshake is done here. What a peer may do is not
+//! decided here.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -24,15 +25,16 @@ use super::certificate_authority::{CertificateAuthority, ClientIdentity, ServerI
 const CONNECTIONS_MAX: usize = 4_096;
 /// How long a TLS handshake may take, in milliseconds: a slow mobile network takes a few seconds.
 const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
-/// How long to wait after the system refused a new connection, in milliseconds: it has no file descriptor left, and
-/// would refuse the next at once.
+/// How long to wait after the system refused a new connection, in milliseconds: it has no file
+/// descriptor left, and would refuse the next at once.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub address: IpAddr,
-    /// None without a client certificate; an error in words where the certificate names no terminal.
+    /// None without a client certificate; an error in words where the certificate names no
+    /// terminal.
     pub identity: Option<Result<ClientIdentity, String>>,
 }
 
@@ -52,10 +54,11 @@ pub(super) fn tls_configuration(
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate().clone())?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
     let mut configuration = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -96,7 +99,8 @@ pub(super) async fn accept_connections(
             .await
             {
                 Ok(Ok((stream, peer))) => {
-                    let _ = connections.send(Ok(Connection { stream, peer, _permit: permit })).await;
+                    let _ =
+                        connections.send(Ok(Connection { stream, peer, _permit: permit })).await;
                 }
                 Ok(Err(error)) => tracing::info!(%address, %error, "a TLS handshake failed"),
                 Err(_) => tracing::info!(%address, "a TLS handshake took too long"),

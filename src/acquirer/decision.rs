@@ -1,13 +1,14 @@
 //! Whether to approve: one pure function.
 //!
-//! Everything that the decision rests on comes in, the decision comes out. Nothing is looked up, stored or signed here.
+//! Everything that the decision rests on comes in, the decision comes out. Nothing is looked up,
+//! stored or signed here.
 
 use super::store::{Card, CardState, Terminal, TerminalState};
 use crate::credential::{CardCommand, CredentialError, SealedCommand, SealingKey, Signed};
 use crate::domain::{DeclineReason, HolderVerification, Offer, OfferDigest, UnixTime};
 
-/// How much older than it is good for an offer may be when the terminal asks, in milliseconds: the command's way over
-/// the air, at its slowest.
+/// How much older than it is good for an offer may be when the terminal asks, in milliseconds: the
+/// command's way over the air, at its slowest.
 pub const OFFER_AGE_GRACE_MS: u64 = 2_000;
 
 /// A command out of its seal, not yet verified.
@@ -19,8 +20,8 @@ pub(super) struct OpenedCommand {
 
 /// Opens and reads a sealed command.
 ///
-/// A command that a known key does not open was sealed for another offer than the terminal presents, or altered on its
-/// way: either way the phone should hear of it.
+/// A command that a known key does not open was sealed for another offer than the terminal
+/// presents, or altered on its way: either way the phone should hear of it.
 pub(super) fn open_command(
     sealing_key: &SealingKey,
     sealed_command: &[u8],
@@ -69,12 +70,13 @@ pub(super) struct Question<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Decision {
     pub verdict: Result<(), DeclineReason>,
-    /// The command's counter where signature and counter were good: it is used up, whatever the verdict.
+    /// The command's counter where signature and counter were good: it is used up, whatever the
+    /// verdict.
     pub accepted_counter: Option<u64>,
 }
 
-/// Decides. The order of the checks is the order of docs/acquirer.md: first who asks, then whether the card said so,
-/// then whether it may.
+/// Decides. The order of the checks is the order of docs/acquirer.md: first who asks, then whether
+/// the card said so, then whether it may.
 pub(super) fn decide(question: &Question<'_>) -> Decision {
     match accept_command(question) {
         Ok((command, card)) => Decision {
@@ -86,7 +88,9 @@ pub(super) fn decide(question: &Question<'_>) -> Decision {
 }
 
 /// Whether the card gave this command, for the first time, to a terminal of ours.
-fn accept_command<'a>(question: &Question<'a>) -> Result<(&'a CardCommand, &'a Card), DeclineReason> {
+fn accept_command<'a>(
+    question: &Question<'a>,
+) -> Result<(&'a CardCommand, &'a Card), DeclineReason> {
     let terminal = question
         .terminal
         .filter(|terminal| terminal.state == TerminalState::Active)
@@ -105,7 +109,11 @@ fn accept_command<'a>(question: &Question<'a>) -> Result<(&'a CardCommand, &'a C
 }
 
 /// Whether the card may pay this offer now.
-fn check_payment(question: &Question<'_>, command: &CardCommand, card: &Card) -> Result<(), DeclineReason> {
+fn check_payment(
+    question: &Question<'_>,
+    command: &CardCommand,
+    card: &Card,
+) -> Result<(), DeclineReason> {
     let amount = question.offer.amount;
     if command.offer_digest != question.offer_digest {
         return Err(DeclineReason::OfferMismatch);

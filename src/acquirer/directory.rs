@@ -45,8 +45,9 @@ const NAME_OCTETS_MAX: usize = 64;
 const HOST_NAMES_MAX: usize = 16;
 
 /// What stands before the 32 octets of an X25519 key in PKCS #8 (RFC 8410, section 7).
-const X25519_PKCS8_PREFIX: [u8; 16] =
-    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x04, 0x22, 0x04, 0x20];
+const X25519_PKCS8_PREFIX: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x04, 0x22, 0x04, 0x20,
+];
 
 /// Why a directory cannot be made or opened. Never holds key data.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +129,8 @@ pub struct OpenedInstitution {
     pub host_names: Vec<String>,
 }
 
-/// Makes a new institution with new keys in a directory of its own. It is there whole or not at all.
+/// Makes a new institution with new keys in a directory of its own. It is there whole or not at
+/// all.
 ///
 /// # Errors
 /// [`DirectoryError`]; an existing institution is never touched.
@@ -138,7 +140,8 @@ pub fn create_institution(
     host_names: &[String],
     now: UnixTime,
 ) -> Result<(), DirectoryError> {
-    if name.trim().is_empty() || name.len() > NAME_OCTETS_MAX || name.chars().any(char::is_control) {
+    if name.trim().is_empty() || name.len() > NAME_OCTETS_MAX || name.chars().any(char::is_control)
+    {
         let detail = format!("expected 1 to {NAME_OCTETS_MAX} octets on one line");
         return Err(DirectoryError::Invalid { field: "name", detail });
     }
@@ -163,9 +166,12 @@ pub fn create_institution(
     let description = serde_json::to_string_pretty(&description)
         .map_err(|error| DirectoryError::Invalid { field: "name", detail: error.to_string() })?;
 
-    // Everything is made beside and moved in place at once, so that no half institution is left behind.
-    let file_name = path.file_name().ok_or_else(|| PrivateFileError::NoFileName(path.to_path_buf()))?;
-    let beside = path.with_file_name(format!(".{}.{}.new", file_name.display(), std::process::id()));
+    // Everything is made beside and moved in place at once, so that no half institution is left
+    // behind.
+    let file_name =
+        path.file_name().ok_or_else(|| PrivateFileError::NoFileName(path.to_path_buf()))?;
+    let beside =
+        path.with_file_name(format!(".{}.{}.new", file_name.display(), std::process::id()));
     let _ = fs::remove_dir_all(&beside);
     let made = (|| {
         let key_files = beside.join(KEYS_DIRECTORY);
@@ -213,11 +219,13 @@ pub fn open_institution(path: &Path) -> Result<OpenedInstitution, DirectoryError
         }
         Err(error) => return Err(error.into()),
     };
-    let damaged = |path: &Path, detail: String| DirectoryError::Damaged { path: path.to_path_buf(), detail };
-    let description: Description =
-        serde_json::from_str(&description).map_err(|error| damaged(&description_path, error.to_string()))?;
+    let damaged =
+        |path: &Path, detail: String| DirectoryError::Damaged { path: path.to_path_buf(), detail };
+    let description: Description = serde_json::from_str(&description)
+        .map_err(|error| damaged(&description_path, error.to_string()))?;
     if description.format != DESCRIPTION_FORMAT {
-        let detail = format!("format {}, this program knows {DESCRIPTION_FORMAT}", description.format);
+        let detail =
+            format!("format {}, this program knows {DESCRIPTION_FORMAT}", description.format);
         return Err(damaged(&description_path, detail));
     }
     let root_public_key = HEXLOWER
@@ -238,8 +246,10 @@ pub fn open_institution(path: &Path) -> Result<OpenedInstitution, DirectoryError
             .map_err(|error| damaged(&path, error.to_string()))
     };
     let sealing_path = key_files.join(SEALING_KEY_FILE);
-    let sealing = sealing_key_from_pem(&private_file::read_text(&sealing_path)?)
-        .ok_or_else(|| damaged(&sealing_path, "not an X25519 private key in PEM (PKCS #8)".to_owned()))?;
+    let sealing =
+        sealing_key_from_pem(&private_file::read_text(&sealing_path)?).ok_or_else(|| {
+            damaged(&sealing_path, "not an X25519 private key in PEM (PKCS #8)".to_owned())
+        })?;
     let keys = InstitutionKeys::assemble(
         signing_key(TERMINAL_CERTIFICATE_KEY_FILE)?,
         signing_key(RECEIPT_KEY_FILE)?,
@@ -291,7 +301,8 @@ fn refuse_occupied(path: &Path) -> Result<(), DirectoryError> {
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(source) => {
-            Err(PrivateFileError::System { action: "look into", path: path.to_path_buf(), source }.into())
+            Err(PrivateFileError::System { action: "look into", path: path.to_path_buf(), source }
+                .into())
         }
     }
 }
@@ -300,12 +311,17 @@ fn sealing_key_to_pem(key: &SealingKey) -> Zeroizing<String> {
     let mut der = Zeroizing::new(X25519_PKCS8_PREFIX.to_vec());
     der.extend_from_slice(key.expose_octets());
     let base64 = Zeroizing::new(BASE64.encode(&der));
-    Zeroizing::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", base64.as_str()))
+    Zeroizing::new(format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        base64.as_str()
+    ))
 }
 
 fn sealing_key_from_pem(pem: &str) -> Option<SealingKey> {
-    let base64 =
-        pem.trim().strip_prefix("-----BEGIN PRIVATE KEY-----")?.strip_suffix("-----END PRIVATE KEY-----")?;
+    let base64 = pem
+        .trim()
+        .strip_prefix("-----BEGIN PRIVATE KEY-----")?
+        .strip_suffix("-----END PRIVATE KEY-----")?;
     let der = Zeroizing::new(BASE64.decode(base64.trim().as_bytes()).ok()?);
     let octets = der.strip_prefix(&X25519_PKCS8_PREFIX)?;
     octets.try_into().ok().map(SealingKey::from_octets)
@@ -368,9 +384,15 @@ mod tests {
         let full = directory.path().join("full");
         fs::create_dir(&full).unwrap();
         fs::write(full.join("file"), "").unwrap();
-        assert!(matches!(create_institution(&full, "Bank", &hosts(), NOW), Err(DirectoryError::NotEmpty(_))));
+        assert!(matches!(
+            create_institution(&full, "Bank", &hosts(), NOW),
+            Err(DirectoryError::NotEmpty(_))
+        ));
         assert!(create_institution(&directory.path().join("a"), "", &hosts(), NOW).is_err());
-        assert!(create_institution(&directory.path().join("b"), "Bank", &["a b".to_owned()], NOW).is_err());
+        assert!(
+            create_institution(&directory.path().join("b"), "Bank", &["a b".to_owned()], NOW)
+                .is_err()
+        );
         assert!(!directory.path().join("b").exists());
     }
 

@@ -1,7 +1,8 @@
 //! The institution: its keys, its store, and what it does with them.
 //!
-//! Time and randomness are inputs, and nothing here knows how a request arrived: a simulator drives the same logic as
-//! the gRPC server. Whoever calls has to know by other means which terminal is asking.
+//! Time and randomness are inputs, and nothing here knows how a request arrived: a simulator drives
+//! the same logic as the gRPC server. Whoever calls has to know by other means which terminal is
+//! asking.
 
 use sha2::{Digest, Sha256};
 
@@ -10,14 +11,16 @@ use super::keys::InstitutionKeys;
 use super::store;
 use super::store::ledger::{EntryKind, LedgerAccount, transfer};
 use super::store::{
-    Account, AccountId, Authorisation, Card, CardEnrolmentKeys, CardState, EnrolmentCode, EnrolmentSubject,
-    LedgerEntry, LedgerReport, NewCard, PageEnd, Store, StoreError, Terminal, TerminalState,
-    TransactionDetail, TransactionRecord, TransactionState,
+    Account, AccountId, Authorisation, Card, CardEnrolmentKeys, CardState, EnrolmentCode,
+    EnrolmentSubject, LedgerEntry, LedgerReport, NewCard, PageEnd, Store, StoreError, Terminal,
+    TerminalState, TransactionDetail, TransactionRecord, TransactionState,
 };
-use crate::credential::{TerminalCertificate, VerifyingKey, sign_receipt, verify_card_enrolment_proof};
+use crate::credential::{
+    TerminalCertificate, VerifyingKey, sign_receipt, verify_card_enrolment_proof,
+};
 use crate::domain::{
-    Amount, CardId, Currency, DeclineReason, MINOR_UNITS_MAX, Receipt, ReceiptStatus, ReversalReason,
-    TerminalId, TransactionId, UnixTime,
+    Amount, CardId, Currency, DeclineReason, MINOR_UNITS_MAX, Receipt, ReceiptStatus,
+    ReversalReason, TerminalId, TransactionId, UnixTime,
 };
 use crate::protocol::{decode_offer, digest_offer};
 
@@ -25,7 +28,8 @@ use crate::protocol::{decode_offer, digest_offer};
 pub const TERMINAL_VALIDITY_S: u64 = 3 * 365 * 86_400;
 /// How long a card is good, in seconds: three years.
 pub const CARD_VALIDITY_S: u64 = 3 * 365 * 86_400;
-/// How long before its making a certificate is good already, in seconds: phones and machines whose clocks are behind.
+/// How long before its making a certificate is good already, in seconds: phones and machines whose
+/// clocks are behind.
 pub const CLOCK_TOLERANCE_S: u64 = 86_400;
 /// How many characters an approval code has.
 pub const APPROVAL_CODE_CHARACTERS: usize = 6;
@@ -57,7 +61,8 @@ pub struct AuthorizationRequest {
 }
 
 impl AuthorizationRequest {
-    /// Over all that makes two requests the same payment. The age is left out: it grows from one repeat to the next.
+    /// Over all that makes two requests the same payment. The age is left out: it grows from one
+    /// repeat to the next.
     fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new();
         for part in [&self.offer, &self.sealed_command] {
@@ -75,7 +80,8 @@ pub struct Transaction {
     pub id: TransactionId,
     /// How it stands.
     pub state: TransactionState,
-    /// Where declined; and [`DeclineReason::AlreadyReversed`] in the answer to an authorisation that came too late.
+    /// Where declined; and [`DeclineReason::AlreadyReversed`] in the answer to an authorisation
+    /// that came too late.
     pub decline_reason: Option<DeclineReason>,
     /// None where the institution never saw the offer.
     pub amount: Option<Amount>,
@@ -148,10 +154,12 @@ pub struct CardTerms {
     pub verification_limit: Option<Amount>,
 }
 
-/// Why the institution did not do what it was asked. Nothing was changed then. Never holds card data.
+/// Why the institution did not do what it was asked. Nothing was changed then. Never holds card
+/// data.
 #[derive(Debug, thiserror::Error)]
 pub enum InstitutionError {
-    /// The request cannot be meant like that: the asker's fault, and the same request will be refused again.
+    /// The request cannot be meant like that: the asker's fault, and the same request will be
+    /// refused again.
     #[error("{field}: {detail}")]
     InvalidRequest {
         /// Which field.
@@ -182,7 +190,9 @@ pub enum InstitutionError {
         id: String,
     },
     /// No such code was issued, or it was replaced by a newer one.
-    #[error("the enrolment code is not known (or a newer one was issued); ask the institution for a new one")]
+    #[error(
+        "the enrolment code is not known (or a newer one was issued); ask the institution for a new one"
+    )]
     CodeUnknown,
     /// The code's time has run out.
     #[error("the enrolment code was good until {0}; ask the institution for a new one")]
@@ -231,12 +241,14 @@ impl Institution {
 
     /// Checks the card's command against the offer and reserves the amount, or declines.
     ///
-    /// A repeat gets the first answer, octet by octet, unless the transaction was reversed since: then, and for a
-    /// tombstone, the answer is [`TransactionState::Reversed`] with [`DeclineReason::AlreadyReversed`], since nobody
-    /// may release goods for it any more. `random` makes the approval code.
+    /// A repeat gets the first answer, octet by octet, unless the transaction was reversed since:
+    /// then, and for a tombstone, the answer is [`TransactionState::Reversed`] with
+    /// [`DeclineReason::AlreadyReversed`], since nobody may release goods for it any more.
+    /// `random` makes the approval code.
     ///
     /// # Errors
-    /// [`InstitutionError::InvalidRequest`], [`InstitutionError::OtherContent`], [`InstitutionError::Store`].
+    /// [`InstitutionError::InvalidRequest`], [`InstitutionError::OtherContent`],
+    /// [`InstitutionError::Store`].
     pub fn authorize(
         &mut self,
         request: &AuthorizationRequest,
@@ -245,17 +257,26 @@ impl Institution {
     ) -> Result<Transaction, InstitutionError> {
         let offer = decode_offer(&request.offer).map_err(|error| invalid("offer", error.detail))?;
         if offer.transaction_id != request.transaction_id {
-            return Err(invalid("offer.transaction_id", "is not the transaction id of the request"));
+            return Err(invalid(
+                "offer.transaction_id",
+                "is not the transaction id of the request",
+            ));
         }
         if offer.terminal_id != request.terminal_id {
-            return Err(invalid("offer.terminal_id", "is not the terminal of the client certificate"));
+            return Err(invalid(
+                "offer.terminal_id",
+                "is not the terminal of the client certificate",
+            ));
         }
         let request_digest = request.digest();
         let offer_digest = digest_offer(&request.offer);
         let keys = &self.keys;
         self.store.write(|connection| {
-            let known =
-                store::payment_transaction::find(connection, request.terminal_id, request.transaction_id)?;
+            let known = store::payment_transaction::find(
+                connection,
+                request.terminal_id,
+                request.transaction_id,
+            )?;
             if let Some(record) = known {
                 return repeated_answer(&record, &request_digest);
             }
@@ -266,9 +287,11 @@ impl Institution {
                 Err(_) => None,
             };
             let available_minor = match &card {
-                Some(card) => {
-                    store::ledger::balance(connection, LedgerAccount::Available(card.account), card.currency)?
-                }
+                Some(card) => store::ledger::balance(
+                    connection,
+                    LedgerAccount::Available(card.account),
+                    card.currency,
+                )?,
                 None => 0,
             };
             let Decision { verdict, accepted_counter } = decide(&Question {
@@ -351,8 +374,8 @@ impl Institution {
     /// Takes what was reserved. A repeat gets the first answer.
     ///
     /// # Errors
-    /// [`InstitutionError::NotCapturable`] unless it is approved or captured; [`InstitutionError::NotFound`];
-    /// [`InstitutionError::Store`].
+    /// [`InstitutionError::NotCapturable`] unless it is approved or captured;
+    /// [`InstitutionError::NotFound`]; [`InstitutionError::Store`].
     pub fn capture(
         &mut self,
         terminal: TerminalId,
@@ -360,12 +383,15 @@ impl Institution {
         now: UnixTime,
     ) -> Result<Transaction, InstitutionError> {
         self.store.write(|connection| {
-            let record = store::payment_transaction::find(connection, terminal, id)?.ok_or_else(|| {
-                InstitutionError::NotFound {
-                    what: "transaction",
-                    id: format!("{id} of this terminal, so nothing can be captured; authorise it first"),
-                }
-            })?;
+            let record =
+                store::payment_transaction::find(connection, terminal, id)?.ok_or_else(|| {
+                    InstitutionError::NotFound {
+                        what: "transaction",
+                        id: format!(
+                            "{id} of this terminal, so nothing can be captured; authorise it first"
+                        ),
+                    }
+                })?;
             match record.state {
                 TransactionState::Captured => return Ok(Transaction::from(&record)),
                 TransactionState::Approved => {}
@@ -390,8 +416,8 @@ impl Institution {
         })
     }
 
-    /// Gives back what was reserved or taken, all of it. What was declined stays declined. An id never seen becomes a
-    /// tombstone. A repeat gets the first answer, whatever its reason.
+    /// Gives back what was reserved or taken, all of it. What was declined stays declined. An id
+    /// never seen becomes a tombstone. A repeat gets the first answer, whatever its reason.
     ///
     /// # Errors
     /// [`InstitutionError::Store`].
@@ -405,7 +431,9 @@ impl Institution {
         let keys = &self.keys;
         self.store.write(|connection| {
             let Some(record) = store::payment_transaction::find(connection, terminal, id)? else {
-                store::payment_transaction::insert_tombstone(connection, terminal, id, reason, now)?;
+                store::payment_transaction::insert_tombstone(
+                    connection, terminal, id, reason, now,
+                )?;
                 return Ok(Transaction {
                     id,
                     state: TransactionState::Reversed,
@@ -417,7 +445,9 @@ impl Institution {
             };
             let (account, merchant, amount) = match record.state {
                 TransactionState::Approved | TransactionState::Captured => parties(&record)?,
-                TransactionState::Unknown | TransactionState::Declined | TransactionState::Reversed => {
+                TransactionState::Unknown
+                | TransactionState::Declined
+                | TransactionState::Reversed => {
                     return Ok(Transaction::from(&record));
                 }
             };
@@ -443,12 +473,23 @@ impl Institution {
                 &keys.receipt,
             )
             .encode();
-            store::payment_transaction::set_reversed(connection, record.number, reason, &receipt, now)?;
-            Ok(Transaction { state: TransactionState::Reversed, receipt, ..Transaction::from(&record) })
+            store::payment_transaction::set_reversed(
+                connection,
+                record.number,
+                reason,
+                &receipt,
+                now,
+            )?;
+            Ok(Transaction {
+                state: TransactionState::Reversed,
+                receipt,
+                ..Transaction::from(&record)
+            })
         })
     }
 
-    /// What the institution knows of the transaction; [`TransactionState::Unknown`] if nothing. Changes nothing.
+    /// What the institution knows of the transaction; [`TransactionState::Unknown`] if nothing.
+    /// Changes nothing.
     ///
     /// # Errors
     /// [`InstitutionError::Store`].
@@ -473,12 +514,13 @@ impl Institution {
         })
     }
 
-    /// One page of the terminal's transactions that were created from `from` (included) until `until` (excluded),
-    /// oldest first, at most [`PAGE_TRANSACTIONS_MAX`]; and where it ended, if it was full. `after` is where the page
-    /// before ended; none for the first.
+    /// One page of the terminal's transactions that were created from `from` (included) until
+    /// `until` (excluded), oldest first, at most [`PAGE_TRANSACTIONS_MAX`]; and where it ended,
+    /// if it was full. `after` is where the page before ended; none for the first.
     ///
     /// # Errors
-    /// [`InstitutionError::InvalidRequest`] if the period ends before it begins; [`InstitutionError::Store`].
+    /// [`InstitutionError::InvalidRequest`] if the period ends before it begins;
+    /// [`InstitutionError::Store`].
     pub fn reconcile(
         &mut self,
         terminal: TerminalId,
@@ -491,15 +533,17 @@ impl Institution {
         }
         self.store.read(|connection| {
             let limit = PAGE_TRANSACTIONS_MAX;
-            let records = store::payment_transaction::page(connection, terminal, from, until, after, limit)?;
+            let records =
+                store::payment_transaction::page(connection, terminal, from, until, after, limit)?;
             let is_full = u32::try_from(records.len()).is_ok_and(|length| length >= limit);
             let next = records.last().filter(|_| is_full).map(PageEnd::of);
             Ok((records.iter().map(Transaction::from).collect(), next))
         })
     }
 
-    /// Refuses a terminal that shows the certificate of an earlier enrolment. `client_key_digest` is SHA-256 over the
-    /// public key of its client certificate. An unknown terminal passes: its authorisations are declined in words.
+    /// Refuses a terminal that shows the certificate of an earlier enrolment. `client_key_digest`
+    /// is SHA-256 over the public key of its client certificate. An unknown terminal passes:
+    /// its authorisations are declined in words.
     ///
     /// # Errors
     /// [`InstitutionError::CertificateReplaced`]; [`InstitutionError::Store`].
@@ -519,8 +563,9 @@ impl Institution {
         })
     }
 
-    /// Enrols the terminal that a one-time code is for, with the static key of its channel. The same keys may use the
-    /// code again while it lasts, so that a lost answer costs nothing; other keys may not.
+    /// Enrols the terminal that a one-time code is for, with the static key of its channel. The
+    /// same keys may use the code again while it lasts, so that a lost answer costs nothing;
+    /// other keys may not.
     ///
     /// # Errors
     /// [`InstitutionError`]: the code is malformed, unknown, expired, used, or not a terminal's; the terminal is
@@ -533,8 +578,11 @@ impl Institution {
         now: UnixTime,
     ) -> Result<TerminalEnrolment, InstitutionError> {
         let code = EnrolmentCode::parse(code).map_err(|error| invalid("code", error))?;
-        let used_by =
-            Sha256::new().chain_update(channel_key).chain_update(client_key_digest).finalize().into();
+        let used_by = Sha256::new()
+            .chain_update(channel_key)
+            .chain_update(client_key_digest)
+            .finalize()
+            .into();
         let not_after = UnixTime { seconds: now.seconds.saturating_add(TERMINAL_VALIDITY_S) };
         let keys = &self.keys;
         self.store.write(|connection| {
@@ -566,8 +614,9 @@ impl Institution {
         })
     }
 
-    /// Enrols the card that a one-time code is for. The card proves that it holds the private key of `public_key`
-    /// (SEC1, uncompressed). The same key may use the code again while it lasts.
+    /// Enrols the card that a one-time code is for. The card proves that it holds the private key
+    /// of `public_key` (SEC1, uncompressed). The same key may use the code again while it
+    /// lasts.
     ///
     /// # Errors
     /// [`InstitutionError`]: the code is malformed, unknown, expired, used, or not a card's; the key is none; the proof
@@ -580,9 +629,10 @@ impl Institution {
         now: UnixTime,
     ) -> Result<CardEnrolment, InstitutionError> {
         let parsed = EnrolmentCode::parse(code).map_err(|error| invalid("code", error))?;
-        let public_key =
-            VerifyingKey::from_sec1(public_key).map_err(|error| invalid("card_public_key", error))?;
-        verify_card_enrolment_proof(&public_key, code, proof).map_err(|error| invalid("proof", error))?;
+        let public_key = VerifyingKey::from_sec1(public_key)
+            .map_err(|error| invalid("card_public_key", error))?;
+        verify_card_enrolment_proof(&public_key, code, proof)
+            .map_err(|error| invalid("proof", error))?;
         let used_by = Sha256::digest(public_key.to_sec1()).into();
         let keys = &self.keys;
         self.store.write(|connection| {
@@ -590,14 +640,15 @@ impl Institution {
             let EnrolmentSubject::Card(id) = subject else {
                 return Err(invalid("code", "is for a terminal, not for a card"));
             };
-            let card =
-                store::card::find(connection, id)?.ok_or(StoreError::Corrupt { what: "code for no card" })?;
+            let card = store::card::find(connection, id)?
+                .ok_or(StoreError::Corrupt { what: "code for no card" })?;
             if card.state == CardState::Blocked {
                 return Err(InstitutionError::Blocked("card"));
             }
             // A repeat keeps the first answer's end.
-            let not_after =
-                card.not_after.unwrap_or(UnixTime { seconds: now.seconds.saturating_add(CARD_VALIDITY_S) });
+            let not_after = card
+                .not_after
+                .unwrap_or(UnixTime { seconds: now.seconds.saturating_add(CARD_VALIDITY_S) });
             store::card::enrol(connection, id, CardEnrolmentKeys { public_key, not_after })?;
             Ok(CardEnrolment {
                 card_id: id,
@@ -629,7 +680,15 @@ impl Institution {
             let account = store::card::insert_account(connection, name, currency, now)?;
             if let Some(balance) = balance {
                 let to = LedgerAccount::Available(account);
-                transfer(connection, EntryKind::Funding, None, LedgerAccount::Funding, to, balance, now)?;
+                transfer(
+                    connection,
+                    EntryKind::Funding,
+                    None,
+                    LedgerAccount::Funding,
+                    to,
+                    balance,
+                    now,
+                )?;
             }
             Ok(account)
         })
@@ -649,7 +708,9 @@ impl Institution {
     /// [`InstitutionError::NotFound`]; [`InstitutionError::Store`].
     pub fn account(&mut self, id: AccountId) -> Result<Account, InstitutionError> {
         self.store.read(|connection| {
-            store::card::accounts(connection, Some(id))?.pop().ok_or_else(|| not_found("account", id))
+            store::card::accounts(connection, Some(id))?
+                .pop()
+                .ok_or_else(|| not_found("account", id))
         })
     }
 
@@ -675,8 +736,8 @@ impl Institution {
         })
     }
 
-    /// Gives a terminal a new code, to enrol once more: with new keys, or before its certificates end. Codes that it
-    /// had and did not use are void.
+    /// Gives a terminal a new code, to enrol once more: with new keys, or before its certificates
+    /// end. Codes that it had and did not use are void.
     ///
     /// # Errors
     /// [`InstitutionError::NotFound`]; [`InstitutionError::Store`].
@@ -705,7 +766,11 @@ impl Institution {
     ///
     /// # Errors
     /// [`InstitutionError::NotFound`]; [`InstitutionError::Store`].
-    pub fn set_terminal_blocked(&mut self, id: TerminalId, blocked: bool) -> Result<(), InstitutionError> {
+    pub fn set_terminal_blocked(
+        &mut self,
+        id: TerminalId,
+        blocked: bool,
+    ) -> Result<(), InstitutionError> {
         self.store.write(|connection| {
             let found = store::terminal::set_blocked(connection, id, blocked)?;
             found.then_some(()).ok_or_else(|| not_found("terminal", id))
@@ -715,8 +780,8 @@ impl Institution {
     /// Makes a card; `code` enrols it until `code_not_after`.
     ///
     /// # Errors
-    /// [`InstitutionError::NotFound`] for the account; [`InstitutionError::InvalidRequest`] for limits in another
-    /// currency; [`InstitutionError::Store`].
+    /// [`InstitutionError::NotFound`] for the account; [`InstitutionError::InvalidRequest`] for
+    /// limits in another currency; [`InstitutionError::Store`].
     pub fn add_card(
         &mut self,
         id: CardId,
@@ -729,9 +794,10 @@ impl Institution {
             let account = store::card::accounts(connection, Some(terms.account))?
                 .pop()
                 .ok_or_else(|| not_found("account", terms.account))?;
-            for (field, limit) in
-                [("limit", Some(terms.payment_limit)), ("verification_limit", terms.verification_limit)]
-            {
+            for (field, limit) in [
+                ("limit", Some(terms.payment_limit)),
+                ("verification_limit", terms.verification_limit),
+            ] {
                 if limit.is_some_and(|limit| limit.currency() != account.currency) {
                     return Err(invalid(
                         field,
@@ -813,7 +879,10 @@ impl Institution {
     ///
     /// # Errors
     /// [`InstitutionError::Store`].
-    pub fn newest_ledger_entries(&mut self, limit: u32) -> Result<Vec<LedgerEntry>, InstitutionError> {
+    pub fn newest_ledger_entries(
+        &mut self,
+        limit: u32,
+    ) -> Result<Vec<LedgerEntry>, InstitutionError> {
         self.store.read(|connection| Ok(store::ledger::newest_entries(connection, limit)?))
     }
 }
@@ -833,7 +902,9 @@ fn repeated_answer(
         }
         // The first answer to this question, whatever was captured since.
         TransactionState::Captured => Transaction { state: TransactionState::Approved, ..answer },
-        TransactionState::Unknown | TransactionState::Declined | TransactionState::Approved => answer,
+        TransactionState::Unknown | TransactionState::Declined | TransactionState::Approved => {
+            answer
+        }
     })
 }
 
@@ -841,7 +912,9 @@ fn repeated_answer(
 fn parties(record: &TransactionRecord) -> Result<(AccountId, &str, Amount), StoreError> {
     match (record.account, &record.merchant_id, record.amount) {
         (Some(account), Some(merchant), Some(amount)) => Ok((account, merchant, amount)),
-        (_, _, _) => Err(StoreError::Corrupt { what: "transaction without card, merchant or amount" }),
+        (_, _, _) => {
+            Err(StoreError::Corrupt { what: "transaction without card, merchant or amount" })
+        }
     }
 }
 
@@ -852,7 +925,8 @@ fn use_code(
     used_by: [u8; 32],
     now: UnixTime,
 ) -> Result<EnrolmentSubject, InstitutionError> {
-    let record = store::enrolment_code::find(connection, code)?.ok_or(InstitutionError::CodeUnknown)?;
+    let record =
+        store::enrolment_code::find(connection, code)?.ok_or(InstitutionError::CodeUnknown)?;
     if record.used_by.is_some_and(|first| first != used_by) {
         return Err(InstitutionError::CodeUsed);
     }

@@ -1,4 +1,5 @@
-//! One thread that owns the institution, and its queue: SQLite blocks, and asynchronous tasks must not.
+//! One thread that owns the institution, and its queue: SQLite blocks, and asynchronous tasks must
+//! not.
 //!
 //! What a request means is not known here.
 
@@ -9,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::institution::{Institution, InstitutionError};
 
-/// How many requests may wait for the thread. At some milliseconds each, the last has its answer before its terminal
-/// loses patience.
+/// How many requests may wait for the thread. At some milliseconds each, the last has its answer
+/// before its terminal loses patience.
 const QUEUE_REQUESTS_MAX: usize = 256;
 
 type Job = Box<dyn FnOnce(&mut Institution) + Send>;
@@ -25,7 +26,9 @@ pub(super) enum ThreadError {
     #[error("the institution is busy; nothing was begun; send the same request again later")]
     Busy,
     /// The thread has ended; nothing was begun.
-    #[error("the institution is shutting down; nothing was begun; send the same request again later")]
+    #[error(
+        "the institution is shutting down; nothing was begun; send the same request again later"
+    )]
     Ended,
     /// The work was begun and did not end as it should.
     #[error(
@@ -43,22 +46,26 @@ pub(super) struct InstitutionThread {
 
 impl InstitutionThread {
     /// Starts the thread.
-    pub(super) fn start(mut institution: Institution) -> std::io::Result<(Self, thread::JoinHandle<()>)> {
+    pub(super) fn start(
+        mut institution: Institution,
+    ) -> std::io::Result<(Self, thread::JoinHandle<()>)> {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE_REQUESTS_MAX);
         let handle = thread::Builder::new().name("institution".to_owned()).spawn(move || {
             while let Some(job) = queue.blocking_recv() {
-                // A fault in one request must not stop the others. What it had begun in the store is rolled back as
-                // the transaction is dropped.
+                // A fault in one request must not stop the others. What it had begun in the store
+                // is rolled back as the transaction is dropped.
                 if catch_unwind(AssertUnwindSafe(|| job(&mut institution))).is_err() {
-                    tracing::error!("a request made the institution panic; the others are served on");
+                    tracing::error!(
+                        "a request made the institution panic; the others are served on"
+                    );
                 }
             }
         })?;
         Ok((Self { jobs }, handle))
     }
 
-    /// Has the thread do `work`, after all that came before. Once begun, it is done to its end, whether or not anybody
-    /// still waits for it.
+    /// Has the thread do `work`, after all that came before. Once begun, it is done to its end,
+    /// whether or not anybody still waits for it.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Institution) -> Result<T, InstitutionError> + Send + 'static,
@@ -96,7 +103,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_ends_one_request_and_nothing_else() {
         let (institution, thread) = start();
-        let failed = institution.run(|_| -> Result<(), InstitutionError> { panic!("on purpose") }).await;
+        let failed =
+            institution.run(|_| -> Result<(), InstitutionError> { panic!("on purpose") }).await;
         assert!(matches!(failed, Err(ThreadError::Failed)));
         assert_eq!(institution.run(Institution::accounts).await.unwrap(), []);
         drop(institution);

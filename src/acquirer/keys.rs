@@ -4,7 +4,8 @@
 //! [`super::certificate_authority`]'s.
 
 use crate::credential::{
-    CredentialError, InstitutionKey, KeyPurpose, Keyring, SealingKey, Signed, SigningKey, VerifyingKey,
+    CredentialError, InstitutionKey, KeyPurpose, Keyring, SealingKey, Signed, SigningKey,
+    VerifyingKey,
 };
 use crate::domain::UnixTime;
 
@@ -25,11 +26,13 @@ pub struct InstitutionKeys {
 }
 
 impl InstitutionKeys {
-    /// Makes root and keys of random octets: 32 for each of root, terminal certificates, receipts, sealing. Returns
-    /// the root key beside them, since it is not needed again before the next keyring.
+    /// Makes root and keys of random octets: 32 for each of root, terminal certificates, receipts,
+    /// sealing. Returns the root key beside them, since it is not needed again before the next
+    /// keyring.
     ///
     /// # Errors
-    /// [`CredentialError::BadKey`] if a scalar is out of range, which happens less than once in 2^30 times: draw again.
+    /// [`CredentialError::BadKey`] if a scalar is out of range, which happens less than once in
+    /// 2^30 times: draw again.
     pub fn generate(
         institution_name: &str,
         seed: &[u8; KEY_SEED_OCTETS],
@@ -49,7 +52,10 @@ impl InstitutionKeys {
         let keyring = Keyring {
             institution_name: institution_name.to_owned(),
             keys: vec![
-                key(KeyPurpose::TerminalCertificate, terminal_certificate.verifying_key().to_sec1()),
+                key(
+                    KeyPurpose::TerminalCertificate,
+                    terminal_certificate.verifying_key().to_sec1(),
+                ),
                 key(KeyPurpose::Receipt, receipt.verifying_key().to_sec1()),
                 key(KeyPurpose::Sealing, sealing.public_key().0.to_vec()),
             ],
@@ -73,7 +79,8 @@ impl InstitutionKeys {
     ) -> Result<Self, CredentialError> {
         let keys = Keyring::verify(&keyring, &root_public_key)?.keys;
         let vouched_for = |purpose, public_key: &[u8], what| {
-            let found = keys.iter().any(|key| key.purpose == purpose && key.public_key == public_key);
+            let found =
+                keys.iter().any(|key| key.purpose == purpose && key.public_key == public_key);
             found.then_some(()).ok_or(CredentialError::UnknownKey(what))
         };
         let terminal_public = terminal_certificate.verifying_key().to_sec1();
@@ -104,7 +111,8 @@ mod tests {
         let mut seed = [7; KEY_SEED_OCTETS];
         seed[32..64].fill(8);
         let (keys, _) = InstitutionKeys::generate("Bank", &seed, now).unwrap();
-        let InstitutionKeys { terminal_certificate, receipt, sealing, root_public_key, keyring } = keys;
+        let InstitutionKeys { terminal_certificate, receipt, sealing, root_public_key, keyring } =
+            keys;
         let again = |receipt: SigningKey| {
             let sealing = SealingKey::from_octets(*sealing.expose_octets());
             InstitutionKeys::assemble(

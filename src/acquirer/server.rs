@@ -26,9 +26,11 @@ use crate::acquirer_api::enrolment_server::EnrolmentServer;
 const REQUEST_OCTETS_MAX: usize = 40 * 1024;
 /// How long the server works on one request, in milliseconds. Terminals wait about as long.
 const REQUEST_TIMEOUT_MS: u64 = 10_000;
-/// How many requests one connection may have under way. A terminal has one payment, and settles a few old ones.
+/// How many requests one connection may have under way. A terminal has one payment, and settles a
+/// few old ones.
 const REQUESTS_PER_CONNECTION_MAX: u32 = 64;
-/// How long a silent connection goes without a probe, and a probe without an answer, in milliseconds.
+/// How long a silent connection goes without a probe, and a probe without an answer, in
+/// milliseconds.
 const KEEPALIVE_INTERVAL_MS: u64 = 30_000;
 const KEEPALIVE_TIMEOUT_MS: u64 = 10_000;
 /// How long connections have to end after the server was told to, in milliseconds.
@@ -79,11 +81,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to serve the institution on an address; port 0 takes any that is free. Needs a tokio runtime.
+    /// Starts to serve the institution on an address; port 0 takes any that is free. Needs a tokio
+    /// runtime.
     ///
     /// # Errors
     /// [`ServerError`].
-    pub async fn start(opened: OpenedInstitution, address: SocketAddr) -> Result<Self, ServerError> {
+    pub async fn start(
+        opened: OpenedInstitution,
+        address: SocketAddr,
+    ) -> Result<Self, ServerError> {
         let OpenedInstitution { institution, authority, host_names, .. } = opened;
         let serial = random()?;
         let identity = authority.issue_server(&host_names, unix_time(), *serial)?;
@@ -91,7 +97,8 @@ impl Server {
         let refused = |source| ServerError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let local_address = listener.local_addr().map_err(refused)?;
-        let (institution, thread) = InstitutionThread::start(institution).map_err(ServerError::Thread)?;
+        let (institution, thread) =
+            InstitutionThread::start(institution).map_err(ServerError::Thread)?;
 
         let enrolment = EnrolmentService {
             institution: institution.clone(),
@@ -108,15 +115,17 @@ impl Server {
                 AcquirerServer::new(AcquirerService { institution })
                     .max_decoding_message_size(REQUEST_OCTETS_MAX),
             )
-            .add_service(EnrolmentServer::new(enrolment).max_decoding_message_size(REQUEST_OCTETS_MAX));
+            .add_service(
+                EnrolmentServer::new(enrolment).max_decoding_message_size(REQUEST_OCTETS_MAX),
+            );
 
         let (connections, incoming) = mpsc::channel(HANDSHAKES_DONE_MAX);
         tokio::spawn(accept_connections(listener, configuration, connections));
         let (shutdown, shut_down) = watch::channel(false);
         let mut grace = shut_down.clone();
         let serving = tokio::spawn(async move {
-            let serve =
-                router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), wait_for(shut_down));
+            let serve = router
+                .serve_with_incoming_shutdown(ReceiverStream::new(incoming), wait_for(shut_down));
             tokio::select! {
                 served = serve => served,
                 () = async {
@@ -133,8 +142,8 @@ impl Server {
         self.local_address
     }
 
-    /// Serves until `stop`, then ends in order: no new connections, requests under way are answered, and the store is
-    /// closed when this returns.
+    /// Serves until `stop`, then ends in order: no new connections, requests under way are
+    /// answered, and the store is closed when this returns.
     ///
     /// # Errors
     /// [`ServerError`] if the server failed.
@@ -147,7 +156,8 @@ impl Server {
                 serving.await
             }
         };
-        // The thread ends when the last service is dropped, which connections that outlive the grace may put off.
+        // The thread ends when the last service is dropped, which connections that outlive the
+        // grace may put off.
         let ended = tokio::task::spawn_blocking(move || institution.join());
         let ended = tokio::time::timeout(Duration::from_millis(SHUTDOWN_GRACE_MS), ended).await;
         if !matches!(ended, Ok(Ok(Ok(())))) {

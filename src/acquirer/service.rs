@@ -14,7 +14,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::attempt_limit::AttemptLimit;
-use super::certificate_authority::{CertificateAuthority, CertificateError, ClientIdentity, ClientRequest};
+use super::certificate_authority::{
+    CertificateAuthority, CertificateError, ClientIdentity, ClientRequest,
+};
 use super::connection::Peer;
 use super::institution::{AuthorizationRequest, InstitutionError, Transaction};
 use super::institution_thread::{InstitutionThread, ThreadError};
@@ -25,7 +27,8 @@ use crate::acquirer_api::acquirer_server::Acquirer;
 use crate::acquirer_api::enrolment_server::Enrolment;
 use crate::domain::{Moment, ReversalReason, TerminalId, TransactionId, UnixTime};
 
-/// The longest offer or sealed command that is looked at, in octets: the longest message between phone and terminal.
+/// The longest offer or sealed command that is looked at, in octets: the longest message between
+/// phone and terminal.
 const PART_OCTETS_MAX: usize = crate::protocol::MESSAGE_OCTETS_MAX;
 /// How many transactions of a reconciliation wait for a slow terminal.
 const RECONCILIATION_QUEUE_MAX: usize = 64;
@@ -85,7 +88,9 @@ impl Acquirer for AcquirerService {
         let heard_at = Instant::now();
         let terminal_id = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let message = request.into_inner();
-        for (field, part) in [("offer", &message.offer), ("sealed_command", &message.sealed_command)] {
+        for (field, part) in
+            [("offer", &message.offer), ("sealed_command", &message.sealed_command)]
+        {
             if part.len() > PART_OCTETS_MAX {
                 return Err(Status::invalid_argument(format!(
                     "{field}: longer than {PART_OCTETS_MAX} octets"
@@ -110,7 +115,9 @@ impl Acquirer for AcquirerService {
             .map_err(status)?;
         tracing::info!(terminal = %terminal_id, transaction = %transaction.id, state = transaction.state.name(),
             reason = transaction.decline_reason.map(|reason| reason.name()), "authorize");
-        Ok(Response::new(acquirer_api::AuthorizeResponse { transaction: Some(message_of(transaction)) }))
+        Ok(Response::new(acquirer_api::AuthorizeResponse {
+            transaction: Some(message_of(transaction)),
+        }))
     }
 
     async fn capture(
@@ -125,7 +132,9 @@ impl Acquirer for AcquirerService {
             .await
             .map_err(status)?;
         tracing::info!(%terminal, transaction = %id, state = transaction.state.name(), "capture");
-        Ok(Response::new(acquirer_api::CaptureResponse { transaction: Some(message_of(transaction)) }))
+        Ok(Response::new(acquirer_api::CaptureResponse {
+            transaction: Some(message_of(transaction)),
+        }))
     }
 
     async fn reverse(
@@ -140,7 +149,9 @@ impl Acquirer for AcquirerService {
             acquirer_api::ReversalReason::Cancelled => ReversalReason::Cancelled,
             acquirer_api::ReversalReason::DispenseUnknown => ReversalReason::DispenseUnknown,
             acquirer_api::ReversalReason::Unspecified => {
-                return Err(Status::invalid_argument("reason: none, or one that this version does not know"));
+                return Err(Status::invalid_argument(
+                    "reason: none, or one that this version does not know",
+                ));
             }
         };
         let transaction = self
@@ -150,7 +161,9 @@ impl Acquirer for AcquirerService {
             .map_err(status)?;
         tracing::info!(%terminal, transaction = %id, state = transaction.state.name(), reason = reason.name(),
             "reverse");
-        Ok(Response::new(acquirer_api::ReverseResponse { transaction: Some(message_of(transaction)) }))
+        Ok(Response::new(acquirer_api::ReverseResponse {
+            transaction: Some(message_of(transaction)),
+        }))
     }
 
     async fn get_transaction(
@@ -164,11 +177,14 @@ impl Acquirer for AcquirerService {
             .run(move |institution| institution.transaction(terminal, id))
             .await
             .map_err(status)?;
-        Ok(Response::new(acquirer_api::GetTransactionResponse { transaction: Some(message_of(transaction)) }))
+        Ok(Response::new(acquirer_api::GetTransactionResponse {
+            transaction: Some(message_of(transaction)),
+        }))
     }
 
-    type ReconcileStream =
-        Pin<Box<dyn Stream<Item = Result<acquirer_api::ReconcileResponse, Status>> + Send + 'static>>;
+    type ReconcileStream = Pin<
+        Box<dyn Stream<Item = Result<acquirer_api::ReconcileResponse, Status>> + Send + 'static>,
+    >;
 
     async fn reconcile(
         &self,
@@ -178,7 +194,8 @@ impl Acquirer for AcquirerService {
         let from = UnixTime { seconds: request.get_ref().from_unix_s };
         let until = UnixTime { seconds: request.get_ref().until_unix_s };
         let institution = self.institution.clone();
-        // The first page before the answer, so that a wrong period is a status and not a broken stream.
+        // The first page before the answer, so that a wrong period is a status and not a broken
+        // stream.
         let (mut page, mut next) = institution
             .run(move |institution| institution.reconcile(terminal, from, until, None))
             .await
@@ -187,8 +204,9 @@ impl Acquirer for AcquirerService {
         tokio::spawn(async move {
             loop {
                 for transaction in page {
-                    let response =
-                        acquirer_api::ReconcileResponse { transaction: Some(message_of(transaction)) };
+                    let response = acquirer_api::ReconcileResponse {
+                        transaction: Some(message_of(transaction)),
+                    };
                     if responses.send(Ok(response)).await.is_err() {
                         return;
                     }
@@ -241,8 +259,10 @@ impl EnrolmentService {
         &self,
         message: acquirer_api::EnrolTerminalRequest,
     ) -> Result<acquirer_api::EnrolTerminalResponse, Status> {
-        let request = ClientRequest::read(&message.certificate_signing_request)
-            .map_err(|error| Status::invalid_argument(format!("certificate_signing_request: {error}")))?;
+        let request =
+            ClientRequest::read(&message.certificate_signing_request).map_err(|error| {
+                Status::invalid_argument(format!("certificate_signing_request: {error}"))
+            })?;
         let channel_key: [u8; 32] = message
             .channel_key
             .as_slice()
@@ -253,7 +273,9 @@ impl EnrolmentService {
         let key_digest = request.key_digest();
         let enrolment = self
             .institution
-            .run(move |institution| institution.enrol_terminal(&message.code, &channel_key, &key_digest, now))
+            .run(move |institution| {
+                institution.enrol_terminal(&message.code, &channel_key, &key_digest, now)
+            })
             .await
             .map_err(status)?;
         let client_certificate_pem = self
@@ -316,11 +338,9 @@ impl Enrolment for EnrolmentService {
 }
 
 fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
-    request
-        .extensions()
-        .get::<Peer>()
-        .cloned()
-        .ok_or_else(|| Status::unauthenticated("the connection did not come through the server's TLS"))
+    request.extensions().get::<Peer>().cloned().ok_or_else(|| {
+        Status::unauthenticated("the connection did not come through the server's TLS")
+    })
 }
 
 /// How old an offer is by now that was so old when the request was heard.
@@ -347,7 +367,9 @@ fn message_of(transaction: Transaction) -> acquirer_api::Transaction {
         .into(),
         decline_reason: transaction.decline_reason.map_or(0, |reason| reason.code()),
         amount_minor: transaction.amount.map_or(0, |amount| amount.minor()),
-        currency: transaction.amount.map_or_else(String::new, |amount| amount.currency().to_string()),
+        currency: transaction
+            .amount
+            .map_or_else(String::new, |amount| amount.currency().to_string()),
         receipt: transaction.receipt,
         created_at_unix_s: transaction.created_at.seconds,
     }
@@ -366,7 +388,9 @@ fn status(error: ThreadError) -> Status {
             | InstitutionError::CodeExpired(_)
             | InstitutionError::CodeUsed => Status::failed_precondition(words),
             InstitutionError::NotFound { .. } => Status::not_found(words),
-            InstitutionError::CodeUnknown | InstitutionError::Blocked(_) => Status::permission_denied(words),
+            InstitutionError::CodeUnknown | InstitutionError::Blocked(_) => {
+                Status::permission_denied(words)
+            }
             InstitutionError::CertificateReplaced(_) => Status::unauthenticated(words),
             InstitutionError::Store(error) if error.is_busy() => Status::unavailable(
                 "the institution's store is busy; nothing was changed; send the same request again later",

@@ -1,4 +1,5 @@
-//! `florin-acquirer`: the reference institution from the command line. Arguments in, exit codes out.
+//! `florin-acquirer`: the reference institution from the command line. Arguments in, exit codes
+//! out.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -13,9 +14,9 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
 use florin::acquirer::{
-    AccountId, CardTerms, DirectoryError, EnrolmentCode, Institution, InstitutionError, LedgerBalance,
-    LedgerReport, OpenedInstitution, Server, ServerError, StoreError, TransactionDetail,
-    authority_certificate_path, create_institution, open_institution, random,
+    AccountId, CardTerms, DirectoryError, EnrolmentCode, Institution, InstitutionError,
+    LedgerBalance, LedgerReport, OpenedInstitution, Server, ServerError, StoreError,
+    TransactionDetail, authority_certificate_path, create_institution, open_institution, random,
 };
 use florin::domain::{Amount, CardId, Currency, TerminalId, TransactionId, UnixTime};
 use florin::log::LogForm;
@@ -41,7 +42,8 @@ Exit codes:
   6  the server could not listen, or stopped
   7  anything else: the machine's fault";
 
-/// The reference payment institution of Florin: knows cards and terminals, decides, keeps the ledger.
+/// The reference payment institution of Florin: knows cards and terminals, decides, keeps the
+/// ledger.
 ///
 /// It is there to test against and to learn from. It moves no real money.
 #[derive(Debug, Parser)]
@@ -59,18 +61,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a new institution: its keys, its TLS authority and an empty store, in a directory of its own.
+    /// Make a new institution: its keys, its TLS authority and an empty store, in a directory of
+    /// its own.
     Init {
         /// What the institution is called: wallets show it.
         #[arg(long)]
         name: String,
-        /// A name or IP address that terminals and wallets reach the server by; may be given several times.
+        /// A name or IP address that terminals and wallets reach the server by; may be given
+        /// several times.
         #[arg(long = "host-name", required = true, value_name = "HOST")]
         host_names: Vec<String>,
     },
     /// Serve terminals and wallets over gRPC and TLS 1.3, until SIGTERM or SIGINT.
     ///
-    /// Prints `listening` and the address when it is ready; logs to standard error (RUST_LOG sets what).
+    /// Prints `listening` and the address when it is ready; logs to standard error (RUST_LOG sets
+    /// what).
     Serve {
         /// Where to listen; port 0 takes any that is free.
         #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDRESS:PORT")]
@@ -155,7 +160,8 @@ enum CardCommand {
         /// What it may pay at once, in major units, such as 50.00.
         #[arg(long, value_name = "AMOUNT")]
         limit: String,
-        /// Above this amount the phone has to ask for a passcode or a fingerprint; never where left out.
+        /// Above this amount the phone has to ask for a passcode or a fingerprint; never where
+        /// left out.
         #[arg(long, value_name = "AMOUNT")]
         verification_limit: Option<String>,
         #[command(flatten)]
@@ -242,7 +248,9 @@ impl std::error::Error for Usage {}
 
 fn main() -> ExitCode {
     #[cfg(feature = "manual")]
-    if let Some(written) = florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command()) {
+    if let Some(written) =
+        florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command())
+    {
         return written.map_or_else(
             |error| {
                 eprintln!("florin-acquirer: the manual cannot be written: {error}");
@@ -328,7 +336,10 @@ fn run(arguments: Arguments) -> anyhow::Result<Done> {
     let output = Output { json: arguments.json };
     let now = unix_time()?;
     let directory = arguments.directory.ok_or_else(|| {
-        Usage("name the institution's directory with --directory DIR or FLORIN_ACQUIRER_DIRECTORY".to_owned())
+        Usage(
+            "name the institution's directory with --directory DIR or FLORIN_ACQUIRER_DIRECTORY"
+                .to_owned(),
+        )
     })?;
     if let Command::Init { name, host_names } = &arguments.command {
         create_institution(&directory, name, host_names, now)?;
@@ -376,10 +387,10 @@ fn serve(opened: OpenedInstitution, listen: SocketAddr, output: &Output) -> anyh
         let name = opened.name.clone();
         let server = Server::start(opened, listen).await?;
         let address = server.local_address();
-        output
-            .object(&json!({ "event": "listening", "address": address.to_string(), "name": name }), || {
-                format!("listening {address}")
-            })?;
+        output.object(
+            &json!({ "event": "listening", "address": address.to_string(), "name": name }),
+            || format!("listening {address}"),
+        )?;
         tracing::info!(%address, institution = name, "listening");
         server
             .serve_until(async {
@@ -403,11 +414,15 @@ fn account(
 ) -> anyhow::Result<()> {
     match command {
         AccountCommand::Create { name, currency, balance } => {
-            let balance = balance.map(|text| major_units(&text, currency, "--balance")).transpose()?;
+            let balance =
+                balance.map(|text| major_units(&text, currency, "--balance")).transpose()?;
             let id = institution.create_account(&name, currency, balance, now)?;
             let account = institution.account(id)?;
             output.object(&account_json(&account), || {
-                format!("account {id} of {name} has {}", money(account.available_minor.into(), currency))
+                format!(
+                    "account {id} of {name} has {}",
+                    money(account.available_minor.into(), currency)
+                )
             })
         }
         AccountCommand::List => {
@@ -643,7 +658,10 @@ fn transaction(
                             transaction.state.name().to_owned(),
                             transaction.amount.map_or_else(dash, |amount| amount.to_string()),
                             reason(transaction).unwrap_or("-").to_owned(),
-                            transaction.card_hint.as_ref().map_or_else(dash, |hint| format!("…{hint}")),
+                            transaction
+                                .card_hint
+                                .as_ref()
+                                .map_or_else(dash, |hint| format!("…{hint}")),
                         ],
                     )
                 }),
@@ -652,10 +670,13 @@ fn transaction(
         TransactionCommand::Show { transaction: id } => {
             let transactions = institution.transactions_with_id(id)?;
             if transactions.is_empty() {
-                return Err(InstitutionError::NotFound { what: "transaction", id: id.to_string() }.into());
+                return Err(
+                    InstitutionError::NotFound { what: "transaction", id: id.to_string() }.into()
+                );
             }
             for transaction in transactions {
-                output.object(&transaction_json(&transaction), || transaction_text(&transaction))?;
+                output
+                    .object(&transaction_json(&transaction), || transaction_text(&transaction))?;
             }
             Ok(())
         }
@@ -703,7 +724,11 @@ fn transaction_text(transaction: &TransactionDetail) -> String {
     rows.map(|(name, value)| format!("{name:<14} {value}")).join("\n")
 }
 
-fn ledger(mut institution: Institution, command: LedgerCommand, output: &Output) -> anyhow::Result<Done> {
+fn ledger(
+    mut institution: Institution,
+    command: LedgerCommand,
+    output: &Output,
+) -> anyhow::Result<Done> {
     match command {
         LedgerCommand::Check => {
             let report = institution.check_ledger()?;
@@ -769,15 +794,22 @@ fn report_text(report: &LedgerReport) -> String {
     }
     for total in &report.states {
         let amount = i128::from(total.amount_minor);
-        let amount = total.currency.parse().map_or_else(|_| dash(), |currency| money(amount, currency));
-        lines.push(format!("{:<28} {:>20}", format!("{} transactions {}", total.count, total.state), amount));
+        let amount =
+            total.currency.parse().map_or_else(|_| dash(), |currency| money(amount, currency));
+        lines.push(format!(
+            "{:<28} {:>20}",
+            format!("{} transactions {}", total.count, total.state),
+            amount
+        ));
     }
     for fault in &report.faults {
         lines.push(format!("WRONG {}: {}", fault.rule, fault.detail));
     }
     lines.push(match report.faults.len() {
         0 => format!("The books are right: {} entries, each sums to zero.", report.entries),
-        faults => format!("The books are wrong in {faults} places. Stop the server and restore a backup."),
+        faults => {
+            format!("The books are wrong in {faults} places. Stop the server and restore a backup.")
+        }
     });
     lines.join("\n")
 }
@@ -803,7 +835,8 @@ fn money(minor: i128, currency: Currency) -> String {
 }
 
 fn major_units(text: &str, currency: Currency, argument: &str) -> anyhow::Result<Amount> {
-    Amount::parse_major(text, currency).map_err(|error| Usage(format!("{argument}: {error}")).into())
+    Amount::parse_major(text, currency)
+        .map_err(|error| Usage(format!("{argument}: {error}")).into())
 }
 
 fn dash() -> String {
@@ -815,8 +848,9 @@ fn time_or_dash(time: Option<UnixTime>) -> String {
 }
 
 fn unix_time() -> anyhow::Result<UnixTime> {
-    let since =
-        SystemTime::now().duration_since(UNIX_EPOCH).context("the clock says a year before 1970; set it")?;
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .context("the clock says a year before 1970; set it")?;
     Ok(UnixTime { seconds: since.as_secs() })
 }
 
@@ -843,7 +877,8 @@ impl Output {
         items: impl Iterator<Item = (Value, Vec<String>)>,
     ) -> anyhow::Result<()> {
         let mut stdout = io::stdout().lock();
-        let mut rows = vec![headings.iter().map(|heading| (*heading).to_owned()).collect::<Vec<_>>()];
+        let mut rows =
+            vec![headings.iter().map(|heading| (*heading).to_owned()).collect::<Vec<_>>()];
         for (value, row) in items {
             if self.json {
                 writeln!(stdout, "{value}")?;
@@ -856,8 +891,11 @@ impl Output {
                 .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
                 .collect();
             for row in rows {
-                let cells: Vec<_> =
-                    row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+                let cells: Vec<_> = row
+                    .iter()
+                    .zip(&widths)
+                    .map(|(cell, width)| format!("{cell:<width$}"))
+                    .collect();
                 writeln!(stdout, "{}", cells.join("  ").trim_end())?;
             }
         }

@@ -5,7 +5,8 @@ use crate::protocol::{VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
 /// Octets of a write or notification beside its value: opcode and handle.
 pub(super) const HEADER_OCTETS: usize = 3;
 
-/// The longest value that a connection of this MTU carries; of an MTU that cannot be, the nearest that can.
+/// The longest value that a connection of this MTU carries; of an MTU that cannot be, the nearest
+/// that can.
 pub(super) fn value_octets_max(mtu: usize) -> usize {
     mtu.saturating_sub(HEADER_OCTETS).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX)
 }
@@ -16,9 +17,16 @@ mod tests {
 
     #[test]
     fn a_value_is_the_mtu_less_its_header_within_the_protocols_bounds() {
-        for (mtu, expected) in
-            [(0, 20), (22, 20), (23, 20), (24, 21), (185, 182), (515, 512), (517, 512), (65_535, 512)]
-        {
+        for (mtu, expected) in [
+            (0, 20),
+            (22, 20),
+            (23, 20),
+            (24, 21),
+            (185, 182),
+            (515, 512),
+            (517, 512),
+            (65_535, 512),
+        ] {
             assert_eq!(value_octets_max(mtu), expected, "{mtu}");
         }
     }

@@ -1,12 +1,15 @@
 //! The phone's radio: a GATT central over btleplug, which is BlueZ on Linux.
 //!
-//! Finds terminals, connects, and carries values. It knows no message and no payment, and takes nobody's word for who a
-//! terminal is: names, short codes and addresses help to choose and prove nothing.
+//! Finds terminals, connects, and carries values. It knows no message and no payment, and takes
+//! nobody's word for who a terminal is: names, short codes and addresses help to choose and prove
+//! nothing.
 //!
-//! How values are written: with response, one at a time, where the characteristic offers it. A write without response is
-//! quicker by one exchange, but some platforms drop it without a word when their queue is full, and BlueZ may close the
-//! connection before the last one has left. In return it costs nothing where it matters: with the MTU of 517 that BlueZ and
-//! phones agree on, each message of a payment is one value, and the terminal works on it while the response is under way.
+//! How values are written: with response, one at a time, where the characteristic offers it. A
+//! write without response is quicker by one exchange, but some platforms drop it without a word
+//! when their queue is full, and BlueZ may close the connection before the last one has left. In
+//! return it costs nothing where it matters: with the MTU of 517 that BlueZ and phones agree on,
+//! each message of a payment is one value, and the terminal works on it while the response is under
+//! way.
 
 use std::collections::{BTreeMap, HashSet};
 use std::pin::Pin;
@@ -14,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use btleplug::api::{
-    Central as _, CentralEvent, CharPropFlags, Characteristic, Manager as _, Peripheral as _, ScanFilter,
-    ValueNotification, WriteType,
+    Central as _, CentralEvent, CharPropFlags, Characteristic, Manager as _, Peripheral as _,
+    ScanFilter, ValueNotification, WriteType,
 };
 use btleplug::platform::{Adapter, Manager, Peripheral, PeripheralId};
 use futures::{Stream, StreamExt};
@@ -27,21 +30,26 @@ use uuid::Uuid;
 use super::{PhoneLink, PhoneLinkError, att};
 use crate::protocol::{AdvertisedName, INBOX_UUID, OUTBOX_UUID, SERVICE_UUID};
 
-/// How often a connection is tried. The first one to a device often fails in the radio (Android's 133, BlueZ's
-/// `le-connection-abort-by-local`); more than three mean that the terminal is not there.
+/// How often a connection is tried. The first one to a device often fails in the radio (Android's
+/// 133, BlueZ's `le-connection-abort-by-local`); more than three mean that the terminal is not
+/// there.
 const CONNECT_ATTEMPTS_MAX: u32 = 3;
-/// How long one try may take, with the discovery of services, in milliseconds: ten times what is usual.
+/// How long one try may take, with the discovery of services, in milliseconds: ten times what is
+/// usual.
 const CONNECT_MS_MAX: u64 = 12_000;
-/// How long to wait before the next try, in milliseconds, so that the stack sees the end of the last.
+/// How long to wait before the next try, in milliseconds, so that the stack sees the end of the
+/// last.
 const CONNECT_PAUSE_MS: u64 = 400;
 /// How long to subscribe may take, in milliseconds: one exchange.
 const SUBSCRIBE_MS_MAX: u64 = 5_000;
 /// How long a disconnection may take, in milliseconds: BlueZ waits 2 s by itself.
 const DISCONNECT_MS_MAX: u64 = 4_000;
-/// How often everything in reach is looked at, in milliseconds, beside the events, which may be lost.
+/// How often everything in reach is looked at, in milliseconds, beside the events, which may be
+/// lost.
 const LOOK_MS: u64 = 300;
-/// The longest value in octets, whatever the MTU: BlueZ before 5.69 counts the handle, and in a long write the offset, into
-/// the 512 octets of a value that is written to it, and refuses more (bluez issue 570).
+/// The longest value in octets, whatever the MTU: BlueZ before 5.69 counts the handle, and in a
+/// long write the offset, into the 512 octets of a value that is written to it, and refuses more
+/// (bluez issue 570).
 const WRITTEN_OCTETS_MAX: usize = 508;
 /// What BlueZ reports where the radio measured nothing.
 const RSSI_UNKNOWN_DBM: i16 = 127;
@@ -66,7 +74,9 @@ pub enum CentralError {
     )]
     PermissionDenied(String),
     /// No adapter at all.
-    #[error("this machine has no Bluetooth adapter; plug one in, and look with `bluetoothctl list`")]
+    #[error(
+        "this machine has no Bluetooth adapter; plug one in, and look with `bluetoothctl list`"
+    )]
     NoAdapter,
     /// Not the one that was asked for.
     #[error("there is no Bluetooth adapter `{wanted}`; there is: {there}")]
@@ -117,8 +127,8 @@ pub struct FoundTerminal {
     pub short_code: Option<String>,
     /// How strongly it was received last, in dBm; none where the radio does not tell.
     pub rssi_dbm: Option<i16>,
-    /// Its name says that it takes no payments now. Anybody can advertise that; a machine that says it is not worth
-    /// connecting to.
+    /// Its name says that it takes no payments now. Anybody can advertise that; a machine that
+    /// says it is not worth connecting to.
     pub is_out_of_service: bool,
     peripheral: Peripheral,
 }
@@ -150,8 +160,10 @@ impl Central {
             None => adapters.pop_first(),
             Some(wanted) if !adapters.is_empty() => {
                 let adapter = adapters.remove(wanted);
-                let adapter = adapter
-                    .ok_or_else(|| CentralError::NoSuchAdapter { wanted: wanted.to_owned(), there })?;
+                let adapter = adapter.ok_or_else(|| CentralError::NoSuchAdapter {
+                    wanted: wanted.to_owned(),
+                    there,
+                })?;
                 Some((wanted.to_owned(), adapter))
             }
             Some(_) => None,
@@ -165,8 +177,8 @@ impl Central {
         &self.adapter_name
     }
 
-    /// Listens for `scan_ms` milliseconds; the terminals in reach, strongest first. With a short code it returns as soon as
-    /// a terminal of that code was heard.
+    /// Listens for `scan_ms` milliseconds; the terminals in reach, strongest first. With a short
+    /// code it returns as soon as a terminal of that code was heard.
     ///
     /// # Errors
     /// [`CentralError`] if the adapter cannot scan.
@@ -178,11 +190,13 @@ impl Central {
         // While a connection ends, some adapters cannot scan.
         self.settle().await;
         let events = self.adapter.events().await.map_err(|error| classify(&error))?;
-        let known: HashSet<PeripheralId> = self.peripherals().await?.iter().map(Peripheral::id).collect();
+        let known: HashSet<PeripheralId> =
+            self.peripherals().await?.iter().map(Peripheral::id).collect();
         let filter = ScanFilter { services: vec![Uuid::from_u128(SERVICE_UUID)] };
         self.adapter.start_scan(filter).await.map_err(|error| classify(&error))?;
         let found = self.listen(events, &known, scan_ms, short_code).await;
-        // A scan that goes on disturbs connecting; that it cannot be stopped is no reason not to try.
+        // A scan that goes on disturbs connecting; that it cannot be stopped is no reason not to
+        // try.
         if let Err(error) = self.adapter.stop_scan().await {
             tracing::debug!(%error, "the scan could not be stopped");
         }
@@ -223,7 +237,8 @@ impl Central {
             for peripheral in candidates {
                 let is_fresh = fresh.contains(&peripheral.id());
                 let Some(terminal) = terminal_of(peripheral, is_fresh).await else { continue };
-                let is_wanted = short_code.is_some() && terminal.short_code.as_deref() == short_code;
+                let is_wanted =
+                    short_code.is_some() && terminal.short_code.as_deref() == short_code;
                 let id = terminal.peripheral.id();
                 found.retain(|other| other.peripheral.id() != id);
                 if is_wanted {
@@ -255,7 +270,9 @@ impl Central {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(CONNECT_PAUSE_MS)).await;
             }
-            match timeout(Duration::from_millis(CONNECT_MS_MAX), self.connect_once(peripheral)).await {
+            match timeout(Duration::from_millis(CONNECT_MS_MAX), self.connect_once(peripheral))
+                .await
+            {
                 Ok(Ok(link)) => return Ok(link),
                 Ok(Err(error @ CentralError::Service(_))) => {
                     self.disconnect(peripheral).await;
@@ -263,7 +280,8 @@ impl Central {
                 }
                 Ok(Err(error)) if error.is_about_this_machine() => return Err(error),
                 Ok(Err(error)) => {
-                    let (CentralError::Connect(detail) | CentralError::Other(detail)) = error else {
+                    let (CentralError::Connect(detail) | CentralError::Other(detail)) = error
+                    else {
                         continue;
                     };
                     fault = detail;
@@ -301,8 +319,10 @@ impl Central {
         if !peripheral.is_connected().await.map_err(|error| classify(&error))? {
             return Err(CentralError::Connect("the connection was lost at once".into()));
         }
-        // BlueZ has exchanged the MTU before it reports services. Where a platform does not tell, btleplug says 23.
-        let value_octets_max = att::value_octets_max(usize::from(peripheral.mtu())).min(WRITTEN_OCTETS_MAX);
+        // BlueZ has exchanged the MTU before it reports services. Where a platform does not tell,
+        // btleplug says 23.
+        let value_octets_max =
+            att::value_octets_max(usize::from(peripheral.mtu())).min(WRITTEN_OCTETS_MAX);
         Ok(CentralLink {
             central: self.clone(),
             peripheral: peripheral.clone(),
@@ -317,14 +337,15 @@ impl Central {
     }
 
     async fn disconnect(&self, peripheral: &Peripheral) {
-        let disconnection = timeout(Duration::from_millis(DISCONNECT_MS_MAX), peripheral.disconnect());
+        let disconnection =
+            timeout(Duration::from_millis(DISCONNECT_MS_MAX), peripheral.disconnect());
         if let Ok(Err(error)) = disconnection.await {
             tracing::debug!(%error, "could not disconnect");
         }
     }
 
-    /// Waits until every connection that was ended is down, at most some seconds. To be called before the process ends: BlueZ
-    /// keeps a connection whose user is gone.
+    /// Waits until every connection that was ended is down, at most some seconds. To be called
+    /// before the process ends: BlueZ keeps a connection whose user is gone.
     pub async fn settle(&self) {
         let mut disconnections = self.disconnections.lock().await;
         while disconnections.join_next().await.is_some() {}
@@ -366,12 +387,18 @@ async fn terminal_of(peripheral: Peripheral, is_fresh: bool) -> Option<FoundTerm
     Some(FoundTerminal { short_code, rssi_dbm, is_out_of_service, peripheral })
 }
 
-fn characteristic(peripheral: &Peripheral, uuid: u128, name: &str) -> Result<Characteristic, CentralError> {
+fn characteristic(
+    peripheral: &Peripheral,
+    uuid: u128,
+    name: &str,
+) -> Result<Characteristic, CentralError> {
     let (service, uuid) = (Uuid::from_u128(SERVICE_UUID), Uuid::from_u128(uuid));
     peripheral
         .characteristics()
         .into_iter()
-        .find(|characteristic| characteristic.service_uuid == service && characteristic.uuid == uuid)
+        .find(|characteristic| {
+            characteristic.service_uuid == service && characteristic.uuid == uuid
+        })
         .ok_or_else(|| CentralError::Service(format!("it has no {name}")))
 }
 
@@ -419,10 +446,14 @@ impl PhoneLink for CentralLink {
         if self.is_over {
             return Err(PhoneLinkError::Lost("disconnected".into()));
         }
-        // BlueZ would turn it into a long write: more exchanges than two values, and some of its versions refuse it.
+        // BlueZ would turn it into a long write: more exchanges than two values, and some of its
+        // versions refuse it.
         if value.len() > self.value_octets_max {
-            let detail =
-                format!("a value of {} octets over a link for {}", value.len(), self.value_octets_max);
+            let detail = format!(
+                "a value of {} octets over a link for {}",
+                value.len(),
+                self.value_octets_max
+            );
             return Err(PhoneLinkError::Unusable(detail));
         }
         self.peripheral
@@ -490,15 +521,15 @@ impl std::fmt::Debug for CentralLink {
     }
 }
 
-/// What a fault of the stack means for the person. btleplug hands BlueZ's errors on as they come, and their D-Bus names
-/// show in the debug form only.
+/// What a fault of the stack means for the person. btleplug hands BlueZ's errors on as they come,
+/// and their D-Bus names show in the debug form only.
 fn classify(error: &btleplug::Error) -> CentralError {
     match error {
         btleplug::Error::PermissionDenied => CentralError::PermissionDenied(printable(error)),
         btleplug::Error::NoAdapterAvailable => CentralError::NoAdapter,
-        btleplug::Error::DeviceNotFound | btleplug::Error::NotConnected | btleplug::Error::TimedOut(_) => {
-            CentralError::Connect(printable(error))
-        }
+        btleplug::Error::DeviceNotFound
+        | btleplug::Error::NotConnected
+        | btleplug::Error::TimedOut(_) => CentralError::Connect(printable(error)),
         btleplug::Error::UnexpectedCallback
         | btleplug::Error::UnexpectedCharacteristic
         | btleplug::Error::NoSuchCharacteristic
@@ -512,10 +543,12 @@ fn classify(error: &btleplug::Error) -> CentralError {
 
 fn classify_bus_error(debug: &str, detail: String) -> CentralError {
     let named = |names: &[&str]| names.iter().any(|name| debug.contains(name));
-    // BlueZ's own NotPermitted and NotAuthorized are what the other side's attributes answer, not what this user may do.
+    // BlueZ's own NotPermitted and NotAuthorized are what the other side's attributes answer, not
+    // what this user may do.
     if named(&["DBus.Error.AccessDenied"]) {
         CentralError::PermissionDenied(detail)
-    } else if named(&["DBus.Error.FileNotFound", "DBus.Error.NoServer", "DBus.Error.Disconnected"]) {
+    } else if named(&["DBus.Error.FileNotFound", "DBus.Error.NoServer", "DBus.Error.Disconnected"])
+    {
         CentralError::NoBus(detail)
     } else if named(&[
         "DBus.Error.ServiceUnknown",
@@ -526,7 +559,12 @@ fn classify_bus_error(debug: &str, detail: String) -> CentralError {
         CentralError::NoDaemon(detail)
     } else if named(&["org.bluez.Error.NotReady", "org.bluez.Error.Blocked", "rfkill"]) {
         CentralError::AdapterOff(detail)
-    } else if named(&["org.bluez.Error.", "DBus.Error.NoReply", "DBus.Error.UnknownObject", "timed out"]) {
+    } else if named(&[
+        "org.bluez.Error.",
+        "DBus.Error.NoReply",
+        "DBus.Error.UnknownObject",
+        "timed out",
+    ]) {
         CentralError::Connect(detail)
     } else {
         CentralError::Other(detail)
@@ -547,8 +585,14 @@ mod tests {
     #[test]
     fn what_the_bus_says_becomes_what_to_do() {
         for (debug, hint) in [
-            ("Other(DbusError(D-Bus error: Rejected (org.freedesktop.DBus.Error.AccessDenied)))", "group"),
-            ("Other(DbusError(D-Bus error: Failed (org.freedesktop.DBus.Error.FileNotFound)))", "D-Bus"),
+            (
+                "Other(DbusError(D-Bus error: Rejected (org.freedesktop.DBus.Error.AccessDenied)))",
+                "group",
+            ),
+            (
+                "Other(DbusError(D-Bus error: Failed (org.freedesktop.DBus.Error.FileNotFound)))",
+                "D-Bus",
+            ),
             (
                 "Other(DbusError(D-Bus error: No name (org.freedesktop.DBus.Error.ServiceUnknown)))",
                 "systemctl start",
@@ -558,7 +602,10 @@ mod tests {
                 "Other(DbusError(D-Bus error: le-connection-abort-by-local (org.bluez.Error.Failed)))",
                 "closer",
             ),
-            ("Other(DbusError(D-Bus error: Write not permitted (org.bluez.Error.NotPermitted)))", "closer"),
+            (
+                "Other(DbusError(D-Bus error: Write not permitted (org.bluez.Error.NotPermitted)))",
+                "closer",
+            ),
             ("Other(something)", "failed"),
         ] {
             let error = classify_bus_error(debug, "detail".into());

@@ -1,7 +1,7 @@
 //! A link in memory with the shape of the real one: connections, an MTU, writes, notifications.
 //!
-//! It loses nothing and reorders nothing, as GATT does within a connection; what may fail is the connection. It is for
-//! the demo and the fast tests; the real one is tested over BlueZ.
+//! It loses nothing and reorders nothing, as GATT does within a connection; what may fail is the
+//! connection. It is for the demo and the fast tests; the real one is tested over BlueZ.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,8 +88,11 @@ impl EmulatedAir {
     pub fn new() -> (Self, TerminalLink) {
         let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
         let (commands, mut command_receiver) = mpsc::channel(COMMANDS_MAX);
-        let shared =
-            Arc::new(Shared { subscribers: Mutex::default(), events, next_phone: AtomicU64::new(1) });
+        let shared = Arc::new(Shared {
+            subscribers: Mutex::default(),
+            events,
+            next_phone: AtomicU64::new(1),
+        });
         let air = Self { shared: Arc::clone(&shared) };
         tokio::spawn(async move {
             let _ = shared.events.send(LinkEvent::Up).await;
@@ -98,7 +101,11 @@ impl EmulatedAir {
                     LinkCommand::Notify { phone, value } => {
                         let is_stuck = match shared.subscribers().get(&phone) {
                             Some((sender, traffic)) => {
-                                Traffic::count(&traffic.octets_to_phone, &traffic.values_to_phone, &value);
+                                Traffic::count(
+                                    &traffic.octets_to_phone,
+                                    &traffic.values_to_phone,
+                                    &value,
+                                );
                                 matches!(sender.try_send(value), Err(TrySendError::Full(_)))
                             }
                             None => false,
@@ -195,7 +202,8 @@ impl PhoneLink for EmulatedPhoneLink {
 impl Drop for EmulatedPhoneLink {
     fn drop(&mut self) {
         if self.shared.subscribers().remove(&self.phone).is_some() {
-            // The queue is long and a lost link may be noticed late, so a full queue is no reason to block a drop.
+            // The queue is long and a lost link may be noticed late, so a full queue is no reason
+            // to block a drop.
             let _ = self.shared.events.try_send(LinkEvent::Disconnected { phone: self.phone });
         }
     }

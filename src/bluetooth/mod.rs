@@ -1,6 +1,7 @@
 //! The air: values that pass between a phone and the terminal.
 //!
-//! Links carry values of characteristics and say who is connected. They know nothing of messages or payments.
+//! Links carry values of characteristics and say who is connected. They know nothing of messages or
+//! payments.
 
 mod att;
 #[cfg(feature = "wallet")]
@@ -16,8 +17,8 @@ pub use central::{Central, CentralError, CentralLink, FoundTerminal};
 pub use emulated::{EmulatedAir, EmulatedPhoneLink, Traffic};
 #[cfg(all(feature = "terminal", target_os = "linux"))]
 pub use peripheral::{
-    BLUEZ_GATT_CLIENT_SETTING_SINCE, BLUEZ_TRIED_SINCE, PeripheralSettings, RadioExamination, RadioFault,
-    examine_radio, probe_registration, start_peripheral, tasks_of_sessions,
+    BLUEZ_GATT_CLIENT_SETTING_SINCE, BLUEZ_TRIED_SINCE, PeripheralSettings, RadioExamination,
+    RadioFault, examine_radio, probe_registration, start_peripheral, tasks_of_sessions,
 };
 #[cfg(all(unix, feature = "wallet"))]
 pub use socket_air::SocketPhoneLink;
@@ -29,13 +30,14 @@ pub use socket_air::{SocketAirError, start_socket_air};
 use crate::terminal::{AdvertisingPace, PhoneId};
 use tokio::sync::mpsc;
 
-/// How many events of the link may wait for the driver. A phone sends at most a few values a second; a link that finds
-/// this full drops the phone, never the reading.
+/// How many events of the link may wait for the driver. A phone sends at most a few values a
+/// second; a link that finds this full drops the phone, never the reading.
 pub const EVENTS_MAX: usize = 1024;
-/// How many commands to the link may wait: an offer to each of 64 phones, in values of 20 octets, with as much again to spare.
+/// How many commands to the link may wait: an offer to each of 64 phones, in values of 20 octets,
+/// with as much again to spare.
 pub const COMMANDS_MAX: usize = 4096;
-/// How many values may wait for one phone to take them: a longest message at the smallest value size is 863. A phone that
-/// lets more pile up is disconnected.
+/// How many values may wait for one phone to take them: a longest message at the smallest value
+/// size is 863. A phone that lets more pile up is disconnected.
 pub const VALUES_WAITING_MAX: usize = 1024;
 
 /// What the terminal's side of a link reports.
@@ -151,8 +153,8 @@ pub trait PhoneLink: Send {
     /// The next notification of the outbox; an error when the connection is gone. Cancel-safe.
     fn next_value(&mut self) -> impl Future<Output = Result<Vec<u8>, PhoneLinkError>> + Send;
 
-    /// Turns notifications off and on, where a stack can have lost them (docs/protocol.md, section 4). What the terminal said
-    /// meanwhile follows.
+    /// Turns notifications off and on, where a stack can have lost them (docs/protocol.md, section
+    /// 4). What the terminal said meanwhile follows.
     fn subscribe_again(&mut self) -> impl Future<Output = Result<(), PhoneLinkError>> + Send {
         std::future::ready(Ok(()))
     }

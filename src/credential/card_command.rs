@@ -14,7 +14,8 @@ pub struct CardCommand {
     pub card_id: CardId,
     /// Which offer, by its octets.
     pub offer_digest: OfferDigest,
-    /// Grows with each command of this card, from 1 (as the EMV application transaction counter, EMV book 3).
+    /// Grows with each command of this card, from 1 (as the EMV application transaction counter,
+    /// EMV book 3).
     pub counter: u64,
     /// How the holder was verified.
     pub holder_verification: HolderVerification,
@@ -45,8 +46,8 @@ impl CardCommand {
     /// # Errors
     /// [`CredentialError::Malformed`] if the body is not a card command.
     pub fn read_unverified(signed: &Signed) -> Result<Self, CredentialError> {
-        let message =
-            generated::CardCommand::decode(signed.body.as_slice()).map_err(|error| malformed(WHAT, error))?;
+        let message = generated::CardCommand::decode(signed.body.as_slice())
+            .map_err(|error| malformed(WHAT, error))?;
         let holder_verification = match message.holder_verification() {
             generated::HolderVerification::None => HolderVerification::None,
             generated::HolderVerification::Consent => HolderVerification::Consent,
@@ -60,7 +61,8 @@ impl CardCommand {
             return Err(malformed(WHAT, "a counter of 0, expected 1 or more"));
         }
         Ok(Self {
-            card_id: CardId::from_octets(&message.card_id).map_err(|error| malformed(WHAT, error))?,
+            card_id: CardId::from_octets(&message.card_id)
+                .map_err(|error| malformed(WHAT, error))?,
             offer_digest: OfferDigest(
                 message
                     .offer_digest

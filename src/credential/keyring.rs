@@ -3,8 +3,8 @@
 use prost::Message;
 
 use super::{
-    CredentialError, KeyId, PayloadType, SealingPublicKey, Signed, SigningKey, VerifyingKey, generated,
-    malformed,
+    CredentialError, KeyId, PayloadType, SealingPublicKey, Signed, SigningKey, VerifyingKey,
+    generated, malformed,
 };
 use crate::domain::UnixTime;
 
@@ -60,7 +60,9 @@ impl Keyring {
                 .iter()
                 .map(|key| generated::InstitutionKey {
                     purpose: match key.purpose {
-                        KeyPurpose::TerminalCertificate => generated::KeyPurpose::TerminalCertificate,
+                        KeyPurpose::TerminalCertificate => {
+                            generated::KeyPurpose::TerminalCertificate
+                        }
                         KeyPurpose::Receipt => generated::KeyPurpose::Receipt,
                         KeyPurpose::Sealing => generated::KeyPurpose::Sealing,
                     }
@@ -76,15 +78,15 @@ impl Keyring {
         root_key.sign(PayloadType::Keyring, body)
     }
 
-    /// Verifies a keyring against the root key that was pinned at enrolment. Keys of purposes that this version does
-    /// not know are left out.
+    /// Verifies a keyring against the root key that was pinned at enrolment. Keys of purposes that
+    /// this version does not know are left out.
     ///
     /// # Errors
     /// [`CredentialError`]: a bad signature or a malformed body.
     pub fn verify(signed: &Signed, root_key: &VerifyingKey) -> Result<Self, CredentialError> {
         root_key.verify(PayloadType::Keyring, signed)?;
-        let message =
-            generated::Keyring::decode(signed.body.as_slice()).map_err(|error| malformed(WHAT, error))?;
+        let message = generated::Keyring::decode(signed.body.as_slice())
+            .map_err(|error| malformed(WHAT, error))?;
         let keys = message
             .keys
             .into_iter()
@@ -103,7 +105,8 @@ impl Keyring {
         Ok(Self { institution_name: message.institution_name, keys, issued_at })
     }
 
-    /// The key for `purpose` that `signed` claims to be signed with. Whether it really is, the caller verifies.
+    /// The key for `purpose` that `signed` claims to be signed with. Whether it really is, the
+    /// caller verifies.
     pub(super) fn verifying_key(
         &self,
         purpose: KeyPurpose,
@@ -131,8 +134,11 @@ impl Keyring {
             .filter(|key| key.purpose == KeyPurpose::Sealing && key.not_after >= now)
             .max_by_key(|key| key.not_after)
             .ok_or(CredentialError::UnknownKey("sealing of commands"))?;
-        let octets =
-            key.public_key.as_slice().try_into().map_err(|_| CredentialError::BadKey("X25519 public key"))?;
+        let octets = key
+            .public_key
+            .as_slice()
+            .try_into()
+            .map_err(|_| CredentialError::BadKey("X25519 public key"))?;
         Ok(SealingPublicKey(octets))
     }
 }

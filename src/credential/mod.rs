@@ -1,7 +1,8 @@
-//! What is signed, what is sealed, and who vouches for whom (docs/protocol.md, section "Credentials").
+//! What is signed, what is sealed, and who vouches for whom (docs/protocol.md, section
+//! "Credentials").
 //!
-//! Keys come in as values and randomness as an input. This room opens no file, asks no clock and makes no key out of
-//! nothing.
+//! Keys come in as values and randomness as an input. This room opens no file, asks no clock and
+//! makes no key out of nothing.
 
 mod card_command;
 mod keyring;
@@ -15,7 +16,8 @@ pub use keyring::{InstitutionKey, KeyPurpose, Keyring};
 pub use receipt::{sign_receipt, verify_receipt};
 pub use seal::{SEAL_SUITE, SealedCommand, SealingKey, SealingPublicKey};
 pub use signature::{
-    KeyId, PayloadType, Signed, SigningKey, VerifyingKey, card_enrolment_proof, verify_card_enrolment_proof,
+    KeyId, PayloadType, Signed, SigningKey, VerifyingKey, card_enrolment_proof,
+    verify_card_enrolment_proof,
 };
 pub use terminal_certificate::TerminalCertificate;
 
@@ -40,7 +42,9 @@ pub enum CredentialError {
     #[error("the signature of the {0} is not valid")]
     BadSignature(&'static str),
     /// It names a key that is not in the keyring, or whose time has run out.
-    #[error("the {0} was signed with a key that is not (or no longer) in the institution's keyring")]
+    #[error(
+        "the {0} was signed with a key that is not (or no longer) in the institution's keyring"
+    )]
     UnknownKey(&'static str),
     /// Outside its time of validity.
     #[error("the {what} is good from {from} to {until}; it is now {now}")]

@@ -2,8 +2,12 @@
 
 use prost::Message;
 
-use super::{CredentialError, KeyPurpose, Keyring, PayloadType, Signed, SigningKey, generated, malformed};
-use crate::domain::{Amount, DeclineReason, OfferDigest, Receipt, ReceiptStatus, TransactionId, UnixTime};
+use super::{
+    CredentialError, KeyPurpose, Keyring, PayloadType, Signed, SigningKey, generated, malformed,
+};
+use crate::domain::{
+    Amount, DeclineReason, OfferDigest, Receipt, ReceiptStatus, TransactionId, UnixTime,
+};
 
 const WHAT: &str = "receipt";
 
@@ -13,7 +17,9 @@ pub fn sign_receipt(receipt: &Receipt, institution_key: &SigningKey) -> Signed {
         ReceiptStatus::Approved { approval_code } => {
             (generated::ReceiptStatus::Approved, 0, approval_code.clone())
         }
-        ReceiptStatus::Declined(reason) => (generated::ReceiptStatus::Declined, reason.code(), String::new()),
+        ReceiptStatus::Declined(reason) => {
+            (generated::ReceiptStatus::Declined, reason.code(), String::new())
+        }
         ReceiptStatus::Reversed => (generated::ReceiptStatus::Reversed, 0, String::new()),
     };
     let body = generated::Receipt {
@@ -39,19 +45,25 @@ pub fn sign_receipt(receipt: &Receipt, institution_key: &SigningKey) -> Signed {
 /// # Errors
 /// [`CredentialError`]: an unknown key, a bad signature, or a malformed body.
 pub fn verify_receipt(signed: &Signed, keyring: &Keyring) -> Result<Receipt, CredentialError> {
-    keyring.verifying_key(KeyPurpose::Receipt, signed, WHAT)?.verify(PayloadType::Receipt, signed)?;
-    let message =
-        generated::Receipt::decode(signed.body.as_slice()).map_err(|error| malformed(WHAT, error))?;
+    keyring
+        .verifying_key(KeyPurpose::Receipt, signed, WHAT)?
+        .verify(PayloadType::Receipt, signed)?;
+    let message = generated::Receipt::decode(signed.body.as_slice())
+        .map_err(|error| malformed(WHAT, error))?;
     let status = match message.status() {
         generated::ReceiptStatus::Approved => {
             ReceiptStatus::Approved { approval_code: message.approval_code.clone() }
         }
         generated::ReceiptStatus::Declined => {
             let reason = DeclineReason::heard(message.decline_reason);
-            ReceiptStatus::Declined(reason.ok_or_else(|| malformed(WHAT, "declined for no reason"))?)
+            ReceiptStatus::Declined(
+                reason.ok_or_else(|| malformed(WHAT, "declined for no reason"))?,
+            )
         }
         generated::ReceiptStatus::Reversed => ReceiptStatus::Reversed,
-        generated::ReceiptStatus::Unspecified => return Err(malformed(WHAT, "no (or an unknown) status")),
+        generated::ReceiptStatus::Unspecified => {
+            return Err(malformed(WHAT, "no (or an unknown) status"));
+        }
     };
     let currency = message.currency.parse().map_err(|error| malformed(WHAT, error))?;
     Ok(Receipt {
@@ -65,7 +77,8 @@ pub fn verify_receipt(signed: &Signed, keyring: &Keyring) -> Result<Receipt, Cre
                 .map_err(|_| malformed(WHAT, "an offer digest that has not 32 octets"))?,
         ),
         status,
-        amount: Amount::new(message.amount_minor, currency).map_err(|error| malformed(WHAT, error))?,
+        amount: Amount::new(message.amount_minor, currency)
+            .map_err(|error| malformed(WHAT, error))?,
         terminal_id: message.terminal_id.parse().map_err(|error| malformed(WHAT, error))?,
         decided_at: UnixTime { seconds: message.decided_at_unix_s },
         card_hint: message.card_hint,

@@ -44,16 +44,21 @@ impl SealingKey {
     /// Opens a command that was sealed for the offer with this digest.
     ///
     /// # Errors
-    /// [`CredentialError::DoesNotOpen`] if it was sealed to another key, for another offer, or was altered;
-    /// [`CredentialError::Malformed`] if its suite is not known.
-    pub fn open(&self, sealed: &SealedCommand, offer: &OfferDigest) -> Result<Vec<u8>, CredentialError> {
+    /// [`CredentialError::DoesNotOpen`] if it was sealed to another key, for another offer, or was
+    /// altered; [`CredentialError::Malformed`] if its suite is not known.
+    pub fn open(
+        &self,
+        sealed: &SealedCommand,
+        offer: &OfferDigest,
+    ) -> Result<Vec<u8>, CredentialError> {
         if sealed.suite != SEAL_SUITE {
             return Err(malformed(WHAT, format!("suite {}, expected {SEAL_SUITE}", sealed.suite)));
         }
         let private = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(self.0.expose_secret())
             .map_err(|_| CredentialError::BadKey("X25519 private key"))?;
-        let encapsulated = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key)
-            .map_err(|_| CredentialError::DoesNotOpen)?;
+        let encapsulated =
+            <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(&sealed.encapsulated_key)
+                .map_err(|_| CredentialError::DoesNotOpen)?;
         hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
             &OpModeR::Base,
             &private,
@@ -82,8 +87,9 @@ impl SealingPublicKey {
         KeyId::of(&self.0)
     }
 
-    /// Seals octets for the institution, bound to the offer with this digest. `key_material` is 32 fresh random octets:
-    /// `ikmE` of RFC 9180, from which `DeriveKeyPair` makes the ephemeral key.
+    /// Seals octets for the institution, bound to the offer with this digest. `key_material` is 32
+    /// fresh random octets: `ikmE` of RFC 9180, from which `DeriveKeyPair` makes the ephemeral
+    /// key.
     ///
     /// # Errors
     /// [`CredentialError::BadKey`] if this is no usable X25519 key.
@@ -94,7 +100,8 @@ impl SealingPublicKey {
         key_material: [u8; 32],
     ) -> Result<SealedCommand, CredentialError> {
         let bad_key = || CredentialError::BadKey("X25519 public key");
-        let public = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&self.0).map_err(|_| bad_key())?;
+        let public =
+            <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&self.0).map_err(|_| bad_key())?;
         let mut random = KeyMaterial(key_material);
         let (encapsulated, ciphertext) =
             hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256, _>(
@@ -168,9 +175,11 @@ impl SealedCommand {
     /// Reads an encoded `SealedCommand`.
     ///
     /// # Errors
-    /// [`CredentialError::Malformed`] if the octets are not one. An unknown suite is not an error yet.
+    /// [`CredentialError::Malformed`] if the octets are not one. An unknown suite is not an error
+    /// yet.
     pub fn decode(octets: &[u8]) -> Result<Self, CredentialError> {
-        let message = generated::SealedCommand::decode(octets).map_err(|error| malformed(WHAT, error))?;
+        let message =
+            generated::SealedCommand::decode(octets).map_err(|error| malformed(WHAT, error))?;
         let key_id = KeyId::from_octets(&message.key_id)
             .ok_or_else(|| malformed(WHAT, "a key id that has not 8 octets"))?;
         let encapsulated_key = message
@@ -199,7 +208,10 @@ mod tests {
         let sealed = SealedCommand::decode(&sealed.encode()).unwrap();
         assert_eq!(key.open(&sealed, &offer).unwrap(), b"pay");
         assert_eq!(key.open(&sealed, &OfferDigest([2; 32])), Err(CredentialError::DoesNotOpen));
-        assert_eq!(SealingKey::from_octets([4; 32]).open(&sealed, &offer), Err(CredentialError::DoesNotOpen));
+        assert_eq!(
+            SealingKey::from_octets([4; 32]).open(&sealed, &offer),
+            Err(CredentialError::DoesNotOpen)
+        );
         let mut altered = sealed.clone();
         altered.ciphertext[0] ^= 1;
         assert_eq!(key.open(&altered, &offer), Err(CredentialError::DoesNotOpen));

@@ -1,6 +1,7 @@
 //! ECDSA P-256 over the DSSE pre-authentication encoding.
 //!
-//! `p256` signs, since its signatures are deterministic; `ring`, which TLS brings in any case, verifies several times as fast.
+//! `p256` signs, since its signatures are deterministic; `ring`, which TLS brings in any case,
+//! verifies several times as fast.
 
 use std::fmt;
 
@@ -13,7 +14,8 @@ use zeroize::Zeroizing;
 
 use super::{CredentialError, generated, malformed};
 
-/// What kind of body is signed. The kind is part of what is signed, so no signature serves for another kind.
+/// What kind of body is signed. The kind is part of what is signed, so no signature serves for
+/// another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PayloadType {
     /// A terminal certificate, by the institution.
@@ -51,7 +53,8 @@ impl PayloadType {
         }
     }
 
-    /// `DSSEv1 SP LEN(type) SP type SP LEN(body) SP body`, lengths in ASCII decimal (DSSE protocol, version 1.0).
+    /// `DSSEv1 SP LEN(type) SP type SP LEN(body) SP body`, lengths in ASCII decimal (DSSE protocol,
+    /// version 1.0).
     fn pre_authentication_encoding(self, body: &[u8]) -> Vec<u8> {
         let name = self.name();
         let mut encoding = format!("DSSEv1 {} {name} {} ", name.len(), body.len()).into_bytes();
@@ -96,11 +99,12 @@ impl fmt::Debug for KeyId {
 pub struct SigningKey(p256::ecdsa::SigningKey);
 
 impl SigningKey {
-    /// The key with this secret scalar: 32 octets from a good source of randomness, or from a test vector.
+    /// The key with this secret scalar: 32 octets from a good source of randomness, or from a test
+    /// vector.
     ///
     /// # Errors
-    /// [`CredentialError::BadKey`] if the scalar is 0 or not below the group's order; draw again then (the chance is
-    /// below 2^-32).
+    /// [`CredentialError::BadKey`] if the scalar is 0 or not below the group's order; draw again
+    /// then (the chance is below 2^-32).
     pub fn from_scalar(scalar: &[u8; 32]) -> Result<Self, CredentialError> {
         p256::ecdsa::SigningKey::from_slice(scalar)
             .map(Self)
@@ -122,7 +126,9 @@ impl SigningKey {
     /// # Errors
     /// [`CredentialError::BadKey`] if the key cannot be encoded.
     pub fn to_pem(&self) -> Result<Zeroizing<String>, CredentialError> {
-        self.0.to_pkcs8_pem(LineEnding::LF).map_err(|_| CredentialError::BadKey("P-256 private key"))
+        self.0
+            .to_pkcs8_pem(LineEnding::LF)
+            .map_err(|_| CredentialError::BadKey("P-256 private key"))
     }
 
     /// The public half.
@@ -132,8 +138,13 @@ impl SigningKey {
 
     /// Signs a body. Deterministic (RFC 6979), so it needs no randomness and test vectors hold.
     pub fn sign(&self, payload_type: PayloadType, body: Vec<u8>) -> Signed {
-        let signature: p256::ecdsa::Signature = self.0.sign(&payload_type.pre_authentication_encoding(&body));
-        Signed { body, signature: signature.to_bytes().into(), key_id: Some(self.verifying_key().key_id()) }
+        let signature: p256::ecdsa::Signature =
+            self.0.sign(&payload_type.pre_authentication_encoding(&body));
+        Signed {
+            body,
+            signature: signature.to_bytes().into(),
+            key_id: Some(self.verifying_key().key_id()),
+        }
     }
 }
 
@@ -174,7 +185,11 @@ impl VerifyingKey {
     ///
     /// # Errors
     /// [`CredentialError::BadSignature`] if it did not.
-    pub fn verify(&self, payload_type: PayloadType, signed: &Signed) -> Result<(), CredentialError> {
+    pub fn verify(
+        &self,
+        payload_type: PayloadType,
+        signed: &Signed,
+    ) -> Result<(), CredentialError> {
         let point = self.0.to_encoded_point(false);
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point.as_bytes())
             .verify(&payload_type.pre_authentication_encoding(&signed.body), &signed.signature)
@@ -218,7 +233,10 @@ impl Signed {
         let what = "signed body";
         let message = generated::Signed::decode(octets).map_err(|error| malformed(what, error))?;
         let signature = message.signature.as_slice().try_into().map_err(|_| {
-            malformed(what, format!("a signature of {} octets, expected 64", message.signature.len()))
+            malformed(
+                what,
+                format!("a signature of {} octets, expected 64", message.signature.len()),
+            )
         })?;
         let key_id = match message.key_id.as_slice() {
             [] => None,
@@ -230,7 +248,8 @@ impl Signed {
     }
 }
 
-/// Proves that the holder of an enrolment code has the card's private key: a signature over the code without hyphens.
+/// Proves that the holder of an enrolment code has the card's private key: a signature over the
+/// code without hyphens.
 pub fn card_enrolment_proof(card_key: &SigningKey, code: &str) -> [u8; 64] {
     card_key.sign(PayloadType::CardEnrolment, enrolment_code_octets(code)).signature
 }
@@ -244,7 +263,8 @@ pub fn verify_card_enrolment_proof(
     code: &str,
     proof: &[u8],
 ) -> Result<(), CredentialError> {
-    let signature = proof.try_into().map_err(|_| CredentialError::BadSignature("card enrolment"))?;
+    let signature =
+        proof.try_into().map_err(|_| CredentialError::BadSignature("card enrolment"))?;
     let signed = Signed { body: enrolment_code_octets(code), signature, key_id: None };
     card_key.verify(PayloadType::CardEnrolment, &signed)
 }

@@ -2,7 +2,9 @@
 
 use prost::Message;
 
-use super::{CredentialError, KeyPurpose, Keyring, PayloadType, Signed, SigningKey, generated, malformed};
+use super::{
+    CredentialError, KeyPurpose, Keyring, PayloadType, Signed, SigningKey, generated, malformed,
+};
 use crate::domain::{TerminalId, UnixTime};
 
 const WHAT: &str = "terminal certificate";
@@ -45,7 +47,11 @@ impl TerminalCertificate {
     ///
     /// # Errors
     /// [`CredentialError`]: an unknown key, a bad signature, a malformed body, or out of its time.
-    pub fn verify(signed: &Signed, keyring: &Keyring, now: UnixTime) -> Result<Self, CredentialError> {
+    pub fn verify(
+        signed: &Signed,
+        keyring: &Keyring,
+        now: UnixTime,
+    ) -> Result<Self, CredentialError> {
         keyring
             .verifying_key(KeyPurpose::TerminalCertificate, signed, WHAT)?
             .verify(PayloadType::TerminalCertificate, signed)?;

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use super::{Currency, CurrencyError};
 
-/// The largest amount of one payment, in minor units. Twelve digits, as the amount field of EMV book 3 (tag 9F02).
+/// The largest amount of one payment, in minor units. Twelve digits, as the amount field of EMV
+/// book 3 (tag 9F02).
 pub const MINOR_UNITS_MAX: u64 = 999_999_999_999;
 
 /// An amount of money to be paid: 1 to [`MINOR_UNITS_MAX`] minor units of a currency.
@@ -59,7 +60,10 @@ impl Amount {
         let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
         let is_digits = |part: &str| part.bytes().all(|octet| octet.is_ascii_digit());
         let has_point = text.contains('.');
-        if whole.is_empty() || !is_digits(whole) || !is_digits(decimals) || (has_point && decimals.is_empty())
+        if whole.is_empty()
+            || !is_digits(whole)
+            || !is_digits(decimals)
+            || (has_point && decimals.is_empty())
         {
             return Err(malformed());
         }
@@ -88,8 +92,9 @@ impl FromStr for Amount {
 
     /// Reads `2.50 EUR`.
     fn from_str(text: &str) -> Result<Self, AmountError> {
-        let (number, currency) =
-            text.split_once(' ').ok_or_else(|| AmountError::Malformed(text.chars().take(24).collect()))?;
+        let (number, currency) = text
+            .split_once(' ')
+            .ok_or_else(|| AmountError::Malformed(text.chars().take(24).collect()))?;
         Self::parse_major(number, currency.trim().parse()?)
     }
 }

@@ -45,7 +45,8 @@ const OTHER_EXPONENTS: [(&[u8; 3], u8); 24] = [
     (b"TND", 3),
 ];
 
-/// Codes whose minor unit is a hundredth (ISO 4217 list one; funds codes, metals and test codes are left out).
+/// Codes whose minor unit is a hundredth (ISO 4217 list one; funds codes, metals and test codes are
+/// left out).
 const HUNDREDTHS: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF \
     CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR \
     ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR \

@@ -1,7 +1,7 @@
 //! Why an institution declines.
 
-/// Why the institution did not approve. The numbers are part of the protocol and never change their meaning
-/// (docs/protocol.md, section "Decline reasons").
+/// Why the institution did not approve. The numbers are part of the protocol and never change their
+/// meaning (docs/protocol.md, section "Decline reasons").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum DeclineReason {
@@ -67,7 +67,8 @@ impl DeclineReason {
         Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
-    /// The reason that another party gives, which may be of a later version; none where it gives none.
+    /// The reason that another party gives, which may be of a later version; none where it gives
+    /// none.
     pub fn heard(code: u32) -> Option<Self> {
         (code != 0).then(|| Self::from_code(code).unwrap_or(Self::Other))
     }

@@ -10,7 +10,9 @@ pub enum IdentifierError {
     #[error("a transaction id is a UUID, 16 octets; this is not one: `{0}`")]
     Transaction(String),
     /// Not a terminal id.
-    #[error("a terminal id has 10 characters of 0-9 and A-Z without I, L, O and U; this has not: `{0}`")]
+    #[error(
+        "a terminal id has 10 characters of 0-9 and A-Z without I, L, O and U; this has not: `{0}`"
+    )]
     Terminal(String),
     /// Not a card id.
     #[error("a card id is 32 hexadecimal digits; this is not one: `{0}`")]
@@ -52,7 +54,8 @@ impl FromStr for TransactionId {
     type Err = IdentifierError;
 
     fn from_str(text: &str) -> Result<Self, IdentifierError> {
-        let uuid = uuid::Uuid::try_parse(text).map_err(|_| IdentifierError::Transaction(shortened(text)))?;
+        let uuid = uuid::Uuid::try_parse(text)
+            .map_err(|_| IdentifierError::Transaction(shortened(text)))?;
         Ok(Self(*uuid.as_bytes()))
     }
 }
@@ -91,7 +94,8 @@ impl TerminalId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The last four characters: printed on the machine and advertised, for a person to choose by. Not unique.
+    /// The last four characters: printed on the machine and advertised, for a person to choose by.
+    /// Not unique.
     pub fn short_code(&self) -> &str {
         &self.as_str()[Self::CHARACTERS - 4..]
     }
@@ -103,7 +107,11 @@ impl FromStr for TerminalId {
     fn from_str(text: &str) -> Result<Self, IdentifierError> {
         let malformed = || IdentifierError::Terminal(shortened(text));
         let octets: [u8; Self::CHARACTERS] = text.as_bytes().try_into().map_err(|_| malformed())?;
-        if octets.iter().all(|octet| CROCKFORD.contains(octet)) { Ok(Self(octets)) } else { Err(malformed()) }
+        if octets.iter().all(|octet| CROCKFORD.contains(octet)) {
+            Ok(Self(octets))
+        } else {
+            Err(malformed())
+        }
     }
 }
 
@@ -119,7 +127,8 @@ impl fmt::Debug for TerminalId {
     }
 }
 
-/// One card, as the institution names it: 16 random octets. It is card data: what is printed is only a hint.
+/// One card, as the institution names it: 16 random octets. It is card data: what is printed is
+/// only a hint.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CardId([u8; 16]);
 
@@ -129,7 +138,10 @@ impl CardId {
     /// # Errors
     /// [`IdentifierError::Card`] unless there are 16.
     pub fn from_octets(octets: &[u8]) -> Result<Self, IdentifierError> {
-        octets.try_into().map(Self).map_err(|_| IdentifierError::Card(format!("{} octets", octets.len())))
+        octets
+            .try_into()
+            .map(Self)
+            .map_err(|_| IdentifierError::Card(format!("{} octets", octets.len())))
     }
 
     /// The 16 octets.
@@ -137,12 +149,14 @@ impl CardId {
         &self.0
     }
 
-    /// The last four hexadecimal digits: enough for its holder to recognise it, too few for anybody to use it.
+    /// The last four hexadecimal digits: enough for its holder to recognise it, too few for anybody
+    /// to use it.
     pub fn hint(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0[14..])
     }
 
-    /// All 32 hexadecimal digits, for the holder's own file and the institution's own store. Never for a log.
+    /// All 32 hexadecimal digits, for the holder's own file and the institution's own store. Never
+    /// for a log.
     pub fn to_full_text(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0)
     }

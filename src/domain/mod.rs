@@ -1,7 +1,7 @@
 //! Values that cannot be wrong: once one of these exists, it is in its range.
 //!
-//! Nothing here reads a clock, draws randomness, or does input or output; nothing here knows how a value is encoded
-//! on the wire.
+//! Nothing here reads a clock, draws randomness, or does input or output; nothing here knows how a
+//! value is encoded on the wire.
 
 mod amount;
 mod currency;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A point of the monotonic clock, in milliseconds since an origin that only the driver knows. Deadlines use it.
+/// A point of the monotonic clock, in milliseconds since an origin that only the driver knows.
+/// Deadlines use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment {
     /// Milliseconds since the driver's origin.
@@ -23,7 +24,8 @@ impl Moment {
     }
 }
 
-/// Seconds since 1970-01-01T00:00:00Z by some party's wall clock. A Pi has none of its own: never used for deadlines.
+/// Seconds since 1970-01-01T00:00:00Z by some party's wall clock. A Pi has none of its own: never
+/// used for deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixTime {
     /// Seconds since 1970-01-01T00:00:00Z.
@@ -34,12 +36,15 @@ impl fmt::Display for UnixTime {
     /// Prints `2026-11-23T06:12:00Z`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let days = self.seconds / 86_400;
-        let (hour, minute, second) = (self.seconds / 3600 % 24, self.seconds / 60 % 60, self.seconds % 60);
-        // Days to a date of the proleptic Gregorian calendar, with years that start in March (H. Hinnant, 2013).
+        let (hour, minute, second) =
+            (self.seconds / 3600 % 24, self.seconds / 60 % 60, self.seconds % 60);
+        // Days to a date of the proleptic Gregorian calendar, with years that start in March (H.
+        // Hinnant, 2013).
         let shifted = days + 719_468;
         let era = shifted / 146_097;
         let day_of_era = shifted % 146_097;
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era =
+            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
@@ -67,7 +72,8 @@ impl FromStr for UnixTime {
                 return None;
             }
             for ((number, part), digits) in numbers.iter_mut().zip(&parts).zip(digits) {
-                let is_number = part.len() == digits && part.bytes().all(|octet| octet.is_ascii_digit());
+                let is_number =
+                    part.len() == digits && part.bytes().all(|octet| octet.is_ascii_digit());
                 *number = part.parse().ok().filter(|_| is_number)?;
             }
             Some(numbers)
@@ -75,7 +81,12 @@ impl FromStr for UnixTime {
         let [year, month, day] = numbers(date, '-', [4, 2, 2]).ok_or(UnixTimeError)?;
         let time = time.strip_suffix('Z').ok_or(UnixTimeError)?;
         let [hour, minute, second] = numbers(time, ':', [2, 2, 2]).ok_or(UnixTimeError)?;
-        if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        if !(1..=12).contains(&month)
+            || !(1..=31).contains(&day)
+            || hour > 23
+            || minute > 59
+            || second > 59
+        {
             return Err(UnixTimeError);
         }
         // The inverse of what printing does.

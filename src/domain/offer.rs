@@ -4,9 +4,11 @@ use std::fmt;
 
 use super::{Amount, TerminalId, TransactionId};
 
-/// How long an offer may be good for, in seconds: an hour. Longer, and a person forgets what was ordered.
+/// How long an offer may be good for, in seconds: an hour. Longer, and a person forgets what was
+/// ordered.
 pub const VALID_FOR_S_MAX: u32 = 3600;
-/// How many line items an offer may have: what a phone's screen can scroll, and what fits the message bound.
+/// How many line items an offer may have: what a phone's screen can scroll, and what fits the
+/// message bound.
 pub const LINE_ITEMS_MAX: usize = 32;
 /// How long a reference or a line item's name may be, in octets of UTF-8.
 pub const TEXT_OCTETS_MAX: usize = 64;
@@ -26,7 +28,8 @@ pub struct LineItem {
     pub amount_minor: u64,
 }
 
-/// What the terminal offers and the card signs by its digest (patent claim 1: the transaction information).
+/// What the terminal offers and the card signs by its digest (patent claim 1: the transaction
+/// information).
 ///
 /// An `Offer` in hand has passed [`Offer::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +48,8 @@ pub struct Offer {
     pub nonce: [u8; 16],
     /// The till's reference, at most [`TEXT_OCTETS_MAX`] octets; may be empty.
     pub reference: String,
-    /// At most [`LINE_ITEMS_MAX`]. Their amounts need not add up: a till may list before discounts.
+    /// At most [`LINE_ITEMS_MAX`]. Their amounts need not add up: a till may list before
+    /// discounts.
     pub items: Vec<LineItem>,
     /// Reserve now and take when the goods were released; else both at once.
     pub capture_after_dispense: bool,
@@ -68,8 +72,12 @@ impl Offer {
     /// [`OfferError`], naming the first field that is not.
     pub fn check(self) -> Result<Self, OfferError> {
         let fault = |field, expected: String| Err(OfferError { field, expected });
-        if self.merchant_name.is_empty() || !is_line(&self.merchant_name, MERCHANT_NAME_OCTETS_MAX) {
-            return fault("merchant_name", format!("1 to {MERCHANT_NAME_OCTETS_MAX} octets on one line"));
+        if self.merchant_name.is_empty() || !is_line(&self.merchant_name, MERCHANT_NAME_OCTETS_MAX)
+        {
+            return fault(
+                "merchant_name",
+                format!("1 to {MERCHANT_NAME_OCTETS_MAX} octets on one line"),
+            );
         }
         if !(1..=VALID_FOR_S_MAX).contains(&self.valid_for_s) {
             return fault("valid_for_s", format!("1 to {VALID_FOR_S_MAX} seconds"));
@@ -95,9 +103,9 @@ impl Offer {
     }
 }
 
-/// Text that a small screen can show: no control characters, and nothing that breaks a line, turns the direction of
-/// writing or is not seen (Unicode Standard Annex 9), so nobody can paint over an amount. Joiners (U+200C, U+200D) stay:
-/// Persian and emoji need them.
+/// Text that a small screen can show: no control characters, and nothing that breaks a line, turns
+/// the direction of writing or is not seen (Unicode Standard Annex 9), so nobody can paint over an
+/// amount. Joiners (U+200C, U+200D) stay: Persian and emoji need them.
 fn is_line(text: &str, octets_max: usize) -> bool {
     let misleads = |character: char| {
         character.is_control()

@@ -11,7 +11,8 @@ pub enum Outcome {
     Declined(DeclineReason),
     /// The institution has not answered: nobody knows yet. Never shown as declined.
     Pending,
-    /// Nothing is charged: what was reserved was given back, or the authorisation can no longer take effect.
+    /// Nothing is charged: what was reserved was given back, or the authorisation can no longer
+    /// take effect.
     Reversed,
 }
 

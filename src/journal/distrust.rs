@@ -1,7 +1,9 @@
-//! What of a journal is not trusted after a fault, and a mark of it beside the file, so that it outlives the process.
+//! What of a journal is not trusted after a fault, and a mark of it beside the file, so that it
+//! outlives the process.
 //!
-//! The mark is written as well as the disk allows, and is not synced: it has to outlive the process alone. What the kernel
-//! holds and the disk does not have ends with a power cut, and so does the reason to distrust it.
+//! The mark is written as well as the disk allows, and is not synced: it has to outlive the process
+//! alone. What the kernel holds and the disk does not have ends with a power cut, and so does the
+//! reason to distrust it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -27,7 +29,8 @@ pub enum Distrust {
 }
 
 impl Distrust {
-    /// What the mark beside the journal says. One that could not be written to its end asks for everything.
+    /// What the mark beside the journal says. One that could not be written to its end asks for
+    /// everything.
     pub(super) fn marked(path: &Path) -> Self {
         let mark = beside(path, ENDING);
         match fs::read_to_string(&mark) {
@@ -37,7 +40,8 @@ impl Distrust {
         }
     }
 
-    /// Leaves a mark beside the journal for whoever opens it next. A mark that asks for as much stays.
+    /// Leaves a mark beside the journal for whoever opens it next. A mark that asks for as much
+    /// stays.
     pub fn mark(self, path: &Path) {
         if self <= Self::marked(path) {
             return;

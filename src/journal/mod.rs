@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use crate::domain::TransactionId;
 use crate::terminal::Payment;
 
-/// Why the journal does not do what it is asked. A terminal that cannot write its journal takes no payments.
+/// Why the journal does not do what it is asked. A terminal that cannot write its journal takes no
+/// payments.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The database, or the disk under it.
@@ -91,7 +92,11 @@ impl JournalError {
     /// SQLite went wrong over this file.
     fn storage(path: impl AsRef<Path>, source: rusqlite::Error) -> Self {
         let path = path.as_ref();
-        Self::Storage { path: path.display().to_string(), fault: StorageFault::at(path, &source), source }
+        Self::Storage {
+            path: path.display().to_string(),
+            fault: StorageFault::at(path, &source),
+            source,
+        }
     }
 
     /// Something outside SQLite went wrong with a file of the journal.
@@ -102,7 +107,8 @@ impl JournalError {
     /// How the file has to be looked at before it is trusted again.
     pub fn distrust(&self) -> Distrust {
         match self {
-            // By what SQLite says: where a file system has become read-only, something may have gone wrong before.
+            // By what SQLite says: where a file system has become read-only, something may have
+            // gone wrong before.
             Self::Storage { source, .. } => match StorageFault::of(source) {
                 StorageFault::Device => Distrust::Disk,
                 StorageFault::Damaged => Distrust::Content,

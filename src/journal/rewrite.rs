@@ -1,11 +1,13 @@
 //! Writes the journal anew after the disk failed to take a write or a sync.
 //!
-//! When a sync fails, Linux may count the pages as written and keep them in memory: what is read is right, what is on the
-//! disk is not, and the next sync says all is well. A commit after that would rest on nothing. So nothing is trusted to be
-//! on the disk: the whole content goes into a new file, which is synced and then takes the old one's place.
+//! When a sync fails, Linux may count the pages as written and keep them in memory: what is read is
+//! right, what is on the disk is not, and the next sync says all is well. A commit after that would
+//! rest on nothing. So nothing is trusted to be on the disk: the whole content goes into a new
+//! file, which is synced and then takes the old one's place.
 //!
-//! The new file is complete from the moment it has its second name; who finds it then finishes the exchange, also after a
-//! power cut. The old write-ahead log goes before the new file takes its place: it would be applied to it.
+//! The new file is complete from the moment it has its second name; who finds it then finishes the
+//! exchange, also after a power cut. The old write-ahead log goes before the new file takes its
+//! place: it would be applied to it.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,12 +18,14 @@ use rusqlite::Connection;
 use super::{JournalError, beside};
 use crate::private_file::{self, PrivateFileError};
 
-/// Writes the journal at `path` into a new file, and puts that in its place. Takes as much room as the journal has.
+/// Writes the journal at `path` into a new file, and puts that in its place. Takes as much room as
+/// the journal has.
 ///
 /// # Errors
 /// [`JournalError`]: the disk still fails. The journal is as it was.
 pub(super) fn rewrite(path: &Path) -> Result<(), JournalError> {
-    // Of an exchange that was begun, the new file alone has everything: the old one has lost its log.
+    // Of an exchange that was begun, the new file alone has everything: the old one has lost its
+    // log.
     finish(path)?;
     discard(path);
     let unfinished = beside(path, ".rewriting");
@@ -33,8 +37,8 @@ pub(super) fn rewrite(path: &Path) -> Result<(), JournalError> {
     finish(path)
 }
 
-/// Removes what was begun and not finished, also by a power cut. It takes as much room as the journal, which may be what there
-/// is too little of.
+/// Removes what was begun and not finished, also by a power cut. It takes as much room as the
+/// journal, which may be what there is too little of.
 pub(super) fn discard(path: &Path) {
     let unfinished = beside(path, ".rewriting");
     if unfinished.exists()
@@ -44,7 +48,8 @@ pub(super) fn discard(path: &Path) {
     }
 }
 
-/// Writes all that is in the journal into another file, and gives that its second name once it is synced.
+/// Writes all that is in the journal into another file, and gives that its second name once it is
+/// synced.
 fn write_copy(path: &Path, unfinished: &Path) -> Result<(), JournalError> {
     let storage = |source| JournalError::storage(path, source);
     let file = |source| JournalError::file(unfinished, source);
@@ -54,7 +59,9 @@ fn write_copy(path: &Path, unfinished: &Path) -> Result<(), JournalError> {
     connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()]).map_err(storage)?;
     drop(connection);
     File::open(unfinished).and_then(|written| written.sync_all()).map_err(file)?;
-    fs::rename(unfinished, beside(path, ".rewritten")).and_then(|()| sync_directory(path)).map_err(file)
+    fs::rename(unfinished, beside(path, ".rewritten"))
+        .and_then(|()| sync_directory(path))
+        .map_err(file)
 }
 
 /// Finishes an exchange that was begun, if one was.
@@ -89,5 +96,9 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 /// What the system said, where it did.
 fn system_error(error: PrivateFileError) -> io::Error {
-    if let PrivateFileError::System { source, .. } = error { source } else { io::Error::other(error) }
+    if let PrivateFileError::System { source, .. } = error {
+        source
+    } else {
+        io::Error::other(error)
+    }
 }

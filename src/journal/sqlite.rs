@@ -1,7 +1,7 @@
 //! The journal in SQLite: write-ahead log, every commit synced.
 //!
-//! `payments` holds each payment as it is now, `changes` every state that it went through, in order. An operator can
-//! read both with `sqlite3`.
+//! `payments` holds each payment as it is now, `changes` every state that it went through, in
+//! order. An operator can read both with `sqlite3`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -54,11 +54,13 @@ const MIGRATIONS: [&str; 2] = [
 const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, reference, capture_after_dispense, offer, \
     sealed_command, receipt, released, idempotency_key, idempotency_digest, created_at_unix_s, updated_at_unix_s";
 
-/// How long another program may hold the database, in milliseconds: one that prunes or exports holds it for less.
+/// How long another program may hold the database, in milliseconds: one that prunes or exports
+/// holds it for less.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of the file is kept in memory. SQLite's own 2 MiB would have the terminal grow for its first two thousand payments;
-/// what a step asks for is in the pages of the last ones, and the system keeps the rest of the file.
+/// How much of the file is kept in memory. SQLite's own 2 MiB would have the terminal grow for its
+/// first two thousand payments; what a step asks for is in the pages of the last ones, and the
+/// system keeps the rest of the file.
 const CACHE_KIB: i32 = 128;
 
 /// One record: a payment came to this state.
@@ -87,7 +89,8 @@ impl SqliteJournal {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         rewrite::finish(path)?;
         let name = path.display().to_string();
-        let connection = Connection::open(path).map_err(|source| JournalError::storage(path, source))?;
+        let connection =
+            Connection::open(path).map_err(|source| JournalError::storage(path, source))?;
         Self::prepare(connection, name)
     }
 
@@ -99,8 +102,9 @@ impl SqliteJournal {
         Self::open_beside_service(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
-    /// Opens a journal to prune it beside the service. What is the service's stays the service's: to finish the exchange of a
-    /// journal that was written anew, and to bring a schema up to date.
+    /// Opens a journal to prune it beside the service. What is the service's stays the service's:
+    /// to finish the exchange of a journal that was written anew, and to bring a schema up to
+    /// date.
     ///
     /// # Errors
     /// As [`SqliteJournal::open_to_read`].
@@ -111,7 +115,8 @@ impl SqliteJournal {
     fn open_beside_service(path: &Path, access: OpenFlags) -> Result<Self, JournalError> {
         let name = path.display().to_string();
         let open = || {
-            let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            let connection =
+                Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -126,8 +131,8 @@ impl SqliteJournal {
         }
     }
 
-    /// Opens the journal for the service, if it can be trusted: by what this process knows, and by the mark that an earlier one
-    /// may have left.
+    /// Opens the journal for the service, if it can be trusted: by what this process knows, and by
+    /// the mark that an earlier one may have left.
     ///
     /// # Errors
     /// [`JournalError`]: the fault is still there, and the mark is.
@@ -262,8 +267,9 @@ impl SqliteJournal {
                 .map_err(crate::domain::AmountError::from)
                 .and_then(|currency| Amount::new(amount_minor, currency))
                 .map_err(|error| corrupt(format!("{transaction_id}: {error}")))?;
-            let state = PaymentState::from_names(&state, &reason)
-                .ok_or_else(|| corrupt(format!("{transaction_id}: state `{state}`, reason `{reason}`")))?;
+            let state = PaymentState::from_names(&state, &reason).ok_or_else(|| {
+                corrupt(format!("{transaction_id}: state `{state}`, reason `{reason}`"))
+            })?;
             Ok((transaction_id, amount, state))
         })();
         let (transaction_id, amount, state) = match parsed {
@@ -293,29 +299,34 @@ impl SqliteJournal {
     pub fn changes(&self, transaction_id: TransactionId) -> Result<Vec<Change>, JournalError> {
         let read = |row: &Row<'_>| {
             let at = UnixTime { seconds: row.get::<_, i64>(3)? as u64 };
-            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, String>(1)?, row.get::<_, String>(2)?, at))
+            Ok((
+                row.get::<_, i64>(0)? as u64,
+                row.get::<_, String>(1)?,
+                row.get::<_, String>(2)?,
+                at,
+            ))
         };
-        let sql =
-            "SELECT record, state, reason, at_unix_s FROM changes WHERE transaction_id = ?1 ORDER BY record";
-        let rows: Result<Vec<_>, rusqlite::Error> = self
-            .connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.query_map([transaction_id.as_octets()], read)?.collect());
+        let sql = "SELECT record, state, reason, at_unix_s FROM changes WHERE transaction_id = ?1 ORDER BY record";
+        let rows: Result<Vec<_>, rusqlite::Error> =
+            self.connection.prepare_cached(sql).and_then(|mut statement| {
+                statement.query_map([transaction_id.as_octets()], read)?.collect()
+            });
         let rows = rows.map_err(|error| self.storage(error))?;
         rows.into_iter()
             .map(|(record, state, reason, at)| {
-                let state =
-                    PaymentState::from_names(&state, &reason).ok_or_else(|| JournalError::Corrupt {
+                let state = PaymentState::from_names(&state, &reason).ok_or_else(|| {
+                    JournalError::Corrupt {
                         path: self.path.clone(),
                         detail: format!("record {record}: state `{state}`, reason `{reason}`"),
-                    })?;
+                    }
+                })?;
                 Ok(Change { record, state, at })
             })
             .collect()
     }
 
-    /// The ids of final payments whose last change falls into a period by the terminal's clock: from included, until
-    /// excluded. Oldest change first.
+    /// The ids of final payments whose last change falls into a period by the terminal's clock:
+    /// from included, until excluded. Oldest change first.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -338,8 +349,8 @@ impl SqliteJournal {
             .collect()
     }
 
-    /// Removes final payments and all their changes, for good. What is open stays, whatever is asked. Returns how many
-    /// were removed.
+    /// Removes final payments and all their changes, for good. What is open stays, whatever is
+    /// asked. Returns how many were removed.
     ///
     /// # Errors
     /// [`JournalError`]; nothing is removed then.
@@ -349,7 +360,9 @@ impl SqliteJournal {
             let mut removed = 0;
             for transaction_id in finished {
                 let is_removed = transaction
-                    .prepare_cached("DELETE FROM payments WHERE transaction_id = ?1 AND NOT is_open")?
+                    .prepare_cached(
+                        "DELETE FROM payments WHERE transaction_id = ?1 AND NOT is_open",
+                    )?
                     .execute([transaction_id.as_octets()])?;
                 if is_removed > 0 {
                     transaction
@@ -364,7 +377,11 @@ impl SqliteJournal {
         removed.map_err(|error| self.storage(error))
     }
 
-    fn one(&self, condition: &str, value: impl rusqlite::ToSql) -> Result<Option<Payment>, JournalError> {
+    fn one(
+        &self,
+        condition: &str,
+        value: impl rusqlite::ToSql,
+    ) -> Result<Option<Payment>, JournalError> {
         let sql = format!("SELECT {COLUMNS} FROM payments WHERE {condition}");
         self.connection
             .prepare_cached(&sql)
@@ -388,13 +405,14 @@ impl Journal for SqliteJournal {
     }
 
     fn payments(&mut self, open_only: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
-        let which = if open_only { "WHERE is_open ORDER BY number" } else { "ORDER BY number DESC" };
+        let which =
+            if open_only { "WHERE is_open ORDER BY number" } else { "ORDER BY number DESC" };
         let sql = format!("SELECT {COLUMNS} FROM payments {which} LIMIT ?1");
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows: Result<Vec<_>, rusqlite::Error> = self
-            .connection
-            .prepare_cached(&sql)
-            .and_then(|mut statement| statement.query_map([limit], |row| self.read(row))?.collect());
+        let rows: Result<Vec<_>, rusqlite::Error> =
+            self.connection.prepare_cached(&sql).and_then(|mut statement| {
+                statement.query_map([limit], |row| self.read(row))?.collect()
+            });
         rows.map_err(|error| self.storage(error))?.into_iter().collect()
     }
 }
@@ -442,7 +460,11 @@ mod tests {
         assert_eq!(journal.payments(false, 1).unwrap().len(), 1);
         let third = payment(3);
         journal.append(&third).unwrap();
-        assert_eq!(journal.payments(true, 10).unwrap(), vec![second.clone(), third], "the oldest open first");
+        assert_eq!(
+            journal.payments(true, 10).unwrap(),
+            vec![second.clone(), third],
+            "the oldest open first"
+        );
         assert_eq!(journal.payments(true, 1).unwrap(), vec![second]);
     }
 
@@ -451,7 +473,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.sqlite");
         SqliteJournal::open(&path).unwrap().append(&payment(1)).unwrap();
-        assert_eq!(SqliteJournal::open(&path).unwrap().payments(true, 9).unwrap(), vec![payment(1)]);
+        assert_eq!(
+            SqliteJournal::open(&path).unwrap().payments(true, 9).unwrap(),
+            vec![payment(1)]
+        );
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = SqliteJournal::open(&path).unwrap_err();
         assert!(matches!(error, JournalError::Newer { found: 99, .. }), "{error}");
@@ -460,14 +485,18 @@ mod tests {
     #[test]
     fn a_full_disk_is_said_so_loses_nothing_and_is_over_when_there_is_room() {
         let mut journal = SqliteJournal::in_memory().unwrap();
-        let pages: u32 = journal.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        let pages: u32 =
+            journal.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
         journal.connection.pragma_update(None, "max_page_count", pages + 2).unwrap();
         let written: Vec<Payment> = (1..=100)
             .map(payment)
             .take_while(|payment| match journal.append(payment) {
                 Ok(()) => true,
                 Err(error) => {
-                    assert!(error.to_string().contains("the disk is full; free some space"), "{error}");
+                    assert!(
+                        error.to_string().contains("the disk is full; free some space"),
+                        "{error}"
+                    );
                     assert_eq!(error.distrust(), Distrust::Nothing);
                     false
                 }
@@ -486,17 +515,24 @@ mod tests {
         let mut journal = SqliteJournal::in_memory().unwrap();
         for number in 1..=6 {
             let mut payment = payment(number);
-            payment.state = if number % 2 == 0 { PaymentState::Captured } else { PaymentState::Capturing };
+            payment.state =
+                if number % 2 == 0 { PaymentState::Captured } else { PaymentState::Capturing };
             payment.updated_at.seconds = u64::from(number);
             journal.append(&payment).unwrap();
         }
         let between = |journal: &SqliteJournal, from, until| {
-            journal.finished_between(UnixTime { seconds: from }, UnixTime { seconds: until }).unwrap()
+            journal
+                .finished_between(UnixTime { seconds: from }, UnixTime { seconds: until })
+                .unwrap()
         };
         let id = |number| payment(number).transaction_id;
         assert_eq!(between(&journal, 0, u64::MAX), [id(2), id(4), id(6)]);
         assert_eq!(between(&journal, 2, 6), [id(2), id(4)]);
-        assert_eq!(journal.prune(&[id(1), id(2), id(4), id(9)]).unwrap(), 2, "open and unknown ones stay");
+        assert_eq!(
+            journal.prune(&[id(1), id(2), id(4), id(9)]).unwrap(),
+            2,
+            "open and unknown ones stay"
+        );
         assert_eq!(between(&journal, 0, u64::MAX), [id(6)]);
         assert_eq!(journal.payments(true, 9).unwrap().len(), 3);
         assert!(journal.changes(id(2)).unwrap().is_empty());

@@ -1,4 +1,5 @@
-//! What kind of trouble the disk makes, from what SQLite or the system says: what a person is told goes by it.
+//! What kind of trouble the disk makes, from what SQLite or the system says: what a person is told
+//! goes by it.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -15,7 +16,8 @@ pub enum StorageFault {
     Full,
     /// The file system takes no writes: mounted so, or since its errors.
     ReadOnly,
-    /// A read, a write or a sync failed. What was written since the last good sync may be on the disk or not.
+    /// A read, a write or a sync failed. What was written since the last good sync may be on the
+    /// disk or not.
     Device,
     /// What is in the file is no whole database.
     Damaged,
@@ -30,7 +32,8 @@ pub enum StorageFault {
 impl StorageFault {
     /// The kind of an error.
     pub fn of(error: &rusqlite::Error) -> Self {
-        // No room for the memory that connections share, which SQLite keeps in a file and which holds nothing that lasts.
+        // No room for the memory that connections share, which SQLite keeps in a file and which
+        // holds nothing that lasts.
         if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE) {
             return Self::Full;
         }
@@ -45,8 +48,8 @@ impl StorageFault {
         }
     }
 
-    /// The kind of an error of SQLite over the file at `path`. A file system that has become read-only since the file was opened
-    /// looks to SQLite like a disk that takes no writes.
+    /// The kind of an error of SQLite over the file at `path`. A file system that has become
+    /// read-only since the file was opened looks to SQLite like a disk that takes no writes.
     pub(super) fn at(path: &Path, error: &rusqlite::Error) -> Self {
         let kind = Self::of(error);
         let is_read_only = || {

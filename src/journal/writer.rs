@@ -1,7 +1,9 @@
-//! The journal on a thread of its own, since a sync to an SD card takes long and must not hold up the air.
+//! The journal on a thread of its own, since a sync to an SD card takes long and must not hold up
+//! the air.
 //!
-//! Requests are done one after another, in the order in which they came. Who asks never waits, also where a disk hangs: how
-//! many requests gather is for them to bound, by how long the oldest has waited.
+//! Requests are done one after another, in the order in which they came. Who asks never waits, also
+//! where a disk hangs: how many requests gather is for them to bound, by how long the oldest has
+//! waited.
 
 use std::collections::VecDeque;
 
@@ -137,7 +139,9 @@ fn perform<Context>(
         }
         JournalRequest::Find { search, context } => {
             let payments = match search {
-                Search::TransactionId(transaction_id) => Vec::from_iter(journal.payment(transaction_id)?),
+                Search::TransactionId(transaction_id) => {
+                    Vec::from_iter(journal.payment(transaction_id)?)
+                }
                 Search::IdempotencyKey(key) => Vec::from_iter(journal.payment_by_key(&key)?),
                 Search::List { open_only, limit } => journal.payments(open_only, limit)?,
             };

@@ -1,8 +1,10 @@
-//! The encrypted channel: `Noise_NX_25519_ChaChaPoly_SHA256` (Noise Protocol Framework, revision 34).
+//! The encrypted channel: `Noise_NX_25519_ChaChaPoly_SHA256` (Noise Protocol Framework, revision
+//! 34).
 //!
-//! The phone is the initiator and anonymous; the terminal is the responder and proves its static key. One round trip.
-//! The prologue is [`PROLOGUE_PREFIX`] and the version octet, the payloads carry the versions that each side speaks,
-//! and all of it goes into the keys: whoever alters a version on the way breaks the handshake.
+//! The phone is the initiator and anonymous; the terminal is the responder and proves its static
+//! key. One round trip. The prologue is [`PROLOGUE_PREFIX`] and the version octet, the payloads
+//! carry the versions that each side speaks, and all of it goes into the keys: whoever alters a
+//! version on the way breaks the handshake.
 
 use std::fmt;
 
@@ -26,7 +28,8 @@ const TAG_OCTETS: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandshakeHash(pub [u8; 32]);
 
-/// Six decimal digits that both screens can show, so that a person can see that this phone talks to this machine.
+/// Six decimal digits that both screens can show, so that a person can see that this phone talks to
+/// this machine.
 pub fn matching_code(hash: &HandshakeHash) -> String {
     let digest = Sha256::new().chain_update(MATCHING_CODE_PREFIX).chain_update(hash.0).finalize();
     let number = u64::from_be_bytes([
@@ -51,7 +54,8 @@ impl ChannelKey {
 
     /// The public half, 32 octets.
     pub fn public_key(&self) -> [u8; 32] {
-        x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(*self.0.expose_secret())).to_bytes()
+        x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(*self.0.expose_secret()))
+            .to_bytes()
     }
 }
 
@@ -114,15 +118,16 @@ fn builder(ephemeral: [u8; 32]) -> Result<snow::Builder<'static>, ProtocolError>
 }
 
 fn hash_of(state: &snow::HandshakeState) -> Result<HandshakeHash, ProtocolError> {
-    let octets = state.get_handshake_hash().try_into().map_err(|_| handshake_failed("no handshake hash"))?;
+    let octets =
+        state.get_handshake_hash().try_into().map_err(|_| handshake_failed("no handshake hash"))?;
     Ok(HandshakeHash(octets))
 }
 
 /// The version octet in front of a handshake message.
 ///
 /// # Errors
-/// [`WireError::HandshakeFailed`] if the message is empty; [`WireError::VersionUnsupported`] if the version is not
-/// [`VERSION`].
+/// [`WireError::HandshakeFailed`] if the message is empty; [`WireError::VersionUnsupported`] if the
+/// version is not [`VERSION`].
 pub fn peek_version(message: &[u8]) -> Result<u8, ProtocolError> {
     match message.first() {
         None => Err(handshake_failed("an empty handshake message")),
@@ -134,15 +139,16 @@ pub fn peek_version(message: &[u8]) -> Result<u8, ProtocolError> {
     }
 }
 
-/// What a phone has after the answer: the channel, the terminal's static key as the handshake proved it, and the
-/// answer's payload.
+/// What a phone has after the answer: the channel, the terminal's static key as the handshake
+/// proved it, and the answer's payload.
 pub type Answered = (Channel, [u8; 32], Vec<u8>);
 
 /// The phone's side between its hello and the answer.
 pub struct Initiator(Box<snow::HandshakeState>);
 
 impl Initiator {
-    /// Starts a handshake: returns the state and the first message. `ephemeral` is 32 fresh random octets.
+    /// Starts a handshake: returns the state and the first message. `ephemeral` is 32 fresh random
+    /// octets.
     ///
     /// # Errors
     /// [`WireError::HandshakeFailed`] if the payload is too long.
@@ -160,8 +166,8 @@ impl Initiator {
         Ok((Self(Box::new(state)), message))
     }
 
-    /// Takes the answer. On an error the state is as before: a phone on a BlueZ that leaks notifications may have
-    /// been handed an answer that was for another.
+    /// Takes the answer. On an error the state is as before: a phone on a BlueZ that leaks
+    /// notifications may have been handed an answer that was for another.
     ///
     /// # Errors
     /// [`WireError::HandshakeFailed`] if the message is not an answer to this hello.
@@ -176,7 +182,8 @@ impl Initiator {
             Err(error) => return Err((self, error)),
         };
         payload.truncate(length);
-        let Some(terminal_key) = self.0.get_remote_static().and_then(|key| <[u8; 32]>::try_from(key).ok())
+        let Some(terminal_key) =
+            self.0.get_remote_static().and_then(|key| <[u8; 32]>::try_from(key).ok())
         else {
             return Err((self, handshake_failed("the answer holds no static key")));
         };
@@ -185,8 +192,11 @@ impl Initiator {
             Err(error) => return Err((self, error)),
         };
         match (*self.0).into_transport_mode() {
-            Ok(transport) => Ok((Channel { transport: Box::new(transport), hash }, terminal_key, payload)),
-            // Cannot be after a read second message; there is no state left to give back but a fresh failure.
+            Ok(transport) => {
+                Ok((Channel { transport: Box::new(transport), hash }, terminal_key, payload))
+            }
+            // Cannot be after a read second message; there is no state left to give back but a
+            // fresh failure.
             Err(error) => Err((Self::spent(), handshake_failed(error))),
         }
     }
@@ -207,11 +217,12 @@ impl fmt::Debug for Initiator {
 
 /// The terminal's side: reads a first message and, given what to answer, writes the second.
 ///
-/// `answer` gets the hello's payload and returns the answer's. `ephemeral` is 32 fresh random octets.
+/// `answer` gets the hello's payload and returns the answer's. `ephemeral` is 32 fresh random
+/// octets.
 ///
 /// # Errors
-/// [`WireError::HandshakeFailed`] or [`WireError::VersionUnsupported`] for a message that is no hello, and what
-/// `answer` returns.
+/// [`WireError::HandshakeFailed`] or [`WireError::VersionUnsupported`] for a message that is no
+/// hello, and what `answer` returns.
 pub fn accept(
     message: &[u8],
     static_key: &ChannelKey,
@@ -248,7 +259,8 @@ impl Channel {
     /// Encrypts a message for the other side.
     ///
     /// # Errors
-    /// [`WireError::MessageTooLong`] if it has more octets than [`MESSAGE_OCTETS_MAX`] less the tag.
+    /// [`WireError::MessageTooLong`] if it has more octets than [`MESSAGE_OCTETS_MAX`] less the
+    /// tag.
     pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, ProtocolError> {
         let too_long = |detail: String| ProtocolError::new(WireError::MessageTooLong, detail);
         if plaintext.len() + TAG_OCTETS > MESSAGE_OCTETS_MAX {

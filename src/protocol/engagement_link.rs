@@ -1,7 +1,9 @@
-//! What a QR code on the machine says, so that the phone goes to the right one and refuses a look-alike.
+//! What a QR code on the machine says, so that the phone goes to the right one and refuses a
+//! look-alike.
 //!
-//! `FLORIN:1/<terminal id>/<fingerprint>` on a sticker, with `/<transaction id>` after it on a screen. Every character
-//! is in the alphanumeric set of QR codes (ISO/IEC 18004), which makes the code small; letters are read in any case.
+//! `FLORIN:1/<terminal id>/<fingerprint>` on a sticker, with `/<transaction id>` after it on a
+//! screen. Every character is in the alphanumeric set of QR codes (ISO/IEC 18004), which makes the
+//! code small; letters are read in any case.
 
 use std::fmt;
 use std::str::FromStr;
@@ -52,7 +54,9 @@ pub struct EngagementLink {
 
 /// Why a text is no engagement link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an engagement link: {0}; expected FLORIN:1/<terminal id>/<fingerprint>[/<transaction id>]")]
+#[error(
+    "not an engagement link: {0}; expected FLORIN:1/<terminal id>/<fingerprint>[/<transaction id>]"
+)]
 pub struct EngagementLinkError(String);
 
 impl FromStr for EngagementLink {

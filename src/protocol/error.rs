@@ -11,8 +11,8 @@ pub enum Fault {
     Institution,
 }
 
-/// An error as it is told to a phone. The numbers are part of the protocol and never change their meaning
-/// (docs/protocol.md, section "Errors").
+/// An error as it is told to a phone. The numbers are part of the protocol and never change their
+/// meaning (docs/protocol.md, section "Errors").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum WireError {
@@ -40,7 +40,8 @@ pub enum WireError {
     OutOfService = 11,
     /// The institution could not be reached, and nothing was sent to it: nobody was charged.
     InstitutionUnreachable = 12,
-    /// The institution refused the terminal's request without deciding on the card: nobody was charged.
+    /// The institution refused the terminal's request without deciding on the card: nobody was
+    /// charged.
     InstitutionRefused = 13,
     /// The phone took too long.
     TooSlow = 14,
@@ -116,7 +117,9 @@ impl WireError {
     /// May the phone try the same again on its own, without asking the person?
     pub fn may_retry(self) -> bool {
         match self {
-            Self::MalformedFragment | Self::HandshakeFailed | Self::ChannelFailed | Self::Busy => true,
+            Self::MalformedFragment | Self::HandshakeFailed | Self::ChannelFailed | Self::Busy => {
+                true
+            }
             Self::MessageTooLong
             | Self::MalformedMessage
             | Self::UnexpectedMessage
@@ -146,8 +149,12 @@ impl WireError {
             Self::TransactionUnknown => "The machine knows nothing of this payment. Ask your bank.",
             Self::Busy => "Too many phones are at this machine. Try again in a moment.",
             Self::OutOfService => "The machine cannot take payments now.",
-            Self::InstitutionUnreachable => "The machine cannot reach the bank. You were not charged.",
-            Self::InstitutionRefused => "The bank does not serve this machine. You were not charged.",
+            Self::InstitutionUnreachable => {
+                "The machine cannot reach the bank. You were not charged."
+            }
+            Self::InstitutionRefused => {
+                "The bank does not serve this machine. You were not charged."
+            }
             Self::TooSlow => "That took too long. Try again.",
         }
     }
@@ -164,8 +171,8 @@ pub struct ProtocolError {
 }
 
 impl ProtocolError {
-    /// An error with its detail, cut to 120 octets. Control characters are replaced: the detail may be the other side's,
-    /// and a log is read on a terminal.
+    /// An error with its detail, cut to 120 octets. Control characters are replaced: the detail may
+    /// be the other side's, and a log is read on a terminal.
     pub fn new(wire: WireError, detail: impl ToString) -> Self {
         let mut detail = detail.to_string().replace(char::is_control, "?");
         while detail.len() > 120 {

@@ -1,6 +1,7 @@
 //! Messages cut into values of a characteristic, and put together again.
 //!
-//! Each value is one fragment: a header octet, in the first of several the message's length, then content.
+//! Each value is one fragment: a header octet, in the first of several the message's length, then
+//! content.
 //!
 //! ```text
 //! first fragment          1 L K K T T T T   [length, 2 octets big-endian, where L = 0]   content
@@ -10,14 +11,16 @@
 //! T  tag of the connection, chosen by the phone
 //! ```
 //!
-//! The tag is there because BlueZ before 5.76 sends the notifications for one phone to every subscriber: a phone
-//! ignores fragments with another tag. One octet of header is what ISO 18013-5 spends too, and two less than CTAP.
+//! The tag is there because BlueZ before 5.76 sends the notifications for one phone to every
+//! subscriber: a phone ignores fragments with another tag. One octet of header is what ISO 18013-5
+//! spends too, and two less than CTAP.
 
 use super::{MESSAGE_OCTETS_MAX, ProtocolError, WireError};
 
 /// The longest value of a characteristic, in octets (Core Specification 5.4, Vol 3 Part F, 3.2.9).
 pub const VALUE_OCTETS_MAX: usize = 512;
-/// The longest value that every connection can carry: the smallest ATT MTU, 23, less its header of 3.
+/// The longest value that every connection can carry: the smallest ATT MTU, 23, less its header of
+/// 3.
 pub const VALUE_OCTETS_MIN: usize = 20;
 
 const FIRST: u8 = 0x80;
@@ -86,7 +89,8 @@ impl Fragmenter {
         Self { tag }
     }
 
-    /// Cuts a message into values of at most `value_octets_max` octets, which is taken as 20 to 512.
+    /// Cuts a message into values of at most `value_octets_max` octets, which is taken as 20 to
+    /// 512.
     ///
     /// # Errors
     /// [`WireError::MessageTooLong`] if the message has more than [`MESSAGE_OCTETS_MAX`] octets.
@@ -97,7 +101,10 @@ impl Fragmenter {
         value_octets_max: usize,
     ) -> Result<Vec<Vec<u8>>, ProtocolError> {
         if message.len() > MESSAGE_OCTETS_MAX {
-            return Err(ProtocolError::new(WireError::MessageTooLong, format!("{} octets", message.len())));
+            return Err(ProtocolError::new(
+                WireError::MessageTooLong,
+                format!("{} octets", message.len()),
+            ));
         }
         let value_octets_max = value_octets_max.clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX);
         let first_header = FIRST | kind.bits() << KIND_SHIFT | self.tag.0;
@@ -105,7 +112,9 @@ impl Fragmenter {
             return Ok(vec![value_of(&[first_header | LAST], message)]);
         }
         let length = u16::try_from(message.len())
-            .map_err(|_| ProtocolError::new(WireError::MessageTooLong, format!("{} octets", message.len())))?
+            .map_err(|_| {
+                ProtocolError::new(WireError::MessageTooLong, format!("{} octets", message.len()))
+            })?
             .to_be_bytes();
         let (head, tail) = message.split_at(value_octets_max - 1 - LENGTH_OCTETS);
         let mut values = vec![value_of(&[first_header, length[0], length[1]], head)];
@@ -114,7 +123,10 @@ impl Fragmenter {
         while let Some(content) = contents.next() {
             number = number.wrapping_add(1);
             let last = if contents.peek().is_none() { LAST } else { 0 };
-            values.push(value_of(&[last | (number & TWO_BITS) << NUMBER_SHIFT | self.tag.0], content));
+            values.push(value_of(
+                &[last | (number & TWO_BITS) << NUMBER_SHIFT | self.tag.0],
+                content,
+            ));
         }
         Ok(values)
     }
@@ -150,8 +162,9 @@ impl Reassembler {
     ///
     /// # Errors
     /// [`WireError::MalformedFragment`]: no header, an unknown kind, a first fragment inside a message, a following
-    /// fragment outside one, a gap in the numbers, another tag in the middle, or a last fragment that leaves the
-    /// message shorter than announced. [`WireError::MessageTooLong`]: more content than announced or allowed.
+    /// fragment outside one, a gap in the numbers, another tag in the middle, or a last fragment
+    /// that leaves the message shorter than announced. [`WireError::MessageTooLong`]: more
+    /// content than announced or allowed.
     pub fn put(&mut self, value: &[u8]) -> Result<Option<(MessageKind, Vec<u8>)>, ProtocolError> {
         let malformed = |detail: &str| ProtocolError::new(WireError::MalformedFragment, detail);
         // Taken out, so that every error below forgets it.
@@ -178,12 +191,16 @@ impl Reassembler {
                 ));
             }
             if content.is_empty() || content.len() >= length {
-                return Err(malformed("a first of several fragments that holds none or all of its message"));
+                return Err(malformed(
+                    "a first of several fragments that holds none or all of its message",
+                ));
             }
-            self.partial = Some(Partial { kind, tag, length, content: content.to_vec(), number: 0 });
+            self.partial =
+                Some(Partial { kind, tag, length, content: content.to_vec(), number: 0 });
             return Ok(None);
         }
-        let mut partial = partial.ok_or_else(|| malformed("a following fragment outside a message"))?;
+        let mut partial =
+            partial.ok_or_else(|| malformed("a following fragment outside a message"))?;
         if tag != partial.tag {
             return Err(malformed("the tag changed inside a message"));
         }
@@ -197,11 +214,16 @@ impl Reassembler {
         partial.number = number;
         partial.content.extend_from_slice(rest);
         if partial.content.len() > partial.length {
-            return Err(ProtocolError::new(WireError::MessageTooLong, "more content than announced"));
+            return Err(ProtocolError::new(
+                WireError::MessageTooLong,
+                "more content than announced",
+            ));
         }
         if !is_last {
             if partial.content.len() == partial.length {
-                return Err(malformed("all content is there, but the fragment is not marked as the last"));
+                return Err(malformed(
+                    "all content is there, but the fragment is not marked as the last",
+                ));
             }
             self.partial = Some(partial);
             return Ok(None);
@@ -292,6 +314,9 @@ mod tests {
         let message = vec![0; MESSAGE_OCTETS_MAX + 1];
         assert!(Fragmenter::default().cut(MessageKind::Sealed, &message, 512).is_err());
         let announced = [&[FIRST][..], &0xffff_u16.to_be_bytes(), &[0; 10]].concat();
-        assert_eq!(Reassembler::default().put(&announced).unwrap_err().wire, WireError::MessageTooLong);
+        assert_eq!(
+            Reassembler::default().put(&announced).unwrap_err().wire,
+            WireError::MessageTooLong
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! The names of the GATT service and what is advertised (Core Specification 5.4, Vol 3 Parts C and G).
+//! The names of the GATT service and what is advertised (Core Specification 5.4, Vol 3 Parts C and
+//! G).
 
 use crate::domain::TerminalId;
 
-/// The payment service. A new layout of its table gets a new UUID, since phones cache tables for days.
+/// The payment service. A new layout of its table gets a new UUID, since phones cache tables for
+/// days.
 pub const SERVICE_UUID: u128 = 0xf1079a00_5a1e_4d7c_9c1b_3e6f0c7d8a01;
 /// Phone to terminal: write and write without response.
 pub const INBOX_UUID: u128 = 0xf1079a01_5a1e_4d7c_9c1b_3e6f0c7d8a01;
@@ -14,8 +16,9 @@ pub const INFO_UUID: u128 = 0xf1079a03_5a1e_4d7c_9c1b_3e6f0c7d8a01;
 const NAME_PREFIX: &str = "Florin ";
 const OUT_OF_SERVICE_SUFFIX: &str = " out of service";
 
-/// The local name in the scan response: `Florin ` and the short code, 11 octets; ` out of service` after it where the
-/// terminal takes no payments, 26 octets. With the two before it, it fits into the scan response's 31.
+/// The local name in the scan response: `Florin ` and the short code, 11 octets; ` out of service`
+/// after it where the terminal takes no payments, 26 octets. With the two before it, it fits into
+/// the scan response's 31.
 pub fn advertised_name(terminal_id: &TerminalId, is_out_of_service: bool) -> String {
     let suffix = if is_out_of_service { OUT_OF_SERVICE_SUFFIX } else { "" };
     format!("{NAME_PREFIX}{}{suffix}", terminal_id.short_code())
@@ -46,7 +49,8 @@ impl<'name> AdvertisedName<'name> {
 mod tests {
     use super::*;
 
-    /// A legacy scan response less the length and the type of its only field (Core Specification 5.4, Vol 3 Part C, 11).
+    /// A legacy scan response less the length and the type of its only field (Core Specification
+    /// 5.4, Vol 3 Part C, 11).
     const NAME_OCTETS_MAX: usize = 29;
 
     #[test]
@@ -61,7 +65,9 @@ mod tests {
                 "{name}"
             );
         }
-        for name in ["Florin", "Speaker 6789", "Florin  out of service", "Florin 6789 out", "Florin 67890"] {
+        for name in
+            ["Florin", "Speaker 6789", "Florin  out of service", "Florin 6789 out", "Florin 67890"]
+        {
             assert_eq!(AdvertisedName::read(name), None, "{name}");
         }
     }

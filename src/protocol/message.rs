@@ -19,7 +19,8 @@ pub struct Info {
 /// The phone's first words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// The longest notification that the phone can take, in octets; none where its platform does not tell.
+    /// The longest notification that the phone can take, in octets; none where its platform does
+    /// not tell.
     pub value_octets_max: Option<u32>,
     /// From the engagement link: this transaction and no other.
     pub transaction_id: Option<TransactionId>,
@@ -99,7 +100,8 @@ fn transaction(octets: &[u8]) -> Result<TransactionId, ProtocolError> {
     TransactionId::from_octets(octets).map_err(malformed)
 }
 
-/// The two sides must have chosen the highest version that both speak; else somebody altered what they said.
+/// The two sides must have chosen the highest version that both speak; else somebody altered what
+/// they said.
 fn check_versions(versions: &[u32]) -> Result<(), ProtocolError> {
     if versions.contains(&u32::from(VERSION)) {
         Ok(())
@@ -140,7 +142,10 @@ impl Hello {
         generated::Hello {
             versions: vec![VERSION.into()],
             value_octets_max: self.value_octets_max.unwrap_or_default(),
-            transaction_id: self.transaction_id.map(|id| id.as_octets().to_vec()).unwrap_or_default(),
+            transaction_id: self
+                .transaction_id
+                .map(|id| id.as_octets().to_vec())
+                .unwrap_or_default(),
         }
         .encode_to_vec()
     }
@@ -148,8 +153,8 @@ impl Hello {
     /// Reads the octets.
     ///
     /// # Errors
-    /// [`WireError::MalformedMessage`], or [`WireError::VersionUnsupported`] if the version that the phone uses is
-    /// not the highest in common.
+    /// [`WireError::MalformedMessage`], or [`WireError::VersionUnsupported`] if the version that
+    /// the phone uses is not the highest in common.
     pub fn decode(octets: &[u8]) -> Result<Self, ProtocolError> {
         let message = generated::Hello::decode(octets).map_err(malformed)?;
         check_versions(&message.versions)?;
@@ -176,8 +181,8 @@ impl HelloAnswer {
     /// Reads the octets.
     ///
     /// # Errors
-    /// [`WireError::MalformedMessage`], or [`WireError::VersionUnsupported`] if the version that was used is not the
-    /// highest in common.
+    /// [`WireError::MalformedMessage`], or [`WireError::VersionUnsupported`] if the version that
+    /// was used is not the highest in common.
     pub fn decode(octets: &[u8]) -> Result<Self, ProtocolError> {
         let message = generated::HelloAnswer::decode(octets).map_err(malformed)?;
         check_versions(&message.versions)?;
@@ -207,9 +212,9 @@ impl FromPhone {
                     command_digest: command_digest.to_vec(),
                 })
             }
-            Self::ReceiptAck { transaction_id } => {
-                Variant::ReceiptAck(generated::ReceiptAck { transaction_id: octets(transaction_id) })
-            }
+            Self::ReceiptAck { transaction_id } => Variant::ReceiptAck(generated::ReceiptAck {
+                transaction_id: octets(transaction_id),
+            }),
         };
         generated::FromPhone { message: Some(message) }.encode_to_vec()
     }
@@ -285,8 +290,12 @@ impl FromTerminal {
                 })
             }
             Self::Taken(id) => Variant::Taken(generated::Taken { transaction_id: octets(id) }),
-            Self::Withdrawn(id) => Variant::Withdrawn(generated::Withdrawn { transaction_id: octets(id) }),
-            Self::Expired(id) => Variant::Expired(generated::Expired { transaction_id: octets(id) }),
+            Self::Withdrawn(id) => {
+                Variant::Withdrawn(generated::Withdrawn { transaction_id: octets(id) })
+            }
+            Self::Expired(id) => {
+                Variant::Expired(generated::Expired { transaction_id: octets(id) })
+            }
             Self::Error(error) => Variant::Error(generated_error(error)),
         };
         generated::FromTerminal { message: Some(message) }
@@ -303,11 +312,15 @@ impl FromTerminal {
                     generated::Outcome::Approved => Outcome::Approved,
                     generated::Outcome::Declined => {
                         let reason = DeclineReason::heard(message.decline_reason);
-                        Outcome::Declined(reason.ok_or_else(|| malformed("declined for no reason"))?)
+                        Outcome::Declined(
+                            reason.ok_or_else(|| malformed("declined for no reason"))?,
+                        )
                     }
                     generated::Outcome::Pending => Outcome::Pending,
                     generated::Outcome::Reversed => Outcome::Reversed,
-                    generated::Outcome::Unspecified => return Err(malformed("no (or an unknown) outcome")),
+                    generated::Outcome::Unspecified => {
+                        return Err(malformed("no (or an unknown) outcome"));
+                    }
                 };
                 Ok(Self::Result {
                     transaction_id: transaction(&message.transaction_id)?,
@@ -316,7 +329,9 @@ impl FromTerminal {
                 })
             }
             Variant::Taken(message) => Ok(Self::Taken(transaction(&message.transaction_id)?)),
-            Variant::Withdrawn(message) => Ok(Self::Withdrawn(transaction(&message.transaction_id)?)),
+            Variant::Withdrawn(message) => {
+                Ok(Self::Withdrawn(transaction(&message.transaction_id)?))
+            }
             Variant::Expired(message) => Ok(Self::Expired(transaction(&message.transaction_id)?)),
             Variant::Error(message) => Ok(Self::Error(error_of(message)?)),
         }
@@ -370,7 +385,8 @@ mod tests {
 
     #[test]
     fn every_message_of_a_terminal_reads_back() {
-        let result = |outcome, receipt| FromTerminal::Result { transaction_id: id(), outcome, receipt };
+        let result =
+            |outcome, receipt| FromTerminal::Result { transaction_id: id(), outcome, receipt };
         for message in [
             FromTerminal::Offer(vec![1]),
             FromTerminal::NothingToPay,
@@ -392,8 +408,12 @@ mod tests {
 
     #[test]
     fn a_hello_that_lacks_the_version_it_uses_is_refused() {
-        let hello = generated::Hello { versions: vec![2], value_octets_max: 0, transaction_id: Vec::new() };
-        assert_eq!(Hello::decode(&hello.encode_to_vec()).unwrap_err().wire, WireError::VersionUnsupported);
+        let hello =
+            generated::Hello { versions: vec![2], value_octets_max: 0, transaction_id: Vec::new() };
+        assert_eq!(
+            Hello::decode(&hello.encode_to_vec()).unwrap_err().wire,
+            WireError::VersionUnsupported
+        );
     }
 
     proptest! {

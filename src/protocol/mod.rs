@@ -1,7 +1,8 @@
-//! What phone and terminal say to each other, octet by octet (docs/protocol.md is the normative text).
+//! What phone and terminal say to each other, octet by octet (docs/protocol.md is the normative
+//! text).
 //!
-//! Codecs and the encrypted channel only: no payment logic, no radio, no clock. Generated protobuf types stay in here;
-//! outside are the validated types of this room and of [`crate::domain`].
+//! Codecs and the encrypted channel only: no payment logic, no radio, no clock. Generated protobuf
+//! types stay in here; outside are the validated types of this room and of [`crate::domain`].
 
 mod channel;
 mod engagement_link;
@@ -16,7 +17,9 @@ pub use channel::{
 };
 pub use engagement_link::{EngagementLink, EngagementLinkError, Fingerprint};
 pub use error::{Fault, ProtocolError, WireError};
-pub use fragment::{FragmentTag, Fragmenter, MessageKind, Reassembler, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
+pub use fragment::{
+    FragmentTag, Fragmenter, MessageKind, Reassembler, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN,
+};
 pub use gatt::{AdvertisedName, INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, advertised_name};
 pub use message::{
     FromPhone, FromTerminal, Hello, HelloAnswer, Info, decode_plain_error, encode_plain_error,
@@ -26,8 +29,8 @@ pub use offer::{decode_offer, digest_offer, encode_offer};
 /// The only version of the protocol so far.
 pub const VERSION: u8 = 1;
 
-/// The longest message, before fragmentation, in octets: one screenful of line items fits, and a phone or a terminal
-/// can hold one for each peer.
+/// The longest message, before fragmentation, in octets: one screenful of line items fits, and a
+/// phone or a terminal can hold one for each peer.
 pub const MESSAGE_OCTETS_MAX: usize = 16 * 1024;
 
 /// The generated types of `payment.proto`; nothing outside this room sees them.

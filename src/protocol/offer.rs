@@ -106,7 +106,10 @@ mod tests {
             (Offer { merchant_name: "2.50 \u{202e}50".into(), ..offer() }, "merchant_name"),
             (Offer { reference: "x".repeat(65), ..offer() }, "reference"),
             (
-                Offer { items: vec![LineItem { name: "x".into(), quantity: 0, amount_minor: 1 }], ..offer() },
+                Offer {
+                    items: vec![LineItem { name: "x".into(), quantity: 0, amount_minor: 1 }],
+                    ..offer()
+                },
                 "items.quantity",
             ),
         ] {

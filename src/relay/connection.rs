@@ -1,9 +1,11 @@
-//! One HTTP/2 connection to the institution, over TLS 1.3, established before anything is sent over it.
+//! One HTTP/2 connection to the institution, over TLS 1.3, established before anything is sent over
+//! it.
 //!
-//! It is made here, not by a channel that connects by itself, for two reasons: what failed before the first request is
-//! certain then, and the version of TLS can be held to 1.3. In TLS 1.3 a server refuses a client's certificate only
-//! after the client has finished its part of the handshake, so a connection counts as established when the server's
-//! first octets have come through it.
+//! It is made here, not by a channel that connects by itself, for two reasons: what failed before
+//! the first request is certain then, and the version of TLS can be held to 1.3. In TLS 1.3 a
+//! server refuses a client's certificate only after the client has finished its part of the
+//! handshake, so a connection counts as established when the server's first octets have come
+//! through it.
 
 use std::fmt;
 use std::io;
@@ -30,8 +32,9 @@ use tonic::codegen::{BoxFuture, Service, StdError};
 
 use super::sent::Observed;
 
-/// How often an idle connection is tried, in milliseconds: routers forget a silent connection after some minutes, some
-/// mobile networks after half of one, and a payment should not be what finds out.
+/// How often an idle connection is tried, in milliseconds: routers forget a silent connection after
+/// some minutes, some mobile networks after half of one, and a payment should not be what finds
+/// out.
 const KEEP_ALIVE_INTERVAL_MS: u64 = 15_000;
 /// How long the answer to such a try may take, in milliseconds; then the connection is given up.
 const KEEP_ALIVE_TIMEOUT_MS: u64 = 5_000;
@@ -58,8 +61,10 @@ impl FromStr for InstitutionAddress {
         let fault = || InstitutionAddressError(text.chars().take(120).collect());
         let uri: Uri = text.parse().map_err(|_| fault())?;
         let path_is_plain = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        let authority =
-            uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(fault)?;
+        let authority = uri
+            .authority()
+            .filter(|authority| !authority.as_str().contains('@'))
+            .ok_or_else(fault)?;
         if uri.scheme_str() != Some("https") || !path_is_plain || authority.host().is_empty() {
             return Err(fault());
         }
@@ -81,7 +86,8 @@ impl fmt::Display for InstitutionAddress {
 
 impl InstitutionAddress {
     fn authority_text(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         if self.port == DEFAULT_PORT { host } else { format!("{host}:{}", self.port) }
     }
 
@@ -152,7 +158,8 @@ pub(super) fn tls_configuration(files: &TlsFiles<'_>) -> Result<Arc<ClientConfig
     let fault = |what: &str, error: String| ConnectError::Credentials(format!("{what}: {error}"));
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(files.root_certificates_pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| fault("the root certificate", error.to_string()))?;
+        let certificate =
+            certificate.map_err(|error| fault("the root certificate", error.to_string()))?;
         roots.add(certificate).map_err(|error| fault("the root certificate", error.to_string()))?;
     }
     if roots.is_empty() {
@@ -193,11 +200,13 @@ impl Connection {
         tls: &Arc<ClientConfig>,
     ) -> Result<Self, ConnectError> {
         let unreachable = |source| ConnectError::Unreachable { address: address.clone(), source };
-        let handshake = |detail: String| ConnectError::Handshake { address: address.clone(), detail };
-        let tcp = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?;
+        let handshake =
+            |detail: String| ConnectError::Handshake { address: address.clone(), detail };
+        let tcp =
+            TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
-        let name =
-            ServerName::try_from(address.host.clone()).map_err(|error| handshake(error.to_string()))?;
+        let name = ServerName::try_from(address.host.clone())
+            .map_err(|error| handshake(error.to_string()))?;
         let stream = TlsConnector::from(Arc::clone(tls))
             .connect(name, tcp)
             .await
@@ -219,7 +228,10 @@ impl Connection {
         tokio::spawn(async move {
             let result = connection.await;
             if let Err(error) = &result {
-                tracing::debug!(error = with_causes(error), "the connection to the institution ended");
+                tracing::debug!(
+                    error = with_causes(error),
+                    "the connection to the institution ended"
+                );
             }
             let _ = ended.send(result.map_err(|error| with_causes(&error)));
         });

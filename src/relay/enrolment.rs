@@ -1,13 +1,17 @@
-//! The one call that a terminal makes before the institution knows it: a one-time code for its certificates.
+//! The one call that a terminal makes before the institution knows it: a one-time code for its
+//! certificates.
 //!
-//! Carries the request and the answer. What came is not trusted yet: `service::enrolment` verifies it.
+//! Carries the request and the answer. What came is not trusted yet: `service::enrolment` verifies
+//! it.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tonic::Code;
 
-use super::connection::{ConnectError, Connection, InstitutionAddress, TlsFiles, tls_configuration};
+use super::connection::{
+    ConnectError, Connection, InstitutionAddress, TlsFiles, tls_configuration,
+};
 use super::sent::Observed;
 use crate::acquirer_api;
 use crate::acquirer_api::enrolment_client::EnrolmentClient;
@@ -61,11 +65,14 @@ pub async fn enrol_terminal(
 ) -> Result<Enrolled, EnrolError> {
     let tls = tls_configuration(&TlsFiles { root_certificates_pem, client: None })?;
     let patience = Duration::from_millis(ENROL_TIMEOUT_MS);
-    let silent = |_| ConnectError::Silent { address: address.clone(), timeout_ms: ENROL_TIMEOUT_MS };
-    let connection = timeout(patience, Connection::establish(address, &tls)).await.map_err(silent)??;
+    let silent =
+        |_| ConnectError::Silent { address: address.clone(), timeout_ms: ENROL_TIMEOUT_MS };
+    let connection =
+        timeout(patience, Connection::establish(address, &tls)).await.map_err(silent)??;
     let observed = Observed::default();
-    let mut client = EnrolmentClient::with_origin(connection.observed(&observed), address.origin()?)
-        .max_decoding_message_size(ANSWER_OCTETS_MAX);
+    let mut client =
+        EnrolmentClient::with_origin(connection.observed(&observed), address.origin()?)
+            .max_decoding_message_size(ANSWER_OCTETS_MAX);
     let request = acquirer_api::EnrolTerminalRequest {
         code: code.to_owned(),
         certificate_signing_request,

@@ -1,6 +1,7 @@
 //! How the way to the institution is: reached, how long a question takes, what its clock says.
 //!
-//! Asks about a transaction that nobody made, which changes nothing there. What the figures mean is the doctor's business.
+//! Asks about a transaction that nobody made, which changes nothing there. What the figures mean is
+//! the doctor's business.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -33,9 +34,13 @@ impl GrpcRelay {
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub async fn examine(&self, unused: TransactionId) -> Result<InstitutionExamination, ConnectError> {
+    pub async fn examine(
+        &self,
+        unused: TransactionId,
+    ) -> Result<InstitutionExamination, ConnectError> {
         let begun = Instant::now();
-        let connection = self.live_connection(begun + Duration::from_millis(CONNECT_TIMEOUT_MS)).await?;
+        let connection =
+            self.live_connection(begun + Duration::from_millis(CONNECT_TIMEOUT_MS)).await?;
         let connect_ms = milliseconds_since(begun);
         let message = acquirer_api::GetTransactionRequest {
             transaction_id: unused.as_octets().to_vec(),
@@ -44,15 +49,18 @@ impl GrpcRelay {
         let observed = Observed::default();
         let mut client = self.client(&connection, &observed);
         let asked = Instant::now();
-        let answer =
-            timeout_at(asked + Duration::from_millis(ANSWER_TIMEOUT_MS), client.get_transaction(message))
-                .await;
+        let answer = timeout_at(
+            asked + Duration::from_millis(ANSWER_TIMEOUT_MS),
+            client.get_transaction(message),
+        )
+        .await;
         let round_trip_ms = milliseconds_since(asked);
         let (clock, refusal) = match &answer {
             Ok(Ok(answer)) => (date(answer.metadata()), None),
-            Ok(Err(status)) => {
-                (date(status.metadata()), Some(format!("{:?}: {}", status.code(), status.message())))
-            }
+            Ok(Err(status)) => (
+                date(status.metadata()),
+                Some(format!("{:?}: {}", status.code(), status.message())),
+            ),
             Err(_) => (None, Some(format!("no answer within {ANSWER_TIMEOUT_MS} ms"))),
         };
         Ok(InstitutionExamination { connect_ms, round_trip_ms, clock, refusal })

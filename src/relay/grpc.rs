@@ -1,4 +1,5 @@
-//! The reference institution's protocol: gRPC over TLS 1.3, where the terminal is who its client certificate says.
+//! The reference institution's protocol: gRPC over TLS 1.3, where the terminal is who its client
+//! certificate says.
 //!
 //! Whether a request was sent and what a failure means is decided in `sent`.
 
@@ -22,13 +23,14 @@ use crate::acquirer_api::acquirer_client::AcquirerClient;
 use crate::domain::{DeclineReason, ReversalReason, TerminalId, TransactionId};
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
 
-/// How long connecting may take, in milliseconds, within the time that the request has: two round trips and some
-/// retransmissions over a poor mobile network.
+/// How long connecting may take, in milliseconds, within the time that the request has: two round
+/// trips and some retransmissions over a poor mobile network.
 pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// The longest answer, in octets. A transaction with its receipt has a few hundred.
 const ANSWER_OCTETS_MAX: usize = 64 * 1024;
 
-/// The way to the reference institution. Connects when there is something to ask, and again when that was lost.
+/// The way to the reference institution. Connects when there is something to ask, and again when
+/// that was lost.
 pub struct GrpcRelay {
     address: InstitutionAddress,
     origin: Uri,
@@ -62,7 +64,8 @@ impl GrpcRelay {
         })
     }
 
-    /// Connects if there is no live connection: whether the institution can be reached and takes the certificate.
+    /// Connects if there is no live connection: whether the institution can be reached and takes
+    /// the certificate.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -85,7 +88,10 @@ impl GrpcRelay {
             .max_decoding_message_size(ANSWER_OCTETS_MAX)
     }
 
-    pub(super) async fn live_connection(&self, deadline: Instant) -> Result<Connection, ConnectError> {
+    pub(super) async fn live_connection(
+        &self,
+        deadline: Instant,
+    ) -> Result<Connection, ConnectError> {
         let started = Instant::now();
         let silent = |_| {
             let timeout_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -127,7 +133,12 @@ impl GrpcRelay {
         let terminal_id = self.terminal_id.to_string();
         let octets = |id: TransactionId| id.as_octets().to_vec();
         Ok(match request {
-            InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command } => {
+            InstitutionRequest::Authorize {
+                transaction_id,
+                offer,
+                offer_age_ms,
+                sealed_command,
+            } => {
                 let message = acquirer_api::AuthorizeRequest {
                     transaction_id: octets(transaction_id),
                     terminal_id,
@@ -145,8 +156,10 @@ impl GrpcRelay {
                 client.get_transaction(message).await?.into_inner().transaction
             }
             InstitutionRequest::Capture { transaction_id } => {
-                let message =
-                    acquirer_api::CaptureRequest { transaction_id: octets(transaction_id), terminal_id };
+                let message = acquirer_api::CaptureRequest {
+                    transaction_id: octets(transaction_id),
+                    terminal_id,
+                };
                 client.capture(message).await?.into_inner().transaction
             }
             InstitutionRequest::Reverse { transaction_id, reason } => {
@@ -154,7 +167,9 @@ impl GrpcRelay {
                     ReversalReason::Unanswered => acquirer_api::ReversalReason::Unanswered,
                     ReversalReason::DispenseFailed => acquirer_api::ReversalReason::DispenseFailed,
                     ReversalReason::Cancelled => acquirer_api::ReversalReason::Cancelled,
-                    ReversalReason::DispenseUnknown => acquirer_api::ReversalReason::DispenseUnknown,
+                    ReversalReason::DispenseUnknown => {
+                        acquirer_api::ReversalReason::DispenseUnknown
+                    }
                 }
                 .into();
                 let message = acquirer_api::ReverseRequest {
@@ -186,9 +201,13 @@ impl Relay for GrpcRelay {
                 Err(error) => break not_sent(error),
             };
             let observed = Observed::default();
-            match timeout_at(deadline, self.exchange(&connection, &observed, request.clone())).await {
-                Ok(Ok(transaction)) => break answered(read_transaction(transaction, transaction_id)),
-                // The connection had closed before, and nobody had noticed: the request came back whole.
+            match timeout_at(deadline, self.exchange(&connection, &observed, request.clone())).await
+            {
+                Ok(Ok(transaction)) => {
+                    break answered(read_transaction(transaction, transaction_id));
+                }
+                // The connection had closed before, and nobody had noticed: the request came back
+                // whole.
                 Ok(Err(_)) if may_reconnect && observed.is_unsent() => may_reconnect = false,
                 Ok(Err(status)) => break observed.failure(&status),
                 Err(_) => break observed.time_over(timeout_ms),
@@ -229,7 +248,9 @@ fn read_transaction(
 }
 
 /// How a transaction stands, where that can be understood.
-pub(super) fn read_state(transaction: &acquirer_api::Transaction) -> Result<TransactionState, String> {
+pub(super) fn read_state(
+    transaction: &acquirer_api::Transaction,
+) -> Result<TransactionState, String> {
     Ok(match transaction.state() {
         acquirer_api::TransactionState::Unknown => TransactionState::Unknown,
         acquirer_api::TransactionState::Declined => {

@@ -1,9 +1,10 @@
 //! Was it sent? What did the institution do? The one place that decides.
 //!
-//! A wrong "not sent" or "refused" charges somebody for nothing, so both need proof; whatever has none is unanswered,
-//! which costs an inquiry and nothing else. What HTTP/2 says of a stream that has left is no proof either: REFUSED_STREAM
-//! and a GOAWAY below the stream should mean that nothing was done, but the library's error does not tell every such stream
-//! from one that was being done when the connection broke, and proxies are careless with both.
+//! A wrong "not sent" or "refused" charges somebody for nothing, so both need proof; whatever has
+//! none is unanswered, which costs an inquiry and nothing else. What HTTP/2 says of a stream that
+//! has left is no proof either: REFUSED_STREAM and a GOAWAY below the stream should mean that
+//! nothing was done, but the library's error does not tell every such stream from one that was
+//! being done when the connection broke, and proxies are careless with both.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,12 +34,14 @@ impl Observed {
         self.facts().handed_over = true;
     }
 
-    /// The HTTP connection returned the request whole: it had begun to close, and sent no octet of it.
+    /// The HTTP connection returned the request whole: it had begun to close, and sent no octet of
+    /// it.
     pub(super) fn give_back(&self) {
         self.facts().given_back = true;
     }
 
-    /// The server's own `grpc-status`, from the headers or trailers of an HTTP answer that is gRPC's.
+    /// The server's own `grpc-status`, from the headers or trailers of an HTTP answer that is
+    /// gRPC's.
     pub(super) fn server_status(&self, code: i32) {
         self.facts().server_status = Some(code);
     }
@@ -54,11 +57,14 @@ impl Observed {
         if self.is_unsent() {
             return not_sent(describe(status));
         }
-        // `status` alone does not do: the client makes statuses of its own, for a proxy's HTTP error or for a reset
-        // stream, with the very codes that mean a refusal when the server sends them.
+        // `status` alone does not do: the client makes statuses of its own, for a proxy's HTTP
+        // error or for a reset stream, with the very codes that mean a refusal when the
+        // server sends them.
         let server_status = self.facts().server_status;
         match server_status.map(Code::from_i32) {
-            Some(code) if is_refusal(code) => InstitutionAnswer::Refused { detail: describe(status) },
+            Some(code) if is_refusal(code) => {
+                InstitutionAnswer::Refused { detail: describe(status) }
+            }
             Some(_) | None => InstitutionAnswer::Unanswered { detail: describe(status) },
         }
     }
@@ -79,7 +85,9 @@ pub(super) fn not_sent(detail: impl ToString) -> InstitutionAnswer {
 }
 
 /// The institution's word on the transaction, where its answer could be read.
-pub(super) fn answered(answer: Result<(TransactionState, Option<Vec<u8>>), String>) -> InstitutionAnswer {
+pub(super) fn answered(
+    answer: Result<(TransactionState, Option<Vec<u8>>), String>,
+) -> InstitutionAnswer {
     match answer {
         Ok((state, receipt)) => InstitutionAnswer::Transaction { state, receipt },
         Err(detail) => {
@@ -88,9 +96,9 @@ pub(super) fn answered(answer: Result<(TransactionState, Option<Vec<u8>>), Strin
     }
 }
 
-/// The codes with which a server says that it did nothing and will do nothing (docs/acquirer.md). Not among them:
-/// UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED and the like, which servers and what stands before them also send when they
-/// have begun.
+/// The codes with which a server says that it did nothing and will do nothing (docs/acquirer.md).
+/// Not among them: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED and the like, which servers and what
+/// stands before them also send when they have begun.
 fn is_refusal(code: Code) -> bool {
     match code {
         Code::InvalidArgument
@@ -153,7 +161,8 @@ mod tests {
 
     #[test]
     fn every_code_has_its_meaning() {
-        let refusals: Vec<i32> = (-1..=20).filter(|code| is_refusal(Code::from_i32(*code))).collect();
+        let refusals: Vec<i32> =
+            (-1..=20).filter(|code| is_refusal(Code::from_i32(*code))).collect();
         assert_eq!(refusals, [3, 7, 9, 12, 16]);
     }
 }

@@ -14,7 +14,8 @@ use crate::acquirer_api;
 use crate::domain::{Amount, TransactionId, UnixTime};
 use crate::terminal::InstitutionTransaction;
 
-/// How long the institution may take to one answer, or to the next transaction of a list, in milliseconds.
+/// How long the institution may take to one answer, or to the next transaction of a list, in
+/// milliseconds.
 const ANSWER_TIMEOUT_MS: u64 = 30_000;
 
 /// Why the institution's transactions are not known.
@@ -35,8 +36,8 @@ impl From<Status> for StatementError {
 }
 
 impl GrpcRelay {
-    /// Every transaction of this terminal in a period by the institution's clock, oldest first: from included, until
-    /// excluded. Each is handed to `take` as it comes.
+    /// Every transaction of this terminal in a period by the institution's clock, oldest first:
+    /// from included, until excluded. Each is handed to `take` as it comes.
     ///
     /// # Errors
     /// [`StatementError`]; what was taken before stands.
@@ -56,7 +57,8 @@ impl GrpcRelay {
         let mut client = self.client(&connection, &observed);
         let mut answers = in_time(client.reconcile(message)).await?.into_inner();
         while let Some(answer) = in_time(answers.message()).await? {
-            let transaction = answer.transaction.ok_or_else(|| failed("an answer without a transaction"))?;
+            let transaction =
+                answer.transaction.ok_or_else(|| failed("an answer without a transaction"))?;
             take(read(transaction)?);
         }
         Ok(())
@@ -74,7 +76,8 @@ impl GrpcRelay {
             transaction_id: transaction_id.as_octets().to_vec(),
             terminal_id: self.terminal_id().to_string(),
         };
-        let deadline = Instant::now() + connect_timeout() + Duration::from_millis(ANSWER_TIMEOUT_MS);
+        let deadline =
+            Instant::now() + connect_timeout() + Duration::from_millis(ANSWER_TIMEOUT_MS);
         let connection = self.live_connection(deadline).await?;
         let observed = Observed::default();
         let mut client = self.client(&connection, &observed);
@@ -107,18 +110,23 @@ fn failed(detail: impl Into<String>) -> StatementError {
 }
 
 fn read(transaction: acquirer_api::Transaction) -> Result<InstitutionTransaction, StatementError> {
-    let transaction_id =
-        TransactionId::from_octets(&transaction.transaction_id).map_err(|error| failed(error.to_string()))?;
+    let transaction_id = TransactionId::from_octets(&transaction.transaction_id)
+        .map_err(|error| failed(error.to_string()))?;
     let amount = match (transaction.amount_minor, transaction.currency.as_str()) {
         (0, "") => None,
         (minor, currency) => {
-            let currency = currency.parse().map_err(|error| failed(format!("{transaction_id}: {error}")))?;
-            Some(Amount::new(minor, currency).map_err(|error| failed(format!("{transaction_id}: {error}")))?)
+            let currency =
+                currency.parse().map_err(|error| failed(format!("{transaction_id}: {error}")))?;
+            Some(
+                Amount::new(minor, currency)
+                    .map_err(|error| failed(format!("{transaction_id}: {error}")))?,
+            )
         }
     };
     Ok(InstitutionTransaction {
         transaction_id,
-        state: read_state(&transaction).map_err(|detail| failed(format!("{transaction_id}: {detail}")))?,
+        state: read_state(&transaction)
+            .map_err(|detail| failed(format!("{transaction_id}: {detail}")))?,
         amount,
         created_at: UnixTime { seconds: transaction.created_at_unix_s },
     })

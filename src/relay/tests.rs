@@ -1,4 +1,5 @@
-//! The relay against a server that stops, resets, goes silent or answers nonsense, at each point of an exchange.
+//! The relay against a server that stops, resets, goes silent or answers nonsense, at each point of
+//! an exchange.
 
 mod every_point;
 
@@ -14,7 +15,9 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::AsyncReadExt;
@@ -66,10 +69,12 @@ fn acceptor(credentials: &Credentials, clients_root_pem: &str) -> TlsAcceptor {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(clients_root_pem.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        Arc::clone(&provider),
+    )
+    .build()
+    .unwrap();
     let mut configuration = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -144,7 +149,10 @@ fn with_status(body: Bytes, code: i32) -> Answer {
     Response::builder().header("content-type", "application/grpc").body(body.boxed()).unwrap()
 }
 
-fn transaction(state: acquirer_api::TransactionState, decline_reason: u32) -> acquirer_api::Transaction {
+fn transaction(
+    state: acquirer_api::TransactionState,
+    decline_reason: u32,
+) -> acquirer_api::Transaction {
     acquirer_api::Transaction {
         transaction_id: id().as_octets().to_vec(),
         state: state.into(),
@@ -188,7 +196,10 @@ async fn answer(conduct: Conduct, request: Request<Incoming>) -> Answer {
         Conduct::Silence | Conduct::HangUp => std::future::pending().await,
         Conduct::SilenceAfterHeaders => {
             let body = Full::new(Bytes::new()).with_trailers(std::future::pending());
-            Response::builder().header("content-type", "application/grpc").body(body.boxed()).unwrap()
+            Response::builder()
+                .header("content-type", "application/grpc")
+                .body(body.boxed())
+                .unwrap()
         }
     }
 }
@@ -272,7 +283,10 @@ async fn every_question_has_its_call() {
         InstitutionRequest::Capture { transaction_id: id() },
         InstitutionRequest::Reverse { transaction_id: id(), reason: ReversalReason::Unanswered },
     ] {
-        assert!(matches!(relay.ask(request, TIMEOUT_MS).await, InstitutionAnswer::Transaction { .. }));
+        assert!(matches!(
+            relay.ask(request, TIMEOUT_MS).await,
+            InstitutionAnswer::Transaction { .. }
+        ));
     }
     assert_eq!(counts[0].load(Ordering::Relaxed), 1, "one connection serves them all");
     assert_eq!(counts[1].load(Ordering::Relaxed), 4);
@@ -348,7 +362,10 @@ async fn a_server_that_does_not_accept_the_certificate_is_not_sent_and_says_why(
     .await;
     let answer = relay_to(port, &credentials).ask(inquiry(), TIMEOUT_MS).await;
     let InstitutionAnswer::NotSent { detail } = answer else { panic!("{answer:?}") };
-    assert!(detail.contains("do not accept each other") && detail.to_lowercase().contains("ca"), "{detail}");
+    assert!(
+        detail.contains("do not accept each other") && detail.to_lowercase().contains("ca"),
+        "{detail}"
+    );
     // And the other way round: a server that our root does not vouch for.
     let (port, _server, _) = grpc_server(&others, Conduct::Silence).await;
     let answer = relay_to(port, &credentials).ask(inquiry(), TIMEOUT_MS).await;
@@ -404,7 +421,10 @@ async fn a_connection_that_was_closed_is_made_anew() {
     let (port, server, counts) = grpc_server(&credentials, Conduct::AnswerAndHangUp).await;
     let relay = relay_to(port, &credentials);
     for connections in 1..=3 {
-        assert!(matches!(relay.ask(inquiry(), TIMEOUT_MS).await, InstitutionAnswer::Transaction { .. }));
+        assert!(matches!(
+            relay.ask(inquiry(), TIMEOUT_MS).await,
+            InstitutionAnswer::Transaction { .. }
+        ));
         assert_eq!(counts[0].load(Ordering::Relaxed), connections);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

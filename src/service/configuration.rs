@@ -1,7 +1,7 @@
 //! The service's configuration: TOML, read once at the start (deploy/florin.toml shows every key).
 //!
-//! What is wrong is named with its file, line, column and key, and what was expected. Files that other parties wrote, and
-//! the enrolment, are read elsewhere.
+//! What is wrong is named with its file, line, column and key, and what was expected. Files that
+//! other parties wrote, and the enrolment, are read elsewhere.
 
 use std::fmt;
 use std::fs;
@@ -169,7 +169,8 @@ impl Configuration {
     /// # Errors
     /// [`ConfigurationError`].
     pub fn read(path: &Path) -> Result<Self, ConfigurationError> {
-        let unreadable = |source| ConfigurationError::Unreadable { path: path.to_path_buf(), source };
+        let unreadable =
+            |source| ConfigurationError::Unreadable { path: path.to_path_buf(), source };
         if fs::metadata(path).map_err(unreadable)?.len() > FILE_OCTETS_MAX {
             return Err(ConfigurationError::TooLong(path.to_path_buf()));
         }
@@ -191,11 +192,12 @@ impl Configuration {
             DISPENSE_TIMEOUT_S,
             known.dispense_timeout_ms / 1000,
         )?;
-        let dispense_policy = source.parsed(tables.payments.dispense_policy, |text| match text {
-            "reverse" => Ok(DispensePolicy::Reverse),
-            "hold" => Ok(DispensePolicy::Hold),
-            _ => Err("expected `reverse` or `hold`".to_owned()),
-        })?;
+        let dispense_policy =
+            source.parsed(tables.payments.dispense_policy, |text| match text {
+                "reverse" => Ok(DispensePolicy::Reverse),
+                "hold" => Ok(DispensePolicy::Hold),
+                _ => Err("expected `reverse` or `hold`".to_owned()),
+            })?;
         let settings = Settings {
             dispense_timeout_ms: dispense_timeout_s * 1000,
             dispense_policy: dispense_policy.unwrap_or(known.dispense_policy),
@@ -220,7 +222,11 @@ impl Configuration {
                 ASK_AGAIN_MAX_MS,
                 known.ask_again_max_ms,
             )?,
-            valid_for_s: source.number(tables.payments.valid_for_s, VALID_FOR_S, known.valid_for_s)?,
+            valid_for_s: source.number(
+                tables.payments.valid_for_s,
+                VALID_FOR_S,
+                known.valid_for_s,
+            )?,
             authorisation_timeout_ms: source.number(
                 tables.payments.authorisation_timeout_ms,
                 AUTHORISATION_TIMEOUT_MS,
@@ -241,11 +247,17 @@ impl Configuration {
         }
         let state_directory = source.parsed(tables.terminal.state_directory, |text| {
             let path = PathBuf::from(text);
-            if path.is_absolute() { Ok(path) } else { Err(format!("`{text}` is not an absolute path")) }
+            if path.is_absolute() {
+                Ok(path)
+            } else {
+                Err(format!("`{text}` is not an absolute path"))
+            }
         })?;
         let adapter = source.parsed(tables.bluetooth.adapter, |text| {
             let is_name = text.strip_prefix("hci").is_some_and(|number| {
-                !number.is_empty() && number.len() <= 3 && number.bytes().all(|octet| octet.is_ascii_digit())
+                !number.is_empty()
+                    && number.len() <= 3
+                    && number.bytes().all(|octet| octet.is_ascii_digit())
             });
             if is_name {
                 Ok(text.to_owned())
@@ -253,12 +265,16 @@ impl Configuration {
                 Err(format!("`{text}` is no adapter; expected `hci0` or the like"))
             }
         })?;
-        let parse_till = |text: &str| text.parse::<TillAddress>().map_err(|error| error.to_string());
-        let parse_url = |text: &str| text.parse::<InstitutionAddress>().map_err(|error| error.to_string());
+        let parse_till =
+            |text: &str| text.parse::<TillAddress>().map_err(|error| error.to_string());
+        let parse_url =
+            |text: &str| text.parse::<InstitutionAddress>().map_err(|error| error.to_string());
         Ok(Self {
             state_directory: state_directory.unwrap_or(default.state_directory),
             adapter,
-            till_address: source.parsed(tables.till.listen, parse_till)?.unwrap_or(default.till_address),
+            till_address: source
+                .parsed(tables.till.listen, parse_till)?
+                .unwrap_or(default.till_address),
             acquirer: source.parsed(tables.acquirer.url, parse_url)?,
             settings,
         })
@@ -292,7 +308,10 @@ impl Source<'_> {
         let span = value.span();
         let number = Some(value.into_inner()).filter(|number| range.contains(number));
         number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| {
-            self.wrong(span, format!("expected a whole number from {} to {}", range.start(), range.end()))
+            self.wrong(
+                span,
+                format!("expected a whole number from {} to {}", range.start(), range.end()),
+            )
         })
     }
 
@@ -306,9 +325,11 @@ impl Source<'_> {
     }
 }
 
-/// Where the octet at `offset` is: its line and column, and the key of that line with the table above it.
+/// Where the octet at `offset` is: its line and column, and the key of that line with the table
+/// above it.
 fn place(text: &str, offset: usize) -> Place {
-    let offset = (0..=offset.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let offset =
+        (0..=offset.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     let before = &text[..offset];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
@@ -322,7 +343,11 @@ fn place(text: &str, offset: usize) -> Place {
         (None, Some(key)) => key.to_owned(),
         (_, None) => String::new(),
     };
-    Place { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1, key }
+    Place {
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+        key,
+    }
 }
 
 #[cfg(test)]
@@ -368,7 +393,10 @@ mod tests {
             "dispense_policy",
             "escalate_after_s",
         ] {
-            assert!(switched_on.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+            assert!(
+                switched_on.lines().any(|line| line.starts_with(&format!("{key} = "))),
+                "{key}"
+            );
         }
     }
 
@@ -395,25 +423,45 @@ mod tests {
     #[test]
     fn what_is_wrong_is_placed_named_and_explained() {
         for (text, start, words) in [
-            ("[till]\nlisten = \"0.0.0.0:8411\"\n", "florin.toml:2:10: till.listen: ", "other machines"),
+            (
+                "[till]\nlisten = \"0.0.0.0:8411\"\n",
+                "florin.toml:2:10: till.listen: ",
+                "other machines",
+            ),
             ("[till]\n\nlisten = 7\n", "florin.toml:3:10: till.listen: ", "expected a string"),
             ("[till]\nlissen = \"x\"\n", "florin.toml:2:1: till.lissen: ", "expected `listen`"),
             ("[tiil]\n", "florin.toml:1:", "expected one of `terminal`, `bluetooth`"),
-            ("[payments]\nvalid_for_s = 0\n", "florin.toml:2:15: payments.valid_for_s: ", "1 to 3600"),
+            (
+                "[payments]\nvalid_for_s = 0\n",
+                "florin.toml:2:15: payments.valid_for_s: ",
+                "1 to 3600",
+            ),
             (
                 "[payments]\nvalid_for_s = \"60\"\n",
                 "florin.toml:2:15: payments.valid_for_s: ",
                 "expected i64",
             ),
             ("[payments]\nopen_max = 1\nopen_max = 2\n", "florin.toml:3:", "duplicate"),
-            ("[acquirer]\nurl = \"http://bank\"\n", "florin.toml:2:7: acquirer.url: ", "https://host"),
-            ("[bluetooth]\n  adapter = \"eth0\"\n", "florin.toml:2:13: bluetooth.adapter: ", "hci0"),
+            (
+                "[acquirer]\nurl = \"http://bank\"\n",
+                "florin.toml:2:7: acquirer.url: ",
+                "https://host",
+            ),
+            (
+                "[bluetooth]\n  adapter = \"eth0\"\n",
+                "florin.toml:2:13: bluetooth.adapter: ",
+                "hci0",
+            ),
             (
                 "[terminal]\nstate_directory = \"x\"\n",
                 "florin.toml:2:19: terminal.state_directory: ",
                 "absolute",
             ),
-            ("[acquirer]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n", "florin.toml:2:20: ", "2000"),
+            (
+                "[acquirer]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n",
+                "florin.toml:2:20: ",
+                "2000",
+            ),
             (
                 "[payments]\ndispense_policy = \"ask\"\n",
                 "florin.toml:2:19: payments.dispense_policy: ",
@@ -431,7 +479,10 @@ mod tests {
     #[test]
     fn a_file_that_is_not_there_is_said_so() {
         let error = Configuration::read(Path::new("/nowhere/florin.toml")).unwrap_err().to_string();
-        assert!(error.contains("/nowhere/florin.toml") && error.contains("No such file"), "{error}");
+        assert!(
+            error.contains("/nowhere/florin.toml") && error.contains("No such file"),
+            "{error}"
+        );
     }
 
     proptest! {

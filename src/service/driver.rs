@@ -1,7 +1,8 @@
-//! Runs the engine: gathers inputs from link, till, journal, institution and clock, and does what the engine says.
+//! Runs the engine: gathers inputs from link, till, journal, institution and clock, and does what
+//! the engine says.
 //!
-//! One task, one step at a time. It decides nothing about a payment. What the till reads is what was published, which
-//! is what the journal has confirmed, never the engine's own state.
+//! One task, one step at a time. It decides nothing about a payment. What the till reads is what
+//! was published, which is what the journal has confirmed, never the engine's own state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +17,13 @@ use crate::domain::TransactionId;
 use crate::journal::{Journal, JournalAnswer, JournalError, JournalRequest, JournalWriter, Search};
 use crate::relay::Relay;
 use crate::terminal::{
-    AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Output, Payment, PaymentView,
-    PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
+    AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Output, Payment,
+    PaymentView, PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
 };
 use crate::till::{Answer, PaymentList, TillCall};
 
-/// How long the journal may take to an answer, in seconds. An SD card that tidies up takes a second or two.
+/// How long the journal may take to an answer, in seconds. An SD card that tidies up takes a second
+/// or two.
 const JOURNAL_PATIENCE_S: u64 = 10;
 /// How much longer than its time-out the driver waits for a relay that should have kept it.
 const RELAY_GRACE: Duration = Duration::from_millis(500);
@@ -29,7 +31,8 @@ const RELAY_GRACE: Duration = Duration::from_millis(500);
 /// Why the driver stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// Without a journal no payment is taken. A new engine goes on from what it holds once it can be used again.
+    /// Without a journal no payment is taken. A new engine goes on from what it holds once it can
+    /// be used again.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The journal's thread could not be started.
@@ -105,7 +108,8 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
     /// Runs until `stop` is ready; then what the journal was asked is finished.
     ///
     /// # Errors
-    /// [`DriverError`] if it cannot go on. Nothing is lost: the journal has every step whose effects were seen.
+    /// [`DriverError`] if it cannot go on. Nothing is lost: the journal has every step whose
+    /// effects were seen.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
         if let Err(error) = self.run_until(stop).await {
             self.front.engine_given_up(self.terminal);
@@ -128,7 +132,8 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 .next_deadline()
                 .map(|deadline| self.start + Duration::from_millis(deadline.milliseconds));
             // Never for long, so that a missed deadline cannot last.
-            let wake_at = deadline.unwrap_or_else(|| self.front.look_at()).min(self.front.look_at());
+            let wake_at =
+                deadline.unwrap_or_else(|| self.front.look_at()).min(self.front.look_at());
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 event = self.front.link.events.recv() => {
@@ -163,9 +168,10 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         }
     }
 
-    /// Takes the terminal out of service while the disk hangs. What is under way waits, and so do phones and till outside: what
-    /// they would ask of the journal must not pile up. The engine stays, for its thread may yet write what it was asked, and
-    /// another engine beside that would not know it.
+    /// Takes the terminal out of service while the disk hangs. What is under way waits, and so do
+    /// phones and till outside: what they would ask of the journal must not pile up. The engine
+    /// stays, for its thread may yet write what it was asked, and another engine beside that
+    /// would not know it.
     fn look_at_journal(&mut self) {
         let patience = Duration::from_secs(JOURNAL_PATIENCE_S);
         let hangs = self.journal.waits_since().is_some_and(|since| since.elapsed() >= patience);
@@ -239,7 +245,8 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         let name = request.name();
         let timeout = Duration::from_millis(timeout_ms);
         self.asks.spawn(async move {
-            let asked = tokio::time::timeout(timeout + RELAY_GRACE, relay.ask(request, timeout_ms)).await;
+            let asked =
+                tokio::time::timeout(timeout + RELAY_GRACE, relay.ask(request, timeout_ms)).await;
             let answer = asked.unwrap_or_else(|_| InstitutionAnswer::Unanswered {
                 detail: format!("no answer to {name} within {timeout_ms} ms"),
             });
@@ -258,7 +265,8 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                         }
                         content.idempotency_key.clone().map(Search::IdempotencyKey)
                     }
-                    TillRequest::Complete { transaction_id, .. } | TillRequest::Cancel { transaction_id } => {
+                    TillRequest::Complete { transaction_id, .. }
+                    | TillRequest::Cancel { transaction_id } => {
                         Some(Search::TransactionId(*transaction_id))
                     }
                 };
@@ -288,15 +296,20 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 self.journal.ask(JournalRequest::Find { search, context });
             }
             TillCall::Status { answer } => {
-                let _ = answer.send(Ok(self.front.status(&self.terminal.open_payments(wall_clock()))));
+                let _ =
+                    answer.send(Ok(self.front.status(&self.terminal.open_payments(wall_clock()))));
             }
             TillCall::Metrics { answer } => {
-                let _ = answer.send(Ok(self.front.metrics_text(&self.terminal.open_payments(wall_clock()))));
+                let _ = answer
+                    .send(Ok(self.front.metrics_text(&self.terminal.open_payments(wall_clock()))));
             }
         }
     }
 
-    async fn journal_answered(&mut self, answer: JournalAnswer<Searcher>) -> Result<(), DriverError> {
+    async fn journal_answered(
+        &mut self,
+        answer: JournalAnswer<Searcher>,
+    ) -> Result<(), DriverError> {
         match answer {
             JournalAnswer::Journalled(record) => self.step(Input::Journalled(record)).await,
             JournalAnswer::Found { payments, context } => {
@@ -307,11 +320,13 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                         self.step(Input::Till { call, request, stored }).await;
                     }
                     Searcher::TillRead { transaction_id, answer } => {
-                        let _ = answer.send(views.next().ok_or(TillRefusal::Unknown(transaction_id)));
+                        let _ =
+                            answer.send(views.next().ok_or(TillRefusal::Unknown(transaction_id)));
                     }
                     Searcher::TillList { open_only, answer } => {
                         let views: Vec<PaymentView> = views.collect();
-                        let more = open_only.then(|| self.terminal.open_count().saturating_sub(views.len()));
+                        let more = open_only
+                            .then(|| self.terminal.open_count().saturating_sub(views.len()));
                         let _ = answer.send(Ok(PaymentList { views, more }));
                     }
                     Searcher::Phone { phone, question } => {
@@ -325,9 +340,13 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         Ok(())
     }
 
-    /// A payment of the journal as the till sees it. What was published of it knows more than the journal.
+    /// A payment of the journal as the till sees it. What was published of it knows more than the
+    /// journal.
     fn view(&self, payment: &Payment) -> PaymentView {
-        self.published.get(&payment.transaction_id).cloned().unwrap_or_else(|| PaymentView::of(payment))
+        self.published
+            .get(&payment.transaction_id)
+            .cloned()
+            .unwrap_or_else(|| PaymentView::of(payment))
     }
 }
 

@@ -1,7 +1,8 @@
-//! The terminal's enrolment: made once with a one-time code, kept in the state directory, read at each start.
+//! The terminal's enrolment: made once with a one-time code, kept in the state directory, read at
+//! each start.
 //!
-//! One file, so that it is there whole or not at all, which only the service's user may read. What the institution gave
-//! is verified before it is kept; at a start it is checked against the clock.
+//! One file, so that it is there whole or not at all, which only the service's user may read. What
+//! the institution gave is verified before it is kept; at a start it is checked against the clock.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ use crate::relay::{EnrolError, Enrolled, InstitutionAddress, TlsFiles, enrol_ter
 use crate::terminal::Identity;
 
 const ENROLMENT_FILE: &str = "enrolment.toml";
-/// Keys that were sent with a code that may have been used: the same code takes the same keys again.
+/// Keys that were sent with a code that may have been used: the same code takes the same keys
+/// again.
 const PENDING_FILE: &str = "enrolment-pending.toml";
 /// When this program was built: no clock that is right shows less.
 const BUILT_AT_UNIX_S: &str = env!("FLORIN_BUILT_AT_UNIX_S");
@@ -55,7 +57,9 @@ pub enum EnrolmentError {
         problem: String,
     },
     /// Its time has run out.
-    #[error("the {what} was good until {until}, and it is {now}; enrol again: `florin enrol --replace`")]
+    #[error(
+        "the {what} was good until {until}, and it is {now}; enrol again: `florin enrol --replace`"
+    )]
     Expired {
         /// Which certificate.
         what: &'static str,
@@ -177,9 +181,9 @@ impl Drop for Keys {
     }
 }
 
-/// Enrols this terminal: makes its keys, has the institution vouch for them, verifies what came, keeps it.
-/// `server_root_pem` vouches for the acquirer's server. Another terminal, or one of another institution, it becomes only
-/// while no payment is open.
+/// Enrols this terminal: makes its keys, has the institution vouch for them, verifies what came,
+/// keeps it. `server_root_pem` vouches for the acquirer's server. Another terminal, or one of
+/// another institution, it becomes only while no payment is open.
 ///
 /// # Errors
 /// [`EnrolmentError`]. Until it returns well, an enrolment that was there before stays.
@@ -203,7 +207,8 @@ pub async fn enrol(
     let keys = pending_keys(&pending)?;
     let channel_key = read_channel_key(&keys.channel_key).map_err(EnrolmentError::Keys)?;
     let request = signing_request(&keys.client_key_pem)?;
-    let enrolled = enrol_terminal(acquirer, server_root_pem, code, request, channel_key.public_key()).await?;
+    let enrolled =
+        enrol_terminal(acquirer, server_root_pem, code, request, channel_key.public_key()).await?;
     let terminal_id = verify(&enrolled, &channel_key, now)?;
     let root_public_key = base64(&enrolled.root_public_key);
     refuse_to_leave_open(state_directory, terminal_id, &root_public_key)?;
@@ -238,7 +243,8 @@ impl Validity {
     /// Whether all are good now, and the clock by which that is judged can be right.
     ///
     /// # Errors
-    /// [`EnrolmentError::ClockUnset`], [`EnrolmentError::Expired`], [`EnrolmentError::NotYetValid`].
+    /// [`EnrolmentError::ClockUnset`], [`EnrolmentError::Expired`],
+    /// [`EnrolmentError::NotYetValid`].
     pub(super) fn check(&self, now: UnixTime) -> Result<(), EnrolmentError> {
         check_clock(now)?;
         self.0.iter().try_for_each(|(what, from, until)| check_validity(what, *from, *until, now))
@@ -307,11 +313,15 @@ impl Enrolment {
 
 impl EnrolmentFile {
     fn open(&self, path: &Path) -> Result<Enrolment, EnrolmentError> {
-        let damaged = |problem: String| EnrolmentError::Damaged { path: path.to_path_buf(), problem };
+        let damaged =
+            |problem: String| EnrolmentError::Damaged { path: path.to_path_buf(), problem };
         let channel_key = read_channel_key(&self.channel_key).map_err(damaged)?;
-        let certificate = octets("terminal_certificate", &self.terminal_certificate).map_err(damaged)?;
-        let identity = Identity::new(certificate, channel_key).map_err(|error| damaged(error.to_string()))?;
-        let acquirer = self.acquirer.parse().map_err(|error| damaged(format!("acquirer: {error}")))?;
+        let certificate =
+            octets("terminal_certificate", &self.terminal_certificate).map_err(damaged)?;
+        let identity =
+            Identity::new(certificate, channel_key).map_err(|error| damaged(error.to_string()))?;
+        let acquirer =
+            self.acquirer.parse().map_err(|error| damaged(format!("acquirer: {error}")))?;
         validity_of(&self.client_certificate_pem).map_err(damaged)?;
         Ok(Enrolment {
             identity,
@@ -338,8 +348,13 @@ fn refuse_to_leave_open(
         return Ok(());
     }
     let open = SqliteJournal::open_to_read(&journal)?.payments(true, usize::MAX)?;
-    let is_left = !is_same_institution && !open.is_empty() || begun_by_another(&open, terminal_id).is_some();
-    if is_left { Err(EnrolmentError::OpenPayments { count: open.len(), terminal_id }) } else { Ok(()) }
+    let is_left =
+        !is_same_institution && !open.is_empty() || begun_by_another(&open, terminal_id).is_some();
+    if is_left {
+        Err(EnrolmentError::OpenPayments { count: open.len(), terminal_id })
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether the clock can be right.
@@ -351,7 +366,8 @@ pub fn check_clock(now: UnixTime) -> Result<(), EnrolmentError> {
     if now < built_at { Err(EnrolmentError::ClockUnset { now, built_at }) } else { Ok(()) }
 }
 
-/// Everything that came must hold together: keyring under root, certificate under keyring, both for our own keys.
+/// Everything that came must hold together: keyring under root, certificate under keyring, both for
+/// our own keys.
 fn verify(
     enrolled: &Enrolled,
     channel_key: &ChannelKey,
@@ -362,7 +378,9 @@ fn verify(
     let signed = Signed::decode(&enrolled.terminal_certificate)?;
     let certificate = TerminalCertificate::verify(&signed, &keyring, now)?;
     if certificate.channel_key != channel_key.public_key() {
-        return Err(EnrolmentError::Untrusted("the terminal certificate is for another channel key".into()));
+        return Err(EnrolmentError::Untrusted(
+            "the terminal certificate is for another channel key".into(),
+        ));
     }
     if certificate.terminal_id.to_string() != enrolled.terminal_id {
         return Err(EnrolmentError::Untrusted(format!(
@@ -403,7 +421,11 @@ fn validity_of(pem: &str) -> Result<(UnixTime, UnixTime), String> {
 
 fn read_file(path: &Path) -> Result<EnrolmentFile, EnrolmentError> {
     let text = private_file::read_text(path).map_err(|error| {
-        if error.is_not_found() { EnrolmentError::NotEnrolled(path.to_path_buf()) } else { error.into() }
+        if error.is_not_found() {
+            EnrolmentError::NotEnrolled(path.to_path_buf())
+        } else {
+            error.into()
+        }
     })?;
     // Not the error's own display, which shows the line, and the line may be a key.
     toml::from_str(&text).map_err(|error| EnrolmentError::Damaged {
@@ -436,8 +458,9 @@ fn new_keys() -> Result<Keys, EnrolmentError> {
             break key;
         }
     };
-    let client_key_pem =
-        client_key.to_pkcs8_pem(LineEnding::LF).map_err(|error| EnrolmentError::Keys(error.to_string()))?;
+    let client_key_pem = client_key
+        .to_pkcs8_pem(LineEnding::LF)
+        .map_err(|error| EnrolmentError::Keys(error.to_string()))?;
     Ok(Keys {
         channel_key: base64(channel_key.as_slice()),
         client_key_pem: client_key_pem.as_str().to_owned(),
@@ -464,14 +487,17 @@ fn signing_request(client_key_pem: &str) -> Result<Vec<u8>, EnrolmentError> {
 
 fn read_channel_key(text: &str) -> Result<ChannelKey, String> {
     let octets = Zeroizing::new(octets("channel_key", text)?);
-    let octets = octets.as_slice().try_into().map_err(|_| "channel_key: not 32 octets".to_owned())?;
+    let octets =
+        octets.as_slice().try_into().map_err(|_| "channel_key: not 32 octets".to_owned())?;
     Ok(ChannelKey::from_octets(octets))
 }
 
 fn written(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, EnrolmentError> {
-    const HEAD: &str = "# Written by `florin enrol`. It holds private keys: it stays on this machine.\n";
-    let text =
-        Zeroizing::new(toml::to_string(value).map_err(|error| EnrolmentError::Keys(error.to_string()))?);
+    const HEAD: &str =
+        "# Written by `florin enrol`. It holds private keys: it stays on this machine.\n";
+    let text = Zeroizing::new(
+        toml::to_string(value).map_err(|error| EnrolmentError::Keys(error.to_string()))?,
+    );
     let mut octets = Zeroizing::new(Vec::with_capacity(HEAD.len() + text.len()));
     octets.extend_from_slice(HEAD.as_bytes());
     octets.extend_from_slice(text.as_bytes());
@@ -521,7 +547,10 @@ mod tests {
                 institution_name: "Bank".into(),
                 keys: vec![InstitutionKey {
                     purpose: KeyPurpose::TerminalCertificate,
-                    public_key: SigningKey::from_scalar(&[8; 32]).unwrap().verifying_key().to_sec1(),
+                    public_key: SigningKey::from_scalar(&[8; 32])
+                        .unwrap()
+                        .verifying_key()
+                        .to_sec1(),
                     not_after: UnixTime { seconds: self.not_after },
                 }],
                 issued_at: NOW,
@@ -539,7 +568,10 @@ mod tests {
                 client_certificate_pem: String::new(),
                 terminal_certificate: certificate.sign(&self.signer).encode(),
                 keyring: keyring.sign(&self.root).encode(),
-                root_public_key: SigningKey::from_scalar(&[7; 32]).unwrap().verifying_key().to_sec1(),
+                root_public_key: SigningKey::from_scalar(&[7; 32])
+                    .unwrap()
+                    .verifying_key()
+                    .to_sec1(),
             }
         }
     }
@@ -632,7 +664,10 @@ mod tests {
         std::fs::write(path.join(JOURNAL_FILE), [0x5A; 8192]).unwrap();
         let error = refuse_to_leave_open(path, other, "root").unwrap_err();
         assert!(matches!(error, EnrolmentError::Journal(_)), "{error}");
-        assert!(!refused(ours, "root"), "a journal that cannot be read is no matter for who stays the same");
+        assert!(
+            !refused(ours, "root"),
+            "a journal that cannot be read is no matter for who stays the same"
+        );
     }
 
     #[test]

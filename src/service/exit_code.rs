@@ -105,7 +105,8 @@ pub enum ServiceExit {
     NoAdapter = 18,
     /// The acquirer is not reached, or does not take the client certificate.
     Acquirer = 19,
-    /// Open payments in the journal are another terminal's, or another institution's. 20 is of `florin reconcile`.
+    /// Open payments in the journal are another terminal's, or another institution's. 20 is of
+    /// `florin reconcile`.
     OtherTerminal = 21,
 }
 

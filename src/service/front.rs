@@ -1,8 +1,8 @@
-//! What phones and till see of the terminal, whichever engine runs behind it: the link, the till's calls, and whether
-//! payments can be taken at all.
+//! What phones and till see of the terminal, whichever engine runs behind it: the link, the till's
+//! calls, and whether payments can be taken at all.
 //!
-//! An engine is made from the journal and is given up with it; this stays. It decides nothing about a payment. What is known
-//! of open payments while there is no engine is what the last one knew.
+//! An engine is made from the journal and is given up with it; this stays. It decides nothing about
+//! a payment. What is known of open payments while there is no engine is what the last one knew.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,9 +19,11 @@ use crate::bluetooth::{LinkCommand, LinkEvent, TerminalLink};
 use crate::terminal::{AdvertisingPace, Input, OpenPayments, PhoneId, Terminal, TillRefusal};
 use crate::till::{TillCall, TillDriverEnd, TillStatus};
 
-/// How often this looks around, so that nothing that comes with time goes unseen for long, in seconds.
+/// How often this looks around, so that nothing that comes with time goes unseen for long, in
+/// seconds.
 const LOOK_INTERVAL_S: u64 = 1;
-/// How often open payments are reported to the log while there are any that should not be open for long, in seconds.
+/// How often open payments are reported to the log while there are any that should not be open for
+/// long, in seconds.
 const REPORT_INTERVAL_S: u64 = 600;
 /// How many payments a report names.
 const NAMED_MAX: usize = 5;
@@ -75,8 +77,8 @@ impl Front {
         self.journal_down.as_ref().or(self.certificates_down.as_ref()).or(self.link_down.as_ref())
     }
 
-    /// From now on, takes no payments while these are not good by the wall clock. That may jump, and be years off at a start: it
-    /// is looked at again and again.
+    /// From now on, takes no payments while these are not good by the wall clock. That may jump,
+    /// and be years off at a start: it is looked at again and again.
     pub(super) fn judge(&mut self, validity: Validity) {
         self.validity = Some(validity);
         self.judge_certificates();
@@ -137,13 +139,18 @@ impl Front {
             }
             LinkEvent::Measure { measure, reason } => {
                 self.metrics.bluetooth_measure(measure.name());
-                tracing::warn!(measure = measure.name(), reason, "so that phones find this terminal");
+                tracing::warn!(
+                    measure = measure.name(),
+                    reason,
+                    "so that phones find this terminal"
+                );
                 None
             }
         }
     }
 
-    /// Sends a value. Never waits: a link that is behind loses it, and the phone asks again or is timed out.
+    /// Sends a value. Never waits: a link that is behind loses it, and the phone asks again or is
+    /// timed out.
     pub(super) fn notify(&self, phone: PhoneId, value: Vec<u8>) {
         if self.link.commands.try_send(LinkCommand::Notify { phone, value }).is_err() {
             tracing::warn!("the Bluetooth link is behind; a value for a phone was dropped");
@@ -176,11 +183,13 @@ impl Front {
 
     /// When to [`Front::look`] again.
     pub(super) fn look_at(&self) -> Instant {
-        self.looked_at.map_or_else(Instant::now, |looked| looked + Duration::from_secs(LOOK_INTERVAL_S))
+        self.looked_at
+            .map_or_else(Instant::now, |looked| looked + Duration::from_secs(LOOK_INTERVAL_S))
     }
 
-    /// Sees to what comes with time alone. Whoever runs calls it at each step, so it is also what systemd is told by that this
-    /// lives. Nobody who calls it ever waits for the disk: a disk that hangs is no reason to be started again.
+    /// Sees to what comes with time alone. Whoever runs calls it at each step, so it is also what
+    /// systemd is told by that this lives. Nobody who calls it ever waits for the disk: a disk
+    /// that hangs is no reason to be started again.
     pub(super) async fn look(&mut self) {
         if self.look_at() > Instant::now() {
             return;
@@ -224,16 +233,22 @@ impl Front {
         self.reported_at.is_none_or(|reported| reported.elapsed() >= interval)
     }
 
-    /// Tells the operator's log of the open payments, and of those that should not be open any more.
+    /// Tells the operator's log of the open payments, and of those that should not be open any
+    /// more.
     pub(super) fn report(&mut self, open: &OpenPayments) {
-        let unsettled: usize =
-            open.by_state.iter().filter(|(state, _)| **state != "offered").map(|(_, count)| count).sum();
+        let unsettled: usize = open
+            .by_state
+            .iter()
+            .filter(|(state, _)| **state != "offered")
+            .map(|(_, count)| count)
+            .sum();
         self.reported_at = Some(Instant::now());
         if unsettled > 0 {
             tracing::info!(open = unsettled, oldest_s = open.oldest_s, by_state = ?open.by_state, "payments are open");
         }
         if let Some(oldest) = open.escalated.first() {
-            let named: Vec<String> = open.escalated.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+            let named: Vec<String> =
+                open.escalated.iter().take(NAMED_MAX).map(ToString::to_string).collect();
             tracing::error!(
                 payments = open.escalated.len(),
                 oldest_s = open.oldest_s,
@@ -255,8 +270,12 @@ impl Front {
         }
     }
 
-    /// Answers the till and keeps phones away until `until` is ready: for the time in which there is no engine.
-    pub(super) async fn stand_in<T>(&mut self, until: impl Future<Output = T>) -> Result<T, LinkStopped> {
+    /// Answers the till and keeps phones away until `until` is ready: for the time in which there
+    /// is no engine.
+    pub(super) async fn stand_in<T>(
+        &mut self,
+        until: impl Future<Output = T>,
+    ) -> Result<T, LinkStopped> {
         tokio::pin!(until);
         loop {
             let look_at = self.look_at();
@@ -279,7 +298,8 @@ impl Front {
         }
     }
 
-    /// How the payments stand that were open when the last engine was given up; none if there was none.
+    /// How the payments stand that were open when the last engine was given up; none if there was
+    /// none.
     fn last_known(&self) -> Option<OpenPayments> {
         self.given_up.as_ref().map(|terminal| terminal.open_payments(wall_clock()))
     }
@@ -357,7 +377,11 @@ mod tests {
         let mut open = OpenPayments { oldest_s: 40, ..OpenPayments::default() };
         open.by_state.insert("offered", 1);
         assert!(front.is_report_due());
-        assert_eq!(logged(|| front.report(&open)), "", "an offer that waits for a phone is no news");
+        assert_eq!(
+            logged(|| front.report(&open)),
+            "",
+            "an offer that waits for a phone is no news"
+        );
         assert!(!front.is_report_due());
         tokio::time::advance(Duration::from_secs(REPORT_INTERVAL_S - 1)).await;
         assert!(!front.is_report_due());
@@ -373,7 +397,8 @@ mod tests {
             "{log}"
         );
         assert!(
-            log.contains(&open.escalated[4].to_string()) && !log.contains(&open.escalated[5].to_string())
+            log.contains(&open.escalated[4].to_string())
+                && !log.contains(&open.escalated[5].to_string())
         );
     }
 
@@ -382,7 +407,8 @@ mod tests {
         let (air, link) = EmulatedAir::new();
         let (_port, till) = TillPort::new();
         let mut front = Front::new(link, till);
-        let (mut silent, mut gone) = (air.connect(517).await.unwrap(), air.connect(517).await.unwrap());
+        let (mut silent, mut gone) =
+            (air.connect(517).await.unwrap(), air.connect(517).await.unwrap());
         gone.disconnect().await;
         while front.phones.len() != 1 {
             let event = front.link.events.recv().await.unwrap();
@@ -434,8 +460,14 @@ mod tests {
         let subscriber =
             tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
         let _guard = tracing::subscriber::set_default(subscriber);
-        front.stand_in(tokio::time::sleep(Duration::from_secs(2 * REPORT_INTERVAL_S))).await.unwrap();
-        assert!(front.reported_at.is_none(), "nothing is known yet, so the first engine reports at once");
+        front
+            .stand_in(tokio::time::sleep(Duration::from_secs(2 * REPORT_INTERVAL_S)))
+            .await
+            .unwrap();
+        assert!(
+            front.reported_at.is_none(),
+            "nothing is known yet, so the first engine reports at once"
+        );
 
         front.engine_given_up(engine());
         front.journal_failed("the disk is full".into()).await;
@@ -447,7 +479,11 @@ mod tests {
         };
         let (status, metrics) = front.stand_in(asking).await.unwrap();
         assert_eq!((status.open_payments, status.escalated.len()), (1, 1));
-        assert!(status.oldest_open_s > 1_000_000_000, "by the wall clock: {}", status.oldest_open_s);
+        assert!(
+            status.oldest_open_s > 1_000_000_000,
+            "by the wall clock: {}",
+            status.oldest_open_s
+        );
         assert!(metrics.contains("florin_payments_escalated 1\n"), "{metrics}");
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.matches("payments are open for too long").count(), 3, "{log}");
@@ -471,7 +507,10 @@ mod tests {
             front.link_happened(LinkEvent::Connected { phone: PhoneId(phone) });
         }
         front.link_happened(LinkEvent::Up);
-        shows(&front, &["florin_bluetooth_up 1", "florin_phones 2", "florin_phones_connected_total 2"]);
+        shows(
+            &front,
+            &["florin_bluetooth_up 1", "florin_phones 2", "florin_phones_connected_total 2"],
+        );
         front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });
         // A second word about the same does not count.
         front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });

@@ -1,4 +1,5 @@
-//! The service's figures, as monitoring systems read them (OpenMetrics 1.0). docs/operations.md says what each means.
+//! The service's figures, as monitoring systems read them (OpenMetrics 1.0). docs/operations.md
+//! says what each means.
 //!
 //! Counts and shows; decides nothing. No figure carries a card, a phone or a payment's id.
 
@@ -54,7 +55,11 @@ impl Metrics {
             tasks: Gauge::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("payments_open", "Payments that are not final, by state", metrics.open.clone());
+        registry.register(
+            "payments_open",
+            "Payments that are not final, by state",
+            metrics.open.clone(),
+        );
         registry.register_with_unit(
             "payments_oldest_open",
             "Age of the oldest payment that is not final",
@@ -66,7 +71,11 @@ impl Metrics {
             "Payments open for so long that a person should look",
             metrics.escalated.clone(),
         );
-        registry.register("payments", "Payments that came to their end, by state", metrics.ended.clone());
+        registry.register(
+            "payments",
+            "Payments that came to their end, by state",
+            metrics.ended.clone(),
+        );
         registry.register(
             "acquirer_answers",
             "What became of requests to the acquirer",
@@ -88,7 +97,11 @@ impl Metrics {
             "What was done to have Bluetooth back, by measure",
             metrics.measures.clone(),
         );
-        registry.register("journal_up", "1 while the journal can be written", metrics.journal_up.clone());
+        registry.register(
+            "journal_up",
+            "1 while the journal can be written",
+            metrics.journal_up.clone(),
+        );
         registry.register_with_unit(
             "certificates_good_until_timestamp",
             "When the first of the terminal's certificates runs out, in Unix time; 0 if not known",
@@ -100,7 +113,11 @@ impl Metrics {
             "What the process has under way at once, as its runtime counts it",
             metrics.tasks.clone(),
         );
-        registry.register("build", "Which version runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register(
+            "build",
+            "Which version runs",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
         metrics
     }
 

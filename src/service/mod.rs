@@ -14,7 +14,9 @@ mod systemd;
 mod terminal_service;
 
 pub use clock::wall_clock;
-pub use configuration::{CONFIGURATION_PATH, Configuration, ConfigurationError, Place, TILL_ADDRESS};
+pub use configuration::{
+    CONFIGURATION_PATH, Configuration, ConfigurationError, Place, TILL_ADDRESS,
+};
 pub use doctor::{Extent, Finding, Verdict, examine};
 pub use driver::{Driver, DriverError};
 pub use enrolment::{Enrolment, EnrolmentError, check_clock, enrol};

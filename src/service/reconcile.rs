@@ -1,7 +1,8 @@
-//! `florin reconcile`: reads the journal beside the running service, asks the institution, and has them compared.
+//! `florin reconcile`: reads the journal beside the running service, asks the institution, and has
+//! them compared.
 //!
-//! Nothing is changed on either side. The terminal's own clock decides nothing: what the institution does not list for the
-//! period is asked about by its id.
+//! Nothing is changed on either side. The terminal's own clock decides nothing: what the
+//! institution does not list for the period is asked about by its id.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +13,8 @@ use crate::domain::{TransactionId, UnixTime};
 use crate::journal::{Journal, SqliteJournal};
 use crate::terminal::{InstitutionTransaction, Reconciliation};
 
-/// Compares the journal with the institution: what the institution has in the period by its clock, what the journal has
-/// finished in it by the terminal's, and everything that is open.
+/// Compares the journal with the institution: what the institution has in the period by its clock,
+/// what the journal has finished in it by the terminal's, and everything that is open.
 ///
 /// # Errors
 /// [`ServiceError`]: the enrolment, the journal, or the institution cannot be used.
@@ -28,9 +29,11 @@ pub async fn reconcile(
     let mut reconciliation = Reconciliation::default();
     let mut listed: Vec<InstitutionTransaction> = Vec::new();
     relay.statement(from, until, |transaction| listed.push(transaction)).await?;
-    let seen: BTreeSet<TransactionId> = listed.iter().map(|transaction| transaction.transaction_id).collect();
+    let seen: BTreeSet<TransactionId> =
+        listed.iter().map(|transaction| transaction.transaction_id).collect();
     let ours = journal.finished_between(from, until)?;
-    let open = journal.payments(true, usize::MAX)?.into_iter().map(|payment| payment.transaction_id);
+    let open =
+        journal.payments(true, usize::MAX)?.into_iter().map(|payment| payment.transaction_id);
     let unlisted: BTreeSet<TransactionId> =
         ours.into_iter().chain(open).filter(|id| !seen.contains(id)).collect();
     for transaction_id in unlisted {
@@ -39,7 +42,8 @@ pub async fn reconcile(
     for mut there in listed {
         let mut here = journal.payment(there.transaction_id)?;
         if Reconciliation::differs(here.as_ref(), &there) {
-            // The service goes on meanwhile: one side may have been read just before a change, the other after it.
+            // The service goes on meanwhile: one side may have been read just before a change, the
+            // other after it.
             there = relay.transaction(there.transaction_id).await?;
             here = journal.payment(there.transaction_id)?;
         }

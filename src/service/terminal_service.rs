@@ -1,8 +1,9 @@
-//! `florin serve`: reads the enrolment, opens what the service needs, and runs the driver with all its adapters.
+//! `florin serve`: reads the enrolment, opens what the service needs, and runs the driver with all
+//! its adapters.
 //!
-//! The order decides who hears of a fault: what an operator has to mend stops the start, with its own exit code; what can
-//! mend itself (BlueZ, the adapter, the acquirer, the journal's disk, the clock) is reported and tried again while the service
-//! runs.
+//! The order decides who hears of a fault: what an operator has to mend stops the start, with its
+//! own exit code; what can mend itself (BlueZ, the adapter, the acquirer, the journal's disk, the
+//! clock) is reported and tried again while the service runs.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -41,10 +42,11 @@ const ENGINE_WELL_S: u64 = 60;
 
 /// Runs the terminal until `stop` is ready.
 ///
-/// An engine whose journal fails is given up. The terminal is out of service then, says so, and makes a new engine from the
-/// journal as soon as that can be trusted again.
+/// An engine whose journal fails is given up. The terminal is out of service then, says so, and
+/// makes a new engine from the journal as soon as that can be trusted again.
 ///
-/// With `air` it serves phones over that Unix socket in place of BlueZ: nobody can pay over Bluetooth then.
+/// With `air` it serves phones over that Unix socket in place of BlueZ: nobody can pay over
+/// Bluetooth then.
 ///
 /// # Errors
 /// [`ServiceError`]; its exit code says what has to be mended.
@@ -64,7 +66,10 @@ pub async fn serve(
             tracing::warn!(%air, "no Bluetooth: only programs on this machine that know this path can pay");
             start_socket_air(&air, terminal_id)?
         }
-        None => start_peripheral(PeripheralSettings { adapter: configuration.adapter.clone(), terminal_id }),
+        None => start_peripheral(PeripheralSettings {
+            adapter: configuration.adapter.clone(),
+            terminal_id,
+        }),
     };
     let (port, till) = TillPort::new();
     let mut front = Front::new(link, till);
@@ -107,15 +112,23 @@ pub async fn serve(
                 distrust = Distrust::Nothing;
                 tell_systemd(&[NotifyState::Status(&format!("terminal {terminal_id}"))]);
                 let begun = Instant::now();
-                let ended =
-                    run_engine(&configuration, &enrolment, journal, &relay, &mut front, stop.as_mut()).await;
+                let ended = run_engine(
+                    &configuration,
+                    &enrolment,
+                    journal,
+                    &relay,
+                    &mut front,
+                    stop.as_mut(),
+                )
+                .await;
                 if begun.elapsed() > Duration::from_secs(ENGINE_WELL_S) {
                     retry_ms = JOURNAL_RETRY_MS_MIN;
                 }
                 match ended {
-                    Err(ServiceError::Driver(DriverError::Journal(error)) | ServiceError::Journal(error)) => {
-                        ServiceError::Journal(error)
-                    }
+                    Err(
+                        ServiceError::Driver(DriverError::Journal(error))
+                        | ServiceError::Journal(error),
+                    ) => ServiceError::Journal(error),
                     ended => break ended,
                 }
             }
@@ -151,14 +164,21 @@ async fn run_engine(
     let identity = enrolment.identity.clone();
     let terminal_id = identity.terminal_id();
     if let Some(begun_by) = begun_by_another(&journal.payments(true, usize::MAX)?, terminal_id) {
-        return Err(ServiceError::OtherTerminal { path: configuration.journal(), begun_by, terminal_id });
+        return Err(ServiceError::OtherTerminal {
+            path: configuration.journal(),
+            begun_by,
+            terminal_id,
+        });
     }
     let settings = configuration.settings.clone();
-    let driver = Driver::start(identity, settings, random_seed()?, journal, Arc::clone(relay), front).await?;
+    let driver =
+        Driver::start(identity, settings, random_seed()?, journal, Arc::clone(relay), front)
+            .await?;
     Ok(driver.run(stop).await?)
 }
 
-/// Opens the journal after a while. On threads of their own: to write it anew takes long, and a disk may hang.
+/// Opens the journal after a while. On threads of their own: to write it anew takes long, and a
+/// disk may hang.
 async fn open_journal(
     state_directory: PathBuf,
     distrust: Distrust,
@@ -172,19 +192,21 @@ async fn open_journal(
         private_file::ensure(&path)?;
         Ok(SqliteJournal::open_again(&path, distrust)?)
     });
-    opening
-        .await
-        .unwrap_or_else(|error| Err(ServiceError::System { what: "a thread", detail: error.to_string() }))
+    opening.await.unwrap_or_else(|error| {
+        Err(ServiceError::System { what: "a thread", detail: error.to_string() })
+    })
 }
 
-/// Leaves a mark of what is not trusted, at once: this process may end before the next try. A disk that hangs is not waited for.
+/// Leaves a mark of what is not trusted, at once: this process may end before the next try. A disk
+/// that hangs is not waited for.
 async fn mark(configuration: &Configuration, distrust: Distrust) {
     let path = configuration.journal();
     let marking = tokio::task::spawn_blocking(move || distrust.mark(&path));
     let _ = tokio::time::timeout(Duration::from_millis(MARK_PATIENCE_MS), marking).await;
 }
 
-/// Once it is ready it stays so: an engine that was told to stop may still find that its journal fails.
+/// Once it is ready it stays so: an engine that was told to stop may still find that its journal
+/// fails.
 fn for_good(stop: impl Future<Output = ()>) -> impl Future<Output = ()> {
     let mut stop = Box::pin(stop);
     let mut is_ready = false;
@@ -205,7 +227,10 @@ fn lock(state_directory: &Path) -> Result<File, ServiceError> {
     Ok(directory)
 }
 
-pub(super) fn relay(configuration: &Configuration, enrolment: &Enrolment) -> Result<GrpcRelay, ServiceError> {
+pub(super) fn relay(
+    configuration: &Configuration,
+    enrolment: &Enrolment,
+) -> Result<GrpcRelay, ServiceError> {
     let address = configuration.acquirer.clone().unwrap_or_else(|| enrolment.acquirer.clone());
     Ok(GrpcRelay::new(address, &enrolment.tls_files(), enrolment.identity.terminal_id())?)
 }

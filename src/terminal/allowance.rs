@@ -4,7 +4,8 @@
 
 use crate::domain::Moment;
 
-/// One use, in the thousandths in which the stock is kept: so that it refills exactly, whatever the pace of the questions.
+/// One use, in the thousandths in which the stock is kept: so that it refills exactly, whatever the
+/// pace of the questions.
 const ONE: u64 = 1_000;
 
 /// A stock of at most `stock_max` uses that refills with `per_s` uses a second.
@@ -20,7 +21,12 @@ impl Allowance {
     /// A full one.
     pub(super) fn new(stock_max: u32, per_s: u32, now: Moment) -> Self {
         let thousandths_max = u64::from(stock_max) * ONE;
-        Self { thousandths: thousandths_max, thousandths_max, per_s: u64::from(per_s), counted_at: now }
+        Self {
+            thousandths: thousandths_max,
+            thousandths_max,
+            per_s: u64::from(per_s),
+            counted_at: now,
+        }
     }
 
     /// Takes one use. False if there is none.

@@ -1,8 +1,9 @@
 //! The engine: inputs in, outputs out.
 //!
-//! A step that changes a payment emits [`Output::Append`] and remembers what is to follow; when the journal has
-//! confirmed it ([`Input::Journalled`]), what follows is emitted. So the effects of a payment never run ahead of its
-//! record, and a crash at any point leaves nothing done that the journal does not know of.
+//! A step that changes a payment emits [`Output::Append`] and remembers what is to follow; when the
+//! journal has confirmed it ([`Input::Journalled`]), what follows is emitted. So the effects of a
+//! payment never run ahead of its record, and a crash at any point leaves nothing done that the
+//! journal does not know of.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,18 +14,20 @@ use sha2::{Digest, Sha256};
 use crate::credential::SealedCommand;
 use crate::domain::{Moment, Offer, Outcome, TransactionId, UnixTime};
 use crate::protocol::{
-    FragmentTag, FromPhone, FromTerminal, Hello, ProtocolError, WireError, decode_offer, encode_offer,
+    FragmentTag, FromPhone, FromTerminal, Hello, ProtocolError, WireError, decode_offer,
+    encode_offer,
 };
 
 use super::phone_session::{PhoneSession, Received};
 use super::slots::{Slot, who_leaves};
 use super::transition::{Verdict, on_dispense_timeout, on_institution, on_restart, on_till};
 use super::{
-    AdvertisingPace, Identity, InstitutionAnswer, InstitutionRequest, OpenPayments, Payment, PaymentRequest,
-    PaymentState, PaymentView, PhoneId, Settings, TillRefusal, TillRequest,
+    AdvertisingPace, Identity, InstitutionAnswer, InstitutionRequest, OpenPayments, Payment,
+    PaymentRequest, PaymentState, PaymentView, PhoneId, Settings, TillRefusal, TillRequest,
 };
 
-/// How many phones that were told to leave are remembered until the link says that they have: more than any link holds.
+/// How many phones that were told to leave are remembered until the link says that they have: more
+/// than any link holds.
 const LEAVING_MAX: usize = 1_024;
 /// How many matching codes a till is told: more phones than this do not stand before one machine.
 const MATCHING_CODES_MAX: usize = 8;
@@ -32,7 +35,8 @@ const MATCHING_CODES_MAX: usize = 8;
 const SEALED_COMMAND_OCTETS_MAX: usize = 2048;
 /// The longest idempotency key, in octets.
 const IDEMPOTENCY_KEY_OCTETS_MAX: usize = 64;
-/// How much longer than its own time-out a request may stay without an answer before the engine stops waiting.
+/// How much longer than its own time-out a request may stay without an answer before the engine
+/// stops waiting.
 const ANSWER_GRACE_MS: u64 = 2_000;
 /// The wait before an authorisation that was not sent is tried again.
 const NOT_SENT_RETRY_MS: u64 = 500;
@@ -163,8 +167,8 @@ pub enum Output {
     Advertise(AdvertisingPace),
 }
 
-/// What follows a record, in the engine's own words. Messages are sealed only when they leave, since the channel
-/// numbers them.
+/// What follows a record, in the engine's own words. Messages are sealed only when they leave,
+/// since the channel numbers them.
 #[derive(Debug)]
 enum Effect {
     Tell {
@@ -176,7 +180,8 @@ enum Effect {
     Forget(TransactionId),
     /// The offer is durable: show it to every phone that waits for one.
     ShowOffer(TransactionId),
-    /// The approval is durable and the till is told: its time to say what became of the goods begins.
+    /// The approval is durable and the till is told: its time to say what became of the goods
+    /// begins.
     AwaitTill(TransactionId),
 }
 
@@ -227,7 +232,8 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A terminal that continues the open payments of its journal. `seed` is 32 fresh random octets.
+    /// A terminal that continues the open payments of its journal. `seed` is 32 fresh random
+    /// octets.
     ///
     /// Returns what there is to do at once.
     pub fn new(
@@ -329,7 +335,9 @@ impl Terminal {
             }
             Input::Till { call, request, stored } => self.till_called(now, call, request, stored),
             Input::Journalled(record) => self.release(record),
-            Input::Loaded { phone, question, payment } => self.loaded(phone, &question, payment.as_ref()),
+            Input::Loaded { phone, question, payment } => {
+                self.loaded(phone, &question, payment.as_ref())
+            }
             Input::Institution { transaction_id, answer } => {
                 self.institution_answered(now, transaction_id, answer);
             }
@@ -339,7 +347,7 @@ impl Terminal {
         std::mem::take(&mut self.outputs)
     }
 
-    // ---- The journal's gate -------------------------------------------------------------------------------------
+    // ---- The journal's gate
 
     /// Writes a payment down as it is now.
     fn append(&mut self, transaction_id: TransactionId) {
@@ -360,7 +368,8 @@ impl Terminal {
         }
     }
 
-    /// The journal has confirmed: what waited for it goes out, in the order in which it was decided.
+    /// The journal has confirmed: what waited for it goes out, in the order in which it was
+    /// decided.
     fn release(&mut self, record: RecordNumber) {
         self.journalled = self.journalled.max(record);
         let mut waiting = std::mem::take(&mut self.withheld);
@@ -389,15 +398,15 @@ impl Terminal {
         }
     }
 
-    /// Tells who watches how a payment is now, once that is durable. The view is taken now: by then the payment may be
-    /// further than the journal.
+    /// Tells who watches how a payment is now, once that is durable. The view is taken now: by then
+    /// the payment may be further than the journal.
     fn publish(&mut self, transaction_id: TransactionId) {
         if let Some(view) = self.view(transaction_id) {
             self.after_record(transaction_id, Effect::Emit(Output::Publish(view)));
         }
     }
 
-    // ---- Payments -----------------------------------------------------------------------------------------------
+    // ---- Payments
 
     /// The offer that waits for a phone, if there is one.
     fn waiting_offer(&self) -> Option<TransactionId> {
@@ -424,7 +433,8 @@ impl Terminal {
             open.payment.receipt = receipt;
         }
         if matches!(next, PaymentState::Approved | PaymentState::Capturing) {
-            // The record that says "approved" says "released" too: the till is told right after it is durable.
+            // The record that says "approved" says "released" too: the till is told right after it
+            // is durable.
             open.payment.released = true;
         }
         self.append(transaction_id);
@@ -464,7 +474,9 @@ impl Terminal {
             PaymentState::Unresolved | PaymentState::Capturing | PaymentState::Reversing(_) => {
                 open.ask_at = Some(now.moment);
             }
-            PaymentState::Approved => self.after_record(transaction_id, Effect::AwaitTill(transaction_id)),
+            PaymentState::Approved => {
+                self.after_record(transaction_id, Effect::AwaitTill(transaction_id))
+            }
             PaymentState::Offered
             | PaymentState::Captured
             | PaymentState::Reversed(_)
@@ -475,7 +487,8 @@ impl Terminal {
         }
     }
 
-    /// Power comes back to all of a fleet at once: who starts does not ask at once about what was open before.
+    /// Power comes back to all of a fleet at once: who starts does not ask at once about what was
+    /// open before.
     fn spread_first_asks(&mut self, now: Now) {
         let spread_ms = self.settings.ask_again_min_ms.saturating_add(1);
         for open in self.open.values_mut().filter(|open| open.ask_at.is_some()) {
@@ -514,7 +527,12 @@ impl Terminal {
     }
 
     /// Tells the phones that have the offer in front of them, and did not pay it, that it is gone.
-    fn tell_bystanders(&mut self, transaction_id: TransactionId, previous: PaymentState, next: PaymentState) {
+    fn tell_bystanders(
+        &mut self,
+        transaction_id: TransactionId,
+        previous: PaymentState,
+        next: PaymentState,
+    ) {
         if previous != PaymentState::Offered {
             return;
         }
@@ -550,7 +568,10 @@ impl Terminal {
 
     /// How many of [`Settings::asks_max`] are taken.
     fn asks_under_way(&self) -> usize {
-        self.open.values().filter(|open| open.asking_until.is_some() && open.waits_its_turn()).count()
+        self.open
+            .values()
+            .filter(|open| open.asking_until.is_some() && open.waits_its_turn())
+            .count()
     }
 
     /// Asks the institution what the payment's state calls for.
@@ -570,7 +591,9 @@ impl Terminal {
             }
             PaymentState::Unresolved => InstitutionRequest::Inquire { transaction_id },
             PaymentState::Capturing => InstitutionRequest::Capture { transaction_id },
-            PaymentState::Reversing(reason) => InstitutionRequest::Reverse { transaction_id, reason },
+            PaymentState::Reversing(reason) => {
+                InstitutionRequest::Reverse { transaction_id, reason }
+            }
             PaymentState::Offered
             | PaymentState::Approved
             | PaymentState::Captured
@@ -586,7 +609,12 @@ impl Terminal {
         self.after_record(transaction_id, Effect::Emit(Output::Ask { request, timeout_ms }));
     }
 
-    fn institution_answered(&mut self, now: Now, transaction_id: TransactionId, answer: InstitutionAnswer) {
+    fn institution_answered(
+        &mut self,
+        now: Now,
+        transaction_id: TransactionId,
+        answer: InstitutionAnswer,
+    ) {
         let wait_ms = self.wait_before_asking_again(transaction_id);
         let Some(open) = self.open.get_mut(&transaction_id) else { return };
         open.asking_until = None;
@@ -634,7 +662,7 @@ impl Terminal {
         wait_ms / 2 + self.random.next_u64() % (wait_ms / 2 + 1)
     }
 
-    // ---- Time ---------------------------------------------------------------------------------------------------
+    // ---- Time
 
     fn tick(&mut self, now: Now) {
         let due: Vec<TransactionId> = self
@@ -654,13 +682,17 @@ impl Terminal {
             .map(|(phone, _)| *phone)
             .collect();
         for phone in silent {
-            self.tell(phone, &FromTerminal::Error(ProtocolError::new(WireError::TooSlow, "no word in time")));
+            self.tell(
+                phone,
+                &FromTerminal::Error(ProtocolError::new(WireError::TooSlow, "no word in time")),
+            );
             self.disconnect(phone, "it said nothing in time");
         }
         self.set_pace();
     }
 
-    /// Slows down only when no phone is here: to change an advertisement takes BlueZ about as long as a payment's messages.
+    /// Slows down only when no phone is here: to change an advertisement takes BlueZ about as long
+    /// as a payment's messages.
     fn set_pace(&mut self) {
         let pace = if self.waiting_offer().is_some() {
             AdvertisingPace::Fast
@@ -675,8 +707,9 @@ impl Terminal {
         }
     }
 
-    /// Asks about as many older payments as there is room for, those first that have waited longest: otherwise the same
-    /// few, time and again, would keep all others from ever being asked about.
+    /// Asks about as many older payments as there is room for, those first that have waited
+    /// longest: otherwise the same few, time and again, would keep all others from ever being
+    /// asked about.
     fn ask_in_turn(&mut self, now: Now) {
         let room = self.settings.asks_max.saturating_sub(self.asks_under_way());
         if room == 0 {
@@ -717,12 +750,19 @@ impl Terminal {
         }
         if open.asking_until.is_some_and(|until| until <= moment) {
             let detail = "the relay did not report in time".to_owned();
-            return self.institution_answered(now, transaction_id, InstitutionAnswer::Unanswered { detail });
+            return self.institution_answered(
+                now,
+                transaction_id,
+                InstitutionAnswer::Unanswered { detail },
+            );
         }
         if open.working_at.is_some_and(|at| at <= moment) {
             open.working_at = Some(moment.plus_ms(self.settings.working_interval_ms));
             if let Some(phone) = open.payer {
-                self.after_record(transaction_id, Effect::Tell { phone, message: FromTerminal::Working });
+                self.after_record(
+                    transaction_id,
+                    Effect::Tell { phone, message: FromTerminal::Working },
+                );
             }
         }
         let Some(open) = self.open.get(&transaction_id) else { return };
@@ -731,24 +771,35 @@ impl Terminal {
         }
     }
 
-    // ---- The till -----------------------------------------------------------------------------------------------
+    // ---- The till
 
-    fn till_called(&mut self, now: Now, call: TillCallId, request: TillRequest, stored: Option<Payment>) {
+    fn till_called(
+        &mut self,
+        now: Now,
+        call: TillCallId,
+        request: TillRequest,
+        stored: Option<Payment>,
+    ) {
         let result = match &request {
             TillRequest::Create(content) => self.create(now, content, stored),
-            TillRequest::Complete { transaction_id, .. } | TillRequest::Cancel { transaction_id } => {
+            TillRequest::Complete { transaction_id, .. }
+            | TillRequest::Cancel { transaction_id } => {
                 self.till_decides(now, *transaction_id, &request, stored)
             }
         };
-        // A refusal says how a payment stands, too, so it waits for that payment's record as every other word does.
+        // A refusal says how a payment stands, too, so it waits for that payment's record as every
+        // other word does.
         let about = match (&request, &result) {
-            (TillRequest::Complete { transaction_id, .. } | TillRequest::Cancel { transaction_id }, _) => {
-                Some(*transaction_id)
-            }
+            (
+                TillRequest::Complete { transaction_id, .. }
+                | TillRequest::Cancel { transaction_id },
+                _,
+            ) => Some(*transaction_id),
             (TillRequest::Create(_), Ok(view)) => Some(view.transaction_id),
-            (TillRequest::Create(_), Err(TillRefusal::OfferWaiting(id) | TillRefusal::KeyReused(id))) => {
-                Some(*id)
-            }
+            (
+                TillRequest::Create(_),
+                Err(TillRefusal::OfferWaiting(id) | TillRefusal::KeyReused(id)),
+            ) => Some(*id),
             (TillRequest::Create(_), Err(_)) => None,
         };
         let output = Output::AnswerTill { call, answer: result };
@@ -785,14 +836,15 @@ impl Terminal {
                 let expected = format!("idempotency_key: 1 to {IDEMPOTENCY_KEY_OCTETS_MAX} octets");
                 return Err(invalid(&expected));
             }
-            let same_key =
-                |payment: &&Payment| payment.idempotency.as_ref().is_some_and(|(stored, _)| stored == key);
+            let same_key = |payment: &&Payment| {
+                payment.idempotency.as_ref().is_some_and(|(stored, _)| stored == key)
+            };
             let open = self.open.values().map(|open| &open.payment).find(same_key);
             if let Some(payment) = open.or(stored.as_ref().filter(same_key)) {
                 return match &payment.idempotency {
-                    Some((_, digest)) if *digest == content => {
-                        Ok(self.view(payment.transaction_id).unwrap_or_else(|| PaymentView::of(payment)))
-                    }
+                    Some((_, digest)) if *digest == content => Ok(self
+                        .view(payment.transaction_id)
+                        .unwrap_or_else(|| PaymentView::of(payment))),
                     _ => Err(TillRefusal::KeyReused(payment.transaction_id)),
                 };
             }
@@ -840,15 +892,16 @@ impl Terminal {
     ) -> Result<PaymentView, TillRefusal> {
         let open = self.open.get(&transaction_id).map(|open| open.payment.clone());
         let payment = open.or(stored).ok_or(TillRefusal::Unknown(transaction_id))?;
-        let next = on_till(payment.state, payment.capture_after_dispense, request)
-            .map_err(|explanation| TillRefusal::WrongState { state: payment.state.name(), explanation })?;
+        let next = on_till(payment.state, payment.capture_after_dispense, request).map_err(
+            |explanation| TillRefusal::WrongState { state: payment.state.name(), explanation },
+        )?;
         if let Some(next) = next {
             self.move_to(now, transaction_id, next, None);
         }
         Ok(self.view(transaction_id).unwrap_or_else(|| PaymentView::of(&payment)))
     }
 
-    // ---- Phones -------------------------------------------------------------------------------------------------
+    // ---- Phones
 
     fn phone_connected(&mut self, now: Now, phone: PhoneId) {
         if self.phones.contains_key(&phone) || self.leaving.contains(&phone) {
@@ -857,10 +910,14 @@ impl Terminal {
         self.phones.insert(phone, PhoneSession::new(now.moment, &self.settings));
         if self.phones.len() > self.settings.phones_max {
             // The newcomer has not stayed long enough to be the one.
-            let leaves = who_leaves(self.slots(), now.moment, self.settings.stay_min_ms).unwrap_or(phone);
+            let leaves =
+                who_leaves(self.slots(), now.moment, self.settings.stay_min_ms).unwrap_or(phone);
             let busy = ProtocolError::new(WireError::Busy, "too many phones");
             self.tell(leaves, &FromTerminal::Error(busy));
-            self.disconnect(leaves, if leaves == phone { "too many phones" } else { "its place is needed" });
+            self.disconnect(
+                leaves,
+                if leaves == phone { "too many phones" } else { "its place is needed" },
+            );
         }
     }
 
@@ -918,7 +975,9 @@ impl Terminal {
         }
         let result = match received {
             Ok(Received::Fragment) => Ok(()),
-            Ok(Received::Hello { message, tag }) => self.phone_said_hello(now, phone, &message, tag),
+            Ok(Received::Hello { message, tag }) => {
+                self.phone_said_hello(now, phone, &message, tag)
+            }
             Ok(Received::Message(message)) => {
                 session.heard_until = now.moment.plus_ms(self.settings.silence_timeout_ms);
                 self.phone_said(now, phone, message)
@@ -932,7 +991,10 @@ impl Terminal {
 
     /// Ends the connection of a phone that does too much of something.
     fn dismiss(&mut self, phone: PhoneId, reason: &'static str) {
-        self.tell(phone, &FromTerminal::Error(ProtocolError::new(WireError::TooManyAttempts, reason)));
+        self.tell(
+            phone,
+            &FromTerminal::Error(ProtocolError::new(WireError::TooManyAttempts, reason)),
+        );
         self.disconnect(phone, reason);
     }
 
@@ -991,11 +1053,13 @@ impl Terminal {
             )),
         };
         let was_shown = session.shown;
-        let result = session.answer_hello(message, tag, &self.identity, ephemeral, first).map(|values| {
-            session.shown = shown;
-            session.heard_until = now.moment.plus_ms(self.settings.silence_timeout_ms);
-            self.outputs.extend(values.into_iter().map(|value| Output::Notify { phone, value }));
-        });
+        let result =
+            session.answer_hello(message, tag, &self.identity, ephemeral, first).map(|values| {
+                session.shown = shown;
+                session.heard_until = now.moment.plus_ms(self.settings.silence_timeout_ms);
+                self.outputs
+                    .extend(values.into_iter().map(|value| Output::Notify { phone, value }));
+            });
         // The code of the channel before is gone, whatever came of the hello.
         let changed: BTreeSet<TransactionId> = was_shown.into_iter().chain(session.shown).collect();
         for transaction_id in changed {
@@ -1033,13 +1097,21 @@ impl Terminal {
         }
     }
 
-    fn phone_said(&mut self, now: Now, phone: PhoneId, message: FromPhone) -> Result<(), ProtocolError> {
+    fn phone_said(
+        &mut self,
+        now: Now,
+        phone: PhoneId,
+        message: FromPhone,
+    ) -> Result<(), ProtocolError> {
         match message {
             FromPhone::PaymentCommand { transaction_id, sealed_command } => {
                 self.phone_pays(now, phone, transaction_id, sealed_command)
             }
             FromPhone::ResultQuery { transaction_id, command_digest } => {
-                self.phone_asks(phone, PhoneQuestion { transaction_id, command_digest, is_command: false });
+                self.phone_asks(
+                    phone,
+                    PhoneQuestion { transaction_id, command_digest, is_command: false },
+                );
                 Ok(())
             }
             FromPhone::Cancel { transaction_id } => {
@@ -1073,12 +1145,16 @@ impl Terminal {
         }
         SealedCommand::decode(&sealed_command)
             .map_err(|error| ProtocolError::new(WireError::MalformedMessage, error))?;
-        let was_shown = self.phones.get(&phone).is_some_and(|session| session.shown == Some(transaction_id));
+        let was_shown =
+            self.phones.get(&phone).is_some_and(|session| session.shown == Some(transaction_id));
         let Some(open) = self.open.get_mut(&transaction_id).filter(|open| {
             was_shown && open.payment.state == PaymentState::Offered && open.expires_at > now.moment
         }) else {
             let command_digest = SealedCommand::digest_of_encoded(&sealed_command);
-            self.phone_asks(phone, PhoneQuestion { transaction_id, command_digest, is_command: true });
+            self.phone_asks(
+                phone,
+                PhoneQuestion { transaction_id, command_digest, is_command: true },
+            );
             return Ok(());
         };
         open.payment.sealed_command = Some(sealed_command);
@@ -1148,7 +1224,10 @@ impl Open {
 }
 
 fn unknown() -> FromTerminal {
-    FromTerminal::Error(ProtocolError::new(WireError::TransactionUnknown, "no such payment of this phone"))
+    FromTerminal::Error(ProtocolError::new(
+        WireError::TransactionUnknown,
+        "no such payment of this phone",
+    ))
 }
 
 /// Is the one who asks the one who sent the command?
@@ -1159,7 +1238,8 @@ fn is_own(payment: &Payment, question: &PhoneQuestion) -> bool {
         .is_some_and(|command| SealedCommand::digest_of_encoded(command) == question.command_digest)
 }
 
-/// What a phone is told that asks about a payment, or sends a command for one that is not open to it.
+/// What a phone is told that asks about a payment, or sends a command for one that is not open to
+/// it.
 fn word_on(payment: &Payment, question: &PhoneQuestion) -> FromTerminal {
     if is_own(payment, question) {
         return word_on_own(payment).unwrap_or_else(unknown);
@@ -1169,7 +1249,9 @@ fn word_on(payment: &Payment, question: &PhoneQuestion) -> FromTerminal {
     }
     match payment.state {
         PaymentState::Cancelled => FromTerminal::Withdrawn(payment.transaction_id),
-        PaymentState::Expired | PaymentState::Offered => FromTerminal::Expired(payment.transaction_id),
+        PaymentState::Expired | PaymentState::Offered => {
+            FromTerminal::Expired(payment.transaction_id)
+        }
         PaymentState::Authorising
         | PaymentState::Unresolved
         | PaymentState::Approved
@@ -1187,7 +1269,8 @@ fn word_on_own(payment: &Payment) -> Option<FromTerminal> {
     let transaction_id = payment.transaction_id;
     match (payment.state.outcome(), payment.state) {
         (Some(outcome), _) => {
-            // A payment that is to be reversed may hold the receipt of its approval: nobody must see it as paid.
+            // A payment that is to be reversed may hold the receipt of its approval: nobody must
+            // see it as paid.
             let receipt = payment.receipt.clone().filter(|_| outcome != Outcome::Pending);
             Some(FromTerminal::Result { transaction_id, outcome, receipt })
         }

@@ -22,12 +22,17 @@ impl Identity {
     ///
     /// # Errors
     /// [`CredentialError`] if the certificate is malformed, or names another key.
-    pub fn new(certificate_octets: Vec<u8>, channel_key: ChannelKey) -> Result<Self, CredentialError> {
-        let certificate = TerminalCertificate::read_unverified(&Signed::decode(&certificate_octets)?)?;
+    pub fn new(
+        certificate_octets: Vec<u8>,
+        channel_key: ChannelKey,
+    ) -> Result<Self, CredentialError> {
+        let certificate =
+            TerminalCertificate::read_unverified(&Signed::decode(&certificate_octets)?)?;
         if certificate.channel_key != channel_key.public_key() {
             return Err(CredentialError::Malformed {
                 what: "terminal certificate",
-                detail: "it was issued for another channel key than this terminal's; enrol again".into(),
+                detail: "it was issued for another channel key than this terminal's; enrol again"
+                    .into(),
             });
         }
         Ok(Self { channel_key, certificate, certificate_octets })

@@ -1,4 +1,5 @@
-//! What the engine asks of the institution, and what can come back. How it is carried is the relay's business.
+//! What the engine asks of the institution, and what can come back. How it is carried is the
+//! relay's business.
 
 use crate::domain::{DeclineReason, ReversalReason, TransactionId};
 
@@ -100,8 +101,9 @@ pub enum InstitutionAnswer {
         /// For the log.
         detail: String,
     },
-    /// The institution answered that it does not serve this request, and did nothing: a terminal it does not know, a
-    /// malformed request. Trying the same again is no use before somebody changes something.
+    /// The institution answered that it does not serve this request, and did nothing: a terminal it
+    /// does not know, a malformed request. Trying the same again is no use before somebody
+    /// changes something.
     Refused {
         /// For the log.
         detail: String,

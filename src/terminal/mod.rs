@@ -1,8 +1,8 @@
 //! The engine of the machine's side: what happens to a payment, and when.
 //!
-//! Pure: inputs (with time among them) go in, outputs come out. It opens no socket and no file and asks no clock; the
-//! driver in [`crate::service`] does that. An output that has an effect outside comes only after the journal has
-//! confirmed the record on which it rests.
+//! Pure: inputs (with time among them) go in, outputs come out. It opens no socket and no file and
+//! asks no clock; the driver in [`crate::service`] does that. An output that has an effect outside
+//! comes only after the journal has confirmed the record on which it rests.
 
 mod allowance;
 mod engine;
@@ -22,11 +22,14 @@ pub use identity::Identity;
 pub use institution::{InstitutionAnswer, InstitutionRequest, TransactionState};
 pub use open_payments::OpenPayments;
 pub use payment::{Payment, PaymentState};
-pub use reconciliation::{Difference, Finding, InstitutionTransaction, Reconciliation, Total, TotalKey};
+pub use reconciliation::{
+    Difference, Finding, InstitutionTransaction, Reconciliation, Total, TotalKey,
+};
 pub use settings::{DispensePolicy, Settings};
 pub use till::{PaymentRequest, PaymentView, TillRefusal, TillRequest};
 
-/// One connection of one phone, as the link numbers them. Never reused, and not an address: addresses rotate.
+/// One connection of one phone, as the link numbers them. Never reused, and not an address:
+/// addresses rotate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhoneId(pub u64);
 

@@ -1,4 +1,5 @@
-//! What an operator has to know of the payments that are not final: how many, how old, and which need a person.
+//! What an operator has to know of the payments that are not final: how many, how old, and which
+//! need a person.
 //!
 //! For people and their monitoring. Nothing is decided by it, so the wall clock is good enough.
 
@@ -19,8 +20,8 @@ pub struct OpenPayments {
 }
 
 impl OpenPayments {
-    /// The figures of `payments`, at `now`. Escalated is what is at least `escalate_after_s` seconds old. A clock that was set
-    /// back makes payments young, never lost.
+    /// The figures of `payments`, at `now`. Escalated is what is at least `escalate_after_s`
+    /// seconds old. A clock that was set back makes payments young, never lost.
     pub(super) fn of<'payment>(
         payments: impl Iterator<Item = &'payment Payment>,
         now: UnixTime,

@@ -89,9 +89,9 @@ impl PaymentState {
             "captured" => Self::Captured,
             "reversing" => Self::Reversing(ReversalReason::from_name(reason)?),
             "reversed" => Self::Reversed(ReversalReason::from_name(reason)?),
-            "declined" => {
-                Self::Declined(DeclineReason::ALL.into_iter().find(|decline| decline.name() == reason)?)
-            }
+            "declined" => Self::Declined(
+                DeclineReason::ALL.into_iter().find(|decline| decline.name() == reason)?,
+            ),
             "not_charged" => {
                 Self::NotCharged(WireError::ALL.into_iter().find(|error| error.name() == reason)?)
             }
@@ -136,16 +136,24 @@ impl PaymentState {
         }
     }
 
-    /// What the phone that sent the command is told; none while its authorisation runs, and where there was none.
+    /// What the phone that sent the command is told; none while its authorisation runs, and where
+    /// there was none.
     pub fn outcome(self) -> Option<Outcome> {
         match self {
-            Self::Unresolved | Self::Reversing(ReversalReason::Unanswered) => Some(Outcome::Pending),
+            Self::Unresolved | Self::Reversing(ReversalReason::Unanswered) => {
+                Some(Outcome::Pending)
+            }
             Self::Approved | Self::Capturing | Self::Captured => Some(Outcome::Approved),
-            // Still approved: the institution has not acknowledged, so nobody may say "given back" yet.
+            // Still approved: the institution has not acknowledged, so nobody may say "given back"
+            // yet.
             Self::Reversing(_) => Some(Outcome::Approved),
             Self::Reversed(_) => Some(Outcome::Reversed),
             Self::Declined(reason) => Some(Outcome::Declined(reason)),
-            Self::Offered | Self::Authorising | Self::NotCharged(_) | Self::Cancelled | Self::Expired => None,
+            Self::Offered
+            | Self::Authorising
+            | Self::NotCharged(_)
+            | Self::Cancelled
+            | Self::Expired => None,
         }
     }
 }
@@ -180,7 +188,8 @@ pub struct Payment {
 }
 
 impl Payment {
-    /// How long ago it was made, in seconds, by the wall clock; 0 for a clock that was set back since.
+    /// How long ago it was made, in seconds, by the wall clock; 0 for a clock that was set back
+    /// since.
     pub fn age_s(&self, now: UnixTime) -> u64 {
         now.seconds.saturating_sub(self.created_at.seconds)
     }

@@ -1,12 +1,13 @@
 //! One phone's connection: its fragments, its channel, and what it has been shown.
 //!
-//! Turns values into messages and messages into values. What a message means is the engine's business.
+//! Turns values into messages and messages into values. What a message means is the engine's
+//! business.
 
 use crate::domain::{Moment, TransactionId};
 use crate::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, MessageKind,
-    ProtocolError, Reassembler, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN, WireError, accept, encode_plain_error,
-    matching_code,
+    ProtocolError, Reassembler, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN, WireError, accept,
+    encode_plain_error, matching_code,
 };
 
 use super::allowance::Allowance;
@@ -111,8 +112,9 @@ impl PhoneSession {
 
     /// Takes a value that the phone wrote.
     ///
-    /// After an error there is no channel: what was lost cannot be told from what was altered, and the phone has to
-    /// say hello again. Only a message that is well encrypted and makes no sense leaves it standing.
+    /// After an error there is no channel: what was lost cannot be told from what was altered, and
+    /// the phone has to say hello again. Only a message that is well encrypted and makes no
+    /// sense leaves it standing.
     pub(super) fn receive(
         &mut self,
         value: &[u8],
@@ -136,7 +138,10 @@ impl PhoneSession {
             MessageKind::Handshake => Ok(Received::Hello { message, tag }),
             MessageKind::Sealed => {
                 let channel = self.channel.as_mut().ok_or_else(|| {
-                    ProtocolError::new(WireError::UnexpectedMessage, "a sealed message before a hello")
+                    ProtocolError::new(
+                        WireError::UnexpectedMessage,
+                        "a sealed message before a hello",
+                    )
                 })?;
                 match channel.open(&message) {
                     Ok(plaintext) => FromPhone::decode(&plaintext).map(Received::Message),
@@ -146,9 +151,10 @@ impl PhoneSession {
                     }
                 }
             }
-            MessageKind::PlainError => {
-                Err(ProtocolError::new(WireError::UnexpectedMessage, "a phone has no errors to tell"))
-            }
+            MessageKind::PlainError => Err(ProtocolError::new(
+                WireError::UnexpectedMessage,
+                "a phone has no errors to tell",
+            )),
         }
     }
 
@@ -171,8 +177,10 @@ impl PhoneSession {
         let mut heard = None;
         let (channel, reply) = accept(message, &identity.channel_key, ephemeral, |payload| {
             let hello = Hello::decode(payload)?;
-            let answer =
-                HelloAnswer { certificate: identity.certificate_octets.clone(), first: first(&hello) };
+            let answer = HelloAnswer {
+                certificate: identity.certificate_octets.clone(),
+                first: first(&hello),
+            };
             heard = Some(hello);
             Ok(answer.encode())
         })?;
@@ -187,17 +195,19 @@ impl PhoneSession {
         self.fragmenter.cut(MessageKind::Handshake, &reply, self.value_octets_max())
     }
 
-    /// The values that say `message`: sealed where there is a channel; an error in the clear where there is none.
-    /// Anything else cannot be said without a channel: then there are no values.
+    /// The values that say `message`: sealed where there is a channel; an error in the clear where
+    /// there is none. Anything else cannot be said without a channel: then there are no values.
     pub(super) fn say(&mut self, message: &FromTerminal) -> Vec<Vec<u8>> {
         let value_octets_max = self.value_octets_max();
         let cut = match (&mut self.channel, message) {
-            (Some(channel), message) => channel
-                .seal(&message.encode())
-                .and_then(|sealed| self.fragmenter.cut(MessageKind::Sealed, &sealed, value_octets_max)),
-            (None, FromTerminal::Error(error)) => {
-                self.fragmenter.cut(MessageKind::PlainError, &encode_plain_error(error), value_octets_max)
-            }
+            (Some(channel), message) => channel.seal(&message.encode()).and_then(|sealed| {
+                self.fragmenter.cut(MessageKind::Sealed, &sealed, value_octets_max)
+            }),
+            (None, FromTerminal::Error(error)) => self.fragmenter.cut(
+                MessageKind::PlainError,
+                &encode_plain_error(error),
+                value_octets_max,
+            ),
             (None, _) => return Vec::new(),
         };
         cut.unwrap_or_else(|error| {

@@ -1,6 +1,8 @@
-//! The journal against the institution: what both hold of each payment, where they differ, and what to do about it.
+//! The journal against the institution: what both hold of each payment, where they differ, and what
+//! to do about it.
 //!
-//! Compares and adds up. Where the two sides come from is the service's business; nothing here changes a payment.
+//! Compares and adds up. Where the two sides come from is the service's business; nothing here
+//! changes a payment.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -154,22 +156,28 @@ impl Reconciliation {
             _ => there.created_at,
         };
         let day = UnixTime { seconds: made_at.seconds / 86_400 * 86_400 };
-        let ours = here.and_then(|payment| class_here(payment.state).map(|class| (class, payment.amount)));
-        // What was reversed before the institution saw its offer has no amount there; the journal's is the one.
-        let theirs = class_there(there.state).zip(there.amount.or(here.map(|payment| payment.amount)));
-        // Of what only the institution knows, only money is of interest. So what agrees is in the same sum on both sides.
+        let ours =
+            here.and_then(|payment| class_here(payment.state).map(|class| (class, payment.amount)));
+        // What was reversed before the institution saw its offer has no amount there; the journal's
+        // is the one.
+        let theirs =
+            class_there(there.state).zip(there.amount.or(here.map(|payment| payment.amount)));
+        // Of what only the institution knows, only money is of interest. So what agrees is in the
+        // same sum on both sides.
         let is_of_no_interest = here.is_none() && matches!(verdict, Verdict::Agree);
         for (side, sum) in [ours, theirs].into_iter().enumerate() {
             let Some((state, amount)) = sum.filter(|_| !is_of_no_interest) else { continue };
-            let total =
-                &mut self.totals.entry(TotalKey { day, currency: amount.currency(), state }).or_default()
-                    [side];
+            let total = &mut self
+                .totals
+                .entry(TotalKey { day, currency: amount.currency(), state })
+                .or_default()[side];
             total.count += 1;
             total.amount_minor = total.amount_minor.saturating_add(amount.minor());
         }
     }
 
-    /// Do the sides differ over this payment? Where one of them was read a moment before the other, read again.
+    /// Do the sides differ over this payment? Where one of them was read a moment before the other,
+    /// read again.
     pub fn differs(here: Option<&Payment>, there: &InstitutionTransaction) -> bool {
         matches!(compare(here, there), Verdict::Differ(_))
     }
@@ -211,29 +219,37 @@ fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
             There::Unknown | There::Declined(_) | There::Reversed,
         ) => Differ(NotPaidThere),
         // A capture of this terminal's own is in the journal before it leaves.
-        (Here::Offered | Here::Authorising | Here::Unresolved | Here::Approved, There::Captured) => {
-            Differ(TakenThere)
-        }
-        (Here::Approved, There::Approved) | (Here::Capturing, There::Approved | There::Captured) => Settling,
+        (
+            Here::Offered | Here::Authorising | Here::Unresolved | Here::Approved,
+            There::Captured,
+        ) => Differ(TakenThere),
+        (Here::Approved, There::Approved)
+        | (Here::Capturing, There::Approved | There::Captured) => Settling,
         (
             Here::Offered | Here::Authorising | Here::Unresolved,
             There::Unknown | There::Declined(_) | There::Approved | There::Reversed,
         )
         | (Here::Reversing(_), _) => Settling,
         (
-            Here::Reversed(_) | Here::Declined(_) | Here::NotCharged(_) | Here::Cancelled | Here::Expired,
+            Here::Reversed(_)
+            | Here::Declined(_)
+            | Here::NotCharged(_)
+            | Here::Cancelled
+            | Here::Expired,
             There::Approved | There::Captured,
         ) => Differ(ChargedThere),
         (Here::Reversed(_), There::Reversed)
         | (Here::Declined(_), There::Declined(_))
         | (Here::NotCharged(_) | Here::Cancelled | Here::Expired, There::Unknown) => Agree,
-        // Reversed here and unknown there is more than a matter of words: without the institution's note of the reversal, a
-        // request that was held up on its way could still be approved.
+        // Reversed here and unknown there is more than a matter of words: without the institution's
+        // note of the reversal, a request that was held up on its way could still be
+        // approved.
         (Here::Reversed(_), There::Unknown | There::Declined(_))
         | (Here::Declined(_), There::Unknown | There::Reversed)
-        | (Here::NotCharged(_) | Here::Cancelled | Here::Expired, There::Declined(_) | There::Reversed) => {
-            Differ(OtherEnd)
-        }
+        | (
+            Here::NotCharged(_) | Here::Cancelled | Here::Expired,
+            There::Declined(_) | There::Reversed,
+        ) => Differ(OtherEnd),
     }
 }
 
@@ -300,13 +316,16 @@ mod tests {
     /// `a`: they agree. `s`: still being settled. Else the difference.
     #[test]
     fn every_pair_of_states_has_its_verdict() {
-        use Difference::{ChargedThere, NotPaidThere, NotTakenThere, OtherEnd, TakenThere, UnknownHere};
+        use Difference::{
+            ChargedThere, NotPaidThere, NotTakenThere, OtherEnd, TakenThere, UnknownHere,
+        };
         let (agree, settling) = (Ok("agree"), Ok("settling"));
         let differ = |difference: Difference| Err(difference);
         let reason = ReversalReason::Unanswered;
         // The columns: unknown, declined, approved, captured, reversed.
         let paid_not_there = differ(NotPaidThere);
-        let (charged, other_end, taken) = (differ(ChargedThere), differ(OtherEnd), differ(TakenThere));
+        let (charged, other_end, taken) =
+            (differ(ChargedThere), differ(OtherEnd), differ(TakenThere));
         let never_sent = [agree, other_end, charged, charged, other_end];
         let not_known_yet = [settling, settling, settling, taken, settling];
         for (here, expected) in [
@@ -315,7 +334,10 @@ mod tests {
             (Some(PaymentState::Authorising), not_known_yet),
             (Some(PaymentState::Unresolved), not_known_yet),
             (Some(PaymentState::Reversing(reason)), [settling; 5]),
-            (Some(PaymentState::Approved), [paid_not_there, paid_not_there, settling, taken, paid_not_there]),
+            (
+                Some(PaymentState::Approved),
+                [paid_not_there, paid_not_there, settling, taken, paid_not_there],
+            ),
             (
                 Some(PaymentState::Capturing),
                 [paid_not_there, paid_not_there, settling, settling, paid_not_there],
@@ -351,7 +373,10 @@ mod tests {
                     Verdict::Differ(difference) => Err(difference),
                 };
                 assert_eq!(found, expected, "{here:?} and {word:?}");
-                assert!(found != agree || are_equal, "{here:?} and {word:?} agree, and not their sums");
+                assert!(
+                    found != agree || are_equal,
+                    "{here:?} and {word:?} agree, and not their sums"
+                );
             }
         }
     }
@@ -375,9 +400,12 @@ mod tests {
         let word = |state| transaction(state, Some("2.50 EUR"));
         reconciliation.add(Some(&captured), &word(TransactionState::Captured));
         reconciliation.add(Some(&captured), &word(TransactionState::Captured));
-        reconciliation.add(Some(&payment(PaymentState::Capturing)), &word(TransactionState::Captured));
         reconciliation
-            .add(Some(&payment(PaymentState::Expired)), &transaction(TransactionState::Unknown, None));
+            .add(Some(&payment(PaymentState::Capturing)), &word(TransactionState::Captured));
+        reconciliation.add(
+            Some(&payment(PaymentState::Expired)),
+            &transaction(TransactionState::Unknown, None),
+        );
         reconciliation.add(Some(&captured), &transaction(TransactionState::Unknown, None));
         let totals: Vec<_> = reconciliation
             .totals
@@ -389,7 +417,11 @@ mod tests {
             .collect();
         assert_eq!(
             totals,
-            [(20, "captured", 1, 250, 0, 0), (21, "captured", 2, 500, 3, 750), (21, "open", 1, 250, 0, 0)]
+            [
+                (20, "captured", 1, 250, 0, 0),
+                (21, "captured", 2, 500, 3, 750),
+                (21, "open", 1, 250, 0, 0)
+            ]
         );
         assert_eq!((reconciliation.compared, reconciliation.settling.len()), (5, 1));
     }

@@ -1,7 +1,7 @@
 //! Who has to leave when there is no room for a newcomer.
 //!
-//! A controller carries few connections, and whoever holds one without paying keeps others out. It chooses; telling and
-//! disconnecting is the engine's.
+//! A controller carries few connections, and whoever holds one without paying keeps others out. It
+//! chooses; telling and disconnecting is the engine's.
 
 use super::PhoneId;
 use crate::domain::Moment;
@@ -10,14 +10,15 @@ use crate::domain::Moment;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) phone: PhoneId,
-    /// Since when it has held its place without a payment under way: since it connected, or since its last payment was decided.
+    /// Since when it has held its place without a payment under way: since it connected, or since
+    /// its last payment was decided.
     pub(super) held_since: Moment,
     /// The institution is deciding on its command.
     pub(super) is_paying: bool,
 }
 
-/// The phone that has held its place longest, among those that are not paying and have been here for `stay_min_ms`; of
-/// several the one that came first. None if all are paying or new.
+/// The phone that has held its place longest, among those that are not paying and have been here
+/// for `stay_min_ms`; of several the one that came first. None if all are paying or new.
 pub(super) fn who_leaves(
     slots: impl IntoIterator<Item = Slot>,
     now: Moment,
@@ -46,8 +47,12 @@ mod tests {
 
     #[test]
     fn the_longest_guest_leaves_but_never_one_who_is_paying_or_new() {
-        let all =
-            [slot(1, 30_000, false), slot(2, 90_000, true), slot(3, 40_000, false), slot(4, 40_000, false)];
+        let all = [
+            slot(1, 30_000, false),
+            slot(2, 90_000, true),
+            slot(3, 40_000, false),
+            slot(4, 40_000, false),
+        ];
         assert_eq!(who_leaves(all, NOW, STAY_MIN_MS), Some(PhoneId(3)));
         let none = [slot(1, 19_999, false), slot(2, 90_000, true)];
         assert_eq!(who_leaves(none, NOW, STAY_MIN_MS), None);

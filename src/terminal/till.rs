@@ -1,4 +1,5 @@
-//! What the till asks of the engine, and what it is told. How it is carried is the till room's business.
+//! What the till asks of the engine, and what it is told. How it is carried is the till room's
+//! business.
 
 use crate::domain::{Amount, LineItem, TransactionId, UnixTime};
 
@@ -17,7 +18,8 @@ pub struct PaymentRequest {
     pub capture_after_dispense: bool,
     /// How long a phone has to pay, in seconds, 1 to 3600; the terminal's setting if none.
     pub valid_for_s: Option<u32>,
-    /// The same key with the same content is the same payment; with other content it is refused. At most 64 octets.
+    /// The same key with the same content is the same payment; with other content it is refused.
+    /// At most 64 octets.
     pub idempotency_key: Option<String>,
 }
 
@@ -64,7 +66,9 @@ pub enum TillRefusal {
         explanation: &'static str,
     },
     /// Too many payments are unresolved.
-    #[error("{0} payments are unresolved, which is the bound; the institution has to be reached first")]
+    #[error(
+        "{0} payments are unresolved, which is the bound; the institution has to be reached first"
+    )]
     TooManyOpen(usize),
     /// The terminal cannot take payments.
     #[error("the terminal is out of service: {0}")]
@@ -78,10 +82,11 @@ pub struct PaymentView {
     pub transaction_id: TransactionId,
     /// Where it stands.
     pub state: PaymentState,
-    /// Release the goods, if you have not yet. Once true it stays true until the payment is given back.
+    /// Release the goods, if you have not yet. Once true it stays true until the payment is given
+    /// back.
     pub release: bool,
-    /// The till was told to release, and has not said what became of it: the terminal was restarted in between, or the
-    /// time for it is over. Say it now.
+    /// The till was told to release, and has not said what became of it: the terminal was
+    /// restarted in between, or the time for it is over. Say it now.
     pub dispense_unknown: bool,
     /// How much.
     pub amount: Amount,
@@ -103,7 +108,8 @@ impl PaymentView {
         Self {
             transaction_id: payment.transaction_id,
             state: payment.state,
-            // What is being given back must not be handed out, also by a till that forgot what it did.
+            // What is being given back must not be handed out, also by a till that forgot what it
+            // did.
             release: payment.released && payment.state.is_paid(),
             dispense_unknown: false,
             amount: payment.amount,

@@ -13,7 +13,8 @@ pub(super) enum Verdict {
     Move(PaymentState),
     /// Ask the same again, later.
     AskAgain,
-    /// The institution's word does not fit what this terminal knows. Ask again, and tell the operator.
+    /// The institution's word does not fit what this terminal knows. Ask again, and tell the
+    /// operator.
     Disagree,
     /// Nothing: nobody waits for this answer any more.
     Ignore,
@@ -21,8 +22,9 @@ pub(super) enum Verdict {
 
 /// What the institution's answer leads to.
 ///
-/// A request that may have arrived and has no answer is never a decline: it leads to `Unresolved`, from where only the
-/// institution's word leads on, and an approval that nobody waits for any more is reversed.
+/// A request that may have arrived and has no answer is never a decline: it leads to `Unresolved`,
+/// from where only the institution's word leads on, and an approval that nobody waits for any more
+/// is reversed.
 pub(super) fn on_institution(
     state: PaymentState,
     capture_after_dispense: bool,
@@ -44,17 +46,19 @@ pub(super) fn on_institution(
             Word::Captured | Word::Unknown => Move(State::Unresolved),
         },
         (State::Authorising, NotSent { .. }) => AskAgain,
-        // It did nothing now. A copy of the request that is still on its way may find it of another mind, so only its
-        // word on the transaction ends this.
+        // It did nothing now. A copy of the request that is still on its way may find it of another
+        // mind, so only its word on the transaction ends this.
         (State::Authorising, Refused { .. } | Unanswered { .. }) => Move(State::Unresolved),
 
         (State::Unresolved, Transaction { state: word, .. }) => match word {
             Word::Approved => Move(State::Reversing(unanswered)),
-            // A capture of this terminal's own leaves only after its `capturing` is durable. So the journal is older than
-            // the payment (a copy that was put back, or a disk that lost what it had synced), or the money was taken
-            // without this terminal. In the first case the goods are out, and a reversal would give them away.
+            // A capture of this terminal's own leaves only after its `capturing` is durable. So the
+            // journal is older than the payment (a copy that was put back, or a disk
+            // that lost what it had synced), or the money was taken without this
+            // terminal. In the first case the goods are out, and a reversal would give them away.
             Word::Captured => Disagree,
-            // Not seen is not never: the request may still be on its way. The reversal leaves a tombstone.
+            // Not seen is not never: the request may still be on its way. The reversal leaves a
+            // tombstone.
             Word::Unknown => Move(State::Reversing(unanswered)),
             Word::Declined(reason) => Move(State::Declined(*reason)),
             Word::Reversed => Move(State::Reversed(unanswered)),
@@ -74,9 +78,10 @@ pub(super) fn on_institution(
             Word::Captured | Word::Unknown | Word::Declined(_) => Disagree,
         },
 
-        (State::Unresolved | State::Capturing | State::Reversing(_), NotSent { .. } | Unanswered { .. }) => {
-            AskAgain
-        }
+        (
+            State::Unresolved | State::Capturing | State::Reversing(_),
+            NotSent { .. } | Unanswered { .. },
+        ) => AskAgain,
         (State::Unresolved | State::Capturing | State::Reversing(_), Refused { .. }) => Disagree,
 
         (
@@ -93,7 +98,8 @@ pub(super) fn on_institution(
     }
 }
 
-/// What a till's word on an existing payment leads to: a new state, or none where it was said before.
+/// What a till's word on an existing payment leads to: a new state, or none where it was said
+/// before.
 ///
 /// # Errors
 /// Whose turn it is, where the word does not fit.
@@ -120,7 +126,9 @@ pub(super) fn on_till(
             State::Cancelled | State::Reversing(Cancelled) | State::Reversed(Cancelled),
         ) => Ok(None),
 
-        (TillRequest::Complete { dispensed: true, .. }, State::Approved) => Ok(Some(State::Capturing)),
+        (TillRequest::Complete { dispensed: true, .. }, State::Approved) => {
+            Ok(Some(State::Capturing))
+        }
         (TillRequest::Complete { dispensed: true, .. }, State::Capturing | State::Captured)
             if capture_after_dispense =>
         {
@@ -139,14 +147,18 @@ pub(super) fn on_till(
             TillRequest::Cancel { .. } | TillRequest::Complete { .. },
             State::Authorising | State::Unresolved,
         ) => Err(ASKING),
-        (TillRequest::Cancel { .. } | TillRequest::Complete { .. }, State::Capturing | State::Captured) => {
-            Err(PAID)
-        }
+        (
+            TillRequest::Cancel { .. } | TillRequest::Complete { .. },
+            State::Capturing | State::Captured,
+        ) => Err(PAID),
         (
             TillRequest::Cancel { .. } | TillRequest::Complete { .. },
             State::Reversing(_) | State::Reversed(_),
         ) => Err(GIVEN_BACK),
-        (TillRequest::Cancel { .. }, State::Declined(_) | State::NotCharged(_) | State::Expired)
+        (
+            TillRequest::Cancel { .. },
+            State::Declined(_) | State::NotCharged(_) | State::Expired,
+        )
         | (
             TillRequest::Complete { .. },
             State::Declined(_) | State::NotCharged(_) | State::Cancelled | State::Expired,
@@ -154,8 +166,12 @@ pub(super) fn on_till(
     }
 }
 
-/// What it leads to that the till has not said in time what became of the goods: a new state, or none.
-pub(super) fn on_dispense_timeout(state: PaymentState, policy: DispensePolicy) -> Option<PaymentState> {
+/// What it leads to that the till has not said in time what became of the goods: a new state, or
+/// none.
+pub(super) fn on_dispense_timeout(
+    state: PaymentState,
+    policy: DispensePolicy,
+) -> Option<PaymentState> {
     match (state, policy) {
         (PaymentState::Approved, DispensePolicy::Reverse) => {
             Some(PaymentState::Reversing(ReversalReason::DispenseUnknown))
@@ -178,7 +194,8 @@ pub(super) fn on_dispense_timeout(state: PaymentState, policy: DispensePolicy) -
     }
 }
 
-/// What a restart leads to: where the process stopped, a request may have left and an offer's age is not known.
+/// What a restart leads to: where the process stopped, a request may have left and an offer's age
+/// is not known.
 pub(super) fn on_restart(state: PaymentState) -> PaymentState {
     match state {
         PaymentState::Offered => PaymentState::Expired,
@@ -253,7 +270,10 @@ mod tests {
                 assert_eq!(on_institution(state, true, &answer), Verdict::Ignore);
             }
             for request in every_till_request() {
-                assert!(!matches!(on_till(state, true, &request), Ok(Some(_))), "{state:?} {request:?}");
+                assert!(
+                    !matches!(on_till(state, true, &request), Ok(Some(_))),
+                    "{state:?} {request:?}"
+                );
             }
             assert_eq!(on_restart(state), state);
         }
@@ -276,7 +296,9 @@ mod tests {
                 let Verdict::Move(next) = on_institution(state, true, &answer) else { continue };
                 let says_not_charged = matches!(
                     next,
-                    PaymentState::Declined(_) | PaymentState::Reversed(_) | PaymentState::NotCharged(_)
+                    PaymentState::Declined(_)
+                        | PaymentState::Reversed(_)
+                        | PaymentState::NotCharged(_)
                 );
                 let is_the_institutions_word = matches!(
                     answer,
@@ -285,7 +307,10 @@ mod tests {
                         ..
                     }
                 );
-                assert!(!says_not_charged || is_the_institutions_word, "{state:?} {answer:?} {next:?}");
+                assert!(
+                    !says_not_charged || is_the_institutions_word,
+                    "{state:?} {answer:?} {next:?}"
+                );
             }
         }
     }
@@ -295,7 +320,10 @@ mod tests {
         for state in every_state() {
             for answer in every_answer() {
                 let verdict = on_institution(state, false, &answer);
-                if matches!(verdict, Verdict::Move(PaymentState::Approved | PaymentState::Capturing)) {
+                if matches!(
+                    verdict,
+                    Verdict::Move(PaymentState::Approved | PaymentState::Capturing)
+                ) {
                     assert_eq!(state, PaymentState::Authorising);
                     assert!(matches!(
                         answer,
@@ -308,8 +336,10 @@ mod tests {
 
     #[test]
     fn what_the_institution_took_is_never_given_back_for_want_of_an_answer() {
-        let taken =
-            InstitutionAnswer::Transaction { state: TransactionState::Captured, receipt: Some(vec![1]) };
+        let taken = InstitutionAnswer::Transaction {
+            state: TransactionState::Captured,
+            receipt: Some(vec![1]),
+        };
         for state in every_state() {
             let verdict = on_institution(state, true, &taken);
             assert!(!matches!(verdict, Verdict::Move(PaymentState::Reversing(_))), "{state:?}");

@@ -1,6 +1,7 @@
 //! Where the till API listens: a Unix socket, or TCP on the loopback interface and nowhere else.
 //!
-//! Whoever reaches the API can have goods released, so an address that another machine can reach is not an address.
+//! Whoever reaches the API can have goods released, so an address that another machine can reach is
+//! not an address.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -40,15 +41,21 @@ impl FromStr for TillAddress {
                 return Err(fault("has no absolute path after `unix:`"));
             }
             if path.len() > SOCKET_PATH_OCTETS_MAX {
-                return Err(fault("has a longer path than the 107 octets that a Unix socket can have"));
+                return Err(fault(
+                    "has a longer path than the 107 octets that a Unix socket can have",
+                ));
             }
             return Ok(Self::Unix(PathBuf::from(path)));
         }
         let authority = text.strip_prefix("http://").unwrap_or(text);
-        let authority = authority.strip_suffix('/').unwrap_or(authority).replace("localhost:", "127.0.0.1:");
-        let address: SocketAddr = authority.parse().map_err(|_| fault("is not an address with a port"))?;
+        let authority =
+            authority.strip_suffix('/').unwrap_or(authority).replace("localhost:", "127.0.0.1:");
+        let address: SocketAddr =
+            authority.parse().map_err(|_| fault("is not an address with a port"))?;
         if !address.ip().is_loopback() {
-            return Err(fault("can be reached from other machines, which could then have goods released"));
+            return Err(fault(
+                "can be reached from other machines, which could then have goods released",
+            ));
         }
         Ok(Self::Loopback(address))
     }
@@ -92,9 +99,16 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         let long = format!("unix:/{}", "x".repeat(120));
-        for text in
-            ["", "8411", "127.0.0.1", "unix:till.sock", "unix:", "https://127.0.0.1:1", "till:80", &long]
-        {
+        for text in [
+            "",
+            "8411",
+            "127.0.0.1",
+            "unix:till.sock",
+            "unix:",
+            "https://127.0.0.1:1",
+            "till:80",
+            &long,
+        ] {
             assert!(text.parse::<TillAddress>().is_err(), "{text}");
         }
     }

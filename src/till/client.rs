@@ -1,6 +1,7 @@
 //! The till API from the other side: what the command line uses, and any till written in Rust may.
 //!
-//! One connection a request: the API is on the same machine, where that costs nothing worth keeping one open for.
+//! One connection a request: the API is on the same machine, where that costs nothing worth keeping
+//! one open for.
 
 use std::time::Duration;
 
@@ -64,7 +65,9 @@ pub enum TillClientError {
         detail: String,
     },
     /// The connection was lost after the request had gone out. It may have been done.
-    #[error("the terminal's answer was lost ({0}); it may have done what was asked: see `florin payments`")]
+    #[error(
+        "the terminal's answer was lost ({0}); it may have done what was asked: see `florin payments`"
+    )]
     Lost(String),
     /// The service refuses.
     #[error("{title}: {detail}")]
@@ -128,13 +131,16 @@ impl TillClient {
     ///
     /// # Errors
     /// [`TillClientError`].
-    pub async fn read(&self, transaction_id: &str) -> Result<(PaymentJson, String), TillClientError> {
+    pub async fn read(
+        &self,
+        transaction_id: &str,
+    ) -> Result<(PaymentJson, String), TillClientError> {
         let path = format!("/v1/payments/{transaction_id}");
         self.payment(self.send(Method::GET, &path, &[], Vec::new(), 0).await?)
     }
 
-    /// One payment as soon as it differs from the view with this entity tag; none if it has not within `wait_s`
-    /// seconds (at most 60).
+    /// One payment as soon as it differs from the view with this entity tag; none if it has not
+    /// within `wait_s` seconds (at most 60).
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -180,7 +186,10 @@ impl TillClient {
     ///
     /// # Errors
     /// [`TillClientError`].
-    pub async fn cancel(&self, transaction_id: &str) -> Result<(PaymentJson, String), TillClientError> {
+    pub async fn cancel(
+        &self,
+        transaction_id: &str,
+    ) -> Result<(PaymentJson, String), TillClientError> {
         let path = format!("/v1/payments/{transaction_id}/cancel");
         self.payment(self.post(&path, "{}".to_owned()).await?)
     }
@@ -202,7 +211,11 @@ impl TillClient {
         String::from_utf8(body.to_vec()).map_err(|error| self.foreign(error))
     }
 
-    async fn post(&self, path: &str, body: String) -> Result<(Response<()>, Bytes), TillClientError> {
+    async fn post(
+        &self,
+        path: &str,
+        body: String,
+    ) -> Result<(Response<()>, Bytes), TillClientError> {
         let headers = [(header::CONTENT_TYPE.as_str(), "application/json")];
         self.send(Method::POST, path, &headers, body.into_bytes(), 0).await
     }
@@ -223,8 +236,10 @@ impl TillClient {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.foreign(error))?;
-        let patience = Duration::from_millis(REQUEST_TIMEOUT_MS) + Duration::from_secs(wait_s.into());
+        let request =
+            request.body(Full::new(Bytes::from(body))).map_err(|error| self.foreign(error))?;
+        let patience =
+            Duration::from_millis(REQUEST_TIMEOUT_MS) + Duration::from_secs(wait_s.into());
         timeout(patience, self.exchange(request))
             .await
             .map_err(|_| TillClientError::Lost(format!("none within {} s", patience.as_secs())))?
@@ -236,11 +251,13 @@ impl TillClient {
     ) -> Result<(Response<()>, Bytes), TillClientError> {
         match &self.address {
             TillAddress::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|error| self.unreachable(error))?;
+                let stream =
+                    UnixStream::connect(path).await.map_err(|error| self.unreachable(error))?;
                 self.exchange_over(stream, request).await
             }
             TillAddress::Loopback(address) => {
-                let stream = TcpStream::connect(address).await.map_err(|error| self.unreachable(error))?;
+                let stream =
+                    TcpStream::connect(address).await.map_err(|error| self.unreachable(error))?;
                 self.exchange_over(stream, request).await
             }
         }
@@ -259,15 +276,21 @@ impl TillClient {
             .await
             .map_err(|error| self.unreachable(error))?;
         let connection = tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(|error| lost(error.to_string()))?;
+        let response =
+            sender.send_request(request).await.map_err(|error| lost(error.to_string()))?;
         let (parts, body) = response.into_parts();
-        let body =
-            Limited::new(body, ANSWER_OCTETS_MAX).collect().await.map_err(|error| lost(error.to_string()))?;
+        let body = Limited::new(body, ANSWER_OCTETS_MAX)
+            .collect()
+            .await
+            .map_err(|error| lost(error.to_string()))?;
         connection.abort();
         Ok((Response::from_parts(parts, ()), body.to_bytes()))
     }
 
-    fn payment(&self, answer: (Response<()>, Bytes)) -> Result<(PaymentJson, String), TillClientError> {
+    fn payment(
+        &self,
+        answer: (Response<()>, Bytes),
+    ) -> Result<(PaymentJson, String), TillClientError> {
         let entity_tag = answer.0.headers().get(header::ETAG).map(HeaderValue::to_str);
         let entity_tag = entity_tag.and_then(Result::ok).unwrap_or_default().to_owned();
         Ok((self.read_json(answer)?, entity_tag))

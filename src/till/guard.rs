@@ -1,9 +1,9 @@
 //! Keeps web pages away from the till API.
 //!
-//! Any page that a browser on the same machine shows can send requests to a loopback address, and a name that an
-//! attacker controls can be made to point there (DNS rebinding). Such requests cannot hide where they come from: this
-//! looks at what the browser adds. It does not tell apart the programs of the machine; the address does that (a Unix
-//! socket has an owner and a mode).
+//! Any page that a browser on the same machine shows can send requests to a loopback address, and a
+//! name that an attacker controls can be made to point there (DNS rebinding). Such requests cannot
+//! hide where they come from: this looks at what the browser adds. It does not tell apart the
+//! programs of the machine; the address does that (a Unix socket has an owner and a mode).
 
 use std::net::IpAddr;
 
@@ -19,7 +19,8 @@ pub(super) fn check(headers: &HeaderMap, method: &Method, is_tcp: bool) -> Resul
             "the Host header must be the loopback address that the till API listens on",
         ));
     }
-    // A page served from the very same address would be our own; there is none, but the rule is the browser's own.
+    // A page served from the very same address would be our own; there is none, but the rule is the
+    // browser's own.
     if let Some(origin) = header_text(headers, header::ORIGIN.as_str()) {
         let own = host.is_some_and(|host| origin.strip_prefix("http://") == Some(host));
         if !own {
@@ -36,7 +37,9 @@ pub(super) fn check(headers: &HeaderMap, method: &Method, is_tcp: bool) -> Resul
         ));
     }
     // With this type a page must ask first (CORS preflight), and nobody says yes.
-    if method == Method::POST && !header_text(headers, header::CONTENT_TYPE.as_str()).is_some_and(is_json) {
+    if method == Method::POST
+        && !header_text(headers, header::CONTENT_TYPE.as_str()).is_some_and(is_json)
+    {
         return Err(Problem::new(
             axum::http::StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "not-json",
@@ -53,7 +56,10 @@ fn header_text<'headers>(headers: &'headers HeaderMap, name: &str) -> Option<&'h
 }
 
 fn is_json(content_type: &str) -> bool {
-    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    content_type
+        .split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn is_loopback_authority(authority: &str) -> bool {

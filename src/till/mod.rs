@@ -18,7 +18,8 @@ mod tests;
 pub use address::{TillAddress, TillAddressError};
 pub use client::{NewPayment, NewPaymentItem, TillClient, TillClientError};
 pub use port::{
-    Answer, CALLS_MAX, PaymentList, TillCall, TillDriverEnd, TillPort, TillPortError, TillStatus, UPDATES_MAX,
+    Answer, CALLS_MAX, PaymentList, TillCall, TillDriverEnd, TillPort, TillPortError, TillStatus,
+    UPDATES_MAX,
 };
 pub use problem::Problem;
 pub use request_body::{check_idempotency_key, read_cancel, read_complete, read_create};

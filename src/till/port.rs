@@ -7,7 +7,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::domain::TransactionId;
 use crate::terminal::{PaymentView, TillRefusal, TillRequest};
 
-/// How many calls may wait for the driver: more than one till ever has open, since it waits for each answer.
+/// How many calls may wait for the driver: more than one till ever has open, since it waits for
+/// each answer.
 pub const CALLS_MAX: usize = 64;
 /// How many updates a slow listener may be behind before it has to read the payment anew.
 pub const UPDATES_MAX: usize = 256;
@@ -15,7 +16,8 @@ pub const UPDATES_MAX: usize = 256;
 /// Where the one answer to a call goes. The caller may have given up: a failed send is no fault.
 pub type Answer<T> = oneshot::Sender<Result<T, TillRefusal>>;
 
-/// One call of the till, with the place for its answer. The driver answers each, from the engine or the journal.
+/// One call of the till, with the place for its answer. The driver answers each, from the engine or
+/// the journal.
 #[derive(Debug)]
 pub enum TillCall {
     /// For the engine.

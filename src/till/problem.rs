@@ -1,7 +1,7 @@
 //! Errors as a till is told them: `application/problem+json` (RFC 9457).
 //!
-//! The one place that gives a refusal its HTTP status. Says nothing of what it does not know: whether a request that
-//! got no answer took effect is for the till to read.
+//! The one place that gives a refusal its HTTP status. Says nothing of what it does not know:
+//! whether a request that got no answer took effect is for the till to read.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -31,7 +31,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, name: &str, title: &'static str, detail: impl ToString) -> Self {
+    pub(super) fn new(
+        status: StatusCode,
+        name: &str,
+        title: &'static str,
+        detail: impl ToString,
+    ) -> Self {
         Self {
             kind: format!("urn:florin:problem:{name}"),
             title,
@@ -57,12 +62,22 @@ impl Problem {
 
     /// The request as a whole cannot be read.
     pub(super) fn malformed(detail: impl ToString) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed-request", "The request cannot be read", detail)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "malformed-request",
+            "The request cannot be read",
+            detail,
+        )
     }
 
     /// It comes from where no till is.
     pub(super) fn forbidden(detail: impl ToString) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "foreign-origin", "Web pages may not use the till API", detail)
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "foreign-origin",
+            "Web pages may not use the till API",
+            detail,
+        )
     }
 
     /// The terminal has too much to do.
@@ -105,8 +120,12 @@ impl From<TillRefusal> for Problem {
                 detail,
             ),
             TillRefusal::Unknown(transaction_id) => {
-                let mut problem =
-                    Self::new(StatusCode::NOT_FOUND, "unknown-payment", "There is no such payment", detail);
+                let mut problem = Self::new(
+                    StatusCode::NOT_FOUND,
+                    "unknown-payment",
+                    "There is no such payment",
+                    detail,
+                );
                 problem.transaction_id = Some(transaction_id.to_string());
                 problem
             }

@@ -1,6 +1,7 @@
 //! Reads what a till sends in JSON, and says which field is wrong and what it should be.
 //!
-//! Ranges that the engine checks too are checked here only where a name for the field would otherwise be lost.
+//! Ranges that the engine checks too are checked here only where a name for the field would
+//! otherwise be lost.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,7 +15,8 @@ use crate::terminal::PaymentRequest;
 /// The longest idempotency key, in octets.
 pub(super) const IDEMPOTENCY_KEY_OCTETS_MAX: usize = 64;
 
-/// Every field as whatever it is, so that unknown and repeated ones are refused by name and wrong ones below.
+/// Every field as whatever it is, so that unknown and repeated ones are refused by name and wrong
+/// ones below.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CreateBody {
@@ -47,33 +49,44 @@ struct CancelBody {}
 /// The body of `POST /v1/payments`.
 ///
 /// # Errors
-/// A [`Problem`]: a field that is missing, unknown, of the wrong kind or out of its range, or no JSON object at all.
-pub fn read_create(body: &[u8], idempotency_key: Option<String>) -> Result<PaymentRequest, Problem> {
+/// A [`Problem`]: a field that is missing, unknown, of the wrong kind or out of its range, or no
+/// JSON object at all.
+pub fn read_create(
+    body: &[u8],
+    idempotency_key: Option<String>,
+) -> Result<PaymentRequest, Problem> {
     let body: CreateBody = parse(body)?;
     let currency =
         required(text("currency", body.currency)?, "currency", "an ISO 4217 code such as \"EUR\"")?;
-    let currency: Currency = currency.parse().map_err(|error| Problem::invalid("currency", error))?;
+    let currency: Currency =
+        currency.parse().map_err(|error| Problem::invalid("currency", error))?;
     let amount_minor = required(
         whole_number("amount_minor", body.amount_minor, MINOR_UNITS_MAX)?,
         "amount_minor",
         "the amount in minor units (cents), such as 250",
     )?;
-    let amount =
-        Amount::new(amount_minor, currency).map_err(|error| Problem::invalid("amount_minor", error))?;
+    let amount = Amount::new(amount_minor, currency)
+        .map_err(|error| Problem::invalid("amount_minor", error))?;
     let reference = text("reference", body.reference)?.unwrap_or_default();
     check_line("reference", &reference)?;
     let capture_after_dispense = match text("capture", body.capture)?.as_deref() {
         None | Some("at_once") => false,
         Some("after_dispense") => true,
-        Some(_) => return Err(Problem::invalid("capture", "expected \"at_once\" or \"after_dispense\"")),
-    };
-    let valid_for_s = match whole_number("valid_for_s", body.valid_for_s, u64::from(VALID_FOR_S_MAX))? {
-        None => None,
-        Some(0) => {
-            return Err(Problem::invalid("valid_for_s", format!("expected 1 to {VALID_FOR_S_MAX} seconds")));
+        Some(_) => {
+            return Err(Problem::invalid("capture", "expected \"at_once\" or \"after_dispense\""));
         }
-        Some(seconds) => u32::try_from(seconds).ok(),
     };
+    let valid_for_s =
+        match whole_number("valid_for_s", body.valid_for_s, u64::from(VALID_FOR_S_MAX))? {
+            None => None,
+            Some(0) => {
+                return Err(Problem::invalid(
+                    "valid_for_s",
+                    format!("expected 1 to {VALID_FOR_S_MAX} seconds"),
+                ));
+            }
+            Some(seconds) => u32::try_from(seconds).ok(),
+        };
     let items = body.items.unwrap_or_default();
     if items.len() > LINE_ITEMS_MAX {
         return Err(Problem::invalid(
@@ -82,7 +95,14 @@ pub fn read_create(body: &[u8], idempotency_key: Option<String>) -> Result<Payme
         ));
     }
     let items = items.into_iter().enumerate().map(read_item).collect::<Result<_, _>>()?;
-    Ok(PaymentRequest { amount, reference, items, capture_after_dispense, valid_for_s, idempotency_key })
+    Ok(PaymentRequest {
+        amount,
+        reference,
+        items,
+        capture_after_dispense,
+        valid_for_s,
+        idempotency_key,
+    })
 }
 
 /// The body of `POST /v1/payments/{id}/complete`: were the goods released?
@@ -119,7 +139,9 @@ pub fn check_idempotency_key(key: &str) -> Result<(), Problem> {
     if key.is_empty() || key.len() > IDEMPOTENCY_KEY_OCTETS_MAX || !is_visible {
         return Err(Problem::invalid(
             "Idempotency-Key",
-            format!("expected 1 to {IDEMPOTENCY_KEY_OCTETS_MAX} visible ASCII characters without spaces"),
+            format!(
+                "expected 1 to {IDEMPOTENCY_KEY_OCTETS_MAX} visible ASCII characters without spaces"
+            ),
         ));
     }
     Ok(())
@@ -130,7 +152,9 @@ fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Problem> {
         // Right JSON that is not this object: the message names the field.
         serde_json::error::Category::Data => match quoted_name(&error.to_string()) {
             Some(field) => Problem::invalid(&field, error),
-            None => Problem::malformed(format!("expected a JSON object with the documented fields: {error}")),
+            None => Problem::malformed(format!(
+                "expected a JSON object with the documented fields: {error}"
+            )),
         },
         serde_json::error::Category::Syntax
         | serde_json::error::Category::Eof
@@ -140,15 +164,17 @@ fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Problem> {
 
 /// The field that serde complains of: "unknown field `x`, …", "duplicate field `x` …".
 fn quoted_name(message: &str) -> Option<String> {
-    let rest =
-        message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("duplicate field `"))?;
+    let rest = message
+        .strip_prefix("unknown field `")
+        .or_else(|| message.strip_prefix("duplicate field `"))?;
     rest.split_once('`').map(|(name, _)| name.chars().take(IDEMPOTENCY_KEY_OCTETS_MAX).collect())
 }
 
 fn read_item((index, item): (usize, ItemBody)) -> Result<LineItem, Problem> {
     let field = |name: &str| format!("items[{index}].{name}");
     let name_field = field("name");
-    let name = required(text(&name_field, item.name)?, &name_field, "what it is, such as \"Coffee\"")?;
+    let name =
+        required(text(&name_field, item.name)?, &name_field, "what it is, such as \"Coffee\"")?;
     check_line(&name_field, &name)?;
     if name.is_empty() {
         return Err(Problem::invalid(&name_field, "expected at least one character"));
@@ -158,8 +184,8 @@ fn read_item((index, item): (usize, ItemBody)) -> Result<LineItem, Problem> {
     if quantity == 0 {
         return Err(Problem::invalid(&quantity_field, "expected 1 to 10000"));
     }
-    let quantity =
-        u32::try_from(quantity).map_err(|_| Problem::invalid(&quantity_field, "expected 1 to 10000"))?;
+    let quantity = u32::try_from(quantity)
+        .map_err(|_| Problem::invalid(&quantity_field, "expected 1 to 10000"))?;
     let amount_field = field("amount_minor");
     let amount_minor = required(
         whole_number(&amount_field, item.amount_minor, MINOR_UNITS_MAX)?,
@@ -177,7 +203,9 @@ fn text(field: &str, value: Option<Value>) -> Result<Option<String>, Problem> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(Problem::invalid(field, format!("expected a text, got {}", kind_of(&other)))),
+        Some(other) => {
+            Err(Problem::invalid(field, format!("expected a text, got {}", kind_of(&other))))
+        }
     }
 }
 
@@ -231,10 +259,15 @@ mod tests {
         let request = read_create(body, Some("k".into())).unwrap();
         assert_eq!(request.amount.to_string(), "2.50 EUR");
         assert_eq!((request.reference.as_str(), request.capture_after_dispense), ("Order 7", true));
-        assert_eq!(request.items[0], LineItem { name: "Coffee".into(), quantity: 2, amount_minor: 250 });
+        assert_eq!(
+            request.items[0],
+            LineItem { name: "Coffee".into(), quantity: 2, amount_minor: 250 }
+        );
         assert_eq!(request.valid_for_s, Some(60));
         let least = read_create(br#"{"amount_minor":1,"currency":"JPY"}"#, None).unwrap();
-        assert!(!least.capture_after_dispense && least.items.is_empty() && least.valid_for_s.is_none());
+        assert!(
+            !least.capture_after_dispense && least.items.is_empty() && least.valid_for_s.is_none()
+        );
     }
 
     #[test]
@@ -254,13 +287,19 @@ mod tests {
             (r#"{"amount_minor":250,"currency":"EUR","capture":"later"}"#, "capture"),
             (r#"{"amount_minor":250,"currency":"EUR","valid_for_s":0}"#, "valid_for_s"),
             (r#"{"amount_minor":250,"currency":"EUR","valid_for_s":3601}"#, "valid_for_s"),
-            (r#"{"amount_minor":250,"currency":"EUR","items":[{"amount_minor":1}]}"#, "items[0].name"),
+            (
+                r#"{"amount_minor":250,"currency":"EUR","items":[{"amount_minor":1}]}"#,
+                "items[0].name",
+            ),
             (r#"{"amount_minor":250,"currency":"EUR","items":[{"name":"a","price":1}]}"#, "price"),
         ] {
             let problem = read_create(body.as_bytes(), None).unwrap_err();
             let json = serde_json::to_value(&problem).unwrap();
             assert_eq!(json["field"], field, "{body} gave {json}");
-            assert!(json["detail"].as_str().unwrap().contains(field.rsplit('.').next().unwrap()), "{json}");
+            assert!(
+                json["detail"].as_str().unwrap().contains(field.rsplit('.').next().unwrap()),
+                "{json}"
+            );
         }
     }
 

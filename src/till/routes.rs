@@ -1,6 +1,7 @@
 //! The till API's paths and what each does. docs/till-api.md is the text for integrators.
 //!
-//! Reads requests, calls the driver through the port, writes answers. Decides nothing about a payment.
+//! Reads requests, calls the driver through the port, writes answers. Decides nothing about a
+//! payment.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,25 +27,30 @@ use crate::domain::{Outcome, TransactionId};
 use crate::protocol::EngagementLink;
 use crate::terminal::{PaymentState, PaymentView, TillRequest};
 
-/// The longest body of a request, in octets: 32 line items with all their names fill a quarter of it.
+/// The longest body of a request, in octets: 32 line items with all their names fill a quarter of
+/// it.
 pub const BODY_OCTETS_MAX: usize = 16 * 1024;
-/// Up to how many octets a body that is too long is read and thrown away, so that the till gets to read the answer: a
-/// connection closed over unread octets is reset.
+/// Up to how many octets a body that is too long is read and thrown away, so that the till gets to
+/// read the answer: a connection closed over unread octets is reset.
 const BODY_OCTETS_DISCARDED_MAX: usize = 1024 * 1024;
 /// How long a till may take to send a body, in milliseconds: it is on the same machine.
 const BODY_TIMEOUT_MS: u64 = 5_000;
-/// How long the driver may take to answer, in milliseconds: a few synchronised writes to a slow SD card.
+/// How long the driver may take to answer, in milliseconds: a few synchronised writes to a slow SD
+/// card.
 const ANSWER_TIMEOUT_MS: u64 = 10_000;
-/// The longest `wait_s`, in seconds: below the idle time after which proxies and HTTP libraries give up.
+/// The longest `wait_s`, in seconds: below the idle time after which proxies and HTTP libraries
+/// give up.
 pub const WAIT_S_MAX: u32 = 60;
-/// How many requests may wait for a change at once. Half of the connections stay free for those that do not wait.
+/// How many requests may wait for a change at once. Half of the connections stay free for those
+/// that do not wait.
 pub const WAITERS_MAX: usize = super::CONNECTIONS_MAX / 2;
 /// The type of the figures (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How many payments a list holds where nothing is said, and at most.
 const LIST_LIMIT_DEFAULT: usize = 50;
 const LIST_LIMIT_MAX: usize = 1000;
-/// How many payments are remembered as told once, to tell a repeat of `POST /v1/payments` from the first.
+/// How many payments are remembered as told once, to tell a repeat of `POST /v1/payments` from the
+/// first.
 const TOLD_MAX: usize = 256;
 
 /// What every request is served with.
@@ -90,8 +96,11 @@ async fn create(State(till): State<Arc<Till>>, request: Request) -> Result<Respo
     let body = body(request).await?;
     let payment = request_body::read_create(&body, idempotency_key)?;
     let is_keyed = payment.idempotency_key.is_some();
-    let view = till.ask(|answer| TillCall::Request { request: TillRequest::Create(payment), answer }).await?;
-    let status = if till.is_first_told(&view, is_keyed) { StatusCode::CREATED } else { StatusCode::OK };
+    let view = till
+        .ask(|answer| TillCall::Request { request: TillRequest::Create(payment), answer })
+        .await?;
+    let status =
+        if till.is_first_told(&view, is_keyed) { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/v1/payments/{}", view.transaction_id);
     let mut response = till.payment(status, &view);
     if let Ok(location) = HeaderValue::from_str(&location) {
@@ -180,10 +189,9 @@ async fn read(
     let view = if wait_s == 0 {
         till.read(transaction_id).await?
     } else {
-        let _place = till
-            .waiters
-            .try_acquire()
-            .map_err(|_| Problem::busy(format!("{WAITERS_MAX} requests are waiting for a change already")))?;
+        let _place = till.waiters.try_acquire().map_err(|_| {
+            Problem::busy(format!("{WAITERS_MAX} requests are waiting for a change already"))
+        })?;
         till.wait(transaction_id, &until, Duration::from_secs(wait_s.into())).await?
     };
     let entity_tag = PaymentJson::of(&view, &till.sticker).entity_tag();
@@ -244,7 +252,12 @@ async fn metrics(State(till): State<Arc<Till>>) -> Result<Response, Problem> {
 
 async fn no_such_path(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(120).collect();
-    Problem::new(StatusCode::NOT_FOUND, "unknown-path", "There is no such path", format!("`{path}`"))
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown-path",
+        "There is no such path",
+        format!("`{path}`"),
+    )
 }
 
 async fn no_such_method() -> Problem {
@@ -259,7 +272,8 @@ async fn no_such_method() -> Problem {
 impl Till {
     /// Asks the driver, within the time it has.
     async fn ask<T>(&self, call: impl FnOnce(Answer<T>) -> TillCall) -> Result<T, Problem> {
-        let answered = timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), self.port.call(call)).await;
+        let answered =
+            timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), self.port.call(call)).await;
         Ok(answered.map_err(|_| Problem::unanswered())???)
     }
 
@@ -303,9 +317,9 @@ impl Till {
         response
     }
 
-    /// Whether this is the first answer to a request for this payment. Without a key every request is a new payment; a
-    /// repeat names a payment that was told before, or that has gone on since. A restart ends every offer, so nothing
-    /// has to be remembered beyond this process.
+    /// Whether this is the first answer to a request for this payment. Without a key every request
+    /// is a new payment; a repeat names a payment that was told before, or that has gone on
+    /// since. A restart ends every offer, so nothing has to be remembered beyond this process.
     fn is_first_told(&self, view: &PaymentView, is_keyed: bool) -> bool {
         if !is_keyed {
             return true;

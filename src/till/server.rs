@@ -24,15 +24,18 @@ use super::routes::router;
 use super::{TillAddress, TillPort};
 use crate::protocol::EngagementLink;
 
-/// How many connections are served at once; more wait in the listen queue. A kiosk has one till and a few tools.
+/// How many connections are served at once; more wait in the listen queue. A kiosk has one till and
+/// a few tools.
 pub const CONNECTIONS_MAX: usize = 32;
-/// How long a till may take to send a request's head, and how long a connection may stay idle, in milliseconds.
+/// How long a till may take to send a request's head, and how long a connection may stay idle, in
+/// milliseconds.
 const HEAD_TIMEOUT_MS: u64 = 30_000;
 /// The largest head of a request, in octets. The smallest that the HTTP implementation allows.
 const HEAD_OCTETS_MAX: usize = 8 * 1024;
 /// How long open connections get to finish when the service stops, in milliseconds.
 const STOP_TIMEOUT_MS: u64 = 1_000;
-/// How long to pause after the system refused a connection (no file descriptors left), in milliseconds.
+/// How long to pause after the system refused a connection (no file descriptors left), in
+/// milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
 /// Owner and group may use the socket.
 const SOCKET_MODE: u32 = 0o660;
@@ -74,7 +77,8 @@ enum Socket {
 }
 
 impl TillListener {
-    /// Opens the address. A socket file that nobody listens on any more is replaced. Needs a tokio runtime.
+    /// Opens the address. A socket file that nobody listens on any more is replaced. Needs a tokio
+    /// runtime.
     ///
     /// # Errors
     /// [`TillListenError`].
@@ -90,7 +94,8 @@ impl TillListener {
             TillAddress::Unix(path) => {
                 remove_stale(path, address)?;
                 let listener = UnixListener::bind(path).map_err(system)?;
-                fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(system)?;
+                fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))
+                    .map_err(system)?;
                 (Socket::Unix(listener), address.clone())
             }
             TillAddress::Loopback(wanted) => {
@@ -108,7 +113,12 @@ impl TillListener {
     }
 
     /// Serves tills until `stop` is done. `sticker` is the engagement link without a transaction.
-    pub async fn serve(self, port: TillPort, sticker: EngagementLink, stop: impl Future<Output = ()>) {
+    pub async fn serve(
+        self,
+        port: TillPort,
+        sticker: EngagementLink,
+        stop: impl Future<Output = ()>,
+    ) {
         let is_tcp = matches!(self.socket, Socket::Tcp(_));
         let router = router(port, sticker, is_tcp);
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -164,7 +174,11 @@ impl Drop for TillListener {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-async fn serve_connection(stream: Box<dyn Stream>, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn serve_connection(
+    stream: Box<dyn Stream>,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(HEAD_TIMEOUT_MS))

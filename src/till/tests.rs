@@ -112,14 +112,23 @@ impl FakeDriver {
                 };
                 self.move_on(transaction_id, state)
             }
-            TillRequest::Cancel { transaction_id } => self.move_on(transaction_id, PaymentState::Cancelled),
+            TillRequest::Cancel { transaction_id } => {
+                self.move_on(transaction_id, PaymentState::Cancelled)
+            }
         }
     }
 
-    fn move_on(&mut self, id: TransactionId, state: PaymentState) -> Result<PaymentView, TillRefusal> {
+    fn move_on(
+        &mut self,
+        id: TransactionId,
+        state: PaymentState,
+    ) -> Result<PaymentView, TillRefusal> {
         let view = self.payments.get_mut(&id).ok_or(TillRefusal::Unknown(id))?;
         if view.state.is_final() {
-            return Err(TillRefusal::WrongState { state: view.state.name(), explanation: "it is over" });
+            return Err(TillRefusal::WrongState {
+                state: view.state.name(),
+                explanation: "it is over",
+            });
         }
         view.state = state;
         view.release = state == PaymentState::Capturing;
@@ -213,11 +222,18 @@ async fn a_payment_is_made_read_listed_and_completed() {
         let read = client.read(&payment.transaction_id).await.unwrap();
         assert_eq!(read, (payment.clone(), entity_tag.clone()));
         let list = client.list(true, 10).await.unwrap();
-        assert_eq!((list.payments.as_slice(), list.more), (std::slice::from_ref(&payment), Some(0)));
-        let request = "GET /v1/payments?open=true HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        assert_eq!(
+            (list.payments.as_slice(), list.more),
+            (std::slice::from_ref(&payment), Some(0))
+        );
+        let request =
+            "GET /v1/payments?open=true HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         assert!(till.raw(request).await.contains(r#""more":0"#));
         assert_eq!(client.list(false, 10).await.unwrap().more, None);
-        assert_eq!(client.next_change(&payment.transaction_id, &entity_tag, 0).await.unwrap(), None);
+        assert_eq!(
+            client.next_change(&payment.transaction_id, &entity_tag, 0).await.unwrap(),
+            None
+        );
         let (completed, _) = client.complete(&payment.transaction_id, true).await.unwrap();
         assert!(completed.release && completed.state == "capturing");
         let status = client.status().await.unwrap();
@@ -233,16 +249,25 @@ async fn a_repeated_key_is_200_and_other_content_is_refused() {
     let body = r#"{"amount_minor":250,"currency":"EUR"}"#;
     let key = "Idempotency-Key: k1\r\n";
     let first = till.post("/v1/payments", key, body).await;
-    assert!(first.starts_with("HTTP/1.1 201 ") && first.contains("location: /v1/payments/"), "{first}");
+    assert!(
+        first.starts_with("HTTP/1.1 201 ") && first.contains("location: /v1/payments/"),
+        "{first}"
+    );
     assert!(till.post("/v1/payments", key, body).await.starts_with("HTTP/1.1 200 "));
     let other = till.post("/v1/payments", key, r#"{"amount_minor":251,"currency":"EUR"}"#).await;
     assert!(
-        other.starts_with("HTTP/1.1 422 ") && other.contains("urn:florin:problem:idempotency-key-reused")
+        other.starts_with("HTTP/1.1 422 ")
+            && other.contains("urn:florin:problem:idempotency-key-reused")
     );
-    for bad in
-        ["Idempotency-Key: \r\n", "Idempotency-Key: a b\r\n", "Idempotency-Key: a\r\nIdempotency-Key: b\r\n"]
-    {
-        assert!(till.post("/v1/payments", bad, body).await.contains(r#""field":"Idempotency-Key""#), "{bad}");
+    for bad in [
+        "Idempotency-Key: \r\n",
+        "Idempotency-Key: a b\r\n",
+        "Idempotency-Key: a\r\nIdempotency-Key: b\r\n",
+    ] {
+        assert!(
+            till.post("/v1/payments", bad, body).await.contains(r#""field":"Idempotency-Key""#),
+            "{bad}"
+        );
     }
 }
 
@@ -260,15 +285,26 @@ async fn a_waiting_reader_is_told_at_once() {
         let path = format!("/v1/payments/{id}?wait_s=30&until=decided");
         let address = till.address.clone();
         async move {
-            let running =
-                Running { address, _stop: oneshot::channel().0, _directory: tempfile::tempdir().unwrap() };
-            running.raw(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
+            let running = Running {
+                address,
+                _stop: oneshot::channel().0,
+                _directory: tempfile::tempdir().unwrap(),
+            };
+            running
+                .raw(&format!(
+                    "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                ))
+                .await
         }
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     client.complete(&id, false).await.unwrap();
-    let (changed, _) = timeout(Duration::from_secs(2), waiting).await.unwrap().unwrap().unwrap().unwrap();
-    assert_eq!((changed.state.as_str(), changed.reason.as_deref()), ("reversing", Some("dispense_failed")));
+    let (changed, _) =
+        timeout(Duration::from_secs(2), waiting).await.unwrap().unwrap().unwrap().unwrap();
+    assert_eq!(
+        (changed.state.as_str(), changed.reason.as_deref()),
+        ("reversing", Some("dispense_failed"))
+    );
     let decided = timeout(Duration::from_secs(2), deciding).await.unwrap().unwrap();
     assert!(decided.contains(r#""state":"reversing""#), "{decided}");
 }
@@ -298,12 +334,15 @@ async fn refusals_are_problems_with_their_status() {
         ("GET /v1/payments?limit=0 HTTP/1.1".to_owned(), 422),
         ("GET /v1/payments?limit=many HTTP/1.1".to_owned(), 400),
     ] {
-        let answer = till.raw(&format!("{request}\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
+        let answer =
+            till.raw(&format!("{request}\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
         assert!(answer.contains("application/problem+json"), "{answer}");
     }
-    let long =
-        format!(r#"{{"amount_minor":250,"currency":"EUR","reference":"{}"}}"#, "x".repeat(BODY_OCTETS_MAX));
+    let long = format!(
+        r#"{{"amount_minor":250,"currency":"EUR","reference":"{}"}}"#,
+        "x".repeat(BODY_OCTETS_MAX)
+    );
     assert!(till.post("/v1/payments", "", &long).await.starts_with("HTTP/1.1 413 "));
     let chunked = till
         .raw(&format!(
@@ -320,10 +359,14 @@ async fn a_web_page_cannot_make_or_read_payments() {
     let till = Running::start(true).await;
     let body = r#"{"amount_minor":250,"currency":"EUR"}"#;
     for headers in ["Origin: http://evil.example\r\n", "Sec-Fetch-Site: cross-site\r\n"] {
-        assert!(till.post("/v1/payments", headers, body).await.starts_with("HTTP/1.1 403 "), "{headers}");
+        assert!(
+            till.post("/v1/payments", headers, body).await.starts_with("HTTP/1.1 403 "),
+            "{headers}"
+        );
     }
-    let rebound =
-        till.raw("GET /v1/payments HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await;
+    let rebound = till
+        .raw("GET /v1/payments HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+        .await;
     assert!(rebound.starts_with("HTTP/1.1 403 "), "{rebound}");
     let form = till
         .raw(&format!(
@@ -343,10 +386,12 @@ async fn waiters_are_bounded_and_others_are_served() {
     let (payment, entity_tag) = client.create(&coffee(), None).await.unwrap();
     let mut waiting = tokio::task::JoinSet::new();
     for _ in 0..=WAITERS_MAX {
-        let (client, id, tag) = (client.clone(), payment.transaction_id.clone(), entity_tag.clone());
+        let (client, id, tag) =
+            (client.clone(), payment.transaction_id.clone(), entity_tag.clone());
         waiting.spawn(async move { client.next_change(&id, &tag, 30).await });
     }
-    let refused = timeout(Duration::from_secs(2), waiting.join_next()).await.unwrap().unwrap().unwrap();
+    let refused =
+        timeout(Duration::from_secs(2), waiting.join_next()).await.unwrap().unwrap().unwrap();
     assert!(matches!(refused, Err(TillClientError::Refused { status: 503, .. })));
     client.status().await.unwrap();
     client.cancel(&payment.transaction_id).await.unwrap();
@@ -398,7 +443,8 @@ async fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
     assert!(error.contains("its directory exists"), "{error}");
 }
 
-/// A change that falls right after the reading: whoever listens only after it has read never learns of it.
+/// A change that falls right after the reading: whoever listens only after it has read never learns
+/// of it.
 #[tokio::test]
 async fn a_change_between_reading_and_waiting_is_not_missed() {
     let (port, mut end) = TillPort::new();
@@ -420,7 +466,8 @@ async fn a_change_between_reading_and_waiting_is_not_missed() {
         while let Some(call) = end.calls.recv().await {
             if let TillCall::Read { answer, .. } = call {
                 let _ = answer.send(Ok(view.clone()));
-                let _ = end.updates.send(PaymentView { state: PaymentState::Expired, ..view.clone() });
+                let _ =
+                    end.updates.send(PaymentView { state: PaymentState::Expired, ..view.clone() });
             }
         }
     });

@@ -50,7 +50,9 @@ impl PaymentJson {
         Self {
             transaction_id: view.transaction_id.to_string(),
             state: view.state.name().to_owned(),
-            reason: Some(view.state.reason()).filter(|reason| !reason.is_empty()).map(str::to_owned),
+            reason: Some(view.state.reason())
+                .filter(|reason| !reason.is_empty())
+                .map(str::to_owned),
             release: view.release,
             dispense_unknown: view.dispense_unknown,
             is_final: view.state.is_final(),
@@ -58,7 +60,8 @@ impl PaymentJson {
             currency: view.amount.currency().to_string(),
             amount: view.amount.to_string(),
             reference: view.reference.clone(),
-            capture: if view.capture_after_dispense { "after_dispense" } else { "at_once" }.to_owned(),
+            capture: if view.capture_after_dispense { "after_dispense" } else { "at_once" }
+                .to_owned(),
             matching_codes: view.matching_codes.clone(),
             engagement_link: link.to_string(),
             created_at: view.created_at.to_string(),
@@ -66,7 +69,8 @@ impl PaymentJson {
         }
     }
 
-    /// The entity tag (RFC 9110, 8.8.3): equal exactly where nothing that the till can see has changed.
+    /// The entity tag (RFC 9110, 8.8.3): equal exactly where nothing that the till can see has
+    /// changed.
     pub(super) fn entity_tag(&self) -> String {
         let octets = serde_json::to_vec(self).unwrap_or_default();
         format!("\"{}\"", data_encoding::HEXLOWER.encode(&Sha256::digest(octets)[..8]))

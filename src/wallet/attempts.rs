@@ -14,12 +14,13 @@ use super::{
 };
 use crate::bluetooth::PhoneLink;
 
-/// How often a payment is tried where no command was sent. Radios fail often enough that one try is too few; after
-/// three a person has to look.
+/// How often a payment is tried where no command was sent. Radios fail often enough that one try is
+/// too few; after three a person has to look.
 pub const PAY_ATTEMPTS_MAX: u32 = 3;
 /// How often the result is asked for at once after the connection was lost.
 pub const ASK_ATTEMPTS_MAX: u32 = 3;
-/// How long to wait between two connections, in milliseconds: some stacks need a moment to see that one has ended.
+/// How long to wait between two connections, in milliseconds: some stacks need a moment to see that
+/// one has ended.
 pub const PAUSE_MS: u64 = 500;
 
 /// Makes connections to one terminal.
@@ -35,8 +36,9 @@ pub trait Connector: Send {
 
 /// Pays once.
 ///
-/// Connects and pays; tries again as long as nothing was sent and the fault may go away by itself. Where the connection
-/// was lost after the command, it connects again and asks for the result, unless the settings say to vanish.
+/// Connects and pays; tries again as long as nothing was sent and the fault may go away by itself.
+/// Where the connection was lost after the command, it connects again and asks for the result,
+/// unless the settings say to vanish.
 ///
 /// # Errors
 /// The connector's, where not even the first connection came about.
@@ -75,7 +77,8 @@ pub async fn pay<C: Connector>(
     Ok(in_view_of_earlier(reported, &settings, store))
 }
 
-/// Where the link's payment was ordered before and was not offered again, its end is the earlier order's.
+/// Where the link's payment was ordered before and was not offered again, its end is the earlier
+/// order's.
 fn in_view_of_earlier(
     mut reported: Reported,
     settings: &DriverSettings,
@@ -103,7 +106,8 @@ pub async fn ask<C: Connector>(
     person: &mut dyn Person,
 ) -> Result<Reported, C::Error> {
     let mut reported =
-        run(connector.connect().await?, &card, Some(record.clone()), &settings, store, person).await;
+        run(connector.connect().await?, &card, Some(record.clone()), &settings, store, person)
+            .await;
     for _ in 1..ASK_ATTEMPTS_MAX {
         if !reported.end.may_retry() {
             break;
@@ -128,7 +132,8 @@ async fn run<L: PhoneLink>(
     if let Err(error) = OsRng.try_fill_bytes(&mut octets) {
         let mut link = link;
         link.disconnect().await;
-        let store_error = Some(StoreError::Other(format!("the system gives no random numbers: {error}")));
+        let store_error =
+            Some(StoreError::Other(format!("the system gives no random numbers: {error}")));
         return Reported { end: SessionEnd::StoreFailed, offer: None, store_error };
     }
     let seed = SessionSeed::from_random(&octets);

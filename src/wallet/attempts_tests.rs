@@ -1,4 +1,5 @@
-//! Driver and attempts over the emulated air, with a wallet on disk and a terminal that plays a part.
+//! Driver and attempts over the emulated air, with a wallet on disk and a terminal that plays a
+//! part.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -13,8 +14,8 @@ use crate::bluetooth::{
 };
 use crate::domain::Outcome;
 use crate::protocol::{
-    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, HelloAnswer, MessageKind, Reassembler, accept,
-    encode_offer,
+    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, HelloAnswer, MessageKind,
+    Reassembler, accept, encode_offer,
 };
 
 /// What the terminal does with a command.
@@ -93,7 +94,8 @@ async fn play(mut link: TerminalLink, part: Part) -> Vec<(u64, FromPhone)> {
             }
             (_, None) => panic!("sealed before a hello"),
         };
-        for value in Fragmenter::new(phone.tag).cut(kind, &answer, phone.value_octets_max).unwrap() {
+        for value in Fragmenter::new(phone.tag).cut(kind, &answer, phone.value_octets_max).unwrap()
+        {
             link.commands.send(LinkCommand::Notify { phone: id, value }).await.unwrap();
         }
     }
@@ -174,7 +176,8 @@ async fn a_payment_runs_over_a_link_of_any_width() {
         assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
         assert!(reported.store_error.is_none());
         let heard = scene.terminal.await.unwrap();
-        let [(_, FromPhone::PaymentCommand { .. }), (_, FromPhone::ReceiptAck { .. })] = &heard[..] else {
+        let [(_, FromPhone::PaymentCommand { .. }), (_, FromPhone::ReceiptAck { .. })] = &heard[..]
+        else {
             panic!("{heard:?}")
         };
         let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
@@ -197,7 +200,8 @@ async fn after_a_lost_link_the_result_is_asked_for_and_no_second_command_is_sent
     let reported = pay_in(&mut scene, driver_settings()).await;
     assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
     let heard = scene.terminal.await.unwrap();
-    let commands = heard.iter().filter(|(_, message)| matches!(message, FromPhone::PaymentCommand { .. }));
+    let commands =
+        heard.iter().filter(|(_, message)| matches!(message, FromPhone::PaymentCommand { .. }));
     assert_eq!(commands.count(), 1);
     assert!(matches!(heard[1], (2, FromPhone::ResultQuery { .. })));
     let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
@@ -214,8 +218,9 @@ async fn a_phone_that_vanishes_leaves_its_payment_pending_and_asks_later() {
     assert_eq!(record.status, PaymentStatus::Pending);
     let mut store = scene.wallet.store(scene.card.name());
     let (card, person) = (Arc::clone(&scene.card), &mut scene.person);
-    let reported =
-        ask(&mut scene.connector, card, record, driver_settings(), &mut store, person).await.unwrap();
+    let reported = ask(&mut scene.connector, card, record, driver_settings(), &mut store, person)
+        .await
+        .unwrap();
     assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
     let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
     assert_eq!(record.status, PaymentStatus::Approved);
@@ -291,7 +296,8 @@ impl PhoneLink for CutOff {
 #[tokio::test(start_paused = true)]
 async fn a_phone_that_hears_nothing_subscribes_again_and_pays() {
     let scene = scene(Part::Approve, 517);
-    let link = CutOff { link: scene.connector.air.connect(517).await.unwrap(), subscribed_again: 0 };
+    let link =
+        CutOff { link: scene.connector.air.connect(517).await.unwrap(), subscribed_again: 0 };
     let (mut store, mut person) = (scene.wallet.store(scene.card.name()), scene.person);
     let seed = SessionSeed::from_random(&[7; 65]);
     let settings = driver_settings();

@@ -1,7 +1,7 @@
 //! One card: who it is at the institution, its key, and the institution's keys that it trusts.
 //!
-//! Not here: the counter, which lives where it can be locked and synchronised ([`super::WalletDirectory`]), and money,
-//! which lives at the institution.
+//! Not here: the counter, which lives where it can be locked and synchronised
+//! ([`super::WalletDirectory`]), and money, which lives at the institution.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,9 @@ pub struct CardName(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CardError {
     /// Not a name.
-    #[error("a card's name is 1 to 32 lower-case letters, digits and hyphens, and starts with no hyphen")]
+    #[error(
+        "a card's name is 1 to 32 lower-case letters, digits and hyphens, and starts with no hyphen"
+    )]
     Name,
     /// A key or the keyring is not good.
     #[error("the card is not usable: {0}; enrol it again")]
@@ -35,7 +37,8 @@ impl FromStr for CardName {
     type Err = CardError;
 
     fn from_str(text: &str) -> Result<Self, CardError> {
-        let allowed = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
+        let allowed =
+            |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
         if (1..=32).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') {
             Ok(Self(text.to_owned()))
         } else {
@@ -50,8 +53,8 @@ impl fmt::Display for CardName {
     }
 }
 
-/// A card as the wallet uses it. The keyring in it was verified under the root key. Prints no key, and of its
-/// identifier only the hint.
+/// A card as the wallet uses it. The keyring in it was verified under the root key. Prints no key,
+/// and of its identifier only the hint.
 #[derive(Clone)]
 pub struct Card {
     name: CardName,

@@ -10,8 +10,9 @@
 //!   enrolments/<digest of the code>.pem    a key that is being enrolled
 //! ```
 //!
-//! Every file is whole or not there, also after a power cut ([`crate::private_file`]). A card whose counter cannot be
-//! read does not pay: starting over would repeat a value. Nothing here talks to anybody.
+//! Every file is whole or not there, also after a power cut ([`crate::private_file`]). A card whose
+//! counter cannot be read does not pay: starting over would repeat a value. Nothing here talks to
+//! anybody.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use super::card::CardParts;
 use super::{
-    Card, CardError, CardName, PaymentRecord, PaymentRecordError, PaymentStore, Reservation, StoreError,
+    Card, CardError, CardName, PaymentRecord, PaymentRecordError, PaymentStore, Reservation,
+    StoreError,
 };
 use crate::credential::{Signed, SigningKey, VerifyingKey};
 use crate::domain::{Amount, AmountError, TransactionId, UnixTime};
@@ -130,17 +132,24 @@ impl WalletDirectory {
         let directory = self.card_directory(name);
         let path = directory.join(CARD_FILE);
         let text = match private_file::read_text(&path) {
-            Err(error) if error.is_not_found() => return Err(DirectoryError::NoSuchCard(name.clone())),
+            Err(error) if error.is_not_found() => {
+                return Err(DirectoryError::NoSuchCard(name.clone()));
+            }
             other => other?,
         };
         let key_path = directory.join(KEY_FILE);
         let key_pem = private_file::read_text(&key_path)?;
-        let fault = |path: &Path, detail: String| DirectoryError::CardFile { path: path.to_owned(), detail };
-        let key = SigningKey::from_pem(&key_pem).map_err(|error| fault(&key_path, error.to_string()))?;
+        let fault = |path: &Path, detail: String| DirectoryError::CardFile {
+            path: path.to_owned(),
+            detail,
+        };
+        let key =
+            SigningKey::from_pem(&key_pem).map_err(|error| fault(&key_path, error.to_string()))?;
         read_card(name, &text, key).map_err(|detail| fault(&path, detail))
     }
 
-    /// Adds a card whose counter was last at `counter`, 0 for a new one. It is there whole or not at all.
+    /// Adds a card whose counter was last at `counter`, 0 for a new one. It is there whole or not
+    /// at all.
     ///
     /// # Errors
     /// [`DirectoryError::CardExists`]; [`DirectoryError::File`]; [`DirectoryError::System`].
@@ -150,7 +159,8 @@ impl WalletDirectory {
             return Err(DirectoryError::CardExists(card.name().clone()));
         }
         // A name that no card can have.
-        let beside = self.path.join(CARDS).join(format!(".{}.{}.new", card.name(), std::process::id()));
+        let beside =
+            self.path.join(CARDS).join(format!(".{}.{}.new", card.name(), std::process::id()));
         if beside.exists() {
             fs::remove_dir_all(&beside).map_err(system(&beside))?;
         }
@@ -183,8 +193,8 @@ impl WalletDirectory {
         text.trim().parse().map_err(|_| fault("not a whole number"))
     }
 
-    /// Takes the next value of the card's counter. When this returns, the value is on the disk as used; no other
-    /// process gets it.
+    /// Takes the next value of the card's counter. When this returns, the value is on the disk as
+    /// used; no other process gets it.
     ///
     /// # Errors
     /// [`DirectoryError`]; no value was taken then, or one was lost, which does no harm.
@@ -208,13 +218,18 @@ impl WalletDirectory {
     ///
     /// # Errors
     /// [`DirectoryError::Record`]; [`DirectoryError::File`].
-    pub fn record(&self, transaction_id: &TransactionId) -> Result<Option<PaymentRecord>, DirectoryError> {
+    pub fn record(
+        &self,
+        transaction_id: &TransactionId,
+    ) -> Result<Option<PaymentRecord>, DirectoryError> {
         let path = self.record_path(transaction_id);
         let text = match private_file::read_text(&path) {
             Err(error) if error.is_not_found() => return Ok(None),
             other => other?,
         };
-        PaymentRecord::from_json(&text).map(Some).map_err(|source| DirectoryError::Record { path, source })
+        PaymentRecord::from_json(&text)
+            .map(Some)
+            .map_err(|source| DirectoryError::Record { path, source })
     }
 
     /// Every record, oldest first.
@@ -224,7 +239,8 @@ impl WalletDirectory {
     pub fn records(&self) -> Result<Vec<PaymentRecord>, DirectoryError> {
         let mut records = Vec::new();
         for name in names_in(&self.path.join(PAYMENTS))? {
-            let Some(id) = name.strip_suffix(".json").and_then(|stem| stem.parse::<TransactionId>().ok())
+            let Some(id) =
+                name.strip_suffix(".json").and_then(|stem| stem.parse::<TransactionId>().ok())
             else {
                 continue;
             };
@@ -234,7 +250,8 @@ impl WalletDirectory {
         Ok(records)
     }
 
-    /// The key that is being enrolled under this code, if an attempt was cut off; else `make`'s, kept for the next.
+    /// The key that is being enrolled under this code, if an attempt was cut off; else `make`'s,
+    /// kept for the next.
     ///
     /// # Errors
     /// [`DirectoryError`].
@@ -387,8 +404,8 @@ fn read_card(name: &CardName, text: &str, key: SigningKey) -> Result<Card, Strin
         .map_err(|error: AmountError| format!("payment_limit_minor: {error}"))?;
     let root_key = VerifyingKey::from_sec1(&octets("root_public_key", &file.root_public_key)?)
         .map_err(|error| format!("root_public_key: {error}"))?;
-    let signed_keyring =
-        Signed::decode(&octets("keyring", &file.keyring)?).map_err(|error| format!("keyring: {error}"))?;
+    let signed_keyring = Signed::decode(&octets("keyring", &file.keyring)?)
+        .map_err(|error| format!("keyring: {error}"))?;
     Card::new(CardParts {
         name: name.clone(),
         card_id: file.card_id.parse().map_err(|error| format!("card_id: {error}"))?,
@@ -486,7 +503,9 @@ mod tests {
         let error = directory.card(card.name()).unwrap_err().to_string();
         assert!(error.contains("chmod 600") && error.contains("key.pem"), "{error}");
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o750)).unwrap();
-        assert!(WalletDirectory::open(directory.path()).unwrap_err().to_string().contains("chmod 700"));
+        assert!(
+            WalletDirectory::open(directory.path()).unwrap_err().to_string().contains("chmod 700")
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Runs a session over a link: passes values, time, the person's word and the store's answers in, and does what comes
-//! out. It decides nothing itself.
+//! Runs a session over a link: passes values, time, the person's word and the store's answers in,
+//! and does what comes out. It decides nothing itself.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,17 +9,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Card, Decision, DirectoryError, Input, Notice, OfferView, Output, PaymentRecord, Refusal, Reservation,
-    Session, SessionEnd, SessionSeed, SessionSettings,
+    Card, Decision, DirectoryError, Input, Notice, OfferView, Output, PaymentRecord, Refusal,
+    Reservation, Session, SessionEnd, SessionSeed, SessionSettings,
 };
 use crate::bluetooth::PhoneLink;
 use crate::domain::{Moment, TransactionId};
 
-/// How long a write may take, in milliseconds, before the link counts as lost. ATT itself allows 30 s, which is longer
-/// than a person waits (Core Specification 5.4, Vol 3 Part F, 3.3.3).
+/// How long a write may take, in milliseconds, before the link counts as lost. ATT itself allows 30
+/// s, which is longer than a person waits (Core Specification 5.4, Vol 3 Part F, 3.3.3).
 const WRITE_MS_MAX: u64 = 5_000;
-/// After how long without a word the phone subscribes again, in case its radio stack or the terminal's has lost the subscription: two
-/// signs of life (docs/protocol.md, section 4).
+/// After how long without a word the phone subscribes again, in case its radio stack or the
+/// terminal's has lost the subscription: two signs of life (docs/protocol.md, section 4).
 const QUIET: Duration = Duration::from_millis(4_000);
 
 /// Who sees what goes on, and decides.
@@ -27,7 +27,8 @@ pub trait Person: Send {
     /// Something happened. For a screen or a log; must not block.
     fn tell(&mut self, notice: &Notice);
 
-    /// Asks whether to pay. The answer may take as long as the offer is good; it is dropped if the offer goes away.
+    /// Asks whether to pay. The answer may take as long as the offer is good; it is dropped if the
+    /// offer goes away.
     fn ask(&mut self, offer: &OfferView) -> Pin<Box<dyn Future<Output = Decision> + Send>>;
 }
 
@@ -74,7 +75,8 @@ pub trait PaymentStore: Send {
 pub struct DriverSettings {
     /// What the session gets; the link's own value length is put in.
     pub session: SessionSettings,
-    /// For tests of what is around: disconnect as soon as the command is sent, and wait for nothing.
+    /// For tests of what is around: disconnect as soon as the command is sent, and wait for
+    /// nothing.
     pub vanish_after_command: bool,
 }
 
@@ -91,10 +93,11 @@ pub struct Reported {
 
 /// Runs one session over a connected and subscribed link, and disconnects it.
 ///
-/// With `record` it asks for the result of that earlier command; without, it pays. The store's calls block the
-/// calling task for a few milliseconds each: a wallet does nothing else meanwhile.
+/// With `record` it asks for the result of that earlier command; without, it pays. The store's
+/// calls block the calling task for a few milliseconds each: a wallet does nothing else meanwhile.
 ///
-/// Must be called within a tokio runtime with its time driver. Dropping the future is as losing the link.
+/// Must be called within a tokio runtime with its time driver. Dropping the future is as losing the
+/// link.
 pub async fn drive<L: PhoneLink>(
     mut link: L,
     card: Arc<Card>,
@@ -135,8 +138,10 @@ pub async fn drive<L: PhoneLink>(
     run.perform(&mut link, outputs).await;
     let mut quiet_until = Instant::now() + QUIET;
     while !run.is_over {
-        let deadline =
-            run.session.deadline().map(|moment| origin + Duration::from_millis(moment.milliseconds));
+        let deadline = run
+            .session
+            .deadline()
+            .map(|moment| origin + Duration::from_millis(moment.milliseconds));
         let input = tokio::select! {
             value = link.next_value() => {
                 quiet_until = Instant::now() + QUIET;
@@ -202,7 +207,8 @@ impl Run<'_> {
         }
     }
 
-    /// Does what the session says, in order. What comes of it goes back in at once, before anything else.
+    /// Does what the session says, in order. What comes of it goes back in at once, before anything
+    /// else.
     async fn perform<L: PhoneLink>(&mut self, link: &mut L, outputs: Vec<Output>) {
         let mut todo: std::collections::VecDeque<Output> = outputs.into();
         let mut is_link_lost = false;
@@ -211,7 +217,8 @@ impl Run<'_> {
             match output {
                 Output::Write(value) if !is_link_lost => {
                     let write = link.write(value);
-                    let written = tokio::time::timeout(Duration::from_millis(WRITE_MS_MAX), write).await;
+                    let written =
+                        tokio::time::timeout(Duration::from_millis(WRITE_MS_MAX), write).await;
                     if !matches!(written, Ok(Ok(()))) {
                         is_link_lost = true;
                         input = Some(Input::LinkLost);
@@ -228,7 +235,11 @@ impl Run<'_> {
                     input = Some(self.stored(reserved.map(Input::Reserved)));
                 }
                 Output::Store { record, is_new } => {
-                    let stored = if is_new { self.store.create(&record) } else { self.store.update(&record) };
+                    let stored = if is_new {
+                        self.store.create(&record)
+                    } else {
+                        self.store.update(&record)
+                    };
                     input = Some(self.stored(stored.map(|()| Input::Stored)));
                 }
                 Output::Tell(notice) => {
@@ -240,7 +251,8 @@ impl Run<'_> {
                     }
                 }
                 Output::End(end) => {
-                    // Every write before this was made; what may be left is of a message that got stuck.
+                    // Every write before this was made; what may be left is of a message that got
+                    // stuck.
                     self.reported.end = *end;
                     self.is_over = true;
                     return;

@@ -1,7 +1,7 @@
 //! How a card comes into the wallet: a one-time code for a card, over TLS 1.3.
 //!
-//! The private key is made here and never leaves. It is on disk before the institution hears of it, so that an answer
-//! that got lost can be asked for again with the same key.
+//! The private key is made here and never leaves. It is on disk before the institution hears of it,
+//! so that an answer that got lost can be asked for again with the same key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,9 @@ pub enum EnrolmentError {
     #[error("the institution refused: {0}. A code is good once and for a while; ask for a new one")]
     Refused(String),
     /// The institution did not answer as it should.
-    #[error("the institution failed: {0}. Try again with the same code; the card's key was kept for that")]
+    #[error(
+        "the institution failed: {0}. Try again with the same code; the card's key was kept for that"
+    )]
     Failed(String),
     /// The answer is not usable.
     #[error("the institution's answer is not usable: {0}")]
@@ -84,8 +86,8 @@ pub enum EnrolmentError {
 /// Enrols a card and puts it into the wallet.
 ///
 /// # Errors
-/// [`EnrolmentError`]. After [`EnrolmentError::Failed`] and [`EnrolmentError::Unreachable`] the same code can be tried
-/// again.
+/// [`EnrolmentError`]. After [`EnrolmentError::Failed`] and [`EnrolmentError::Unreachable`] the
+/// same code can be tried again.
 pub async fn enrol_card(
     directory: &WalletDirectory,
     request: EnrolmentRequest,
@@ -120,8 +122,9 @@ pub async fn enrol_card(
         Ok(answer) => answer.into_inner(),
         Err(status) => {
             // A code that never made a card of this key will not make one later.
-            if let tonic::Code::InvalidArgument | tonic::Code::NotFound | tonic::Code::PermissionDenied =
-                status.code()
+            if let tonic::Code::InvalidArgument
+            | tonic::Code::NotFound
+            | tonic::Code::PermissionDenied = status.code()
             {
                 directory.forget_enrolment_key(&code_digest)?;
             }
@@ -173,7 +176,8 @@ fn verifier(root_pem: &[u8]) -> Result<Arc<dyn ServerCertVerifier>, EnrolmentErr
     Ok(Arc::new(Tls13Only(verifier)))
 }
 
-/// Verifies servers as usual, and refuses the handshake of TLS 1.2: the gRPC client offers it and has no switch.
+/// Verifies servers as usual, and refuses the handshake of TLS 1.2: the gRPC client offers it and
+/// has no switch.
 #[derive(Debug)]
 struct Tls13Only(Arc<WebPkiServerVerifier>);
 
@@ -258,7 +262,8 @@ fn read_answer(
         key,
         payment_limit,
         not_after: UnixTime { seconds: answer.not_after_unix_s },
-        root_key: VerifyingKey::from_sec1(&answer.root_public_key).map_err(|error| unusable(&error))?,
+        root_key: VerifyingKey::from_sec1(&answer.root_public_key)
+            .map_err(|error| unusable(&error))?,
         signed_keyring: Signed::decode(&answer.keyring).map_err(|error| unusable(&error))?,
     })
     .map_err(|error| unusable(&error))
@@ -300,7 +305,8 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     loop {
         // An I/O error passes over what it wraps when it is asked for its source.
         let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let deeper = wrapped.map(|wrapped| wrapped as &(dyn std::error::Error + 'static)).or(cause.source());
+        let deeper =
+            wrapped.map(|wrapped| wrapped as &(dyn std::error::Error + 'static)).or(cause.source());
         let Some(deeper) = deeper else { break };
         cause = deeper;
     }

@@ -8,7 +8,8 @@ use crate::credential::{
     InstitutionKey, KeyPurpose, Keyring, SealingKey, SigningKey, TerminalCertificate, sign_receipt,
 };
 use crate::domain::{
-    CardId, HolderVerification, Moment, Offer, Receipt, ReceiptStatus, TerminalId, TransactionId, UnixTime,
+    CardId, HolderVerification, Moment, Offer, Receipt, ReceiptStatus, TerminalId, TransactionId,
+    UnixTime,
 };
 use crate::protocol::{ChannelKey, EngagementLink, Fingerprint, digest_offer, encode_offer};
 
@@ -69,7 +70,10 @@ pub(super) fn card() -> Arc<Card> {
     let keyring = Keyring {
         institution_name: "Bank".into(),
         keys: vec![
-            institution_key(KeyPurpose::TerminalCertificate, certificate_key().verifying_key().to_sec1()),
+            institution_key(
+                KeyPurpose::TerminalCertificate,
+                certificate_key().verifying_key().to_sec1(),
+            ),
             institution_key(KeyPurpose::Receipt, receipt_key().verifying_key().to_sec1()),
             institution_key(KeyPurpose::Sealing, sealing_key().public_key().0.to_vec()),
         ],
@@ -140,7 +144,10 @@ pub(super) fn settings() -> SessionSettings {
     }
 }
 
-pub(super) fn link(fingerprint: Fingerprint, transaction_id: Option<TransactionId>) -> EngagementLink {
+pub(super) fn link(
+    fingerprint: Fingerprint,
+    transaction_id: Option<TransactionId>,
+) -> EngagementLink {
     EngagementLink { terminal_id: terminal_id(), fingerprint, transaction_id }
 }
 

@@ -1,11 +1,13 @@
 //! How a conversation with a terminal ends for the wallet, and what the person is told.
 //!
-//! Words and reasons only. What became of the money is known by the institution's signed receipt alone; everything
-//! else here is the terminal's word or the wallet's own.
+//! Words and reasons only. What became of the money is known by the institution's signed receipt
+//! alone; everything else here is the terminal's word or the wallet's own.
 
 use super::PaymentStatus;
 use crate::credential::CredentialError;
-use crate::domain::{Amount, DeclineReason, Receipt, ReceiptStatus, TerminalId, TransactionId, UnixTime};
+use crate::domain::{
+    Amount, DeclineReason, Receipt, ReceiptStatus, TerminalId, TransactionId, UnixTime,
+};
 use crate::protocol::{ProtocolError, WireError};
 
 /// How a session ended.
@@ -13,7 +15,8 @@ use crate::protocol::{ProtocolError, WireError};
 pub enum SessionEnd {
     /// The institution's word, proven by its signature and about this payment.
     Settled(Receipt),
-    /// The terminal says that nothing is charged and the institution never approved: there is no receipt for that.
+    /// The terminal says that nothing is charged and the institution never approved: there is no
+    /// receipt for that.
     ReversedUnproven,
     /// A command was sent, and nobody here knows what became of it.
     Pending(PendingReason),
@@ -115,7 +118,9 @@ pub enum Refusal {
     #[error("the machine shows the certificate of another one. Do not pay here")]
     CertificateOfAnotherKey,
     /// Not the key that the engagement link names.
-    #[error("this is not the machine whose code you scanned, but one that looks like it. Do not pay here")]
+    #[error(
+        "this is not the machine whose code you scanned, but one that looks like it. Do not pay here"
+    )]
     LookAlike,
     /// Not the terminal that was asked for.
     #[error("this is machine {found}, not {expected} that you pointed at")]
@@ -125,8 +130,11 @@ pub enum Refusal {
         /// By its certificate.
         found: TerminalId,
     },
-    /// Not a terminal with the short code that the person read on the machine, whatever name it advertises.
-    #[error("this is machine {found}, not one with the code {expected} that you pointed at. Do not pay here")]
+    /// Not a terminal with the short code that the person read on the machine, whatever name it
+    /// advertises.
+    #[error(
+        "this is machine {found}, not one with the code {expected} that you pointed at. Do not pay here"
+    )]
     OtherShortCode {
         /// Read on the machine.
         expected: String,
@@ -179,8 +187,8 @@ pub enum Refusal {
     /// This wallet has the institution's word on this transaction already.
     #[error("this payment was settled already; look at its receipt with `receipts`")]
     AlreadySettled,
-    /// A command for this transaction was sent before, and the terminal now offers it with other content or to
-    /// another card.
+    /// A command for this transaction was sent before, and the terminal now offers it with other
+    /// content or to another card.
     #[error(
         "the machine offers a payment again that you ordered before, with other content. Do not pay here"
     )]
@@ -281,24 +289,31 @@ impl SessionEnd {
                     format!("{} was given back. You were not charged.", receipt.amount)
                 }
             },
-            Self::ReversedUnproven => "The machine says that the payment was called off. You should not be \
+            Self::ReversedUnproven => {
+                "The machine says that the payment was called off. You should not be \
                 charged; look at your account if in doubt."
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Pending(reason) => format!(
                 "Nobody knows yet whether this was paid: {reason}. Do not pay again; ask later with `result`, at \
                  this machine, or ask your bank."
             ),
-            Self::NotCharged(reason) => format!("Not paid: {reason}. The machine says you were not charged."),
+            Self::NotCharged(reason) => {
+                format!("Not paid: {reason}. The machine says you were not charged.")
+            }
             Self::NotProven(fault) => format!(
                 "The machine claims a result that your bank did not confirm: {fault}. Believe neither \"paid\" nor \
                  \"not paid\"; ask your bank, and do not pay here again."
             ),
-            Self::NotPaid(NotPaid::Terminal(wire)) => format!("Nothing was paid. {}", wire.message()),
+            Self::NotPaid(NotPaid::Terminal(wire)) => {
+                format!("Nothing was paid. {}", wire.message())
+            }
             Self::NotPaid(reason) => format!("Nothing was paid: {reason}."),
             Self::Refused(refusal) => format!("Refused, nothing was paid: {refusal}."),
             Self::LinkFailed(fault) => format!("Nothing was paid: {fault}."),
             Self::StoreFailed => {
-                "Nothing was paid: the wallet could not store the payment before sending it.".to_owned()
+                "Nothing was paid: the wallet could not store the payment before sending it."
+                    .to_owned()
             }
         }
     }
@@ -334,7 +349,8 @@ impl SessionEnd {
         }
     }
 
-    /// May the wallet try again on its own? Only where no command was sent and the link or the air was at fault.
+    /// May the wallet try again on its own? Only where no command was sent and the link or the air
+    /// was at fault.
     pub fn may_retry(&self) -> bool {
         match self {
             Self::LinkFailed(_) => true,
@@ -350,9 +366,9 @@ impl SessionEnd {
         }
     }
 
-    /// About which payment the wallet asks on its own after this end of an attempt to pay, if it ordered it: about what
-    /// was offered, where the result is not known because of the link; about the link's, where its offer is gone, perhaps to
-    /// this very phone.
+    /// About which payment the wallet asks on its own after this end of an attempt to pay, if it
+    /// ordered it: about what was offered, where the result is not known because of the link;
+    /// about the link's, where its offer is gone, perhaps to this very phone.
     pub fn to_ask_about(
         &self,
         offered: Option<TransactionId>,
@@ -362,7 +378,9 @@ impl SessionEnd {
             Self::Pending(
                 PendingReason::LinkLost | PendingReason::NoSignOfLife | PendingReason::Unreadable,
             ) => offered,
-            Self::NotPaid(NotPaid::Taken | NotPaid::Terminal(WireError::TransactionUnknown)) => linked,
+            Self::NotPaid(NotPaid::Taken | NotPaid::Terminal(WireError::TransactionUnknown)) => {
+                linked
+            }
             Self::Settled(_)
             | Self::ReversedUnproven
             | Self::Pending(_)
@@ -391,8 +409,9 @@ impl SessionEnd {
         }
     }
 
-    /// What the end of a session without an offer means where this wallet ordered the same payment in an earlier one:
-    /// "nothing was paid" is true of this session alone, and must not be said of the payment.
+    /// What the end of a session without an offer means where this wallet ordered the same payment
+    /// in an earlier one: "nothing was paid" is true of this session alone, and must not be
+    /// said of the payment.
     #[must_use]
     pub fn given_earlier(self, earlier: PaymentStatus) -> Self {
         match (&self, earlier) {

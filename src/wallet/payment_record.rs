@@ -1,7 +1,8 @@
-//! What the wallet keeps of a payment: enough to ask for its result later, and to show its receipt for years.
+//! What the wallet keeps of a payment: enough to ask for its result later, and to show its receipt
+//! for years.
 //!
-//! A record is written before its command is sent. It holds the command only in its sealed form. Files are the
-//! directory's business.
+//! A record is written before its command is sent. It holds the command only in its sealed form.
+//! Files are the directory's business.
 
 use std::fmt;
 
@@ -188,18 +189,24 @@ impl PaymentRecord {
     /// # Errors
     /// [`PaymentRecordError`], naming the line or the field.
     pub fn from_json(text: &str) -> Result<Self, PaymentRecordError> {
-        let file: RecordFile = serde_json::from_str(text)
-            .map_err(|error| PaymentRecordError::Json { line: error.line(), detail: error.to_string() })?;
-        let fault =
-            |field, expected: &str| PaymentRecordError::Field { field, expected: expected.to_owned() };
+        let file: RecordFile = serde_json::from_str(text).map_err(|error| {
+            PaymentRecordError::Json { line: error.line(), detail: error.to_string() }
+        })?;
+        let fault = |field, expected: &str| PaymentRecordError::Field {
+            field,
+            expected: expected.to_owned(),
+        };
         if file.version != FILE_VERSION {
             return Err(fault("version", "1; a newer wallet wrote this"));
         }
-        let octets =
-            |field, text: &str| BASE64.decode(text.as_bytes()).map_err(|_| fault(field, "octets in base64"));
+        let octets = |field, text: &str| {
+            BASE64.decode(text.as_bytes()).map_err(|_| fault(field, "octets in base64"))
+        };
         let offer_octets = octets("offer", &file.offer)?;
-        let offer = decode_offer(&offer_octets)
-            .map_err(|error| PaymentRecordError::Field { field: "offer", expected: error.to_string() })?;
+        let offer = decode_offer(&offer_octets).map_err(|error| PaymentRecordError::Field {
+            field: "offer",
+            expected: error.to_string(),
+        })?;
         if file.transaction_id.parse() != Ok(offer.transaction_id) {
             return Err(fault("transaction_id", "the same as the offer's"));
         }

@@ -1,4 +1,5 @@
-//! The real programs, set up as their owners would: an institution, an enrolled terminal, a wallet with a card.
+//! The real programs, set up as their owners would: an institution, an enrolled terminal, a wallet
+//! with a card.
 //!
 //! Each set has a directory of its own and an acquirer port of its own, so sets run side by side.
 
@@ -24,10 +25,11 @@ use serde_json::Value;
 use storage_fault::StorageFault;
 use wall_clock::WallClock;
 
-/// How long anything may take before a test gives up, in seconds: a busy machine is slow, a hung one for ever.
+/// How long anything may take before a test gives up, in seconds: a busy machine is slow, a hung
+/// one for ever.
 pub const PATIENCE_S: u64 = 120;
-/// Acquirers listen from here on: below the range from which the system takes ports for connections (32768 on Linux),
-/// so that nobody takes one between two starts.
+/// Acquirers listen from here on: below the range from which the system takes ports for connections
+/// (32768 on Linux), so that nobody takes one between two starts.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 10_000;
 const SIGKILL: i32 = 9;
@@ -40,18 +42,21 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Makes an institution with an account of 1,000,000.00 EUR, enrols a terminal and a card. Nothing runs afterwards.
+    /// Makes an institution with an account of 1,000,000.00 EUR, enrols a terminal and a card.
+    /// Nothing runs afterwards.
     pub fn set_up(directory: &Path) -> Self {
         let programs = Self { directory: directory.to_owned(), port: free_port() };
         programs.acquirer(&["init", "--name", "Example Bank", "--host-name", "localhost"]);
         let balance = ["--balance", "1000000.00"];
         programs.acquirer(
-            &[&["account", "create", "--name", "Alice", "--currency", "EUR"], &balance[..]].concat(),
+            &[&["account", "create", "--name", "Alice", "--currency", "EUR"], &balance[..]]
+                .concat(),
         );
         let card = programs.acquirer(&["card", "add", "--account", "1", "--limit", "50.00"]);
         let machine = ["--merchant-id", "kiosk-1", "--merchant-name", "Corner Kiosk"];
         let terminal = programs.acquirer(&[&["terminal", "add"], &machine[..]].concat());
-        let (card_code, terminal_code) = (card["code"].as_str().unwrap(), terminal["code"].as_str().unwrap());
+        let (card_code, terminal_code) =
+            (card["code"].as_str().unwrap(), terminal["code"].as_str().unwrap());
 
         programs.write_configuration();
         let acquirer = programs.start_acquirer(None);
@@ -81,7 +86,8 @@ impl Programs {
         programs
     }
 
-    /// The terminal once more in another directory, at the same acquirer: a copy, with the same identity.
+    /// The terminal once more in another directory, at the same acquirer: a copy, with the same
+    /// identity.
     pub fn beside(&self, directory: &Path) -> Self {
         copy_directory(&self.directory, directory);
         let programs = Self { directory: directory.to_owned(), port: self.port };
@@ -143,7 +149,8 @@ impl Programs {
         format!("unix:{}/air.sock", self.directory.display()).parse().unwrap()
     }
 
-    /// Starts `florin serve`. It may not be ready yet, or never get there where a fault was ordered.
+    /// Starts `florin serve`. It may not be ready yet, or never get there where a fault was
+    /// ordered.
     pub fn start_terminal(&self, fault: Option<&StorageFault>) -> Running {
         Running::start("florin serve", self.terminal(), fault)
     }
@@ -201,7 +208,8 @@ impl Programs {
     pub fn acquirer(&self, words: &[&str]) -> Value {
         let mut command = Command::new(env!("CARGO_BIN_EXE_florin-acquirer"));
         let output = done(command.args(words).arg("--json").arg("--directory").arg(self.bank()));
-        serde_json::from_slice(output.stdout.split(|octet| *octet == b'\n').next().unwrap()).unwrap()
+        serde_json::from_slice(output.stdout.split(|octet| *octet == b'\n').next().unwrap())
+            .unwrap()
     }
 }
 

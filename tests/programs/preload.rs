@@ -16,7 +16,11 @@ pub fn compile(name: &str) -> PathBuf {
         .arg(&source)
         .arg("-ldl")
         .status();
-    assert!(status.is_ok_and(|status| status.success()), "cc could not compile {}", source.display());
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "cc could not compile {}",
+        source.display()
+    );
     std::fs::rename(&new, &library).unwrap();
     library
 }

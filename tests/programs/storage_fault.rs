@@ -15,7 +15,8 @@ pub enum FaultKind {
     KillBefore,
     /// The call is made, then SIGKILL.
     KillAfter,
-    /// What was written since each file's last fsync is lost, torn or kept by the dice; then SIGKILL, and the call is not made.
+    /// What was written since each file's last fsync is lost, torn or kept by the dice; then
+    /// SIGKILL, and the call is not made.
     CutPower,
     /// It fails with ENOSPC: no space left.
     NoSpace,
@@ -78,8 +79,8 @@ impl StorageFault {
         Self { calls: Some(calls), ..self }
     }
 
-    /// Only while there is such a file; other calls are not counted. `eio fsync` in the file takes the place of the kind and the
-    /// calls, so that they can change meanwhile.
+    /// Only while there is such a file; other calls are not counted. `eio fsync` in the file takes
+    /// the place of the kind and the calls, so that they can change meanwhile.
     pub fn only_while(self, file: &Path) -> Self {
         Self { only_while: Some(file.to_owned()), ..self }
     }

@@ -1,4 +1,5 @@
-//! The identity of a terminal whose certificate is good for ever, signed with a key that anybody knows.
+//! The identity of a terminal whose certificate is good for ever, signed with a key that anybody
+//! knows.
 
 use florin::credential::{SigningKey, TerminalCertificate};
 use florin::domain::UnixTime;

@@ -1,4 +1,5 @@
-//! The institution's process: the real institution over its real store, its clock, and when it is there to answer.
+//! The institution's process: the real institution over its real store, its clock, and when it is
+//! there to answer.
 //!
 //! Its store's transactions are whole or not at all; what a crash loses is the answer.
 
@@ -10,7 +11,9 @@ use florin::acquirer::{
     InstitutionKeys, Store, StoreError, Transaction, TransactionState as Held,
 };
 use florin::credential::{Keyring, SealedCommand, Signed, SigningKey, card_enrolment_proof};
-use florin::domain::{Amount, CardId, Currency, DeclineReason, TerminalId, TransactionId, UnixTime};
+use florin::domain::{
+    Amount, CardId, Currency, DeclineReason, TerminalId, TransactionId, UnixTime,
+};
 use florin::protocol::{ChannelKey, decode_offer, encode_offer};
 use florin::terminal::{
     Identity, InstitutionAnswer, InstitutionRequest, InstitutionTransaction, TransactionState,
@@ -60,7 +63,8 @@ fn scalar_key(dice: &mut Dice) -> SigningKey {
     }
 }
 
-/// Founds an institution and enrols a terminal and that many phones with a card each, through its own calls.
+/// Founds an institution and enrols a terminal and that many phones with a card each, through its
+/// own calls.
 ///
 /// # Errors
 /// What the institution refuses: a mistake of the simulator.
@@ -84,8 +88,12 @@ pub fn enrol(
     let code = EnrolmentCode::from_random(dice.octets());
     institution.add_terminal(terminal_id, "merchant-1", "Simulated Kiosk", &code, later, now)?;
     let channel_key = ChannelKey::from_octets(key_dice.octets());
-    let enrolment =
-        institution.enrol_terminal(&code.expose_text(), &channel_key.public_key(), &dice.octets(), now)?;
+    let enrolment = institution.enrol_terminal(
+        &code.expose_text(),
+        &channel_key.public_key(),
+        &dice.octets(),
+        now,
+    )?;
     let identity = Identity::new(enrolment.terminal_certificate, channel_key)?;
 
     let mut accounts = Vec::new();
@@ -93,9 +101,17 @@ pub fn enrol(
     let mut account_of = Vec::new();
     for (number, currency) in currencies.iter().enumerate() {
         // One account is soon empty, so that some payments are declined.
-        let minor = if number + 1 == currencies.len() && number > 0 { 2_000 } else { OPENING_BALANCE_MINOR };
-        let account =
-            institution.create_account("Person", *currency, Some(Amount::new(minor, *currency)?), now)?;
+        let minor = if number + 1 == currencies.len() && number > 0 {
+            2_000
+        } else {
+            OPENING_BALANCE_MINOR
+        };
+        let account = institution.create_account(
+            "Person",
+            *currency,
+            Some(Amount::new(minor, *currency)?),
+            now,
+        )?;
         accounts.push((account, *currency, minor));
     }
     for phone in 0..phones {
@@ -190,7 +206,12 @@ impl Bank {
             return InstitutionAnswer::Unanswered { detail: "simulated".into() };
         }
         let answer = match request {
-            InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command } => {
+            InstitutionRequest::Authorize {
+                transaction_id,
+                offer,
+                offer_age_ms,
+                sealed_command,
+            } => {
                 let request = AuthorizationRequest {
                     terminal_id: terminal,
                     transaction_id: *transaction_id,
@@ -226,7 +247,13 @@ impl Bank {
     }
 
     /// Tells the reference model how the institution stands after a request.
-    fn observe(&mut self, stage: &mut Stage, id: TransactionId, request: &InstitutionRequest, now: UnixTime) {
+    fn observe(
+        &mut self,
+        stage: &mut Stage,
+        id: TransactionId,
+        request: &InstitutionRequest,
+        now: UnixTime,
+    ) {
         if let InstitutionRequest::Inquire { .. } = request {
             return;
         }
@@ -243,8 +270,12 @@ impl Bank {
         stage.model.bank_holds(id, &held, command, now);
         let accounts = self.institution.accounts().unwrap_or_default();
         for account in accounts {
-            let twice: u64 =
-                self.taken_twice.iter().filter(|(id, _)| *id == account.id.0).map(|(_, minor)| minor).sum();
+            let twice: u64 = self
+                .taken_twice
+                .iter()
+                .filter(|(id, _)| *id == account.id.0)
+                .map(|(_, minor)| minor)
+                .sum();
             let available_minor = account.available_minor.saturating_sub(twice);
             stage.model.account_has(account.id.0, available_minor, account.held_minor);
         }
@@ -298,7 +329,8 @@ impl Bank {
     /// The institution's.
     pub fn books(&mut self, stage: &Stage) -> Result<Books, InstitutionError> {
         let details = self.institution.newest_transactions(None, u32::MAX)?;
-        let days: BTreeSet<u64> = details.iter().map(|detail| detail.created_at.seconds / DAY_S).collect();
+        let days: BTreeSet<u64> =
+            details.iter().map(|detail| detail.created_at.seconds / DAY_S).collect();
         let transactions = details
             .iter()
             .map(|detail| {
@@ -314,7 +346,8 @@ impl Bank {
                 what: "declined transaction without a reason",
             }))?;
         let report = self.institution.check_ledger()?;
-        let faults = report.faults.iter().map(|fault| format!("{}: {}", fault.rule, fault.detail)).collect();
+        let faults =
+            report.faults.iter().map(|fault| format!("{}: {}", fault.rule, fault.detail)).collect();
         let totals = report
             .states
             .into_iter()
@@ -323,10 +356,12 @@ impl Bank {
         let mut totals_of_days = BTreeMap::new();
         for day in days {
             // Asked as a terminal asks, day by day and page by page.
-            let (from, until) = (UnixTime { seconds: day * DAY_S }, UnixTime { seconds: (day + 1) * DAY_S });
+            let (from, until) =
+                (UnixTime { seconds: day * DAY_S }, UnixTime { seconds: (day + 1) * DAY_S });
             let mut after = None;
             loop {
-                let (page, next) = self.institution.reconcile(self.terminal_id, from, until, after)?;
+                let (page, next) =
+                    self.institution.reconcile(self.terminal_id, from, until, after)?;
                 for transaction in page {
                     let is_late = stage.is_planted(PlantedBug::BookedOnAnotherDay)
                         && transaction.state == Held::Captured;
@@ -337,7 +372,10 @@ impl Bank {
                         currency.unwrap_or_default(),
                     );
                     let total: &mut (u64, u64) = totals_of_days.entry(key).or_default();
-                    *total = (total.0 + 1, total.1 + transaction.amount.map_or(0, |amount| amount.minor()));
+                    *total = (
+                        total.0 + 1,
+                        total.1 + transaction.amount.map_or(0, |amount| amount.minor()),
+                    );
                 }
                 after = next;
                 if after.is_none() {
@@ -358,12 +396,14 @@ pub struct Books {
     pub transactions: Vec<InstitutionTransaction>,
     /// By state and currency, as the ledger's own check has them.
     pub totals: BTreeMap<(String, String), Total>,
-    /// By day (days since 1970-01-01 by the institution's clock), state and currency, as a terminal is told them.
+    /// By day (days since 1970-01-01 by the institution's clock), state and currency, as a
+    /// terminal is told them.
     pub totals_of_days: BTreeMap<(u64, String, String), Total>,
     pub faults: Vec<String>,
 }
 
-/// A state as the terminal hears it; none for a decline without its reason, which the institution never makes.
+/// A state as the terminal hears it; none for a decline without its reason, which the institution
+/// never makes.
 fn state_of(held: Held, decline_reason: Option<DeclineReason>) -> Option<TransactionState> {
     match (held, decline_reason) {
         (Held::Unknown, _) => Some(TransactionState::Unknown),
@@ -381,9 +421,8 @@ fn answer_of(result: Result<Transaction, InstitutionError>) -> InstitutionAnswer
         Err(error) => {
             let detail = error.to_string();
             return match error {
-                InstitutionError::InvalidRequest { .. } | InstitutionError::NotCapturable { .. } => {
-                    InstitutionAnswer::Refused { detail }
-                }
+                InstitutionError::InvalidRequest { .. }
+                | InstitutionError::NotCapturable { .. } => InstitutionAnswer::Refused { detail },
                 // ALREADY_EXISTS, NOT_FOUND, INTERNAL: no proof that nothing was done.
                 InstitutionError::OtherContent(_)
                 | InstitutionError::NotFound { .. }

@@ -1,4 +1,5 @@
-//! Many worlds on all cores, their sum, and where a promise is broken the shortest story that still breaks it.
+//! Many worlds on all cores, their sum, and where a promise is broken the shortest story that still
+//! breaks it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -10,8 +11,8 @@ use super::model::Violation;
 use super::planted::PlantedBug;
 use super::world::{WorldPlan, WorldReport, run};
 
-/// How many payments a world's script has: enough that old ones are still being settled when new ones come, and few
-/// enough that a story can be shrunk.
+/// How many payments a world's script has: enough that old ones are still being settled when new
+/// ones come, and few enough that a story can be shrunk.
 pub const PAYMENTS_PER_WORLD: usize = 50;
 /// A planted bug has to be found within so many payments.
 pub const PLANTED_PAYMENTS_MAX: u64 = 1_000;
@@ -122,7 +123,8 @@ impl Campaign {
                         return;
                     }
                 };
-                let so_far = payments.fetch_add(report.payments, Ordering::Relaxed) + report.payments;
+                let so_far =
+                    payments.fetch_add(report.payments, Ordering::Relaxed) + report.payments;
                 let is_over = self.world.is_some()
                     || so_far >= self.payments
                     || report.violation.is_some()
@@ -147,15 +149,20 @@ impl Campaign {
         Ok(tally)
     }
 
-    /// Runs worlds with this bug until it is found, or there were [`PLANTED_PAYMENTS_MAX`]; with one thread, so that the
-    /// number of payments is the same every time.
+    /// Runs worlds with this bug until it is found, or there were [`PLANTED_PAYMENTS_MAX`]; with
+    /// one thread, so that the number of payments is the same every time.
     ///
     /// # Errors
     /// As [`Campaign::run`].
     pub fn plant(&self, bug: PlantedBug) -> Result<Tally, String> {
         let planted = Some(bug);
-        let campaign =
-            Self { planted, payments: PLANTED_PAYMENTS_MAX, threads: 1, world: None, ..self.clone() };
+        let campaign = Self {
+            planted,
+            payments: PLANTED_PAYMENTS_MAX,
+            threads: 1,
+            world: None,
+            ..self.clone()
+        };
         campaign.run()
     }
 
@@ -168,8 +175,8 @@ impl Campaign {
         run(plan).map_err(|error| error.to_string())
     }
 
-    /// The shortest story that still breaks the same promise, found by leaving out faults and payments, for a minute at
-    /// most.
+    /// The shortest story that still breaks the same promise, found by leaving out faults and
+    /// payments, for a minute at most.
     ///
     /// # Errors
     /// As [`Campaign::run`].
@@ -190,8 +197,10 @@ impl Campaign {
                     }
                     let candidate = change.made_to(&plan);
                     let tried = again(&candidate)?;
-                    let still =
-                        tried.violation.as_ref().is_some_and(|violation| violation.promise == promise);
+                    let still = tried
+                        .violation
+                        .as_ref()
+                        .is_some_and(|violation| violation.promise == promise);
                     if still && weight(&candidate, &tried) < weight(&plan, &report) {
                         (plan, report) = (candidate, tried);
                     }

@@ -1,6 +1,8 @@
-//! The terminal's disk: the journal's requests one after another, each durable when it is done; what a crash leaves.
+//! The terminal's disk: the journal's requests one after another, each durable when it is done;
+//! what a crash leaves.
 //!
-//! What is kept is kept whole and in order. A crash keeps some of what was asked and not yet done, from the oldest on.
+//! What is kept is kept whole and in order. A crash keeps some of what was asked and not yet done,
+//! from the oldest on.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -36,7 +38,10 @@ pub struct MemoryJournal {
 impl Journal for MemoryJournal {
     fn append(&mut self, payment: &Payment) -> Result<(), JournalError> {
         let number = self.payments.len() as u64;
-        let entry = self.payments.entry(payment.transaction_id).or_insert_with(|| (number, payment.clone()));
+        let entry = self
+            .payments
+            .entry(payment.transaction_id)
+            .or_insert_with(|| (number, payment.clone()));
         entry.1 = payment.clone();
         Ok(())
     }
@@ -46,16 +51,23 @@ impl Journal for MemoryJournal {
     }
 
     fn payment_by_key(&mut self, idempotency_key: &str) -> Result<Option<Payment>, JournalError> {
-        let has_key =
-            |payment: &Payment| payment.idempotency.as_ref().is_some_and(|(key, _)| key == idempotency_key);
-        let newest =
-            self.payments.values().filter(|(_, payment)| has_key(payment)).max_by_key(|(number, _)| *number);
+        let has_key = |payment: &Payment| {
+            payment.idempotency.as_ref().is_some_and(|(key, _)| key == idempotency_key)
+        };
+        let newest = self
+            .payments
+            .values()
+            .filter(|(_, payment)| has_key(payment))
+            .max_by_key(|(number, _)| *number);
         Ok(newest.map(|(_, payment)| payment.clone()))
     }
 
     fn payments(&mut self, open_only: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
-        let mut found: Vec<&(u64, Payment)> =
-            self.payments.values().filter(|(_, payment)| !(open_only && payment.state.is_final())).collect();
+        let mut found: Vec<&(u64, Payment)> = self
+            .payments
+            .values()
+            .filter(|(_, payment)| !(open_only && payment.state.is_final()))
+            .collect();
         found.sort_by_key(|(number, _)| *number);
         if !open_only {
             found.reverse();
@@ -73,7 +85,8 @@ pub struct Disk {
     pub busy_until_ms: u64,
     /// It neither reads nor writes until then.
     pub fails_until_ms: u64,
-    /// The newest durable record, and the one of the same payment before it: what a lying disk loses.
+    /// The newest durable record, and the one of the same payment before it: what a lying disk
+    /// loses.
     before_newest: Option<Payment>,
 }
 
@@ -86,7 +99,13 @@ impl std::fmt::Debug for Disk {
 impl Disk {
     /// An empty disk.
     pub fn new(journal: Box<dyn Journal>) -> Self {
-        Self { journal, queue: VecDeque::new(), busy_until_ms: 0, fails_until_ms: 0, before_newest: None }
+        Self {
+            journal,
+            queue: VecDeque::new(),
+            busy_until_ms: 0,
+            fails_until_ms: 0,
+            before_newest: None,
+        }
     }
 
     /// Takes a request to be done later.
@@ -122,13 +141,15 @@ impl Disk {
         Some(before)
     }
 
-    /// A request failed: nothing after it is done. Returns how many records were asked to be written.
+    /// A request failed: nothing after it is done. Returns how many records were asked to be
+    /// written.
     pub fn give_up(&mut self) -> usize {
         let asked = std::mem::take(&mut self.queue);
         asked.iter().filter(|request| matches!(request, DiskRequest::Append { .. })).count()
     }
 
-    /// The power is gone: some of what was asked is still done, from the oldest on. Those are returned, in order.
+    /// The power is gone: some of what was asked is still done, from the oldest on. Those are
+    /// returned, in order.
     pub fn crash(&mut self, dice: &mut Dice, now_ms: u64) -> (Vec<Payment>, usize) {
         let asked: Vec<Payment> = std::mem::take(&mut self.queue)
             .into_iter()

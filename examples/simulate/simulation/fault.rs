@@ -1,6 +1,7 @@
 //! What can go wrong, how often in this world, and what of it is left out.
 //!
-//! Every occasion has a place (its kind and its number), so that one occurrence can be left out and the rest stays.
+//! Every occasion has a place (its kind and its number), so that one occurrence can be left out and
+//! the rest stays.
 
 use std::collections::BTreeSet;
 
@@ -127,7 +128,8 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// The faults of the world with this seed: some kinds, each more or less often. None in a calm world.
+    /// The faults of the world with this seed: some kinds, each more or less often. None in a calm
+    /// world.
     pub fn new(seed: u64, is_calm: bool, left_out: LeftOut) -> Self {
         let mut dice = Dice::of(&[seed, 0xfa17]);
         let share_percent = dice.between(10, 90);

@@ -1,5 +1,5 @@
-//! The air: connections, and values that pass over them. Within a connection nothing is lost and nothing overtakes; what
-//! fails is the connection, and then everything after that value is lost.
+//! The air: connections, and values that pass over them. Within a connection nothing is lost and
+//! nothing overtakes; what fails is the connection, and then everything after that value is lost.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use super::fault::FaultKind;
 use super::randomness::Dice;
 use super::stage::{Event, FromAir, Stage};
 
-/// The longest a side takes to see that a connection is gone, in milliseconds: supervision time-outs go to 32 s.
+/// The longest a side takes to see that a connection is gone, in milliseconds: supervision
+/// time-outs go to 32 s.
 const SUPERVISION_MS_MAX: u64 = 20_000;
 
 #[derive(Debug)]
@@ -38,7 +39,8 @@ impl Link {
         Self { connections: BTreeMap::new(), last: 0, dice }
     }
 
-    /// What the terminal's process of that number sees of a connection: the longest value. None if it is gone.
+    /// What the terminal's process of that number sees of a connection: the longest value. None if
+    /// it is gone.
     pub fn seen_by_machine(&self, connection: PhoneId, boot: u64) -> Option<usize> {
         self.connections
             .get(&connection)
@@ -64,8 +66,14 @@ impl Stage {
         let connection = PhoneId(self.link.last);
         let value_octets_max = [20, 97, 182, 244, 512, 512][self.link.dice.below(6) as usize];
         let up_ms = self.now_ms + self.link.dice.between(1, 20);
-        let entry =
-            Connection { phone, value_octets_max, boot, up_ms, down_ms: self.now_ms, is_broken: false };
+        let entry = Connection {
+            phone,
+            value_octets_max,
+            boot,
+            up_ms,
+            down_ms: self.now_ms,
+            is_broken: false,
+        };
         self.link.connections.insert(connection, entry);
         self.at(up_ms, Event::ToMachine { connection, what: FromAir::Connected });
         (connection, value_octets_max)
@@ -125,7 +133,8 @@ impl Stage {
 
     /// The terminal disconnects a phone, after what it notified.
     pub fn machine_disconnects(&mut self, connection: PhoneId) {
-        let Some(entry) = self.link.connections.get(&connection).filter(|entry| !entry.is_broken) else {
+        let Some(entry) = self.link.connections.get(&connection).filter(|entry| !entry.is_broken)
+        else {
             return;
         };
         let (phone, at_ms) = (entry.phone, entry.down_ms.max(self.now_ms));

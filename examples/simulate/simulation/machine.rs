@@ -1,9 +1,10 @@
-//! The terminal's process: the real engine, and around it what the service's driver does, on a virtual disk, link,
-//! network and clock.
+//! The terminal's process: the real engine, and around it what the service's driver does, on a
+//! virtual disk, link, network and clock.
 //!
-//! As in the service, the till reads what was published or what the journal holds, and the engine is told what the
-//! journal holds of the payment that a till's request is about. An engine whose journal fails is given up; the process
-//! stays, refuses till and phones, and makes a new engine when the journal can be used again.
+//! As in the service, the till reads what was published or what the journal holds, and the engine
+//! is told what the journal holds of the payment that a till's request is about. An engine whose
+//! journal fails is given up; the process stays, refuses till and phones, and makes a new engine
+//! when the journal can be used again.
 
 use std::collections::BTreeMap;
 
@@ -115,7 +116,8 @@ impl Machine {
         self.open_journal(stage);
     }
 
-    /// The process tries to open its journal. If that goes, there is an engine; if not, it is tried again.
+    /// The process tries to open its journal. If that goes, there is an engine; if not, it is tried
+    /// again.
     pub fn tries_journal(&mut self, stage: &mut Stage, boot: u64) {
         if self.boot == Some(boot) && self.engine.is_none() {
             self.open_journal(stage);
@@ -175,7 +177,9 @@ impl Machine {
         }
         self.engine = None;
         let (kept, lost) = self.disk.crash(&mut dice, stage.now_ms);
-        stage.say(|_| format!("terminal: crashes; {} unconfirmed records kept, {lost} lost", kept.len()));
+        stage.say(|_| {
+            format!("terminal: crashes; {} unconfirmed records kept, {lost} lost", kept.len())
+        });
         for payment in kept {
             self.write(stage, &payment);
         }
@@ -183,7 +187,11 @@ impl Machine {
             && let Some(before) = self.disk.lose_newest()
         {
             stage.say(|stage| {
-                format!("disk: {} is {} again", stage.name(before.transaction_id), before.state.name())
+                format!(
+                    "disk: {} is {} again",
+                    stage.name(before.transaction_id),
+                    before.state.name()
+                )
             });
         }
         stage.machine_is_gone();
@@ -191,7 +199,8 @@ impl Machine {
         stage.after(down_ms, Event::MachineStarts);
     }
 
-    /// The journal could not write or read: the engine is given up, and what it had asked of the journal is not done.
+    /// The journal could not write or read: the engine is given up, and what it had asked of the
+    /// journal is not done.
     fn give_up_engine(&mut self, stage: &mut Stage, mut dice: Dice) {
         self.engine = None;
         let lost = self.disk.give_up();
@@ -222,7 +231,8 @@ impl Machine {
         let epoch = self.epoch;
         let Some(engine) = &mut self.engine else { return };
         let deadline = engine.terminal.next_deadline();
-        let at_ms = deadline.map(|deadline| (engine.started_ms + deadline.milliseconds).max(stage.now_ms));
+        let at_ms =
+            deadline.map(|deadline| (engine.started_ms + deadline.milliseconds).max(stage.now_ms));
         if at_ms != engine.tick_at_ms {
             engine.tick_at_ms = at_ms;
             if let Some(at_ms) = at_ms {
@@ -277,7 +287,11 @@ impl Machine {
             return;
         }
         let Some(engine) = &mut self.engine else {
-            return stage.answer_till(call, None, Err(TillRefusal::OutOfService("simulated".into())));
+            return stage.answer_till(
+                call,
+                None,
+                Err(TillRefusal::OutOfService("simulated".into())),
+            );
         };
         let ask = match ask {
             TillAsk::Read(transaction_id) if stage.is_planted(PlantedBug::CapturedWithoutWord) => {
@@ -305,7 +319,8 @@ impl Machine {
                     TillRequest::Create(content) => {
                         content.idempotency_key.clone().map(Search::IdempotencyKey)
                     }
-                    TillRequest::Complete { transaction_id, .. } | TillRequest::Cancel { transaction_id } => {
+                    TillRequest::Complete { transaction_id, .. }
+                    | TillRequest::Cancel { transaction_id } => {
                         Some(Search::TransactionId(*transaction_id))
                     }
                 };
@@ -320,7 +335,9 @@ impl Machine {
                         let searcher = Searcher::Till { call: engine_call, request };
                         self.ask_disk(stage, DiskRequest::Find { search, searcher });
                     }
-                    None => self.step(stage, Input::Till { call: engine_call, request, stored: None }),
+                    None => {
+                        self.step(stage, Input::Till { call: engine_call, request, stored: None })
+                    }
                 }
             }
             TillAsk::Read(transaction_id) => {
@@ -374,7 +391,8 @@ impl Machine {
         match request {
             DiskRequest::Append { record, payment } => {
                 if let Some(mut dice) = stage.fault(FaultKind::JournalWriteFails) {
-                    // Where it was the sync that failed, the record may be on the disk, unconfirmed.
+                    // Where it was the sync that failed, the record may be on the disk,
+                    // unconfirmed.
                     if dice.percent(40) {
                         self.write(stage, &payment);
                     }
@@ -391,8 +409,12 @@ impl Machine {
                     return self.give_up_engine(stage, dice);
                 }
                 let found = match &search {
-                    Search::TransactionId(transaction_id) => self.disk.journal.payment(*transaction_id),
-                    Search::IdempotencyKey(_) if stage.is_planted(PlantedBug::KeyNotFound) => Ok(None),
+                    Search::TransactionId(transaction_id) => {
+                        self.disk.journal.payment(*transaction_id)
+                    }
+                    Search::IdempotencyKey(_) if stage.is_planted(PlantedBug::KeyNotFound) => {
+                        Ok(None)
+                    }
                     Search::IdempotencyKey(key) => self.disk.journal.payment_by_key(key),
                     // Nobody lists payments here.
                     Search::List { .. } => Ok(None),
@@ -404,7 +426,11 @@ impl Machine {
                     }
                     Searcher::TillRead { call, transaction_id } => {
                         let view = payment.as_ref().map(PaymentView::of);
-                        stage.answer_till(call, None, view.ok_or(TillRefusal::Unknown(transaction_id)));
+                        stage.answer_till(
+                            call,
+                            None,
+                            view.ok_or(TillRefusal::Unknown(transaction_id)),
+                        );
                     }
                     Searcher::Phone { phone, question } => {
                         self.step(stage, Input::Loaded { phone, question, payment });
@@ -437,9 +463,12 @@ impl Machine {
                     let searcher = Searcher::Phone { phone, question };
                     self.ask_disk(stage, DiskRequest::Find { search, searcher });
                 }
-                Output::Ask { request, timeout_ms } => stage.ask_institution(self.epoch, request, timeout_ms),
+                Output::Ask { request, timeout_ms } => {
+                    stage.ask_institution(self.epoch, request, timeout_ms)
+                }
                 Output::AnswerTill { call, answer } => {
-                    let waiting = self.engine.as_mut().and_then(|engine| engine.calls.remove(&call));
+                    let waiting =
+                        self.engine.as_mut().and_then(|engine| engine.calls.remove(&call));
                     if let Some((call, about)) = waiting {
                         stage.answer_till(call, about, answer);
                     }

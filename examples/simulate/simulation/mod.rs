@@ -1,8 +1,8 @@
-//! A payment system in a box: the real engine, the real wallet session and the real institution on a virtual clock, link,
-//! network and disk, all from one seed.
+//! A payment system in a box: the real engine, the real wallet session and the real institution on
+//! a virtual clock, link, network and disk, all from one seed.
 //!
-//! Not real here: BlueZ, gRPC and TLS, the till's HTTP, files. Each has tests of its own; what they may do to a payment
-//! is among the faults.
+//! Not real here: BlueZ, gRPC and TLS, the till's HTTP, files. Each has tests of its own; what they
+//! may do to a payment is among the faults.
 
 mod bank;
 pub mod campaign;

@@ -1,7 +1,8 @@
 //! The reference model: what must hold, written apart from the code that is to hold it.
 //!
-//! It knows what the institution holds, what is durable, what was said to whom, and which authorisations are still under
-//! way, and compares each with the promises at every step. It knows nothing of how the parties come to what they do.
+//! It knows what the institution holds, what is durable, what was said to whom, and which
+//! authorisations are still under way, and compares each with the promises at every step. It knows
+//! nothing of how the parties come to what they do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,8 @@ pub enum Promise {
     DebitedOnce,
     /// 2. The till is told to release only after an approval is durable in the journal.
     ReleasedWhenDurable,
-    /// 3. Every approval ends captured or reversed within the bound, and captured where the goods are out.
+    /// 3. Every approval ends captured or reversed within the bound, and captured where the goods
+    ///    are out.
     EndsSettled,
     /// 4. Nobody is told that nothing is charged while that is not so, or may not be.
     NeverWronglyUncharged,
@@ -102,12 +104,14 @@ struct Truth {
     /// Authorisations that have left and not arrived, by the phone whose command they carry.
     under_way: Vec<Option<usize>>,
     durable: Option<PaymentState>,
-    /// When a durable record said for the first time that the goods are to be released and the till's word is awaited.
+    /// When a durable record said for the first time that the goods are to be released and the
+    /// till's word is awaited.
     approved_at_ms: Option<u64>,
     captures_after_dispense: bool,
     /// What the till said of it, at any time.
     till_words: BTreeSet<TillWord>,
-    /// The day on which the institution decided, by the institution's clock: days since 1970-01-01.
+    /// The day on which the institution decided, by the institution's clock: days since
+    /// 1970-01-01.
     day: Option<u64>,
     /// A durable record says approved, or more.
     approval_is_durable: bool,
@@ -161,8 +165,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// What accounts begin with, from which each phone pays, and how long an approval stands without the till's word, in
-    /// milliseconds; none where it stands for ever.
+    /// What accounts begin with, from which each phone pays, and how long an approval stands
+    /// without the till's word, in milliseconds; none where it stands for ever.
     pub fn begin(&mut self, openings: &[(i64, u64)], account_of: Vec<i64>, stands_ms: Option<u64>) {
         self.openings = openings.iter().copied().collect();
         self.account_of = account_of;
@@ -179,10 +183,14 @@ impl Model {
         self.payments.entry(transaction_id).or_default()
     }
 
-    // ---- The institution ----------------------------------------------------------------------------------------
+    // ---- The institution
 
     /// An authorisation has left.
-    pub fn authorisation_is_under_way(&mut self, transaction_id: TransactionId, sealed_command: &[u8]) {
+    pub fn authorisation_is_under_way(
+        &mut self,
+        transaction_id: TransactionId,
+        sealed_command: &[u8],
+    ) {
         let phone = self.phone_of(sealed_command);
         self.truth(transaction_id).under_way.push(phone);
     }
@@ -233,7 +241,8 @@ impl Model {
             (before, held) => before == held,
         };
         if !is_legal {
-            let detail = format!("the institution held it {} and now {}", before.name(), held.name());
+            let detail =
+                format!("the institution held it {} and now {}", before.name(), held.name());
             self.broken(Promise::DebitedOnce, Some(transaction_id), detail);
         }
         let truth = self.truth(transaction_id);
@@ -258,8 +267,9 @@ impl Model {
         ) = (held, before, decline_reason, phone, is_forging)
             && self.newest_seen.get(&phone).is_none_or(|newest| *newest < number)
         {
-            let detail =
-                format!("phone {phone}'s newest command was declined as a replay: its counter stood still");
+            let detail = format!(
+                "phone {phone}'s newest command was declined as a replay: its counter stood still"
+            );
             self.broken(Promise::CommandGoodOnce, Some(transaction_id), detail);
         }
         if let Some((phone, number)) = phone.filter(|_| !is_forging) {
@@ -268,15 +278,22 @@ impl Model {
         }
     }
 
-    fn approved(&mut self, transaction_id: TransactionId, digest: Option<[u8; 32]>, is_forging: bool) {
+    fn approved(
+        &mut self,
+        transaction_id: TransactionId,
+        digest: Option<[u8; 32]>,
+        is_forging: bool,
+    ) {
         let Some(command) = digest.and_then(|digest| self.commands.get_mut(&digest)) else {
             let detail = "approved by a command that no card gave".into();
             return self.broken(Promise::CommandGoodOnce, Some(transaction_id), detail);
         };
         let phone = command.phone;
-        let is_wrong =
-            is_forging || command.transaction_id != transaction_id || command.approved_for.is_some();
-        let detail = format!("phone {phone} ordered {}, and this was approved", command.transaction_id);
+        let is_wrong = is_forging
+            || command.transaction_id != transaction_id
+            || command.approved_for.is_some();
+        let detail =
+            format!("phone {phone} ordered {}, and this was approved", command.transaction_id);
         command.approved_for = Some(transaction_id);
         if is_wrong {
             self.broken(Promise::CommandGoodOnce, Some(transaction_id), detail);
@@ -295,10 +312,12 @@ impl Model {
         }
     }
 
-    /// What the institution's ledger says of an account: it must be what the approvals and captures make of it.
+    /// What the institution's ledger says of an account: it must be what the approvals and captures
+    /// make of it.
     pub fn account_has(&mut self, account: i64, available_minor: u64, held_minor: u64) {
-        let of_account =
-            |payer: Option<usize>| payer.and_then(|phone| self.account_of.get(phone)) == Some(&account);
+        let of_account = |payer: Option<usize>| {
+            payer.and_then(|phone| self.account_of.get(phone)) == Some(&account)
+        };
         let (mut held, mut taken) = (0, 0);
         for truth in self.payments.values().filter(|truth| of_account(truth.payer)) {
             let minor = truth.amount.map_or(0, |amount| amount.minor());
@@ -324,7 +343,7 @@ impl Model {
         self.account_of.get(payer).copied()
     }
 
-    // ---- The journal --------------------------------------------------------------------------------------------
+    // ---- The journal
 
     /// A record is on the disk.
     pub fn is_durable(&mut self, payment: &Payment, now_ms: u64) {
@@ -341,8 +360,12 @@ impl Model {
         let said = |word| truth.till_words.contains(&word);
         let stood_ms = truth.approved_at_ms.map_or(0, |approved| now_ms.saturating_sub(approved));
         let has_reason = match payment.state {
-            PaymentState::Capturing => !payment.capture_after_dispense || said(TillWord::Dispensed(true)),
-            PaymentState::Reversing(ReversalReason::DispenseFailed) => said(TillWord::Dispensed(false)),
+            PaymentState::Capturing => {
+                !payment.capture_after_dispense || said(TillWord::Dispensed(true))
+            }
+            PaymentState::Reversing(ReversalReason::DispenseFailed) => {
+                said(TillWord::Dispensed(false))
+            }
             PaymentState::Reversing(ReversalReason::Cancelled) | PaymentState::Cancelled => {
                 said(TillWord::Cancel)
             }
@@ -370,10 +393,15 @@ impl Model {
         }
     }
 
-    // ---- The till -----------------------------------------------------------------------------------------------
+    // ---- The till
 
     /// A key and content lead to one payment, of the amount that was asked.
-    pub fn key_answers(&mut self, request: &PaymentRequest, transaction_id: TransactionId, amount: Amount) {
+    pub fn key_answers(
+        &mut self,
+        request: &PaymentRequest,
+        transaction_id: TransactionId,
+        amount: Amount,
+    ) {
         if amount != request.amount {
             let detail = format!("the till asked for {}, and {amount} is offered", request.amount);
             self.broken(Promise::BooksAgree, Some(transaction_id), detail);
@@ -416,12 +444,14 @@ impl Model {
         let (approval_is_durable, was_approved) = (truth.approval_is_durable, truth.was_approved);
         let (durable, is_charged) = (truth.durable, truth.is_charged());
         if is_first_release && !(approval_is_durable && was_approved) {
-            let detail =
-                format!("the till is told to release; approved: {was_approved}, durable: {durable:?}");
+            let detail = format!(
+                "the till is told to release; approved: {was_approved}, durable: {durable:?}"
+            );
             self.broken(Promise::ReleasedWhenDurable, Some(view.transaction_id), detail);
         }
         if is_first_release && !is_charged {
-            let detail = "the till is told for the first time to release what was given back".into();
+            let detail =
+                "the till is told for the first time to release what was given back".into();
             self.broken(Promise::EndsSettled, Some(view.transaction_id), detail);
         }
         self.till_is_told_state(view.transaction_id, Told::state(view.state));
@@ -434,7 +464,8 @@ impl Model {
         let has_release = truth.till_told_release;
         let is_uncharged = state.says_uncharged();
         truth.till_believes_uncharged |= is_uncharged;
-        let (is_charged, may_be_charged, held) = (truth.is_charged(), truth.may_be_charged(), truth.held);
+        let (is_charged, may_be_charged, held) =
+            (truth.is_charged(), truth.may_be_charged(), truth.held);
         if let Some(before) = before
             && !state.may_follow(before)
         {
@@ -454,14 +485,18 @@ impl Model {
         }
     }
 
-    // ---- Phones -------------------------------------------------------------------------------------------------
+    // ---- Phones
 
     /// A card gave a command.
     pub fn command_is_made(&mut self, phone: usize, record: &PaymentRecord) {
         let number = self.commands_of.entry(phone).or_default();
         *number += 1;
-        let command =
-            Command { phone, transaction_id: record.transaction_id(), number: *number, approved_for: None };
+        let command = Command {
+            phone,
+            transaction_id: record.transaction_id(),
+            number: *number,
+            approved_for: None,
+        };
         self.commands.insert(SealedCommand::digest_of_encoded(record.sealed_command()), command);
     }
 
@@ -471,7 +506,12 @@ impl Model {
     }
 
     /// What a wallet's own record says.
-    pub fn phone_stores(&mut self, phone: usize, transaction_id: TransactionId, status: PaymentStatus) {
+    pub fn phone_stores(
+        &mut self,
+        phone: usize,
+        transaction_id: TransactionId,
+        status: PaymentStatus,
+    ) {
         match status {
             PaymentStatus::Declined
             | PaymentStatus::Reversed
@@ -484,7 +524,13 @@ impl Model {
     }
 
     /// A person is told.
-    pub fn phone_is_told(&mut self, phone: usize, transaction_id: TransactionId, word: Word, name: &str) {
+    pub fn phone_is_told(
+        &mut self,
+        phone: usize,
+        transaction_id: TransactionId,
+        word: Word,
+        name: &str,
+    ) {
         let truth = self.truth(transaction_id);
         let is_payer = truth.payer == Some(phone);
         let is_charged = is_payer && truth.is_charged();
@@ -503,7 +549,8 @@ impl Model {
                 self.broken(Promise::NeverWronglyUncharged, Some(transaction_id), detail);
             }
             Word::Paid if !was_approved => {
-                let detail = format!("phone {phone} is told {name}, and nothing of its was approved");
+                let detail =
+                    format!("phone {phone} is told {name}, and nothing of its was approved");
                 self.broken(Promise::HonestPartiesAgree, Some(transaction_id), detail);
             }
             Word::Unproven => {
@@ -514,7 +561,7 @@ impl Model {
         }
     }
 
-    // ---- The end ------------------------------------------------------------------------------------------------
+    // ---- The end
 
     /// Whether the payment was approved for this phone, and how it stands.
     pub fn charged(&self, transaction_id: TransactionId, phone: usize) -> Option<Held> {
@@ -522,8 +569,14 @@ impl Model {
         truth.held.filter(|_| truth.payer == Some(phone))
     }
 
-    /// Nothing has gone wrong for as long as the bound is: everything must be settled, and all books agree.
-    pub fn is_settled(&mut self, journal: &[Payment], books: &Books, goods: impl Iterator<Item = Dispensed>) {
+    /// Nothing has gone wrong for as long as the bound is: everything must be settled, and all
+    /// books agree.
+    pub fn is_settled(
+        &mut self,
+        journal: &[Payment],
+        books: &Books,
+        goods: impl Iterator<Item = Dispensed>,
+    ) {
         for fault in &books.faults {
             self.broken(Promise::BooksAgree, None, format!("the ledger is wrong: {fault}"));
         }
@@ -541,8 +594,10 @@ impl Model {
         }
         let mut expected = Vec::new();
         for payment in journal {
-            let (held, amount) = at_bank.remove(&payment.transaction_id).unwrap_or((Held::Unknown, None));
-            if !agrees(payment.state, held) || amount.is_some_and(|amount| amount != payment.amount) {
+            let (held, amount) =
+                at_bank.remove(&payment.transaction_id).unwrap_or((Held::Unknown, None));
+            if !agrees(payment.state, held) || amount.is_some_and(|amount| amount != payment.amount)
+            {
                 let detail = format!(
                     "the journal says {} over {}, the institution {} over {amount:?}",
                     Told::state(payment.state).words(),
@@ -554,12 +609,21 @@ impl Model {
             let truth = self.truth(payment.transaction_id);
             let (day, was_approved) = (truth.day.unwrap_or(0), truth.was_approved);
             match payment.state {
-                PaymentState::Captured => expected.push((day, Held::Captured, Some(payment.amount))),
-                // What was reversed before it was ever approved is a tombstone, which has no amount.
-                PaymentState::Reversed(_) => {
-                    expected.push((day, Held::Reversed, Some(payment.amount).filter(|_| was_approved)));
+                PaymentState::Captured => {
+                    expected.push((day, Held::Captured, Some(payment.amount)))
                 }
-                PaymentState::Declined(_) => expected.push((day, Held::Declined, Some(payment.amount))),
+                // What was reversed before it was ever approved is a tombstone, which has no
+                // amount.
+                PaymentState::Reversed(_) => {
+                    expected.push((
+                        day,
+                        Held::Reversed,
+                        Some(payment.amount).filter(|_| was_approved),
+                    ));
+                }
+                PaymentState::Declined(_) => {
+                    expected.push((day, Held::Declined, Some(payment.amount)))
+                }
                 PaymentState::NotCharged(_)
                 | PaymentState::Cancelled
                 | PaymentState::Expired
@@ -576,8 +640,10 @@ impl Model {
             if truth.is_forged && held == Held::Declined {
                 expected.push((truth.day.unwrap_or(0), held, amount));
             } else {
-                let detail =
-                    format!("the institution holds it {}, and the journal knows nothing of it", held.name());
+                let detail = format!(
+                    "the institution holds it {}, and the journal knows nothing of it",
+                    held.name()
+                );
                 self.broken(Promise::BooksAgree, Some(id), detail);
             }
         }
@@ -591,7 +657,8 @@ impl Model {
         self.goods_are_paid(goods);
     }
 
-    /// What `florin reconcile` makes of the two sides, at any time: it may find nothing where nothing was lost.
+    /// What `florin reconcile` makes of the two sides, at any time: it may find nothing where
+    /// nothing was lost.
     pub fn reconcile(&mut self, journal: &[Payment], books: &Books) -> Reconciliation {
         let here: BTreeMap<TransactionId, &Payment> =
             journal.iter().map(|payment| (payment.transaction_id, payment)).collect();
@@ -617,15 +684,16 @@ impl Model {
         reconciliation
     }
 
-    /// The sums that `florin reconcile` prints: each side's are what the journal makes of each day, a tombstone at the
-    /// journal's amount.
+    /// The sums that `florin reconcile` prints: each side's are what the journal makes of each day,
+    /// a tombstone at the journal's amount.
     fn sums_agree(&mut self, journal: &[Payment], reconciliation: &Reconciliation) {
         let mut expected: BTreeMap<(u64, String, &str), Total> = BTreeMap::new();
         for payment in journal {
             let name = payment.state.name();
             if ["captured", "reversed", "declined"].contains(&name) {
                 let day = self.truth(payment.transaction_id).day.unwrap_or(0);
-                let total = expected.entry((day, payment.amount.currency().to_string(), name)).or_default();
+                let total =
+                    expected.entry((day, payment.amount.currency().to_string(), name)).or_default();
                 *total = (total.0 + 1, total.1 + payment.amount.minor());
             }
         }
@@ -639,7 +707,8 @@ impl Model {
                 })
                 .collect();
             if sums != expected {
-                let detail = format!("reconciling sums the {name} up as {sums:?}, expected {expected:?}");
+                let detail =
+                    format!("reconciling sums the {name} up as {sums:?}, expected {expected:?}");
                 self.broken(Promise::BooksAgree, None, detail);
             }
         }
@@ -661,13 +730,17 @@ impl Model {
             }
         }
         if totals != books.totals {
-            let detail = format!("totals of the journal: {totals:?}, of the institution: {:?}", books.totals);
+            let detail = format!(
+                "totals of the journal: {totals:?}, of the institution: {:?}",
+                books.totals
+            );
             self.broken(Promise::BooksAgree, None, detail);
         }
         if totals_of_days != books.totals_of_days {
             let found = &books.totals_of_days;
-            let detail =
-                format!("totals of the journal's days: {totals_of_days:?}, of the institution's: {found:?}");
+            let detail = format!(
+                "totals of the journal's days: {totals_of_days:?}, of the institution's: {found:?}"
+            );
             self.broken(Promise::BooksAgree, None, detail);
         }
     }
@@ -680,10 +753,12 @@ impl Model {
             // What was captured at once and got stuck is for a refund.
             let is_for_refund = is_taken && are_stuck && is_captured_at_once;
             // The stated price of that policy: the till's word came after its time, if at all.
-            let is_out_of_time =
-                truth.durable == Some(PaymentState::Reversed(ReversalReason::DispenseUnknown)) && !is_taken;
+            let is_out_of_time = truth.durable
+                == Some(PaymentState::Reversed(ReversalReason::DispenseUnknown))
+                && !is_taken;
             if !truth.till_is_wrong && are_out != is_taken && !is_for_refund && !is_out_of_time {
-                let detail = format!("the goods are out: {are_out}, the money is taken: {is_taken}");
+                let detail =
+                    format!("the goods are out: {are_out}, the money is taken: {is_taken}");
                 self.broken(Promise::EndsSettled, Some(transaction_id), detail);
             }
         }
@@ -722,7 +797,8 @@ impl Told {
     }
 
     fn is_end(self) -> bool {
-        ["captured", "reversed", "declined", "not_charged", "cancelled", "expired"].contains(&self.name)
+        ["captured", "reversed", "declined", "not_charged", "cancelled", "expired"]
+            .contains(&self.name)
     }
 
     /// Does it say that nothing is charged?
@@ -733,7 +809,9 @@ impl Told {
     /// Was the till told something that leaves room for this?
     fn may_follow(self, before: Self) -> bool {
         if self.name == before.name {
-            return self.reason.is_none() || before.reason.is_none() || self.reason == before.reason;
+            return self.reason.is_none()
+                || before.reason.is_none()
+                || self.reason == before.reason;
         }
         let is_given_back_unanswered =
             self.reason.is_none_or(|reason| reason == ReversalReason::Unanswered.name());
@@ -753,7 +831,9 @@ impl Told {
                 "reversed" => {
                     before.reason.is_none() || self.reason.is_none() || self.reason == before.reason
                 }
-                "declined" => before.reason.is_none_or(|reason| reason == ReversalReason::Unanswered.name()),
+                "declined" => {
+                    before.reason.is_none_or(|reason| reason == ReversalReason::Unanswered.name())
+                }
                 _ => false,
             },
             _ => false,

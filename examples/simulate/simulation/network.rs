@@ -1,7 +1,8 @@
-//! The way from the terminal to the institution: requests and answers that are lost, late, doubled or overtaken.
+//! The way from the terminal to the institution: requests and answers that are lost, late, doubled
+//! or overtaken.
 //!
-//! What the relay reports keeps to the relay's own rules: "not sent" only where nothing was sent, one answer at most for
-//! each question, and one by its time-out, unless it says nothing at all.
+//! What the relay reports keeps to the relay's own rules: "not sent" only where nothing was sent,
+//! one answer at most for each question, and one by its time-out, unless it says nothing at all.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use super::planted::PlantedBug;
 use super::randomness::Dice;
 use super::stage::{Event, Stage};
 
-/// The latest that a request or an answer arrives, in milliseconds: what a proxy or a queue may hold back.
+/// The latest that a request or an answer arrives, in milliseconds: what a proxy or a queue may
+/// hold back.
 pub const DELAY_MS_MAX: u64 = 6 * 3_600_000;
 /// How long the driver waits for a relay beyond its time-out, in milliseconds.
 const RELAY_GRACE_MS: u64 = 500;
@@ -55,7 +57,9 @@ impl Stage {
     /// The terminal's process of that number asks.
     pub fn ask_institution(&mut self, epoch: u64, request: InstitutionRequest, timeout_ms: u64) {
         let transaction_id = request.transaction_id();
-        self.say(|stage| format!("terminal -> acquirer: {} {}", request.name(), stage.name(transaction_id)));
+        self.say(|stage| {
+            format!("terminal -> acquirer: {} {}", request.name(), stage.name(transaction_id))
+        });
         let request = match self.planted_answer(&request) {
             Some(answer) => {
                 let input = Input::Institution { transaction_id, answer };
@@ -87,7 +91,10 @@ impl Stage {
         if let Some(mut dice) = self.fault(FaultKind::RequestLost) {
             // A reset connection is seen at once; silence only at the time-out.
             if dice.percent(50) {
-                self.after(dice.below(timeout_ms), Event::RelayHears { ask, answer: Box::new(unanswered()) });
+                self.after(
+                    dice.below(timeout_ms),
+                    Event::RelayHears { ask, answer: Box::new(unanswered()) },
+                );
             }
             return;
         }
@@ -121,7 +128,8 @@ impl Stage {
         self.after(delay_ms, Event::RelayHears { ask, answer: Box::new(answer) });
     }
 
-    /// What a question came to, for the terminal's process of that number; none where it was answered before.
+    /// What a question came to, for the terminal's process of that number; none where it was
+    /// answered before.
     pub fn relay_hears(&mut self, ask: u64, answer: InstitutionAnswer) -> Option<(u64, Input)> {
         let Ask { epoch, request } = self.network.asks.remove(&ask)?;
         let transaction_id = request.transaction_id();
@@ -133,7 +141,11 @@ impl Stage {
                 InstitutionAnswer::Refused { .. } => "(refused)".into(),
                 InstitutionAnswer::Unanswered { .. } => "(no answer)".into(),
             };
-            format!("acquirer -> terminal: {} {}: {word}", request.name(), stage.name(transaction_id))
+            format!(
+                "acquirer -> terminal: {} {}: {word}",
+                request.name(),
+                stage.name(transaction_id)
+            )
         });
         Some((epoch, Input::Institution { transaction_id, answer }))
     }
@@ -162,10 +174,13 @@ impl Stage {
         let is_unanswered = matches!(answer, InstitutionAnswer::Unanswered { .. });
         match self.planted {
             Some(PlantedBug::TimeoutIsDecline) if is_authorisation && is_unanswered => {
-                let state = TransactionState::Declined(florin::domain::DeclineReason::InsufficientFunds);
+                let state =
+                    TransactionState::Declined(florin::domain::DeclineReason::InsufficientFunds);
                 InstitutionAnswer::Transaction { state, receipt: None }
             }
-            Some(PlantedBug::UnansweredIsNotSent) if is_authorisation && is_unanswered => not_sent(),
+            Some(PlantedBug::UnansweredIsNotSent) if is_authorisation && is_unanswered => {
+                not_sent()
+            }
             Some(PlantedBug::UnknownIsNotCharged) if !is_authorisation => match answer {
                 InstitutionAnswer::Transaction { state: TransactionState::Unknown, receipt } => {
                     InstitutionAnswer::Transaction { state: TransactionState::Reversed, receipt }
@@ -182,7 +197,8 @@ impl Stage {
         }
     }
 
-    /// The payment is tried again as another transaction, and that one's end is taken for the first one's.
+    /// The payment is tried again as another transaction, and that one's end is taken for the first
+    /// one's.
     fn retry_under_new_id(&mut self, request: &InstitutionRequest) -> InstitutionAnswer {
         if let InstitutionRequest::Authorize { offer, offer_age_ms, sealed_command, .. } = request
             && let Ok(mut offer) = florin::protocol::decode_offer(offer)

@@ -1,5 +1,5 @@
-//! A phone: the real wallet session, and around it what the wallet's driver and its attempts do: connect, pay, try again
-//! where nothing was sent, ask where something was.
+//! A phone: the real wallet session, and around it what the wallet's driver and its attempts do:
+//! connect, pay, try again where nothing was sent, ask where something was.
 //!
 //! Its store is durable when a call returns; a crash loses the session and nothing of the store.
 
@@ -10,8 +10,8 @@ use florin::domain::{HolderVerification, Moment, TransactionId};
 use florin::protocol::{EngagementLink, Fingerprint};
 use florin::terminal::{Identity, PhoneId};
 use florin::wallet::{
-    ASK_ATTEMPTS_MAX, Card, Decision, Input, Notice, Output, PAUSE_MS, PAY_ATTEMPTS_MAX, PaymentRecord,
-    PaymentStatus, Reservation, Session, SessionEnd, SessionSeed, SessionSettings,
+    ASK_ATTEMPTS_MAX, Card, Decision, Input, Notice, Output, PAUSE_MS, PAY_ATTEMPTS_MAX,
+    PaymentRecord, PaymentStatus, Reservation, Session, SessionEnd, SessionSeed, SessionSettings,
 };
 
 use super::clock::WallClock;
@@ -113,7 +113,10 @@ impl Phone {
             return stage.after(5_000, Event::PhoneVisits { phone: self.index, visit });
         }
         if let Visit::Ask(transaction_id) = visit
-            && self.records.get(&transaction_id).is_none_or(|record| record.status != PaymentStatus::Pending)
+            && self
+                .records
+                .get(&transaction_id)
+                .is_none_or(|record| record.status != PaymentStatus::Pending)
         {
             return;
         }
@@ -123,7 +126,9 @@ impl Phone {
         let vanishes = stage.fault(FaultKind::PhoneVanishes).is_some();
         stage.say(|stage| {
             let what = match visit {
-                Visit::Pay(Some(transaction_id)) => format!("to pay {}", stage.name(transaction_id)),
+                Visit::Pay(Some(transaction_id)) => {
+                    format!("to pay {}", stage.name(transaction_id))
+                }
                 Visit::Pay(None) => "to pay".into(),
                 Visit::Ask(transaction_id) => format!("to ask for {}", stage.name(transaction_id)),
             };
@@ -143,7 +148,8 @@ impl Phone {
     }
 
     fn connect_after(&self, stage: &mut Stage, delay_ms: u64) {
-        stage.after(delay_ms, Event::PhoneConnects { phone: self.index, visit_number: self.visits });
+        stage
+            .after(delay_ms, Event::PhoneConnects { phone: self.index, visit_number: self.visits });
     }
 
     /// Tries to connect.
@@ -272,14 +278,16 @@ impl Phone {
         }
     }
 
-    /// One step of the session; none where the session refuses the input, which then changes nothing.
+    /// One step of the session; none where the session refuses the input, which then changes
+    /// nothing.
     fn handle(&mut self, stage: &Stage, input: Input) -> Option<Vec<Output>> {
         let talk = self.visit.as_mut()?.talk.as_mut()?;
         let now = Moment { milliseconds: stage.now_ms - talk.started_ms };
         talk.session.handle(now, input).ok()
     }
 
-    /// Does what the session says, in order; what comes of it goes in at once. The wallet may die before any of it.
+    /// Does what the session says, in order; what comes of it goes in at once. The wallet may die
+    /// before any of it.
     fn perform(&mut self, stage: &mut Stage, outputs: Vec<Output>) {
         let mut todo: VecDeque<Output> = outputs.into();
         let mut is_link_lost = false;
@@ -296,10 +304,16 @@ impl Phone {
                 Output::Write(_) => {}
                 Output::Ask(view) => {
                     visiting.offered = Some(view.offer.transaction_id);
-                    let decision =
-                        if self.dice.percent(self.pays_percent) { Decision::Pay } else { Decision::Decline };
+                    let decision = if self.dice.percent(self.pays_percent) {
+                        Decision::Pay
+                    } else {
+                        Decision::Decline
+                    };
                     let delay_ms = self.dice.magnitude(500, 25_000);
-                    stage.after(delay_ms, Event::PhoneDecides { phone: self.index, connection, decision });
+                    stage.after(
+                        delay_ms,
+                        Event::PhoneDecides { phone: self.index, connection, decision },
+                    );
                 }
                 Output::Reserve(transaction_id) => {
                     let reservation = self.reserve(stage, transaction_id);
@@ -312,7 +326,8 @@ impl Phone {
                 Output::Store { record, is_new } => {
                     input = Some(match stage.fault(FaultKind::WalletStoreFails) {
                         Some(mut dice) => {
-                            // Where it was the sync that failed, the record may be there all the same.
+                            // Where it was the sync that failed, the record may be there all the
+                            // same.
                             if dice.percent(40) {
                                 self.store(stage, *record, is_new);
                             }
@@ -355,7 +370,9 @@ impl Phone {
     }
 
     fn set_tick(&mut self, stage: &mut Stage) {
-        let Some(talk) = self.visit.as_mut().and_then(|visiting| visiting.talk.as_mut()) else { return };
+        let Some(talk) = self.visit.as_mut().and_then(|visiting| visiting.talk.as_mut()) else {
+            return;
+        };
         let at_ms = talk.session.deadline().map(|deadline| talk.started_ms + deadline.milliseconds);
         if at_ms != talk.tick_at_ms {
             talk.tick_at_ms = at_ms;
@@ -399,7 +416,9 @@ impl Phone {
 
     /// A session is over. What then happens is what the wallet's `pay` and `ask` do.
     fn ended(&mut self, stage: &mut Stage, end: SessionEnd) {
-        stage.say(|_| format!("phone {}: session ends {} {:?}", self.index, end.name(), end.reason()));
+        stage.say(|_| {
+            format!("phone {}: session ends {} {:?}", self.index, end.name(), end.reason())
+        });
         let Some(visiting) = &mut self.visit else { return };
         if visiting.following.is_some() {
             if end.is_an_answer() {
@@ -410,8 +429,11 @@ impl Phone {
             return self.leaves(stage);
         }
         let may_retry = end.may_retry();
-        let tries_max =
-            if matches!(visiting.visit, Visit::Ask(_)) { ASK_ATTEMPTS_MAX } else { PAY_ATTEMPTS_MAX };
+        let tries_max = if matches!(visiting.visit, Visit::Ask(_)) {
+            ASK_ATTEMPTS_MAX
+        } else {
+            PAY_ATTEMPTS_MAX
+        };
         visiting.reported = Some(end);
         if may_retry && visiting.tries < tries_max {
             return self.connect_after(stage, PAUSE_MS);
@@ -452,8 +474,11 @@ impl Phone {
             };
             let about = end.transaction_id().or(about);
             let name = end.name();
-            let told =
-                if stage.is_planted(PlantedBug::ToldToAnotherPhone) { self.index ^ 1 } else { self.index };
+            let told = if stage.is_planted(PlantedBug::ToldToAnotherPhone) {
+                self.index ^ 1
+            } else {
+                self.index
+            };
             stage.say(|stage| {
                 format!(
                     "phone {}: the person is told {name} of {:?}",
@@ -468,7 +493,8 @@ impl Phone {
         self.comes_again(stage);
     }
 
-    /// Perhaps somebody comes back for what is pending. Nobody comes back for the same payment for ever.
+    /// Perhaps somebody comes back for what is pending. Nobody comes back for the same payment for
+    /// ever.
     fn comes_again(&mut self, stage: &mut Stage) {
         let mut pending = self.pending();
         pending.retain(|transaction_id| {
@@ -479,8 +505,11 @@ impl Phone {
         }
         let transaction_id = pending[self.dice.below(pending.len() as u64) as usize];
         *self.returns.entry(transaction_id).or_default() += 1;
-        let visit =
-            if self.dice.percent(60) { Visit::Ask(transaction_id) } else { Visit::Pay(Some(transaction_id)) };
+        let visit = if self.dice.percent(60) {
+            Visit::Ask(transaction_id)
+        } else {
+            Visit::Pay(Some(transaction_id))
+        };
         let delay_ms = self.dice.magnitude(1_000, 400_000);
         stage.after(delay_ms, Event::PhoneVisits { phone: self.index, visit });
     }
@@ -491,16 +520,16 @@ fn word_of(end: &SessionEnd) -> Word {
     match end {
         SessionEnd::Settled(receipt) => match receipt.status {
             florin::domain::ReceiptStatus::Approved { .. } => Word::Paid,
-            florin::domain::ReceiptStatus::Declined(_) | florin::domain::ReceiptStatus::Reversed => {
-                Word::NotCharged
-            }
+            florin::domain::ReceiptStatus::Declined(_)
+            | florin::domain::ReceiptStatus::Reversed => Word::NotCharged,
         },
         SessionEnd::ReversedUnproven
         | SessionEnd::NotCharged(_)
         | SessionEnd::NotPaid(_)
         | SessionEnd::LinkFailed(_)
         | SessionEnd::StoreFailed => Word::NotCharged,
-        // It says where to look, or not to pay here; about this wallet's own refusal, not about the earlier payment.
+        // It says where to look, or not to pay here; about this wallet's own refusal, not about the
+        // earlier payment.
         SessionEnd::Refused(florin::wallet::Refusal::AlreadySettled) => Word::Unknown,
         SessionEnd::Refused(_) => Word::NotCharged,
         SessionEnd::Pending(_) => Word::Unknown,

@@ -1,6 +1,8 @@
-//! Bugs that can be planted around the engine, the wallet and the institution, to see that the simulator finds them.
+//! Bugs that can be planted around the engine, the wallet and the institution, to see that the
+//! simulator finds them.
 //!
-//! None of them is in the parties' own code: each is done by what surrounds them here, in a world that is run for it.
+//! None of them is in the parties' own code: each is done by what surrounds them here, in a world
+//! that is run for it.
 
 macro_rules! planted_bugs {
     ($($(#[doc = $what:literal])+ $bug:ident $name:literal $text:literal,)+) => {

@@ -1,6 +1,7 @@
 //! Randomness from a seed (SplitMix64): the same parts always make the same dice.
 //!
-//! Not for secrets. Every purpose has dice of its own, so that leaving out one fault does not shift all others.
+//! Not for secrets. Every purpose has dice of its own, so that leaving out one fault does not shift
+//! all others.
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]

@@ -8,7 +8,8 @@ use super::fault::{FaultKind, Occasion};
 use super::planted::PlantedBug;
 use super::world::WorldReport;
 
-/// The longest trace that is printed of a world that was not asked for, in lines; of a longer one the end.
+/// The longest trace that is printed of a world that was not asked for, in lines; of a longer one
+/// the end.
 const TRACE_LINES_MAX: usize = 60;
 /// The longest story that is printed, in lines; of a longer one the end.
 const STORY_LINES_MAX: usize = 400;
@@ -64,7 +65,8 @@ pub fn json(campaign: &Campaign, tally: &Tally) -> serde_json::Value {
     })
 }
 
-/// A broken promise: which, how to play it again, the last steps of the world, and the shortest story that was found.
+/// A broken promise: which, how to play it again, the last steps of the world, and the shortest
+/// story that was found.
 pub fn violation(
     campaign: &Campaign,
     broken: &Broken,

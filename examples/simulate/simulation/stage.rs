@@ -1,10 +1,13 @@
-//! The virtual clock, what is to come, and what all parties share: faults, media, the reference model, the trace.
+//! The virtual clock, what is to come, and what all parties share: faults, media, the reference
+//! model, the trace.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use florin::domain::TransactionId;
-use florin::terminal::{Input, InstitutionAnswer, InstitutionRequest, PaymentView, PhoneId, TillRefusal};
+use florin::terminal::{
+    Input, InstitutionAnswer, InstitutionRequest, PaymentView, PhoneId, TillRefusal,
+};
 use florin::wallet::Decision;
 
 use super::fault::{FaultKind, Faults};

@@ -1,7 +1,9 @@
-//! The till: a script of payments, one offer after another; it releases goods when told to, and not always behaves.
+//! The till: a script of payments, one offer after another; it releases goods when told to, and not
+//! always behaves.
 //!
-//! It knows a payment by what it was answered and by what it noted. A payment that it handles against its own word is
-//! marked: what becomes of the goods is then its own fault, and everything else must still hold.
+//! It knows a payment by what it was answered and by what it noted. A payment that it handles
+//! against its own word is marked: what becomes of the goods is then its own fault, and everything
+//! else must still hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -125,15 +127,16 @@ impl Till {
         })
     }
 
-    /// An operator goes through the terminal's list of approved payments: says what the till did not say, and calls off
-    /// what the till does not know, as after a lost answer.
+    /// An operator goes through the terminal's list of approved payments: says what the till did
+    /// not say, and calls off what the till does not know, as after a lost answer.
     pub fn operator_decides(&mut self, stage: &mut Stage, approved: &[TransactionId]) {
         for transaction_id in approved.iter().copied() {
             let item = self.items.iter().find(|item| item.transaction_id == Some(transaction_id));
             let request = match item {
-                Some(item) if item.is_silent => {
-                    TillRequest::Complete { transaction_id, dispensed: item.goods == Goods::Released }
-                }
+                Some(item) if item.is_silent => TillRequest::Complete {
+                    transaction_id,
+                    dispensed: item.goods == Goods::Released,
+                },
                 Some(_) => continue,
                 None => TillRequest::Cancel { transaction_id },
             };
@@ -173,7 +176,8 @@ impl Till {
         }
     }
 
-    /// The till's process may die: what it had asked is forgotten; its notes and the goods are as they were.
+    /// The till's process may die: what it had asked is forgotten; its notes and the goods are as
+    /// they were.
     fn crashes(&mut self, stage: &mut Stage) -> bool {
         let Some(mut dice) = stage.fault(FaultKind::TillCrashes) else { return false };
         stage.say(|_| "till: crashes".into());
@@ -208,7 +212,9 @@ impl Till {
         {
             item.goods = if item.releases { Goods::Released } else { Goods::Stuck };
             if let (Goods::Released, Some(transaction_id)) = (item.goods, item.transaction_id) {
-                stage.say(|stage| format!("till: the goods of {} are out", stage.name(transaction_id)));
+                stage.say(|stage| {
+                    format!("till: the goods of {} are out", stage.name(transaction_id))
+                });
                 stage.model.goods_are_out(transaction_id);
             }
         }
@@ -249,13 +255,15 @@ impl Till {
             known.get(known.len().checked_sub(1 + dice.below(all) as usize)?).copied()
         };
         if let Some(mut dice) = stage.fault(FaultKind::TillCancels)
-            && let Some(transaction_id) = pick(&mut dice).and_then(|index| self.items[index].transaction_id)
+            && let Some(transaction_id) =
+                pick(&mut dice).and_then(|index| self.items[index].transaction_id)
         {
             stage.model.till_goes_wrong(transaction_id);
             self.call(stage, None, TillAsk::Request(TillRequest::Cancel { transaction_id }));
         }
         if let Some(mut dice) = stage.fault(FaultKind::TillContradicts)
-            && let Some(transaction_id) = pick(&mut dice).and_then(|index| self.items[index].transaction_id)
+            && let Some(transaction_id) =
+                pick(&mut dice).and_then(|index| self.items[index].transaction_id)
         {
             stage.model.till_goes_wrong(transaction_id);
             for _ in 0..=dice.below(2) {
@@ -342,8 +350,15 @@ impl Till {
     }
 
     /// An answer.
-    pub fn hears(&mut self, stage: &mut Stage, call: u64, answer: Result<Box<PaymentView>, TillRefusal>) {
-        let Some(Call { item, is_create, is_complete, .. }) = self.calls.remove(&call) else { return };
+    pub fn hears(
+        &mut self,
+        stage: &mut Stage,
+        call: u64,
+        answer: Result<Box<PaymentView>, TillRefusal>,
+    ) {
+        let Some(Call { item, is_create, is_complete, .. }) = self.calls.remove(&call) else {
+            return;
+        };
         if self.crashes(stage) {
             return;
         }
@@ -372,13 +387,18 @@ impl Till {
                 }
                 self.sees(stage, &view);
             }
-            // Somebody's payment waits, perhaps one that this till has forgotten: it goes away by itself.
-            Err(TillRefusal::OfferWaiting(transaction_id)) if is_create && self.dice.percent(30) => {
+            // Somebody's payment waits, perhaps one that this till has forgotten: it goes away by
+            // itself.
+            Err(TillRefusal::OfferWaiting(transaction_id))
+                if is_create && self.dice.percent(30) =>
+            {
                 stage.model.till_goes_wrong(transaction_id);
                 self.call(stage, None, TillAsk::Request(TillRequest::Cancel { transaction_id }));
             }
             // Its word comes too late, or was said by another call: the state says which.
-            Err(TillRefusal::WrongState { .. }) if is_complete => self.items[index].has_reported = true,
+            Err(TillRefusal::WrongState { .. }) if is_complete => {
+                self.items[index].has_reported = true
+            }
             Err(_) => {}
         }
     }
@@ -388,7 +408,8 @@ impl Till {
         if self.is_down {
             return;
         }
-        let Some(item) = self.items.iter_mut().find(|item| item.transaction_id == Some(view.transaction_id))
+        let Some(item) =
+            self.items.iter_mut().find(|item| item.transaction_id == Some(view.transaction_id))
         else {
             return;
         };
@@ -417,9 +438,16 @@ impl Item {
             valid_for_s,
             idempotency_key: dice.percent(95).then(|| format!("key-{number}")),
         };
-        let comers = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 0][dice.below(20) as usize];
+        let comers =
+            [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 0][dice.below(20) as usize];
         let visitors = (0..comers)
-            .map(|_| (dice.magnitude(1_000, 20_000), dice.below(phones as u64) as usize, dice.percent(70)))
+            .map(|_| {
+                (
+                    dice.magnitude(1_000, 20_000),
+                    dice.below(phones as u64) as usize,
+                    dice.percent(70),
+                )
+            })
             .collect();
         Some(Self {
             request,
@@ -469,7 +497,9 @@ impl Stage {
             Ok(view) => self.till_is_told(view),
             Err(TillRefusal::WrongState { state, explanation }) => {
                 let name = about.map(|about| self.name(about)).unwrap_or_default();
-                self.say(|_| format!("terminal -> till: refused, {name} is {state}: {explanation}"));
+                self.say(|_| {
+                    format!("terminal -> till: refused, {name} is {state}: {explanation}")
+                });
                 if let Some(about) = about {
                     self.model.till_is_told_state(about, Told::name(state));
                 }

@@ -1,5 +1,6 @@
-//! One world: a terminal, an institution, a till and some phones, from one seed. First things go wrong; then nothing does
-//! any more, and everything has to settle within the bound; then what is still under way arrives.
+//! One world: a terminal, an institution, a till and some phones, from one seed. First things go
+//! wrong; then nothing does any more, and everything has to settle within the bound; then what is
+//! still under way arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +22,12 @@ use super::randomness::Dice;
 use super::stage::{Event, Stage, Visit};
 use super::till::Till;
 
-/// How long settling may take once nothing goes wrong any more, in milliseconds: the longest wait before the
-/// institution is asked again (300 s), a question that was still out (12 s), and the rest.
+/// How long settling may take once nothing goes wrong any more, in milliseconds: the longest wait
+/// before the institution is asked again (300 s), a question that was still out (12 s), and the
+/// rest.
 pub const SETTLE_MS: u64 = 330_000;
-/// How often, and how long after each other in milliseconds, an operator goes through what waits for a word.
+/// How often, and how long after each other in milliseconds, an operator goes through what waits
+/// for a word.
 const OPERATOR_ROUNDS: u64 = 4;
 const OPERATOR_PAUSE_MS: u64 = 30_000;
 /// How long a world's script may take in virtual time, in milliseconds: ten days.
@@ -79,7 +82,8 @@ struct World {
     phones: Vec<Phone>,
     till: Till,
     policy: DispensePolicy,
-    /// How long an approval stands without the till's word, in milliseconds; none where it stands for ever.
+    /// How long an approval stands without the till's word, in milliseconds; none where it stands
+    /// for ever.
     stands_ms: Option<u64>,
     steps_max: u64,
 }
@@ -115,7 +119,9 @@ pub fn run(plan: WorldPlan) -> Result<WorldReport, Box<dyn std::error::Error>> {
     let phones: Vec<Phone> = cards
         .into_iter()
         .enumerate()
-        .map(|(index, card)| Phone::new(index, card, machine.identity(), Dice::of(&[seed, 8, index as u64])))
+        .map(|(index, card)| {
+            Phone::new(index, card, machine.identity(), Dice::of(&[seed, 8, index as u64]))
+        })
         .collect();
     let till = Till::new(seed, plan.payments, phones.len(), currencies, &plan.payments_left_out);
     let steps_max = STEPS_PER_PAYMENT_MAX * plan.payments.max(1) as u64;
@@ -175,7 +181,8 @@ impl World {
         self.machine.comes_back(&mut self.stage);
         self.till.comes_back(&mut self.stage);
         if self.policy == DispensePolicy::Hold {
-            // More than once: what was under way is approved only later, and an answer to the operator may be refused.
+            // More than once: what was under way is approved only later, and an answer to the
+            // operator may be refused.
             for round in 0..OPERATOR_ROUNDS {
                 self.stage.after(round * OPERATOR_PAUSE_MS, Event::OperatorDecides);
             }
@@ -214,9 +221,15 @@ impl World {
             Event::MachineTick { epoch, at_ms } => machine.tick(stage, epoch, at_ms),
             Event::MachineCalled { call, ask } => machine.called(stage, call, ask),
             Event::DiskDone { epoch } => machine.disk_done(stage, epoch),
-            Event::ToMachine { connection, what } => machine.hears_from_air(stage, connection, what),
-            Event::ToPhone { connection, phone, value } => phones[phone].hears(stage, connection, value),
-            Event::PhoneLinkLost { connection, phone } => phones[phone].link_lost(stage, connection),
+            Event::ToMachine { connection, what } => {
+                machine.hears_from_air(stage, connection, what)
+            }
+            Event::ToPhone { connection, phone, value } => {
+                phones[phone].hears(stage, connection, value)
+            }
+            Event::PhoneLinkLost { connection, phone } => {
+                phones[phone].link_lost(stage, connection)
+            }
             Event::PhoneVisits { phone, visit } => phones[phone].visits(stage, visit),
             Event::PhoneConnects { phone, visit_number } => {
                 phones[phone].connects(stage, visit_number, machine.boot());
@@ -227,11 +240,14 @@ impl World {
             Event::PhoneDecides { phone, connection, decision } => {
                 phones[phone].decides(stage, connection, decision)
             }
-            Event::PhoneTick { phone, connection, at_ms } => phones[phone].tick(stage, connection, at_ms),
+            Event::PhoneTick { phone, connection, at_ms } => {
+                phones[phone].tick(stage, connection, at_ms)
+            }
             Event::BankHears { request, ask } => bank.hears(stage, &request, ask),
             Event::RelayHears { ask, answer } => {
                 if let Some((epoch, input)) = stage.relay_hears(ask, *answer) {
-                    // Through the terminal's own queue, so that a process that hangs hears it later.
+                    // Through the terminal's own queue, so that a process that hangs hears it
+                    // later.
                     stage.after(0, Event::MachineHears { epoch, input: Box::new(input) });
                 }
             }
@@ -301,10 +317,13 @@ impl World {
                     }
                 };
                 if !is_known && self.stage.violation().is_none() {
-                    let detail =
-                        format!("in the end phone {index} knows {status:?}, and the institution {held:?}");
-                    let (promise, transaction_id) = (Promise::HonestPartiesAgree, Some(transaction_id));
-                    self.stage.model.violation = Some(Violation { promise, detail, transaction_id });
+                    let detail = format!(
+                        "in the end phone {index} knows {status:?}, and the institution {held:?}"
+                    );
+                    let (promise, transaction_id) =
+                        (Promise::HonestPartiesAgree, Some(transaction_id));
+                    self.stage.model.violation =
+                        Some(Violation { promise, detail, transaction_id });
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! The institution without a network: every decision, every repeat, and random histories against a model.
+//! The institution without a network: every decision, every repeat, and random histories against a
+//! model.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +9,8 @@ use super::*;
 use crate::acquirer::keys::KEY_SEED_OCTETS;
 use crate::acquirer::store::LedgerBalance;
 use crate::credential::{
-    CardCommand, KeyId, Keyring, PayloadType, SealedCommand, Signed, SigningKey, card_enrolment_proof,
-    verify_receipt,
+    CardCommand, KeyId, Keyring, PayloadType, SealedCommand, Signed, SigningKey,
+    card_enrolment_proof, verify_receipt,
 };
 use crate::domain::{HolderVerification, Offer};
 use crate::protocol::encode_offer;
@@ -19,8 +20,8 @@ const LATER: UnixTime = UnixTime { seconds: NOW.seconds + 60 };
 const RANDOM: [u8; APPROVAL_CODE_CHARACTERS] = [1, 2, 3, 4, 5, 31];
 const MERCHANT: &str = "Corner Kiosk";
 
-/// An institution with one account of 100.00 EUR, one card of up to 50.00 EUR at once (passcode above 20.00 EUR), and
-/// one terminal.
+/// An institution with one account of 100.00 EUR, one card of up to 50.00 EUR at once (passcode
+/// above 20.00 EUR), and one terminal.
 struct Bench {
     institution: Institution,
     terminal: TerminalId,
@@ -48,11 +49,15 @@ impl Bench {
         seed[64..96].fill(9);
         let (keys, _) = InstitutionKeys::generate("Example Bank", &seed, NOW).unwrap();
         let mut institution = Institution::new(keys, Store::open_in_memory().unwrap());
-        let account =
-            institution.create_account("Alice", "EUR".parse().unwrap(), Some(euros("100.00")), NOW).unwrap();
+        let account = institution
+            .create_account("Alice", "EUR".parse().unwrap(), Some(euros("100.00")), NOW)
+            .unwrap();
         let card = CardId::from_octets(&[0xab; 16]).unwrap();
-        let terms =
-            CardTerms { account, payment_limit: euros("50.00"), verification_limit: Some(euros("20.00")) };
+        let terms = CardTerms {
+            account,
+            payment_limit: euros("50.00"),
+            verification_limit: Some(euros("20.00")),
+        };
         institution.add_card(card, terms, &code(1), LATER, NOW).unwrap();
         let card_key = SigningKey::from_scalar(&[5; 32]).unwrap();
         let text = code(1).expose_text();
@@ -123,7 +128,10 @@ impl Bench {
     fn assert_declined(&mut self, request: &AuthorizationRequest, reason: DeclineReason) {
         let before = self.available();
         let answer = self.authorize(request);
-        assert_eq!((answer.state, answer.decline_reason), (TransactionState::Declined, Some(reason)));
+        assert_eq!(
+            (answer.state, answer.decline_reason),
+            (TransactionState::Declined, Some(reason))
+        );
         let receipt = self.receipt(&answer);
         assert_eq!(receipt.status, ReceiptStatus::Declined(reason));
         assert_eq!((receipt.transaction_id, receipt.amount), (answer.id, answer.amount.unwrap()));
@@ -133,8 +141,10 @@ impl Bench {
         // There is nothing to take or to give back.
         let captured = self.institution.capture(self.terminal, answer.id, NOW);
         assert!(matches!(captured, Err(InstitutionError::NotCapturable { .. })));
-        let reversed =
-            self.institution.reverse(self.terminal, answer.id, ReversalReason::Unanswered, NOW).unwrap();
+        let reversed = self
+            .institution
+            .reverse(self.terminal, answer.id, ReversalReason::Unanswered, NOW)
+            .unwrap();
         assert_eq!(reversed, answer);
         self.assert_books_right();
     }
@@ -155,7 +165,10 @@ impl Bench {
 
     fn payable(&mut self) -> i64 {
         let balances = self.institution.check_ledger().unwrap().balances;
-        balances.iter().find(|balance| balance.kind == "payable").map_or(0, |balance| balance.balance_minor)
+        balances
+            .iter()
+            .find(|balance| balance.kind == "payable")
+            .map_or(0, |balance| balance.balance_minor)
     }
 
     fn counter(&mut self) -> u64 {
@@ -198,7 +211,10 @@ fn a_payment_is_held_captured_and_given_back() {
 fn what_is_only_held_is_given_back_too() {
     let mut bench = Bench::new();
     let approved = bench.authorize(&bench.request(1, euros("2.50"), 1));
-    bench.institution.reverse(bench.terminal, approved.id, ReversalReason::Cancelled, LATER).unwrap();
+    bench
+        .institution
+        .reverse(bench.terminal, approved.id, ReversalReason::Cancelled, LATER)
+        .unwrap();
     assert_eq!((bench.available(), bench.held(), bench.payable()), (10_000, 0, 0));
     bench.assert_books_right();
 }
@@ -216,8 +232,10 @@ fn the_answer_to_a_repeat_is_the_first_answer() {
     assert_eq!(bench.institution.capture(terminal, id, LATER).unwrap(), captured);
     assert_eq!(bench.institution.authorize(&again, LATER, [9; 6]).unwrap(), approved);
     assert_eq!(bench.institution.transaction(terminal, id).unwrap(), captured);
-    let reversed = bench.institution.reverse(terminal, id, ReversalReason::Cancelled, LATER).unwrap();
-    let repeated = bench.institution.reverse(terminal, id, ReversalReason::DispenseUnknown, LATER).unwrap();
+    let reversed =
+        bench.institution.reverse(terminal, id, ReversalReason::Cancelled, LATER).unwrap();
+    let repeated =
+        bench.institution.reverse(terminal, id, ReversalReason::DispenseUnknown, LATER).unwrap();
     assert_eq!(repeated, reversed);
     assert_eq!(bench.institution.transaction(terminal, id).unwrap(), reversed);
     assert_eq!(bench.available(), 10_000);
@@ -230,7 +248,8 @@ fn what_was_reversed_is_never_called_approved_again() {
     let request = bench.request(1, euros("2.50"), 1);
     let approved = bench.authorize(&request);
     let (terminal, id) = (bench.terminal, approved.id);
-    let reversed = bench.institution.reverse(terminal, id, ReversalReason::Unanswered, NOW).unwrap();
+    let reversed =
+        bench.institution.reverse(terminal, id, ReversalReason::Unanswered, NOW).unwrap();
     let late = bench.authorize(&request);
     assert_eq!(late.state, TransactionState::Reversed);
     assert_eq!(late.decline_reason, Some(DeclineReason::AlreadyReversed));
@@ -249,7 +268,9 @@ fn the_same_id_with_other_content_is_an_error_and_no_second_charge() {
     bench.authorize(&bench.request(1, euros("2.50"), 1));
     for other in [bench.request(1, euros("2.51"), 2), bench.request(1, euros("2.50"), 2)] {
         let refused = bench.institution.authorize(&other, NOW, RANDOM);
-        assert!(matches!(refused, Err(InstitutionError::OtherContent(id)) if id == transaction_id(1)));
+        assert!(
+            matches!(refused, Err(InstitutionError::OtherContent(id)) if id == transaction_id(1))
+        );
     }
     assert_eq!((bench.available(), bench.counter()), (9_750, 1));
     bench.assert_books_right();
@@ -259,8 +280,12 @@ fn the_same_id_with_other_content_is_an_error_and_no_second_charge() {
 fn a_reversal_that_comes_first_leaves_a_tombstone() {
     let mut bench = Bench::new();
     let (terminal, id) = (bench.terminal, transaction_id(1));
-    assert_eq!(bench.institution.transaction(terminal, id).unwrap().state, TransactionState::Unknown);
-    let tombstone = bench.institution.reverse(terminal, id, ReversalReason::Unanswered, NOW).unwrap();
+    assert_eq!(
+        bench.institution.transaction(terminal, id).unwrap().state,
+        TransactionState::Unknown
+    );
+    let tombstone =
+        bench.institution.reverse(terminal, id, ReversalReason::Unanswered, NOW).unwrap();
     assert_eq!((tombstone.state, tombstone.amount), (TransactionState::Reversed, None));
     assert!(tombstone.receipt.is_empty());
     assert_eq!(
@@ -275,9 +300,13 @@ fn a_reversal_that_comes_first_leaves_a_tombstone() {
     assert_eq!(bench.available(), 10_000);
     // The id belongs to the terminal that said it: another cannot bury it.
     let other = TerminalId::from_random([9; 10]);
-    let buried = bench.institution.reverse(other, transaction_id(2), ReversalReason::Unanswered, NOW);
+    let buried =
+        bench.institution.reverse(other, transaction_id(2), ReversalReason::Unanswered, NOW);
     assert_eq!(buried.unwrap().state, TransactionState::Reversed);
-    assert_eq!(bench.authorize(&bench.request(2, euros("2.50"), 1)).state, TransactionState::Approved);
+    assert_eq!(
+        bench.authorize(&bench.request(2, euros("2.50"), 1)).state,
+        TransactionState::Approved
+    );
     bench.assert_books_right();
 }
 
@@ -329,14 +358,18 @@ fn declined_terminal_unknown() {
     // One that the registry never had.
     let other = TerminalId::from_random([9; 10]);
     let offer = Offer { terminal_id: other, ..bench.offer(2, euros("2.50")) };
-    let request =
-        AuthorizationRequest { terminal_id: other, ..bench.request_with(&offer, |command| command) };
+    let request = AuthorizationRequest {
+        terminal_id: other,
+        ..bench.request_with(&offer, |command| command)
+    };
     assert_eq!(bench.authorize(&request).decline_reason, Some(DeclineReason::TerminalUnknown));
     // One that is registered and not enrolled.
     bench.institution.add_terminal(other, "kiosk-2", MERCHANT, &code(3), LATER, NOW).unwrap();
     let offer = Offer { terminal_id: other, ..bench.offer(3, euros("2.50")) };
-    let request =
-        AuthorizationRequest { terminal_id: other, ..bench.request_with(&offer, |command| command) };
+    let request = AuthorizationRequest {
+        terminal_id: other,
+        ..bench.request_with(&offer, |command| command)
+    };
     assert_eq!(bench.authorize(&request).decline_reason, Some(DeclineReason::TerminalUnknown));
     assert_eq!(bench.counter(), 0);
     bench.assert_books_right();
@@ -416,7 +449,11 @@ fn declined_unknown_card() {
     let request = bench.request_with(&offer, |command| CardCommand { card_id: unknown, ..command });
     bench.assert_declined(&request, DeclineReason::UnknownCard);
     // One that was made and not enrolled.
-    let terms = CardTerms { account: bench.account, payment_limit: euros("50.00"), verification_limit: None };
+    let terms = CardTerms {
+        account: bench.account,
+        payment_limit: euros("50.00"),
+        verification_limit: None,
+    };
     bench.institution.add_card(unknown, terms, &code(3), LATER, NOW).unwrap();
     let offer = bench.offer(2, euros("2.50"));
     let request = bench.request_with(&offer, |command| CardCommand { card_id: unknown, ..command });
@@ -443,7 +480,10 @@ fn declined_counter_replayed() {
         bench.assert_declined(&request, DeclineReason::CounterReplayed);
     }
     assert_eq!(bench.counter(), 5);
-    assert_eq!(bench.authorize(&bench.request(5, euros("2.50"), 6)).state, TransactionState::Approved);
+    assert_eq!(
+        bench.authorize(&bench.request(5, euros("2.50"), 6)).state,
+        TransactionState::Approved
+    );
 }
 
 #[test]
@@ -458,11 +498,14 @@ fn a_decline_uses_the_counter_up() {
 #[test]
 fn declined_offer_expired() {
     let mut bench = Bench::new();
-    let request = AuthorizationRequest { offer_age_ms: 62_001, ..bench.request(1, euros("2.50"), 1) };
+    let request =
+        AuthorizationRequest { offer_age_ms: 62_001, ..bench.request(1, euros("2.50"), 1) };
     bench.assert_declined(&request, DeclineReason::OfferExpired);
-    let in_grace = AuthorizationRequest { offer_age_ms: 62_000, ..bench.request(2, euros("2.50"), 2) };
+    let in_grace =
+        AuthorizationRequest { offer_age_ms: 62_000, ..bench.request(2, euros("2.50"), 2) };
     assert_eq!(bench.authorize(&in_grace).state, TransactionState::Approved);
-    let endless = AuthorizationRequest { offer_age_ms: u64::MAX, ..bench.request(3, euros("2.50"), 3) };
+    let endless =
+        AuthorizationRequest { offer_age_ms: u64::MAX, ..bench.request(3, euros("2.50"), 3) };
     bench.assert_declined(&endless, DeclineReason::OfferExpired);
 }
 
@@ -473,7 +516,10 @@ fn declined_card_blocked() {
     let request = bench.request(1, euros("2.50"), 1);
     bench.assert_declined(&request, DeclineReason::CardBlocked);
     bench.institution.set_card_blocked(bench.card, false).unwrap();
-    assert_eq!(bench.authorize(&bench.request(2, euros("2.50"), 2)).state, TransactionState::Approved);
+    assert_eq!(
+        bench.authorize(&bench.request(2, euros("2.50"), 2)).state,
+        TransactionState::Approved
+    );
 }
 
 #[test]
@@ -487,7 +533,10 @@ fn declined_card_expired() {
     let end = UnixTime { seconds: end.seconds + 1 };
     let declined = bench.institution.authorize(&over, end, RANDOM).unwrap();
     assert_eq!(declined.decline_reason, Some(DeclineReason::CardExpired));
-    assert_eq!(bench.receipt(&declined).status, ReceiptStatus::Declined(DeclineReason::CardExpired));
+    assert_eq!(
+        bench.receipt(&declined).status,
+        ReceiptStatus::Declined(DeclineReason::CardExpired)
+    );
     bench.assert_books_right();
 }
 
@@ -516,12 +565,18 @@ fn declined_verification_required() {
     let mut pay = |bench: &mut Bench, amount, holder_verification| {
         counter += 1;
         let offer = bench.offer(u8::try_from(counter).unwrap(), amount);
-        let request =
-            bench.request_with(&offer, |command| CardCommand { counter, holder_verification, ..command });
+        let request = bench.request_with(&offer, |command| CardCommand {
+            counter,
+            holder_verification,
+            ..command
+        });
         bench.authorize(&request).decline_reason
     };
     for weak in [HolderVerification::None, HolderVerification::Consent] {
-        assert_eq!(pay(&mut bench, euros("20.01"), weak), Some(DeclineReason::VerificationRequired));
+        assert_eq!(
+            pay(&mut bench, euros("20.01"), weak),
+            Some(DeclineReason::VerificationRequired)
+        );
         assert_eq!(pay(&mut bench, euros("20.00"), weak), None);
     }
     assert_eq!(pay(&mut bench, euros("20.01"), HolderVerification::Passcode), None);
@@ -599,7 +654,11 @@ fn a_terminal_code_is_good_once() {
 fn a_card_code_wants_the_cards_key_and_is_good_once() {
     let mut bench = Bench::new();
     let card = CardId::from_octets(&[1; 16]).unwrap();
-    let terms = CardTerms { account: bench.account, payment_limit: euros("10.00"), verification_limit: None };
+    let terms = CardTerms {
+        account: bench.account,
+        payment_limit: euros("10.00"),
+        verification_limit: None,
+    };
     bench.institution.add_card(card, terms, &code(3), LATER, NOW).unwrap();
     let text = code(3).expose_text();
     let key = SigningKey::from_scalar(&[11; 32]).unwrap();
@@ -647,7 +706,9 @@ fn one_code_enrols_one_of_many_at_the_same_time() {
                 scope.spawn(move || {
                     institution
                         .enrol_terminal(&code(1).expose_text(), &[number; 32], &[number; 32], NOW)
-                        .map_err(|error| assert!(matches!(error, InstitutionError::CodeUsed), "{error}"))
+                        .map_err(|error| {
+                            assert!(matches!(error, InstitutionError::CodeUsed), "{error}")
+                        })
                         .is_ok()
                 })
             })
@@ -672,7 +733,8 @@ fn reconciliation_gives_every_transaction_of_the_period_once() {
         let (from, until) = (UnixTime { seconds: from }, UnixTime { seconds: until });
         let (mut all, mut after, mut pages) = (Vec::new(), None, 0);
         loop {
-            let (page, next) = bench.institution.reconcile(bench.terminal, from, until, after).unwrap();
+            let (page, next) =
+                bench.institution.reconcile(bench.terminal, from, until, after).unwrap();
             all.extend(page.into_iter().map(|transaction| transaction.created_at.seconds));
             pages += 1;
             match next {
@@ -754,7 +816,8 @@ fn the_check_finds_wrong_books() {
     bench.assert_books_right();
 }
 
-/// One step of a random history. Requests are numbered; some have the same id and other content, some the same counter.
+/// One step of a random history. Requests are numbered; some have the same id and other content,
+/// some the same counter.
 #[derive(Debug, Clone)]
 enum Step {
     Authorize(usize),
@@ -829,7 +892,8 @@ impl Model {
                 None
             }
         };
-        let state = if reason.is_some() { TransactionState::Declined } else { TransactionState::Approved };
+        let state =
+            if reason.is_some() { TransactionState::Declined } else { TransactionState::Approved };
         self.transactions.insert(id, (Some(request), amount, state, reason));
         Some((state, reason))
     }

@@ -182,7 +182,10 @@ pub(in crate::acquirer) fn insert(
     Ok(())
 }
 
-pub(in crate::acquirer) fn find(connection: &Connection, id: CardId) -> Result<Option<Card>, StoreError> {
+pub(in crate::acquirer) fn find(
+    connection: &Connection,
+    id: CardId,
+) -> Result<Option<Card>, StoreError> {
     let mut statement = connection.prepare_cached(&format!("{CARD_QUERY} WHERE card.id = ?"))?;
     statement.query_row([id.as_octets()], |row| Ok(read_card(row))).optional()?.transpose()
 }
@@ -204,8 +207,8 @@ pub(in crate::acquirer) fn set_blocked(
     id: CardId,
     blocked: bool,
 ) -> Result<bool, StoreError> {
-    let changed =
-        connection.execute("UPDATE card SET blocked = ? WHERE id = ?", params![blocked, id.as_octets()])?;
+    let changed = connection
+        .execute("UPDATE card SET blocked = ? WHERE id = ?", params![blocked, id.as_octets()])?;
     Ok(changed == 1)
 }
 

@@ -12,8 +12,8 @@ const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const CHARACTERS: usize = 16;
 const GROUP_CHARACTERS: usize = 4;
 
-/// A one-time code: 16 characters of Crockford's base32 in groups of four, 80 bits. It is a secret and prints itself
-/// only through [`EnrolmentCode::expose_text`].
+/// A one-time code: 16 characters of Crockford's base32 in groups of four, 80 bits. It is a secret
+/// and prints itself only through [`EnrolmentCode::expose_text`].
 pub struct EnrolmentCode([u8; CHARACTERS]);
 
 /// Why a text cannot be a code. Never repeats the text.
@@ -27,7 +27,8 @@ impl EnrolmentCode {
         Self(octets.map(|octet| CROCKFORD[usize::from(octet & 31)]))
     }
 
-    /// Reads a code as a person types it: any case, with or without hyphens and spaces, O for 0, I and L for 1.
+    /// Reads a code as a person types it: any case, with or without hyphens and spaces, O for 0, I
+    /// and L for 1.
     ///
     /// # Errors
     /// [`EnrolmentCodeError`] if it cannot be one.
@@ -41,7 +42,8 @@ impl EnrolmentCode {
                 other => other,
             };
             let place = characters.get_mut(count).ok_or(EnrolmentCodeError)?;
-            *place = if CROCKFORD.contains(&octet) { octet } else { return Err(EnrolmentCodeError) };
+            *place =
+                if CROCKFORD.contains(&octet) { octet } else { return Err(EnrolmentCodeError) };
             count += 1;
         }
         if count == CHARACTERS { Ok(Self(characters)) } else { Err(EnrolmentCodeError) }
@@ -127,8 +129,12 @@ pub(in crate::acquirer) fn find(
     let Some((terminal, card, not_after, used_by)) = columns else { return Ok(None) };
     let corrupt = || StoreError::Corrupt { what: "enrolment code" };
     let subject = match (terminal, card) {
-        (Some(terminal), None) => EnrolmentSubject::Terminal(terminal.parse().map_err(|_| corrupt())?),
-        (None, Some(card)) => EnrolmentSubject::Card(CardId::from_octets(&card).map_err(|_| corrupt())?),
+        (Some(terminal), None) => {
+            EnrolmentSubject::Terminal(terminal.parse().map_err(|_| corrupt())?)
+        }
+        (None, Some(card)) => {
+            EnrolmentSubject::Card(CardId::from_octets(&card).map_err(|_| corrupt())?)
+        }
         (Some(_), Some(_)) | (None, None) => return Err(corrupt()),
     };
     Ok(Some(CodeRecord { subject, not_after: UnixTime { seconds: not_after }, used_by }))
@@ -139,8 +145,10 @@ pub(in crate::acquirer) fn mark_used(
     code: &EnrolmentCode,
     used_by: &[u8; 32],
 ) -> Result<(), StoreError> {
-    connection
-        .execute("UPDATE enrolment_code SET used_by = ? WHERE digest = ?", params![used_by, code.digest()])?;
+    connection.execute(
+        "UPDATE enrolment_code SET used_by = ? WHERE digest = ?",
+        params![used_by, code.digest()],
+    )?;
     Ok(())
 }
 
@@ -152,15 +160,24 @@ mod tests {
 
     #[test]
     fn a_code_reads_as_people_type_it() {
-        let code = EnrolmentCode::from_random([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 31]);
+        let code =
+            EnrolmentCode::from_random([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 31]);
         assert_eq!(code.expose_text(), "0123-4567-89AB-CDEZ");
-        for text in ["0123-4567-89AB-CDEZ", "0123456789abcdez", "o123 4567 89ab cdez", "OL23-4567-89AB-CDEZ"]
-        {
+        for text in [
+            "0123-4567-89AB-CDEZ",
+            "0123456789abcdez",
+            "o123 4567 89ab cdez",
+            "OL23-4567-89AB-CDEZ",
+        ] {
             assert_eq!(EnrolmentCode::parse(text).unwrap().digest(), code.digest(), "{text}");
         }
-        for text in
-            ["", "0123-4567-89AB-CDE", "0123-4567-89AB-CDEZ-0", "U123-4567-89AB-CDEZ", "ä123456789abcdez"]
-        {
+        for text in [
+            "",
+            "0123-4567-89AB-CDE",
+            "0123-4567-89AB-CDEZ-0",
+            "U123-4567-89AB-CDEZ",
+            "ä123456789abcdez",
+        ] {
             assert!(EnrolmentCode::parse(text).is_err(), "{text}");
         }
         assert!(!format!("{code:?}").contains("0123"));

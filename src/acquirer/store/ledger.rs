@@ -1,8 +1,8 @@
 //! The double-entry ledger: what every minor unit is and was.
 //!
-//! Ledger accounts: `available` and `held` for each cardholder's account, `payable` for each merchant, `funding` for
-//! where balances came from. An entry moves money between them and its postings sum to zero; a posting is never
-//! changed. When to make an entry is not decided here.
+//! Ledger accounts: `available` and `held` for each cardholder's account, `payable` for each
+//! merchant, `funding` for where balances came from. An entry moves money between them and its
+//! postings sum to zero; a posting is never changed. When to make an entry is not decided here.
 
 use rusqlite::{Connection, params};
 
@@ -57,7 +57,8 @@ impl EntryKind {
     }
 }
 
-/// Moves `amount` between two ledger accounts. `transaction` is the transaction's number; none for funding.
+/// Moves `amount` between two ledger accounts. `transaction` is the transaction's number; none for
+/// funding.
 pub(in crate::acquirer) fn transfer(
     connection: &Connection,
     kind: EntryKind,
@@ -74,7 +75,9 @@ pub(in crate::acquirer) fn transfer(
         return Err(StoreError::Unbalanced);
     }
     connection
-        .prepare_cached("INSERT INTO ledger_entry (kind, payment_transaction, made_at) VALUES (?, ?, ?)")?
+        .prepare_cached(
+            "INSERT INTO ledger_entry (kind, payment_transaction, made_at) VALUES (?, ?, ?)",
+        )?
         .execute(params![kind.name(), transaction, now.seconds])?;
     let entry = connection.last_insert_rowid();
     for (account, minor) in postings {
@@ -96,10 +99,14 @@ fn ledger_account(
 ) -> Result<i64, StoreError> {
     let (kind, owner) = account.kind_and_owner();
     connection
-        .prepare_cached("INSERT OR IGNORE INTO ledger_account (kind, owner, currency) VALUES (?, ?, ?)")?
+        .prepare_cached(
+            "INSERT OR IGNORE INTO ledger_account (kind, owner, currency) VALUES (?, ?, ?)",
+        )?
         .execute(params![kind, owner, currency.code()])?;
     Ok(connection
-        .prepare_cached("SELECT id FROM ledger_account WHERE kind = ? AND owner = ? AND currency = ?")?
+        .prepare_cached(
+            "SELECT id FROM ledger_account WHERE kind = ? AND owner = ? AND currency = ?",
+        )?
         .query_row(params![kind, owner, currency.code()], |row| row.get(0))?)
 }
 
@@ -277,8 +284,14 @@ pub(in crate::acquirer) fn check(connection: &Connection) -> Result<LedgerReport
     if integrity != "ok" {
         faults.push(LedgerFault { rule: "file_is_sound", detail: integrity });
     }
-    let entries = connection.query_row("SELECT count(*) FROM ledger_entry", [], |row| row.get(0))?;
-    Ok(LedgerReport { entries, balances: balances(connection)?, states: states(connection)?, faults })
+    let entries =
+        connection.query_row("SELECT count(*) FROM ledger_entry", [], |row| row.get(0))?;
+    Ok(LedgerReport {
+        entries,
+        balances: balances(connection)?,
+        states: states(connection)?,
+        faults,
+    })
 }
 
 fn balances(connection: &Connection) -> Result<Vec<LedgerBalance>, StoreError> {

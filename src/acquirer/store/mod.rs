@@ -1,7 +1,7 @@
 //! The institution's durable store: one SQLite file.
 //!
-//! Opening, migration, and what a transaction of the database is. Which rows mean what is in the files of their
-//! concepts; nothing here decides about money.
+//! Opening, migration, and what a transaction of the database is. Which rows mean what is in the
+//! files of their concepts; nothing here decides about money.
 
 pub(super) mod card;
 pub(super) mod enrolment_code;
@@ -29,7 +29,8 @@ pub use terminal::{Terminal, TerminalState};
 /// How each version of the schema is made from the one before; the number of steps is the version.
 const MIGRATIONS: [&str; 1] = [include_str!("schema_1.sql")];
 
-/// How long a command waits while another process writes, in milliseconds. A write takes a few; a backup some hundreds.
+/// How long a command waits while another process writes, in milliseconds. A write takes a few; a
+/// backup some hundreds.
 const BUSY_TIMEOUT_MS: u64 = 5_000;
 
 /// Why the store did not do what it was asked. Nothing was changed then. Never holds card data.
@@ -58,7 +59,9 @@ pub enum StoreError {
         what: &'static str,
     },
     /// A ledger entry that does not sum to zero was about to be made.
-    #[error("a ledger entry would not have summed to zero, and was not made; this is a fault of the program")]
+    #[error(
+        "a ledger entry would not have summed to zero, and was not made; this is a fault of the program"
+    )]
     Unbalanced,
     /// The file or its directory.
     #[error(transparent)]
@@ -69,7 +72,10 @@ impl StoreError {
     /// Whether the same request may succeed a little later.
     pub fn is_busy(&self) -> bool {
         let Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) = self else { return false };
-        matches!(error.code, rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+        matches!(
+            error.code,
+            rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked
+        )
     }
 }
 
@@ -80,16 +86,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store at `path`, brings its schema up to date, and makes it if there is none. Only its owner may read
-    /// the file.
+    /// Opens the store at `path`, brings its schema up to date, and makes it if there is none. Only
+    /// its owner may read the file.
     ///
     /// # Errors
     /// [`StoreError`]; a newer schema is refused and left alone.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         private_file::ensure(path)?;
         let connection = Connection::open(path)?;
-        // WAL, so that the commands read while the server writes; FULL, so that an answer that was given survives a
-        // power cut.
+        // WAL, so that the commands read while the server writes; FULL, so that an answer that was
+        // given survives a power cut.
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         Self::prepare(connection)
@@ -107,7 +113,8 @@ impl Store {
         connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "trusted_schema", false)?;
-        // A statement is planned once, not again for each value: without it, a third of a look-up is planning.
+        // A statement is planned once, not again for each value: without it, a third of a look-up
+        // is planning.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(64);
         migrate(&mut connection)?;
@@ -179,7 +186,8 @@ mod tests {
         let error = Store::open(&path).unwrap_err();
         assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 1 }), "{error}");
         assert!(error.to_string().contains("newer"), "{error}");
-        let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let version: u32 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         assert_eq!(version, 99);
     }
 
@@ -187,16 +195,20 @@ mod tests {
     fn a_failed_piece_of_work_leaves_nothing() {
         let mut store = Store::open_in_memory().unwrap();
         let failed: Result<(), StoreError> = store.write(|connection| {
-            connection
-                .execute("INSERT INTO account (name, currency, created_at) VALUES ('x', 'EUR', 0)", [])?;
+            connection.execute(
+                "INSERT INTO account (name, currency, created_at) VALUES ('x', 'EUR', 0)",
+                [],
+            )?;
             Err(StoreError::Unbalanced)
         });
         assert!(failed.is_err());
         let count: u32 = store
             .read(|connection| {
-                Ok::<_, StoreError>(
-                    connection.query_row("SELECT count(*) FROM account", [], |row| row.get(0))?,
-                )
+                Ok::<_, StoreError>(connection.query_row(
+                    "SELECT count(*) FROM account",
+                    [],
+                    |row| row.get(0),
+                )?)
             })
             .unwrap();
         assert_eq!(count, 0);
@@ -219,8 +231,10 @@ mod tests {
         assert_eq!(pragma(&store, "foreign_keys"), rusqlite::types::Value::Integer(1));
         store
             .write(|connection| {
-                connection
-                    .execute("INSERT INTO account (name, currency, created_at) VALUES ('x', 'EUR', 0)", [])?;
+                connection.execute(
+                    "INSERT INTO account (name, currency, created_at) VALUES ('x', 'EUR', 0)",
+                    [],
+                )?;
                 Ok::<_, StoreError>(())
             })
             .unwrap();

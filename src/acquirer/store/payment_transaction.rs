@@ -155,7 +155,8 @@ fn read(row: &Row<'_>) -> Result<TransactionRecord, StoreError> {
     Ok(TransactionRecord {
         number: row.get(0)?,
         terminal: row.get::<_, String>(1)?.parse().map_err(|_| corrupt("terminal id"))?,
-        id: TransactionId::from_octets(&row.get::<_, [u8; 16]>(2)?).map_err(|_| corrupt("transaction id"))?,
+        id: TransactionId::from_octets(&row.get::<_, [u8; 16]>(2)?)
+            .map_err(|_| corrupt("transaction id"))?,
         state: TransactionState::from_name(&row.get::<_, String>(3)?)?,
         decline_reason: row
             .get::<_, Option<u32>>(4)?
@@ -190,8 +191,8 @@ pub(in crate::acquirer) fn find(
     terminal: TerminalId,
     id: TransactionId,
 ) -> Result<Option<TransactionRecord>, StoreError> {
-    let mut statement =
-        connection.prepare_cached(&format!("{QUERY} WHERE terminal = ? AND payment_transaction.id = ?"))?;
+    let mut statement = connection
+        .prepare_cached(&format!("{QUERY} WHERE terminal = ? AND payment_transaction.id = ?"))?;
     statement
         .query_row(params![terminal.as_str(), id.as_octets()], |row| Ok(read(row)))
         .optional()?
@@ -307,8 +308,9 @@ pub(in crate::acquirer) fn page(
 ) -> Result<Vec<TransactionRecord>, StoreError> {
     let bounded = |time: UnixTime| i64::try_from(time.seconds).unwrap_or(i64::MAX);
     // Numbers start at 1, so this is before everything of `from`.
-    let after =
-        after.filter(|after| after.created_at >= from).unwrap_or(PageEnd { created_at: from, number: 0 });
+    let after = after
+        .filter(|after| after.created_at >= from)
+        .unwrap_or(PageEnd { created_at: from, number: 0 });
     let mut statement = connection.prepare_cached(&format!(
         "{QUERY} WHERE terminal = ? AND (payment_transaction.created_at, number) > (?, ?) \
          AND payment_transaction.created_at < ? ORDER BY payment_transaction.created_at, number LIMIT ?"
@@ -339,8 +341,8 @@ pub(in crate::acquirer) fn with_id(
     connection: &Connection,
     id: TransactionId,
 ) -> Result<Vec<TransactionRecord>, StoreError> {
-    let mut statement =
-        connection.prepare_cached(&format!("{QUERY} WHERE payment_transaction.id = ? ORDER BY number"))?;
+    let mut statement = connection
+        .prepare_cached(&format!("{QUERY} WHERE payment_transaction.id = ? ORDER BY number"))?;
     collect(statement.query([id.as_octets()])?)
 }
 

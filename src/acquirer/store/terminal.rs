@@ -12,7 +12,8 @@ pub enum TerminalState {
     Pending,
     /// Enrolled.
     Active,
-    /// Shut out: its authorisations are declined. What it had approved it may still capture and reverse.
+    /// Shut out: its authorisations are declined. What it had approved it may still capture and
+    /// reverse.
     Blocked,
 }
 
@@ -83,13 +84,14 @@ pub(in crate::acquirer) fn find(
     connection: &Connection,
     id: TerminalId,
 ) -> Result<Option<Terminal>, StoreError> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM terminal WHERE id = ?"))?;
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM terminal WHERE id = ?"))?;
     statement.query_row([id.as_str()], |row| Ok(read(row))).optional()?.transpose()
 }
 
 pub(in crate::acquirer) fn all(connection: &Connection) -> Result<Vec<Terminal>, StoreError> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM terminal ORDER BY created_at, id"))?;
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM terminal ORDER BY created_at, id"))?;
     let mut rows = statement.query([])?;
     let mut terminals = Vec::new();
     while let Some(row) = rows.next()? {
@@ -104,8 +106,8 @@ pub(in crate::acquirer) fn set_blocked(
     id: TerminalId,
     blocked: bool,
 ) -> Result<bool, StoreError> {
-    let changed =
-        connection.execute("UPDATE terminal SET blocked = ? WHERE id = ?", params![blocked, id.as_str()])?;
+    let changed = connection
+        .execute("UPDATE terminal SET blocked = ? WHERE id = ?", params![blocked, id.as_str()])?;
     Ok(changed == 1)
 }
 

@@ -1,4 +1,5 @@
-//! The air that the command line asks for: Bluetooth, or a Unix socket in its place. It chooses no machine.
+//! The air that the command line asks for: Bluetooth, or a Unix socket in its place. It chooses no
+//! machine.
 
 #[cfg(unix)]
 use std::time::Duration;
@@ -20,7 +21,8 @@ const ATT_MTU: usize = 517;
 /// How often it is looked whether a machine listens, in milliseconds.
 #[cfg(unix)]
 const LOOK_MS: u64 = 100;
-/// How long a connection is tried, in milliseconds: a radio needs seconds too to find that a machine is gone.
+/// How long a connection is tried, in milliseconds: a radio needs seconds too to find that a
+/// machine is gone.
 #[cfg(unix)]
 const CONNECT_MS_MAX: u64 = 5_000;
 
@@ -72,7 +74,8 @@ impl Air {
         }
     }
 
-    /// Whether there is one machine, which was named with the air: then it needs no strength to be the one that is meant.
+    /// Whether there is one machine, which was named with the air: then it needs no strength to be
+    /// the one that is meant.
     pub fn is_one_machine(&self) -> bool {
         match self {
             Self::Bluetooth(_) => false,
@@ -81,9 +84,13 @@ impl Air {
         }
     }
 
-    /// Looks for `scan_ms` milliseconds; the machines in reach, strongest first. With a short code it returns as soon as a
-    /// machine of that code was found.
-    pub async fn scan(&self, scan_ms: u64, short_code: Option<&str>) -> Result<Vec<Found>, RadioError> {
+    /// Looks for `scan_ms` milliseconds; the machines in reach, strongest first. With a short code
+    /// it returns as soon as a machine of that code was found.
+    pub async fn scan(
+        &self,
+        scan_ms: u64,
+        short_code: Option<&str>,
+    ) -> Result<Vec<Found>, RadioError> {
         match self {
             Self::Bluetooth(central) => {
                 let found = central.scan(scan_ms, short_code).await?;
@@ -147,7 +154,12 @@ async fn until_found(address: &AirAddress, short_code: Option<&str>) -> Found {
             && short_code.is_none_or(|code| code == terminal_id.short_code())
         {
             let short_code = Some(terminal_id.short_code().to_owned());
-            return Found { short_code, rssi_dbm: None, is_out_of_service: false, at: Place::Socket };
+            return Found {
+                short_code,
+                rssi_dbm: None,
+                is_out_of_service: false,
+                at: Place::Socket,
+            };
         }
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
     }

@@ -33,7 +33,8 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "florin-wallet", version, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Arguments {
-    /// The wallet's directory [default: $XDG_DATA_HOME/florin-wallet, or ~/.local/share/florin-wallet].
+    /// The wallet's directory [default: $XDG_DATA_HOME/florin-wallet, or
+    /// ~/.local/share/florin-wallet].
     #[arg(long, global = true, value_name = "DIR", env = "FLORIN_WALLET_DIRECTORY")]
     pub directory: Option<PathBuf>,
     /// Print JSON, one object per line, for programs.
@@ -49,7 +50,8 @@ pub struct Arguments {
 pub enum Command {
     /// Put a card into the wallet with a one-time code of its institution.
     ///
-    /// The card's key is made here and never leaves. If the answer gets lost, the same code can be tried again.
+    /// The card's key is made here and never leaves. If the answer gets lost, the same code can be
+    /// tried again.
     Enrol {
         /// The institution's server: https://host:port.
         #[arg(long, value_name = "URL")]
@@ -57,7 +59,8 @@ pub enum Command {
         /// The institution's certificate, in PEM, by which its server is known.
         #[arg(long, value_name = "FILE")]
         root: PathBuf,
-        /// What to call the card: lower-case letters, digits and hyphens [default: card- and its last four digits].
+        /// What to call the card: lower-case letters, digits and hyphens [default: card- and its
+        /// last four digits].
         #[arg(long)]
         name: Option<CardName>,
         /// The code; `-` reads it from standard input, where other users cannot see it.
@@ -75,8 +78,8 @@ pub enum Command {
     },
     /// Pay what a machine offers.
     ///
-    /// Shows the merchant, the amount and a matching code, and asks. Without --link, --code or --nearest it lists the
-    /// machines in reach and asks which.
+    /// Shows the merchant, the amount and a matching code, and asks. Without --link, --code or
+    /// --nearest it lists the machines in reach and asks which.
     Pay(PayArguments),
     /// Ask for the result of a payment whose end this wallet does not know.
     Result {
@@ -99,7 +102,8 @@ pub enum Command {
 pub struct PayArguments {
     #[command(flatten)]
     pub which: WhichTerminal,
-    /// Pay without asking. Needs --link, --code or --nearest; only a machine that these point at is paid.
+    /// Pay without asking. Needs --link, --code or --nearest; only a machine that these point at
+    /// is paid.
     #[arg(long)]
     pub yes: bool,
     /// The most that this payment may be, in major units of the card's currency, such as 5.00.
@@ -110,10 +114,12 @@ pub struct PayArguments {
     pub card: Option<CardName>,
     #[command(flatten)]
     pub radio: RadioArguments,
-    /// How long to look for the machine, and then to wait for its offer, in milliseconds each, 100 to 600000.
+    /// How long to look for the machine, and then to wait for its offer, in milliseconds each, 100
+    /// to 600000.
     #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub wait_ms: u64,
-    /// Disconnect as soon as the payment is sent, without waiting for its result, as a phone whose battery dies.
+    /// Disconnect as soon as the payment is sent, without waiting for its result, as a phone whose
+    /// battery dies.
     #[arg(long, help_heading = "Testing")]
     pub vanish_after_command: bool,
 }
@@ -128,8 +134,9 @@ pub struct WhichTerminal {
     /// The machine with this short code, as printed on it; its certificate has to have it too.
     #[arg(long, value_parser = short_code)]
     pub code: Option<String>,
-    /// The machine that you stand at: received with -65 dBm or more, and every other at least 10 dB weaker. If that holds for
-    /// none, you are asked which; with --yes nothing is paid then.
+    /// The machine that you stand at: received with -65 dBm or more, and every other at least 10
+    /// dB weaker. If that holds for none, you are asked which; with --yes nothing is paid
+    /// then.
     #[arg(long)]
     pub nearest: bool,
 }
@@ -140,7 +147,8 @@ pub struct RadioArguments {
     /// The Bluetooth adapter, such as hci1 [default: the first].
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
-    /// In place of Bluetooth, the Unix socket (`unix:/tmp/air.sock`) of a machine that runs `florin serve --air`.
+    /// In place of Bluetooth, the Unix socket (`unix:/tmp/air.sock`) of a machine that runs
+    /// `florin serve --air`.
     #[cfg(unix)]
     #[arg(long, value_name = "ADDRESS", conflicts_with = "adapter", help_heading = "Testing")]
     pub air: Option<florin::bluetooth::AirAddress>,
@@ -168,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_machine_is_pointed_at_in_one_way() {
-        let pay = |more: &[&str]| Arguments::try_parse_from(["florin-wallet", "pay"].iter().chain(more));
+        let pay =
+            |more: &[&str]| Arguments::try_parse_from(["florin-wallet", "pay"].iter().chain(more));
         assert!(pay(&["--code", "7qk2", "--yes"]).is_ok());
         assert!(pay(&["--nearest"]).is_ok());
         assert!(pay(&["--code", "7qk2", "--nearest"]).is_err());

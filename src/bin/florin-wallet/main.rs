@@ -22,9 +22,9 @@ use florin::domain::{Amount, HolderVerification, Offer, TransactionId};
 use florin::log::{LogForm, start_log};
 use florin::private_file::PrivateFileError;
 use florin::wallet::{
-    Card, CardName, Decision, DirectoryError, DriverSettings, EnrolmentError, EnrolmentRequest, Notice,
-    OfferView, PaymentStatus, Person, Reported, SessionEnd, SessionSettings, StoreError, WalletDirectory,
-    ask, enrol_card, pay,
+    Card, CardName, Decision, DirectoryError, DriverSettings, EnrolmentError, EnrolmentRequest,
+    Notice, OfferView, PaymentStatus, Person, Reported, SessionEnd, SessionSettings, StoreError,
+    WalletDirectory, ask, enrol_card, pay,
 };
 use secrecy::SecretString;
 use serde_json::json;
@@ -36,7 +36,9 @@ use self::screen::{Ink, Screen, Told, on_screen, wall_clock};
 
 fn main() -> ExitCode {
     #[cfg(feature = "manual")]
-    if let Some(written) = florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command()) {
+    if let Some(written) =
+        florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command())
+    {
         return written.map_or_else(
             |error| {
                 eprintln!("florin-wallet: the manual cannot be written: {error}");
@@ -51,13 +53,14 @@ fn main() -> ExitCode {
         eprintln!("florin-wallet: RUST_LOG: {error}");
     }
     let screen = Screen::new(arguments.json);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            screen.complain(&format!("the system gives no threads: {error}"));
-            return ExitCode::from(1);
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                screen.complain(&format!("the system gives no threads: {error}"));
+                return ExitCode::from(1);
+            }
+        };
     let code = runtime.block_on(async {
         run(arguments, screen).await.unwrap_or_else(|error| {
             let (name, code) = blame(&error);
@@ -69,7 +72,8 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The one place where an error becomes a name and an exit code. `arguments.rs` lists the codes for people.
+/// The one place where an error becomes a name and an exit code. `arguments.rs` lists the codes for
+/// people.
 fn blame(error: &anyhow::Error) -> (&'static str, u8) {
     if error.is::<Usage>() {
         ("usage", 2)
@@ -94,7 +98,8 @@ fn blame(error: &anyhow::Error) -> (&'static str, u8) {
             | EnrolmentError::Answer(_)
             | EnrolmentError::Random(_) => ("enrolment_failed", 10),
         }
-    } else if error.is::<DirectoryError>() || error.is::<PrivateFileError>() || error.is::<NoCard>() {
+    } else if error.is::<DirectoryError>() || error.is::<PrivateFileError>() || error.is::<NoCard>()
+    {
         ("wallet", 11)
     } else {
         ("error", 1)
@@ -152,7 +157,10 @@ fn default_directory() -> anyhow::Result<PathBuf> {
         return Ok(data.join("florin-wallet"));
     }
     let home = set("HOME").ok_or_else(|| {
-        Usage("neither HOME nor XDG_DATA_HOME is set; say where the wallet is with --directory".into())
+        Usage(
+            "neither HOME nor XDG_DATA_HOME is set; say where the wallet is with --directory"
+                .into(),
+        )
     })?;
     Ok(home.join(".local/share/florin-wallet"))
 }
@@ -166,8 +174,8 @@ async fn enrol(
     code: String,
 ) -> anyhow::Result<u8> {
     let code = if code == "-" { typed_line("Code: ").await.unwrap_or_default() } else { code };
-    let root_pem =
-        std::fs::read(&root).map_err(|error| EnrolmentError::Root(format!("{}: {error}", root.display())))?;
+    let root_pem = std::fs::read(&root)
+        .map_err(|error| EnrolmentError::Root(format!("{}: {error}", root.display())))?;
     let code = SecretString::from(code.trim());
     let card = enrol_card(directory, EnrolmentRequest { acquirer, root_pem, code, name }).await?;
     screen.event(json!({
@@ -227,9 +235,10 @@ async fn pay_once(
 ) -> anyhow::Result<u8> {
     let which = &arguments.which;
     if arguments.yes && which.link.is_none() && which.code.is_none() && !which.nearest {
-        return Err(
-            Usage("--yes pays without asking: say whom, with --link, --code or --nearest".into()).into()
-        );
+        return Err(Usage(
+            "--yes pays without asking: say whom, with --link, --code or --nearest".into(),
+        )
+        .into());
     }
     let card = Arc::new(choose_card(directory, arguments.card.as_ref())?);
     let limit = arguments
@@ -287,8 +296,11 @@ async fn ask_for_result(
     let target = Target::new(&which, true, by_record);
     let settings = DriverSettings {
         session: SessionSettings {
-            // The transaction of the question is the record's, whatever the machine's screen shows now.
-            link: which.link.map(|link| florin::protocol::EngagementLink { transaction_id: None, ..link }),
+            // The transaction of the question is the record's, whatever the machine's screen shows
+            // now.
+            link: which
+                .link
+                .map(|link| florin::protocol::EngagementLink { transaction_id: None, ..link }),
             ..session_settings()
         },
         vanish_after_command: false,
@@ -304,7 +316,8 @@ async fn ask_for_result(
             SessionEnd::NotPaid(_) | SessionEnd::LinkFailed(_) | SessionEnd::Refused(_)
                 if record.status == PaymentStatus::Pending =>
             {
-                let error = format!("the result could not be asked for: {}", reported.end.message());
+                let error =
+                    format!("the result could not be asked for: {}", reported.end.message());
                 Ok(screen.failed(record.status.name(), &error, 5, Some(record.offer())))
             }
             SessionEnd::Settled(_)
@@ -322,7 +335,9 @@ async fn ask_for_result(
             let (name, code) = blame(&error);
             Ok(screen.failed(name, &format!("{error:#}"), code, Some(record.offer())))
         }
-        None => Ok(interrupted(&screen, record.status == PaymentStatus::Pending, Some(record.offer()))),
+        None => {
+            Ok(interrupted(&screen, record.status == PaymentStatus::Pending, Some(record.offer())))
+        }
     };
     air.settle().await;
     code
@@ -341,7 +356,8 @@ fn session_settings() -> SessionSettings {
     }
 }
 
-/// What comes of it, or nothing if the person pressed Ctrl-C first. Dropping the future ends its connection.
+/// What comes of it, or nothing if the person pressed Ctrl-C first. Dropping the future ends its
+/// connection.
 async fn until_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         result = work => Some(result),
@@ -399,9 +415,11 @@ fn receipts(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
     }
     for record in records {
         let card = directory.card(record.card_name()).ok();
-        let receipt = card.as_ref().and_then(|card| record.verified_receipt(card.keyring()).ok().flatten());
-        let approval_code =
-            receipt.clone().and_then(|receipt| screen::approval_code(&SessionEnd::Settled(receipt)));
+        let receipt =
+            card.as_ref().and_then(|card| record.verified_receipt(card.keyring()).ok().flatten());
+        let approval_code = receipt
+            .clone()
+            .and_then(|receipt| screen::approval_code(&SessionEnd::Settled(receipt)));
         let offer = record.offer();
         screen.event(json!({
             "event": "receipt",
@@ -422,7 +440,9 @@ fn receipts(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
             PaymentStatus::Approved => Ink::Good,
             PaymentStatus::Declined | PaymentStatus::NotProven => Ink::Bad,
             PaymentStatus::Pending => Ink::Doubtful,
-            PaymentStatus::NotSent | PaymentStatus::Reversed | PaymentStatus::NotCharged => Ink::Faint,
+            PaymentStatus::NotSent | PaymentStatus::Reversed | PaymentStatus::NotCharged => {
+                Ink::Faint
+            }
         };
         let proof = match (&receipt, &record.receipt) {
             (Some(_), _) => format!("verified {}", approval_code.unwrap_or_default()),
@@ -462,8 +482,11 @@ impl Person for Customer {
         if !self.is_asked {
             return Box::pin(std::future::ready(Decision::Pay));
         }
-        let question =
-            format!("Pay {} to {}? [y/N] ", offer.offer.amount, on_screen(&offer.offer.merchant_name));
+        let question = format!(
+            "Pay {} to {}? [y/N] ",
+            offer.offer.amount,
+            on_screen(&offer.offer.merchant_name)
+        );
         Box::pin(async move {
             match typed_line(&question).await {
                 Some(answer) if matches!(answer.trim(), "y" | "Y" | "yes") => Decision::Pay,
@@ -473,13 +496,16 @@ impl Person for Customer {
     }
 }
 
-/// Asks on standard error, so that standard output stays what was asked for; a line from standard input, or nothing at
-/// its end.
+/// Asks on standard error, so that standard output stays what was asked for; a line from standard
+/// input, or nothing at its end.
 async fn typed_line(question: &str) -> Option<String> {
     let _ = write!(io::stderr(), "{question}").and_then(|()| io::stderr().flush());
     let read = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
-        io::stdin().read_line(&mut line).context("cannot read standard input").map(|octets| (octets, line))
+        io::stdin()
+            .read_line(&mut line)
+            .context("cannot read standard input")
+            .map(|octets| (octets, line))
     });
     match read.await {
         Ok(Ok((octets, line))) if octets > 0 => Some(line),

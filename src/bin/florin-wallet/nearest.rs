@@ -1,8 +1,11 @@
-//! Which machine in reach is the one that a person stands at. docs/protocol.md, section 2, has the rule.
+//! Which machine in reach is the one that a person stands at. docs/protocol.md, section 2, has the
+//! rule.
 
-/// A machine at which somebody stands is received at least so strongly, in dBm: from within a metre or two.
+/// A machine at which somebody stands is received at least so strongly, in dBm: from within a metre
+/// or two.
 pub const STRENGTH_MIN_DBM: i16 = -65;
-/// By so much every other machine has to be weaker, in dB: at the same place strengths differ by less from one moment to the next.
+/// By so much every other machine has to be weaker, in dB: at the same place strengths differ by
+/// less from one moment to the next.
 pub const MARGIN_MIN_DB: i16 = 10;
 
 /// Why no machine is clearly the nearest.
@@ -71,7 +74,10 @@ mod tests {
     fn two_that_might_be_it_are_not_clear() {
         assert_eq!(nearest(&[Some(-50), Some(-59)]), Err(NotClear::Close { margin_db: 9 }));
         assert_eq!(nearest(&[Some(-50), Some(-50)]), Err(NotClear::Close { margin_db: 0 }));
-        assert_eq!(nearest(&[Some(-90), Some(-45), Some(-40)]), Err(NotClear::Close { margin_db: 5 }));
+        assert_eq!(
+            nearest(&[Some(-90), Some(-45), Some(-40)]),
+            Err(NotClear::Close { margin_db: 5 })
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::nearest::{NotClear, nearest};
 use crate::screen::{Ink, Screen};
 use crate::typed_line;
 
-/// How long to listen before the nearest is chosen or all are listed, in milliseconds: several advertisements of each.
+/// How long to listen before the nearest is chosen or all are listed, in milliseconds: several
+/// advertisements of each.
 const LISTEN_MS: u64 = 3_000;
 
 /// Which machine is meant.
@@ -21,7 +22,8 @@ const LISTEN_MS: u64 = 3_000;
 pub enum Target {
     /// With this short code.
     ShortCode(String),
-    /// The one that is clearly the nearest; where there is none, the person is asked, if that may be.
+    /// The one that is clearly the nearest; where there is none, the person is asked, if that may
+    /// be.
     Nearest { may_ask: bool },
     /// The person is asked.
     Ask,
@@ -104,8 +106,8 @@ impl Radio {
         self.screen.event(json!({ "event": "searching", "adapter": self.air.name() }));
         self.screen.say(&self.screen.ink(Ink::Faint, &format!("Looking for a machine{with} ...")));
         loop {
-            let left_ms =
-                u64::try_from(end.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(0);
+            let left_ms = u64::try_from(end.saturating_duration_since(Instant::now()).as_millis())
+                .unwrap_or(0);
             if left_ms == 0 {
                 return Err(RadioError::NotFound { with, waited_ms: self.wait_ms });
             }
@@ -122,7 +124,8 @@ impl Radio {
                 Target::Nearest { may_ask } => match self.nearest(&found) {
                     Ok(index) => found.swap_remove(index),
                     Err(why) if may_ask => {
-                        self.screen.say(&format!("It is not clear which machine you stand at: {why}."));
+                        self.screen
+                            .say(&format!("It is not clear which machine you stand at: {why}."));
                         self.ask(found).await?
                     }
                     Err(why) => return Err(RadioError::NotClear { in_reach: found.len(), why }),
@@ -166,8 +169,9 @@ impl Connector for Radio {
             None => self.choose().await?,
         };
         let code = terminal.short_code.clone();
-        self.screen
-            .event(json!({ "event": "connecting", "short_code": code, "rssi_dbm": terminal.rssi_dbm }));
+        self.screen.event(
+            json!({ "event": "connecting", "short_code": code, "rssi_dbm": terminal.rssi_dbm }),
+        );
         let link = self.air.connect(&terminal).await?;
         self.screen.event(json!({ "event": "connected" }));
         self.chosen = Some(terminal);
@@ -189,8 +193,13 @@ pub fn list(screen: &Screen, found: &[Found]) {
             "is_out_of_service": terminal.is_out_of_service,
         }));
         let code = code_of(terminal);
-        let strength = terminal.rssi_dbm.map_or_else(|| "unknown".to_owned(), |rssi| format!("{rssi} dBm"));
+        let strength =
+            terminal.rssi_dbm.map_or_else(|| "unknown".to_owned(), |rssi| format!("{rssi} dBm"));
         let state = if terminal.is_out_of_service { "  out of service" } else { "" };
-        screen.say(&format!("{:>3}  {}  {strength}{state}", index + 1, screen.ink(Ink::Strong, code)));
+        screen.say(&format!(
+            "{:>3}  {}  {strength}{state}",
+            index + 1,
+            screen.ink(Ink::Strong, code)
+        ));
     }
 }

@@ -26,7 +26,8 @@ pub enum Ink {
 }
 
 impl Screen {
-    /// For people, in colour where standard output is a terminal and NO_COLOR is not set; or for programs.
+    /// For people, in colour where standard output is a terminal and NO_COLOR is not set; or for
+    /// programs.
     pub fn new(is_json: bool) -> Self {
         let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let has_colour = !is_json && !is_plain && io::stdout().is_terminal();
@@ -56,7 +57,8 @@ impl Screen {
     pub fn event(&self, mut event: Value) {
         if self.is_json {
             if let Some(fields) = event.as_object_mut() {
-                let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let elapsed_ms =
+                    u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
                 fields.insert("elapsed_ms".to_owned(), json!(elapsed_ms));
             }
             print(&event.to_string());
@@ -83,7 +85,10 @@ impl Screen {
             Notice::Working => self.event(json!({ "event": "working" })),
             Notice::Pending => {
                 self.event(json!({ "event": "pending" }));
-                self.say(&self.ink(Ink::Doubtful, "Your bank has not answered yet; waiting a little ..."));
+                self.say(
+                    &self
+                        .ink(Ink::Doubtful, "Your bank has not answered yet; waiting a little ..."),
+                );
             }
         }
     }
@@ -135,7 +140,11 @@ impl Screen {
     pub fn end(&self, end: &SessionEnd, told: &Told<'_>) -> u8 {
         let code = exit_code(end);
         let error = match end {
-            SessionEnd::Settled(receipt) if matches!(receipt.status, ReceiptStatus::Approved { .. }) => None,
+            SessionEnd::Settled(receipt)
+                if matches!(receipt.status, ReceiptStatus::Approved { .. }) =>
+            {
+                None
+            }
             SessionEnd::Settled(_)
             | SessionEnd::ReversedUnproven
             | SessionEnd::Pending(_)
@@ -151,7 +160,10 @@ impl Screen {
         event.extend(about(told.offer, told.matching_code));
         event.insert("approval_code".to_owned(), json!(approval_code));
         event.insert("receipt_verified".to_owned(), json!(end.receipt().is_some()));
-        event.insert("decline_reason".to_owned(), json!(end.decline_reason().map(|reason| reason.name())));
+        event.insert(
+            "decline_reason".to_owned(),
+            json!(end.decline_reason().map(|reason| reason.name())),
+        );
         event.insert("reason".to_owned(), json!(end.reason()));
         self.event(Value::Object(event));
         if self.is_json {
@@ -168,7 +180,10 @@ impl Screen {
             if let Some(approval_code) = approval_code {
                 print(&format!("  approval   {approval_code}"));
             }
-            print(&format!("  decided    {}  by your bank, its signature verified", receipt.decided_at));
+            print(&format!(
+                "  decided    {}  by your bank, its signature verified",
+                receipt.decided_at
+            ));
         }
         if let Some(offer) = told.offer {
             print(&format!("  payment    {}", offer.transaction_id));
@@ -177,7 +192,13 @@ impl Screen {
     }
 
     /// The last event where it did not come to a session; returns the exit code.
-    pub fn failed(&self, name: &'static str, error: &str, exit_code: u8, offer: Option<&Offer>) -> u8 {
+    pub fn failed(
+        &self,
+        name: &'static str,
+        error: &str,
+        exit_code: u8,
+        offer: Option<&Offer>,
+    ) -> u8 {
         let mut event = Outcome { name, error: Some(error.to_owned()), exit_code }.to_json();
         event.extend(about(offer, None));
         self.event(Value::Object(event));
@@ -224,11 +245,18 @@ impl Outcome {
 
 fn about(offer: Option<&Offer>, matching_code: Option<&str>) -> Map<String, Value> {
     let mut fields = Map::new();
-    fields.insert("transaction_id".to_owned(), json!(offer.map(|offer| offer.transaction_id.to_string())));
+    fields.insert(
+        "transaction_id".to_owned(),
+        json!(offer.map(|offer| offer.transaction_id.to_string())),
+    );
     fields.insert("amount_minor".to_owned(), json!(offer.map(|offer| offer.amount.minor())));
-    fields.insert("currency".to_owned(), json!(offer.map(|offer| offer.amount.currency().to_string())));
+    fields.insert(
+        "currency".to_owned(),
+        json!(offer.map(|offer| offer.amount.currency().to_string())),
+    );
     fields.insert("merchant".to_owned(), json!(offer.map(|offer| offer.merchant_name.clone())));
-    fields.insert("terminal_id".to_owned(), json!(offer.map(|offer| offer.terminal_id.to_string())));
+    fields
+        .insert("terminal_id".to_owned(), json!(offer.map(|offer| offer.terminal_id.to_string())));
     fields.insert("matching_code".to_owned(), json!(matching_code));
     fields
 }
@@ -263,7 +291,8 @@ pub fn print(line: &str) {
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Text of another party as it may stand on a screen: nothing that turns the direction of writing or hides.
+/// Text of another party as it may stand on a screen: nothing that turns the direction of writing
+/// or hides.
 pub fn on_screen(text: &str) -> String {
     text.chars()
         .map(|character| match character {

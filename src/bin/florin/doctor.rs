@@ -1,4 +1,5 @@
-//! `florin doctor`: everything that the service needs, and what to do where it is not as it should be.
+//! `florin doctor`: everything that the service needs, and what to do where it is not as it should
+//! be.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +13,9 @@ use crate::till::print_json;
 
 /// Look at everything that the terminal needs, and say of each whether it is fine or what to do.
 ///
-/// Run it as the service's user: `sudo -u florin florin doctor`. It mends nothing. It can run beside the service; where none runs,
-/// it switches the Bluetooth adapter on, and gives BlueZ a GATT service for a moment to see whether it may.
+/// Run it as the service's user: `sudo -u florin florin doctor`. It mends nothing. It can run
+/// beside the service; where none runs, it switches the Bluetooth adapter on, and gives BlueZ a
+/// GATT service for a moment to see whether it may.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes: that of the first thing that is wrong; what is only advised does not count.

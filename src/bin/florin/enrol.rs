@@ -15,15 +15,16 @@ const INPUT_OCTETS_MAX: u64 = 64 * 1024;
 
 /// Enrol this terminal with an institution, once.
 ///
-/// Makes the terminal's keys, has the institution vouch for them, verifies what it sends, and keeps all in the state
-/// directory. Run it as the service's user: `sudo -u florin florin enrol …`.
+/// Makes the terminal's keys, has the institution vouch for them, verifies what it sends, and keeps
+/// all in the state directory. Run it as the service's user: `sudo -u florin florin enrol …`.
 #[derive(Debug, Args)]
 #[command(after_help = SERVICE_EXIT_CODES)]
 pub struct EnrolArguments {
     /// The institution's server: `https://host:port`.
     #[arg(long, value_name = "URL")]
     acquirer: InstitutionAddress,
-    /// The certificate, in PEM, that vouches for that server. The institution hands it out with the code.
+    /// The certificate, in PEM, that vouches for that server. The institution hands it out with
+    /// the code.
     #[arg(long, value_name = "FILE")]
     root: PathBuf,
     /// Give up an enrolment that is there.
@@ -35,7 +36,8 @@ pub struct EnrolArguments {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
     configuration: PathBuf,
-    /// The institution's one-time code; `-` reads it from standard input, so that it stays out of the process list.
+    /// The institution's one-time code; `-` reads it from standard input, so that it stays out of
+    /// the process list.
     code: String,
 }
 
@@ -59,13 +61,21 @@ async fn try_run(arguments: EnrolArguments) -> Result<(), (String, ExitCode)> {
     let root = read(std::fs::File::open(&arguments.root))
         .map_err(|error| usage(format!("--root {}: {error}", arguments.root.display())))?;
     let code = match arguments.code.as_str() {
-        "-" => read(Ok(std::io::stdin())).map_err(|error| usage(format!("standard input: {error}")))?,
+        "-" => {
+            read(Ok(std::io::stdin())).map_err(|error| usage(format!("standard input: {error}")))?
+        }
         code => code.to_owned(),
     };
-    let terminal_id =
-        enrol(&state_directory, &arguments.acquirer, &root, code.trim(), arguments.replace, wall_clock())
-            .await
-            .map_err(|error| service(error.into()))?;
+    let terminal_id = enrol(
+        &state_directory,
+        &arguments.acquirer,
+        &root,
+        code.trim(),
+        arguments.replace,
+        wall_clock(),
+    )
+    .await
+    .map_err(|error| service(error.into()))?;
     println!("enrolled as terminal {terminal_id} (short code {})", terminal_id.short_code());
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! `florin journal`: checks the journal, writes finished payments to a file, removes what was written.
+//! `florin journal`: checks the journal, writes finished payments to a file, removes what was
+//! written.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -41,11 +42,12 @@ struct CheckArguments {
     configuration: PathBuf,
 }
 
-/// Write finished payments to a file, one line of JSON each, and remove them from the journal if asked.
+/// Write finished payments to a file, one line of JSON each, and remove them from the journal if
+/// asked.
 ///
-/// A payment counts by its last change, by the terminal's clock. Open payments are never written nor removed. Can run
-/// beside the service. Reconcile before you prune: afterwards the journal does not know them any more, and their
-/// idempotency keys are free again.
+/// A payment counts by its last change, by the terminal's clock. Open payments are never written
+/// nor removed. Can run beside the service. Reconcile before you prune: afterwards the journal does
+/// not know them any more, and their idempotency keys are free again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
@@ -140,12 +142,17 @@ fn write_out(configuration: &Configuration, export: &ExportArguments) -> anyhow:
         export.from
     );
     let path = configuration.journal();
-    let mut journal =
-        if export.prune { SqliteJournal::open_to_prune(&path)? } else { SqliteJournal::open_to_read(&path)? };
+    let mut journal = if export.prune {
+        SqliteJournal::open_to_prune(&path)?
+    } else {
+        SqliteJournal::open_to_read(&path)?
+    };
     let finished = journal.finished_between(export.from, export.until)?;
     let output = export.output.display();
-    let file = File::create_new(&export.output).with_context(|| format!("{output} cannot be made"))?;
-    write_payments(&mut journal, &finished, &file).with_context(|| format!("{output} cannot be written"))?;
+    let file =
+        File::create_new(&export.output).with_context(|| format!("{output} cannot be made"))?;
+    write_payments(&mut journal, &finished, &file)
+        .with_context(|| format!("{output} cannot be written"))?;
     sync_parent(&export.output).with_context(|| format!("{output} cannot be kept safe"))?;
     let mut removed = 0;
     if export.prune {

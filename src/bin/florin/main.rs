@@ -1,6 +1,7 @@
 //! `florin`: the terminal from the command line. Arguments in, exit codes out.
 //!
-//! What the commands do is in the library; the commands that drive a running service do so over its till API.
+//! What the commands do is in the library; the commands that drive a running service do so over its
+//! till API.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -25,8 +26,8 @@ use florin::log::{LogForm, start_log};
 #[derive(Debug, Parser)]
 #[command(name = "florin", version, max_term_width = 100)]
 struct Arguments {
-    /// What is logged to standard error: a level (error, warn, info, debug, trace), or per module as in
-    /// `info,florin::relay=debug` [default: info for `serve`, warn for all else].
+    /// What is logged to standard error: a level (error, warn, info, debug, trace), or per module
+    /// as in `info,florin::relay=debug` [default: info for `serve`, warn for all else].
     #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
     log: Option<String>,
     #[command(subcommand)]
@@ -52,7 +53,9 @@ enum Command {
 
 fn main() -> ExitCode {
     #[cfg(feature = "manual")]
-    if let Some(written) = florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command()) {
+    if let Some(written) =
+        florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command())
+    {
         return written.map_or_else(
             |error| {
                 eprintln!("florin: the manual cannot be written: {error}");

@@ -22,12 +22,14 @@ const NOT_CHARGED: u8 = 7;
 /// As a shell says it of a program that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 
-/// How long one question waits for a change, in seconds. Short, so that the time that is left can be shown.
+/// How long one question waits for a change, in seconds. Short, so that the time that is left can
+/// be shown.
 const WAIT_S: u32 = 10;
-/// How long a decided payment gets to come to its end before the command ends without it, in milliseconds.
+/// How long a decided payment gets to come to its end before the command ends without it, in
+/// milliseconds.
 const END_PATIENCE_MS: u64 = 3_000;
-/// How long a service that does not answer is asked again, in milliseconds, and likewise how long a call whose answer was
-/// lost is repeated: a restart takes a few seconds.
+/// How long a service that does not answer is asked again, in milliseconds, and likewise how long a
+/// call whose answer was lost is repeated: a restart takes a few seconds.
 const RESTART_PATIENCE_MS: u64 = 30_000;
 const RETRY_PAUSE_MS: u64 = 500;
 
@@ -48,8 +50,9 @@ Exit codes:
 
 /// Offer a payment to the next phone and wait for how it ends.
 ///
-/// A call whose answer is lost is repeated for half a minute; the service knows it again and does it once. Ctrl-C takes the offer
-/// back, and then still shows how it ends; a second Ctrl-C ends the command at once.
+/// A call whose answer is lost is repeated for half a minute; the service knows it again and does
+/// it once. Ctrl-C takes the offer back, and then still shows how it ends; a second Ctrl-C ends the
+/// command at once.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct PayArguments {
@@ -62,24 +65,28 @@ pub struct PayArguments {
     /// Shown to the person: an order number or the like.
     #[arg(long, default_value = "")]
     reference: String,
-    /// A line of what is paid for, with its amount: `Coffee=2.50`, or `2 Coffee=5.00`. May be repeated.
+    /// A line of what is paid for, with its amount: `Coffee=2.50`, or `2 Coffee=5.00`. May be
+    /// repeated.
     #[arg(long = "item", value_name = "[QUANTITY ]NAME=AMOUNT")]
     items: Vec<String>,
     /// Reserve the amount now, and take it only after the goods were released.
     #[arg(long)]
     after_dispense: bool,
-    /// With --after-dispense: whether the goods were released. Not given: a person is asked, or, where there is none,
-    /// the command ends at the approval and `florin complete` says it later.
+    /// With --after-dispense: whether the goods were released. Not given: a person is asked, or,
+    /// where there is none, the command ends at the approval and `florin complete` says it
+    /// later.
     #[arg(long, value_name = "true|false", requires = "after_dispense", action = clap::ArgAction::Set)]
     dispensed: Option<bool>,
-    /// How long a phone has to pay, in seconds, 1 to 3600. Not given: as the service is configured.
+    /// How long a phone has to pay, in seconds, 1 to 3600. Not given: as the service is
+    /// configured.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     valid_for_s: Option<u32>,
-    /// The same key with the same payment is the same payment: give one if you may have to repeat the command. Not given: a
-    /// random one.
+    /// The same key with the same payment is the same payment: give one if you may have to repeat
+    /// the command. Not given: a random one.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Until when to wait: until it is decided (released, refused, or pending), or until nothing more happens.
+    /// Until when to wait: until it is decided (released, refused, or pending), or until nothing
+    /// more happens.
     #[arg(long, value_enum, default_value_t = Until::Decided)]
     until: Until,
     /// Print the payment as a line of JSON at each change.
@@ -98,8 +105,8 @@ enum Until {
 impl PayArguments {
     /// What is asked for, once the amounts are read in their currency.
     pub fn payment(&self) -> Result<NewPayment, String> {
-        let amount =
-            Amount::parse_major(&self.amount, self.currency).map_err(|error| format!("AMOUNT: {error}"))?;
+        let amount = Amount::parse_major(&self.amount, self.currency)
+            .map_err(|error| format!("AMOUNT: {error}"))?;
         let items = self
             .items
             .iter()
@@ -118,8 +125,9 @@ impl PayArguments {
 
 /// Reads `Coffee=2.50` or `2 Coffee=5.00`.
 fn item(text: &str, currency: Currency) -> Result<NewPaymentItem, String> {
-    let (what, amount) =
-        text.rsplit_once('=').ok_or_else(|| format!("`{text}` has no amount; expected `Coffee=2.50`"))?;
+    let (what, amount) = text
+        .rsplit_once('=')
+        .ok_or_else(|| format!("`{text}` has no amount; expected `Coffee=2.50`"))?;
     let (quantity, name) = match what.split_once(' ') {
         Some((quantity, name)) if quantity.bytes().all(|octet| octet.is_ascii_digit()) => {
             (quantity.parse().map_err(|_| format!("`{quantity}` is too many"))?, name)
@@ -207,7 +215,10 @@ pub async fn run(arguments: PayArguments) -> ExitCode {
             return failure(&error);
         }
     };
-    let screen = Screen { json: arguments.json, is_live: !arguments.json && std::io::stdout().is_terminal() };
+    let screen = Screen {
+        json: arguments.json,
+        is_live: !arguments.json && std::io::stdout().is_terminal(),
+    };
     let mut waiter = Waiter { client, screen, payment, entity_tag, interrupts, cancelling: false };
     match waiter.follow(&arguments, cancelling).await {
         Ok(code) => ExitCode::from(code),
@@ -238,8 +249,8 @@ fn idempotency_key(arguments: &PayArguments) -> Result<String, String> {
     Ok(data_encoding::HEXLOWER.encode(&octets))
 }
 
-/// Offers the payment. Where an answer is lost it is asked for again under the same key; a service that is not there at
-/// all was asked for nothing.
+/// Offers the payment. Where an answer is lost it is asked for again under the same key; a service
+/// that is not there at all was asked for nothing.
 async fn create(
     client: &TillClient,
     payment: &NewPayment,
@@ -247,16 +258,19 @@ async fn create(
 ) -> Result<(PaymentJson, String), TillClientError> {
     match client.create(payment, Some(key)).await {
         Err(error @ TillClientError::Unreachable { .. }) => Err(error),
-        Err(error) if is_passing(&error) => match answered(|| client.create(payment, Some(key))).await {
-            // That it is not there any more does not tell whether it had done it before.
-            Err(TillClientError::Unreachable { .. }) => Err(error),
-            result => result,
-        },
+        Err(error) if is_passing(&error) => {
+            match answered(|| client.create(payment, Some(key))).await {
+                // That it is not there any more does not tell whether it had done it before.
+                Err(TillClientError::Unreachable { .. }) => Err(error),
+                result => result,
+            }
+        }
         result => result,
     }
 }
 
-/// Repeats a call until the service answers it, for a bounded time. Only for calls that do nothing when they are repeated.
+/// Repeats a call until the service answers it, for a bounded time. Only for calls that do nothing
+/// when they are repeated.
 async fn answered<T>(
     mut call: impl AsyncFnMut() -> Result<T, TillClientError>,
 ) -> Result<T, TillClientError> {
@@ -274,7 +288,8 @@ async fn answered<T>(
     }
 }
 
-/// The service was not there, or gave no answer, or is about to stop or too busy: the same call may go well later.
+/// The service was not there, or gave no answer, or is about to stop or too busy: the same call may
+/// go well later.
 fn is_passing(error: &TillClientError) -> bool {
     match error {
         TillClientError::Unreachable { .. } | TillClientError::Lost(_) => true,
@@ -292,7 +307,9 @@ struct Interrupts(Signal);
 impl Interrupts {
     fn listen() -> Result<Self, String> {
         let listening = signal(SignalKind::interrupt());
-        listening.map(Self).map_err(|error| format!("the operating system gives no signals: {error}"))
+        listening
+            .map(Self)
+            .map_err(|error| format!("the operating system gives no signals: {error}"))
     }
 
     /// Cancel-safe.
@@ -342,9 +359,11 @@ impl Waiter {
             match step(&self.payment) {
                 Step::Over(code) => return Ok(code),
                 Step::Decided(code) if arguments.until == Until::Decided => {
-                    // A pending payment may stay so for days; the others are a moment from their end.
-                    let until = *end_by
-                        .get_or_insert_with(|| Instant::now() + Duration::from_millis(END_PATIENCE_MS));
+                    // A pending payment may stay so for days; the others are a moment from their
+                    // end.
+                    let until = *end_by.get_or_insert_with(|| {
+                        Instant::now() + Duration::from_millis(END_PATIENCE_MS)
+                    });
                     if code == PENDING || !self.next_change(Some(until)).await? {
                         return Ok(code);
                     }
@@ -419,14 +438,15 @@ impl Waiter {
         Ok(())
     }
 
-    /// Waits for a change, or until the time is over: false then. Ctrl-C takes the offer back, once; then it ends the
-    /// command.
+    /// Waits for a change, or until the time is over: false then. Ctrl-C takes the offer back,
+    /// once; then it ends the command.
     async fn next_change(&mut self, until: Option<Instant>) -> Result<bool, End> {
         let mut unanswered_since = None;
         loop {
             self.screen.progress(&self.payment);
             let far = Instant::now() + Duration::from_secs(3600);
-            let changing = self.client.next_change(&self.payment.transaction_id, &self.entity_tag, WAIT_S);
+            let changing =
+                self.client.next_change(&self.payment.transaction_id, &self.entity_tag, WAIT_S);
             let change = tokio::select! {
                 change = timeout_at(until.unwrap_or(far), changing) => change,
                 () = self.interrupts.next() => {
@@ -542,7 +562,9 @@ fn explanation(payment: &PaymentJson) -> String {
     match payment.state.as_str() {
         "offered" => format!("{} is waiting for a phone", payment.amount),
         "authorising" => "a phone pays; the institution is asked".into(),
-        "unresolved" => "no answer; nobody knows yet whether the person was charged: do not release".into(),
+        "unresolved" => {
+            "no answer; nobody knows yet whether the person was charged: do not release".into()
+        }
         "approved" => "the amount is reserved: release the goods".into(),
         "capturing" if payment.capture == "at_once" => "approved: release the goods".into(),
         "capturing" => "the goods were released; the amount is being taken".into(),
@@ -594,22 +616,39 @@ mod tests {
             ("capturing", None, true, "after_dispense", Step::Decided(PAID)),
             ("captured", None, true, "at_once", Step::Over(PAID)),
             ("reversing", Some("unanswered"), false, "at_once", Step::Decided(PENDING)),
-            ("reversing", Some("dispense_failed"), true, "after_dispense", Step::Decided(NOT_CHARGED)),
+            (
+                "reversing",
+                Some("dispense_failed"),
+                true,
+                "after_dispense",
+                Step::Decided(NOT_CHARGED),
+            ),
             ("reversed", Some("unanswered"), false, "at_once", Step::Over(NOT_CHARGED)),
             ("declined", Some("over_limit"), false, "at_once", Step::Over(DECLINED)),
-            ("not_charged", Some("institution_unreachable"), false, "at_once", Step::Over(NOT_CHARGED)),
+            (
+                "not_charged",
+                Some("institution_unreachable"),
+                false,
+                "at_once",
+                Step::Over(NOT_CHARGED),
+            ),
             ("cancelled", None, false, "at_once", Step::Over(CANCELLED)),
             ("expired", None, false, "at_once", Step::Over(EXPIRED)),
             ("something_new", None, false, "at_once", Step::Wait),
         ] {
-            assert_eq!(step(&payment(state, reason, release, capture)), expected, "{state} {reason:?}");
+            assert_eq!(
+                step(&payment(state, reason, release, capture)),
+                expected,
+                "{state} {reason:?}"
+            );
         }
     }
 
     #[test]
     fn items_read_with_and_without_a_quantity() {
         let currency = "EUR".parse().unwrap();
-        let read = |text| item(text, currency).map(|item| (item.quantity, item.name, item.amount_minor));
+        let read =
+            |text| item(text, currency).map(|item| (item.quantity, item.name, item.amount_minor));
         assert_eq!(read("Coffee=2.50"), Ok((1, "Coffee".into(), 250)));
         assert_eq!(read("2 Coffee=5"), Ok((2, "Coffee".into(), 500)));
         assert_eq!(read("Iced tea=3"), Ok((1, "Iced tea".into(), 300)));

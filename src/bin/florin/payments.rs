@@ -125,7 +125,11 @@ pub async fn status(arguments: StatusArguments) -> ExitCode {
         }
         match status.oldest_open_s {
             0 => println!("open payments   {}", status.open_payments),
-            age_s => println!("open payments   {}, the oldest since {}", status.open_payments, age(age_s)),
+            age_s => println!(
+                "open payments   {}, the oldest since {}",
+                status.open_payments,
+                age(age_s)
+            ),
         }
         for transaction_id in &status.escalated {
             println!("open too long   {transaction_id}");
@@ -181,7 +185,10 @@ fn line(payment: &PaymentJson, now: UnixTime) -> String {
             } else {
                 ""
             };
-            format!("{text}  [open for {}{unknown}]", age(now.seconds.saturating_sub(created_at.seconds)))
+            format!(
+                "{text}  [open for {}{unknown}]",
+                age(now.seconds.saturating_sub(created_at.seconds))
+            )
         }
         Ok(_) | Err(_) => text.to_owned(),
     }
@@ -203,9 +210,14 @@ mod tests {
 
     #[test]
     fn ages_are_told_in_the_unit_that_fits() {
-        for (seconds, text) in
-            [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7_199, "119 min"), (7_200, "2 h"), (172_800, "2 d")]
-        {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7_199, "119 min"),
+            (7_200, "2 h"),
+            (172_800, "2 d"),
+        ] {
             assert_eq!(age(seconds), text);
         }
     }

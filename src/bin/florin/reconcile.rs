@@ -21,7 +21,8 @@ const CLOCKS_APART_S: u64 = 86_400;
 
 /// Compare the journal with the acquirer's books.
 ///
-/// Names every payment over which they differ, and what to do about it. Changes nothing, and can run beside the service.
+/// Names every payment over which they differ, and what to do about it. Changes nothing, and can
+/// run beside the service.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
@@ -51,7 +52,8 @@ pub struct ReconcileArguments {
 
 pub async fn run(arguments: ReconcileArguments) -> ExitCode {
     let now = wall_clock();
-    let until = arguments.until.unwrap_or(UnixTime { seconds: now.seconds.saturating_add(CLOCKS_APART_S) });
+    let until =
+        arguments.until.unwrap_or(UnixTime { seconds: now.seconds.saturating_add(CLOCKS_APART_S) });
     let from = arguments.from.unwrap_or(UnixTime { seconds: now.seconds.saturating_sub(PERIOD_S) });
     if until <= from {
         eprintln!("florin reconcile: the period ends ({until}) before it begins ({from})");
@@ -83,7 +85,13 @@ fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
     }
     for (key, [here, there]) in &reconciliation.totals {
         let mark = if here == there { "" } else { "  <- not equal" };
-        println!("{:<10}  {:<8}  {:>24}  {:>24}{mark}", day(key), key.state, sum(here, key), sum(there, key));
+        println!(
+            "{:<10}  {:<8}  {:>24}  {:>24}{mark}",
+            day(key),
+            key.state,
+            sum(here, key),
+            sum(there, key)
+        );
     }
     for transaction_id in &reconciliation.settling {
         println!("{transaction_id}  still being settled");

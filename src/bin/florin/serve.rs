@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use florin::bluetooth::AirAddress;
 use florin::service::{
-    CONFIGURATION_PATH, Configuration, ConfigurationError, Extent, ServiceError, ServiceExit, examine, serve,
+    CONFIGURATION_PATH, Configuration, ConfigurationError, Extent, ServiceError, ServiceExit,
+    examine, serve,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,18 +32,20 @@ Exit codes:
 
 /// Serve phones and the till until told to stop.
 ///
-/// Bluetooth and the acquirer may come and go: the service says what is wrong (Bluetooth: `florin status`; both: the log)
-/// and keeps trying.
+/// Bluetooth and the acquirer may come and go: the service says what is wrong (Bluetooth: `florin
+/// status`; both: the log) and keeps trying.
 #[derive(Debug, Args)]
 #[command(after_help = SERVICE_EXIT_CODES)]
 pub struct ServeArguments {
     /// The configuration. The default file may be missing: then everything has its default.
     #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
     configuration: PathBuf,
-    /// Look at what the service cannot do without, say what is wrong, and end. `florin doctor` looks at more.
+    /// Look at what the service cannot do without, say what is wrong, and end. `florin doctor`
+    /// looks at more.
     #[arg(long)]
     check: bool,
-    /// In place of Bluetooth, wait for phones on this Unix socket (`unix:/tmp/air.sock`), as `florin-wallet --air` does.
+    /// In place of Bluetooth, wait for phones on this Unix socket (`unix:/tmp/air.sock`), as
+    /// `florin-wallet --air` does.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "check", help_heading = "Testing")]
     air: Option<AirAddress>,
 }
@@ -69,7 +72,8 @@ pub async fn run(arguments: ServeArguments) -> ExitCode {
 pub fn configuration(path: &Path) -> Result<Configuration, ServiceError> {
     match Configuration::read(path) {
         Err(ConfigurationError::Unreadable { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound && path == Path::new(CONFIGURATION_PATH) =>
+            if source.kind() == std::io::ErrorKind::NotFound
+                && path == Path::new(CONFIGURATION_PATH) =>
         {
             tracing::debug!("there is no {CONFIGURATION_PATH}: everything has its default");
             Ok(Configuration::default())
@@ -80,7 +84,8 @@ pub fn configuration(path: &Path) -> Result<Configuration, ServiceError> {
 
 /// Done when the service is told to stop.
 fn stop_signal() -> Result<impl Future<Output = ()>, ServiceError> {
-    let system = |error: std::io::Error| ServiceError::System { what: "signals", detail: error.to_string() };
+    let system =
+        |error: std::io::Error| ServiceError::System { what: "signals", detail: error.to_string() };
     let mut terminate = signal(SignalKind::terminate()).map_err(system)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system)?;
     Ok(async move {

@@ -1,4 +1,5 @@
-//! What the commands that use the till API have in common: where it is, how a payment is shown, how a call can fail.
+//! What the commands that use the till API have in common: where it is, how a payment is shown, how
+//! a call can fail.
 
 use std::process::ExitCode;
 
@@ -11,7 +12,8 @@ use florin::till::{PaymentJson, TillAddress, TillClient, TillClientError};
 pub const USAGE: u8 = 2;
 /// The service was not reached, or its answer was lost.
 pub const TILL_UNREACHABLE: u8 = 8;
-/// The service refuses: out of service, another offer is waiting, the payment's state does not allow it.
+/// The service refuses: out of service, another offer is waiting, the payment's state does not
+/// allow it.
 pub const REFUSED: u8 = 9;
 
 #[derive(Debug, Args)]
@@ -35,9 +37,9 @@ pub fn failure(error: &TillClientError) -> ExitCode {
 
 pub fn exit_code(error: &TillClientError) -> u8 {
     match error {
-        TillClientError::Unreachable { .. } | TillClientError::Lost(_) | TillClientError::Foreign { .. } => {
-            TILL_UNREACHABLE
-        }
+        TillClientError::Unreachable { .. }
+        | TillClientError::Lost(_)
+        | TillClientError::Foreign { .. } => TILL_UNREACHABLE,
         TillClientError::Refused { .. } => REFUSED,
     }
 }

@@ -1,16 +1,19 @@
-//! Keeps one advertisement on the air, at the pace that is asked for, and looks after it and the adapter.
+//! Keeps one advertisement on the air, at the pace that is asked for, and looks after it and the
+//! adapter.
 //!
-//! A task of its own: BlueZ takes its time over an advertisement, and phones that are connected must not feel it. It does
-//! not set anything else up; what it cannot mend by advertising anew ends it, and the service with it.
+//! A task of its own: BlueZ takes its time over an advertisement, and phones that are connected
+//! must not feel it. It does not set anything else up; what it cannot mend by advertising anew ends
+//! it, and the service with it.
 //!
-//! Through bluer an advertisement cannot be changed, so it is registered anew. The new one goes up before the old one comes
-//! down, so that a phone that is looking never finds nothing; where the controller has room for one only, the old one
-//! goes first.
+//! Through bluer an advertisement cannot be changed, so it is registered anew. The new one goes up
+//! before the old one comes down, so that a phone that is looking never finds nothing; where the
+//! controller has room for one only, the old one goes first.
 //!
-//! What BlueZ and the kernel believe to be on the air need not be there: an advertisement may vanish after a connection
-//! (bluez issues 12, 644 and 1015), and nobody but another controller would see it. So it is put up anew every few
-//! seconds, seen to be gone or not; then the old one goes first, since for a second one of a controller of Bluetooth 4 the
-//! kernel only notes that it is to be put up, and tells nobody when that fails.
+//! What BlueZ and the kernel believe to be on the air need not be there: an advertisement may
+//! vanish after a connection (bluez issues 12, 644 and 1015), and nobody but another controller
+//! would see it. So it is put up anew every few seconds, seen to be gone or not; then the old one
+//! goes first, since for a second one of a controller of Bluetooth 4 the kernel only notes that it
+//! is to be put up, and tells nobody when that fails.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,16 +35,18 @@ use crate::domain::TerminalId;
 use crate::protocol::{SERVICE_UUID, advertised_name};
 use crate::terminal::AdvertisingPace;
 
-/// How often the adapter is looked at and the advertisement put up anew, in milliseconds. With the setting up, one that
-/// vanished without a word is back within five seconds.
+/// How often the adapter is looked at and the advertisement put up anew, in milliseconds. With the
+/// setting up, one that vanished without a word is back within five seconds.
 const LOOK_INTERVAL_MS: u64 = 3_000;
-/// How long after a phone's leaving the advertisement is put up anew, in milliseconds: several leave together at times.
+/// How long after a phone's leaving the advertisement is put up anew, in milliseconds: several
+/// leave together at times.
 const RENEW_DELAY_MS: u64 = 200;
 /// How long BlueZ gets to take an advertisement down before the next goes up, in milliseconds.
 const TAKE_DOWN_MS: u64 = 20;
 /// How long it gets before a second attempt, in milliseconds.
 const TRY_AGAIN_MS: u64 = 200;
-/// An advertisement that is seen to be gone twice within so many milliseconds is not to be had by putting it up.
+/// An advertisement that is seen to be gone twice within so many milliseconds is not to be had by
+/// putting it up.
 const VANISHES_AGAIN_MS: u64 = 10_000;
 
 /// The task that advertises. Dropping it takes the advertisement down.
@@ -94,7 +99,8 @@ impl Advertising {
         self.pace.send_if_modified(|known| std::mem::replace(known, pace) != pace);
     }
 
-    /// Puts the advertisement up anew soon: a connection has ended, and it may have vanished with it.
+    /// Puts the advertisement up anew soon: a connection has ended, and it may have vanished with
+    /// it.
     pub(super) fn renew(&self) {
         self.renew.notify_one();
     }
@@ -123,9 +129,10 @@ struct OnTheAir {
 }
 
 struct Advertiser {
-    /// The session over which advertisements are registered. bluer keeps what it has put on the bus for one that BlueZ refuses, or
-    /// does not answer, as long as the session (0.17.4, `Advertisement::register`). So it is for this alone, and is left for a
-    /// new one then: none until that is needed.
+    /// The session over which advertisements are registered. bluer keeps what it has put on the
+    /// bus for one that BlueZ refuses, or does not answer, as long as the session (0.17.4,
+    /// `Advertisement::register`). So it is for this alone, and is left for a new one then:
+    /// none until that is needed.
     registrar: Option<Arc<BlueZSession>>,
     adapter: Adapter,
     terminal_id: TerminalId,
@@ -184,8 +191,8 @@ impl Advertiser {
         if self.try_once(&advertisement).await?.is_ok() {
             return Ok(());
         }
-        // There may have been no room beside the old one. Dropping it asks BlueZ to take it down, but does not wait
-        // for it.
+        // There may have been no room beside the old one. Dropping it asks BlueZ to take it down,
+        // but does not wait for it.
         self.on_the_air = None;
         sleep(Duration::from_millis(TRY_AGAIN_MS)).await;
         let Err(refused) = self.try_once(&advertisement).await? else { return Ok(()) };
@@ -194,7 +201,8 @@ impl Advertiser {
         }
         let is_borne = self.patience.bears_refusal(milliseconds(self.start.elapsed()));
         if is_borne && !connected_phones(&self.adapter).await?.is_empty() {
-            // Not every controller can be found while it is connected. It is tried again, and when the phone has left.
+            // Not every controller can be found while it is connected. It is tried again, and when
+            // the phone has left.
             tracing::debug!(%refused, "no advertisement beside a phone");
             return Ok(());
         }
@@ -210,8 +218,8 @@ impl Advertiser {
             None => Arc::new(BlueZSession::open().await?),
         };
         let (name, advertisement) = (self.adapter.name().to_owned(), advertisement.clone());
-        let registering =
-            registrar.run(|bluez| async move { bluez.adapter(&name)?.advertise(advertisement).await });
+        let registering = registrar
+            .run(|bluez| async move { bluez.adapter(&name)?.advertise(advertisement).await });
         let registered = in_time(registering).await?;
         Ok(registered.map(|handle| {
             self.on_the_air = Some(OnTheAir { _handle: handle, _session: Arc::clone(&registrar) });
@@ -226,7 +234,11 @@ impl Advertiser {
         let fault = |error| {
             let fault = RadioFault::of(&error, &name, "looking after the adapter");
             // The object has lost its interface: the adapter was taken away.
-            if matches!(fault, RadioFault::NoAdvertising(_)) { RadioFault::NoAdapter } else { fault }
+            if matches!(fault, RadioFault::NoAdvertising(_)) {
+                RadioFault::NoAdapter
+            } else {
+                fault
+            }
         };
         if !in_time(self.adapter.is_powered()).await?.map_err(fault)? {
             return Err(switched_off(&self.adapter));
@@ -245,13 +257,17 @@ impl Advertiser {
             return Err(RadioFault::VanishesAgain(self.adapter.name().to_owned()));
         }
         let reason = "BlueZ has no advertisement of this terminal any more".into();
-        let _ = self.events.send(LinkEvent::Measure { measure: LinkMeasure::AdvertiseAnew, reason }).await;
+        let _ = self
+            .events
+            .send(LinkEvent::Measure { measure: LinkMeasure::AdvertiseAnew, reason })
+            .await;
         self.on_the_air = None;
         self.put_up().await
     }
 }
 
-/// Flags and the service's UUID fill 21 of a legacy packet's 31 octets; BlueZ puts the name into the scan response.
+/// Flags and the service's UUID fill 21 of a legacy packet's 31 octets; BlueZ puts the name into
+/// the scan response.
 fn advertisement(terminal_id: &TerminalId, pace: AdvertisingPace) -> Advertisement {
     let (min_interval_ms, max_interval_ms) = match pace {
         AdvertisingPace::Fast => (20, 100),

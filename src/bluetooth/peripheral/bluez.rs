@@ -1,7 +1,8 @@
-//! In what BlueZ's versions differ, as far as the terminal cares: the one place that knows (docs/bluetooth.md).
+//! In what BlueZ's versions differ, as far as the terminal cares: the one place that knows
+//! (docs/bluetooth.md).
 //!
-//! It only tells what to reckon with; the service and the doctor act on it. Between the oldest that is tested, 5.66, and the
-//! newest, 5.82.
+//! It only tells what to reckon with; the service and the doctor act on it. Between the oldest that
+//! is tested, 5.66, and the newest, 5.82.
 
 use bluer::Adapter;
 
@@ -16,8 +17,9 @@ pub const GATT_CLIENT_SETTING_SINCE: (u8, u8) = (5, 74);
 const LINUX_FOUNDATION: u32 = 0x1d6b;
 const BLUEZ_PRODUCT: u32 = 0x0246;
 
-/// The first that keeps attributes at the handles that were asked for. One before puts whatever it hears of into the next
-/// free place, whatever handle it has, and then finds nothing again: there it must choose itself.
+/// The first that keeps attributes at the handles that were asked for. One before puts whatever it
+/// hears of into the next free place, whatever handle it has, and then finds nothing again: there
+/// it must choose itself.
 const FIXED_PLACES_SINCE: (u8, u8) = (5, 75);
 /// The first that gives every phone a notification socket of its own (bluez issue 820).
 const OWN_SOCKETS_SINCE: (u8, u8) = (5, 76);
@@ -29,8 +31,8 @@ pub(super) struct BlueZ {
 }
 
 impl BlueZ {
-    /// Reads the version from the device id that BlueZ gives out unless configured otherwise. One that does not say is taken
-    /// for the oldest: what is made for that works with all.
+    /// Reads the version from the device id that BlueZ gives out unless configured otherwise. One
+    /// that does not say is taken for the oldest: what is made for that works with all.
     pub(super) async fn ask(adapter: &Adapter) -> Self {
         let version = async {
             let id = in_time(adapter.modalias()).await.ok()?.ok()??;
@@ -50,7 +52,8 @@ impl BlueZ {
         self.version >= Some(FIXED_PLACES_SINCE)
     }
 
-    /// Whether each phone has a notification socket of its own, rather than the first one's being shared.
+    /// Whether each phone has a notification socket of its own, rather than the first one's being
+    /// shared.
     pub(super) fn has_own_outboxes(self) -> bool {
         self.version >= Some(OWN_SOCKETS_SINCE)
     }

@@ -1,11 +1,13 @@
 //! A session with BlueZ that ends whole.
 //!
-//! bluer (0.17.4) starts tasks for a session and does not end them with it: the one that takes BlueZ's calls waits for ever, since it
-//! keeps open itself the queue that they come by, and another keeps the connection to the bus for half a minute. A terminal
-//! without an adapter tries again every three seconds, for months. So a session has a runtime of its own, on a thread of its own,
-//! and what was started there ends when the runtime does.
+//! bluer (0.17.4) starts tasks for a session and does not end them with it: the one that takes
+//! BlueZ's calls waits for ever, since it keeps open itself the queue that they come by, and
+//! another keeps the connection to the bus for half a minute. A terminal without an adapter tries
+//! again every three seconds, for months. So a session has a runtime of its own, on a thread of its
+//! own, and what was started there ends when the runtime does.
 //!
-//! All that uses the session runs there, too: libdbus loses a wake-up now and then where one thread sends while another reads.
+//! All that uses the session runs there, too: libdbus loses a wake-up now and then where one thread
+//! sends while another reads.
 //!
 //! It asks nothing of BlueZ.
 
@@ -20,8 +22,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::fault::RadioFault;
 use super::radio::in_time;
 
-/// Connecting blocks a thread until the bus answers. So many at once are enough, for the service, its advertisement and the watch;
-/// were the bus to hang, each new attempt would otherwise leave another thread behind.
+/// Connecting blocks a thread until the bus answers. So many at once are enough, for the service,
+/// its advertisement and the watch; were the bus to hang, each new attempt would otherwise leave
+/// another thread behind.
 pub(super) static OPENING: Semaphore = Semaphore::const_new(3);
 /// The runtimes of the sessions that there are.
 static SESSIONS: Mutex<Vec<Handle>> = Mutex::new(Vec::new());
@@ -35,7 +38,8 @@ pub fn tasks_of_sessions() -> usize {
     sessions().iter().map(|runtime| runtime.metrics().num_alive_tasks()).sum()
 }
 
-/// A connection to the bus by which BlueZ is asked and calls back. Once it is dropped BlueZ forgets what was registered over it.
+/// A connection to the bus by which BlueZ is asked and calls back. Once it is dropped BlueZ forgets
+/// what was registered over it.
 pub(super) struct BlueZSession {
     session: Session,
     runtime: SessionRuntime,
@@ -46,12 +50,13 @@ impl BlueZSession {
     pub(super) async fn open() -> Result<Self, RadioFault> {
         let connecting = async {
             let permit = OPENING.acquire().await.map_err(RadioFault::no_bus)?;
-            // In a task of its own, which goes on where the caller has given up: the permit is for as long as the bus is waited for.
+            // In a task of its own, which goes on where the caller has given up: the permit is for
+            // as long as the bus is waited for.
             let opening = tokio::spawn(async move {
                 let _permit = permit;
                 let started = SessionRuntime::start().await;
-                let runtime =
-                    started.map_err(|error| RadioFault::no_bus(format!("no thread to do it: {error}")))?;
+                let runtime = started
+                    .map_err(|error| RadioFault::no_bus(format!("no thread to do it: {error}")))?;
                 // Nothing is asked of BlueZ here, so whatever fails, it is the bus.
                 let session = runtime.run(Session::new()).await.map_err(RadioFault::no_bus)?;
                 sessions().push(runtime.handle.clone());
@@ -78,8 +83,8 @@ impl Drop for BlueZSession {
     }
 }
 
-/// A current-thread runtime on a thread of its own, whose tasks take turns in the order in which they came. Its end is dropping
-/// this.
+/// A current-thread runtime on a thread of its own, whose tasks take turns in the order in which
+/// they came. Its end is dropping this.
 struct SessionRuntime {
     handle: Handle,
     _end: oneshot::Sender<()>,
@@ -89,7 +94,8 @@ impl SessionRuntime {
     async fn start() -> io::Result<Self> {
         let (started, starting) = oneshot::channel();
         let (end, ended) = oneshot::channel::<()>();
-        // Made there: a runtime must not be dropped among tasks, not even where the thread cannot be started.
+        // Made there: a runtime must not be dropped among tasks, not even where the thread cannot
+        // be started.
         thread::Builder::new().name("bluez".into()).spawn(move || {
             match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => {

@@ -1,8 +1,9 @@
-//! Hears what BlueZ says on the bus and bluer does not tell: that bluetoothd went away or was started anew (bluer issue 18),
-//! that an adapter came, went, or was switched, and that somebody has connected, before they write or subscribe: one that
-//! does neither holds a connection, too.
+//! Hears what BlueZ says on the bus and bluer does not tell: that bluetoothd went away or was
+//! started anew (bluer issue 18), that an adapter came, went, or was switched, and that somebody
+//! has connected, before they write or subscribe: one that does neither holds a connection, too.
 //!
-//! It has a connection of its own to the system bus, and only listens. What to do about it is for others.
+//! It has a connection of its own to the system bus, and only listens. What to do about it is for
+//! others.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -69,7 +70,8 @@ impl BusWatch {
             let _permit = permit;
             dbus_tokio::connection::new_system_sync()
         });
-        let (resource, bus) = connecting.await.map_err(RadioFault::no_bus)?.map_err(RadioFault::no_bus)?;
+        let (resource, bus) =
+            connecting.await.map_err(RadioFault::no_bus)?.map_err(RadioFault::no_bus)?;
         // One is enough: whatever is lost, everything is set up anew.
         let (lost, losses) = mpsc::channel(1);
         let (arrived, arrivals) = mpsc::channel(ARRIVALS_MAX);
@@ -83,9 +85,11 @@ impl BusWatch {
         });
         // From here on the connection ends with it, however this ends.
         let mut watch = Self { losses, stirred, arrivals, connection, listening: Vec::new() };
-        // All of BlueZ's signals about its objects pass here; a terminal never scans, so they are few.
+        // All of BlueZ's signals about its objects pass here; a terminal never scans, so they are
+        // few.
         let of_objects = |member| MatchRule::new_signal(OBJECT_MANAGER, member).with_sender(BLUEZ);
-        let properties = MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged");
+        let properties =
+            MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged");
         let judges: [(_, Judge); 4] = [
             (MatchRule::new_signal("org.freedesktop.DBus", "NameOwnerChanged"), owner_changed),
             (of_objects("InterfacesAdded"), added),
@@ -120,7 +124,8 @@ impl BusWatch {
         }
     }
 
-    /// Until BlueZ, an adapter or the bus come or go. Who connects meanwhile is forgotten. Cancel-safe.
+    /// Until BlueZ, an adapter or the bus come or go. Who connects meanwhile is forgotten.
+    /// Cancel-safe.
     pub(super) async fn stirred(&mut self) {
         while let Heard::Arrival(_) = self.next().await {}
     }
@@ -234,7 +239,9 @@ mod tests {
     #[test]
     fn a_devices_path_tells_adapter_and_address_and_nothing_else_does() {
         assert_eq!(Arrival::at(PHONE).map(Heard::Arrival), Some(arrival()));
-        for path in ["/org/bluez/hci0", &format!("{PHONE}/service0001"), "/org/bluez/dev_", "/dev_", ""] {
+        for path in
+            ["/org/bluez/hci0", &format!("{PHONE}/service0001"), "/org/bluez/dev_", "/dev_", ""]
+        {
             assert_eq!(Arrival::at(path), None, "{path}");
         }
     }
@@ -242,7 +249,8 @@ mod tests {
     #[test]
     fn the_going_of_bluez_is_a_loss_and_its_coming_a_stir() {
         let owner = |name: &str, old: &str, new: &str| {
-            let message = signal("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged");
+            let message =
+                signal("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged");
             owner_changed(&message.append3(name, old, new))
         };
         assert_eq!(owner(BLUEZ, ":1.5", ""), Some(Heard::Loss));
@@ -255,7 +263,10 @@ mod tests {
     fn who_connects_arrives_and_an_adapter_stirs() {
         let new = |path: &'static str, interface: &str, properties: PropMap| {
             let interfaces = HashMap::from([(interface.to_owned(), properties)]);
-            added(&signal("/", OBJECT_MANAGER, "InterfacesAdded").append2(dbus::Path::from(path), interfaces))
+            added(
+                &signal("/", OBJECT_MANAGER, "InterfacesAdded")
+                    .append2(dbus::Path::from(path), interfaces),
+            )
         };
         assert_eq!(new(PHONE, DEVICE, one("Connected", true)), Some(arrival()));
         assert_eq!(new(PHONE, DEVICE, one("Connected", false)), None);
@@ -273,7 +284,9 @@ mod tests {
 
         let gone = |interface: &str| {
             let message = signal("/", OBJECT_MANAGER, "InterfacesRemoved");
-            removed(&message.append2(dbus::Path::from("/org/bluez/hci0"), vec![interface.to_owned()]))
+            removed(
+                &message.append2(dbus::Path::from("/org/bluez/hci0"), vec![interface.to_owned()]),
+            )
         };
         assert_eq!(gone(ADAPTER), Some(Heard::Stir));
         assert_eq!(gone(DEVICE), None);

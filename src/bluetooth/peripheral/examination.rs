@@ -48,7 +48,8 @@ async fn examine(bluez: Session, wanted: Option<String>) -> Result<RadioExaminat
             .map_err(fault("asking whether it can advertise"))?;
         let address = adapter.address().await.map_err(fault("asking for its address"))?;
         let services = adapter.uuids().await.map_err(fault("asking for its services"))?;
-        let is_registered = services.is_some_and(|uuids| uuids.contains(&Uuid::from_u128(SERVICE_UUID)));
+        let is_registered =
+            services.is_some_and(|uuids| uuids.contains(&Uuid::from_u128(SERVICE_UUID)));
         Ok((advertisements_free, address, is_registered))
     };
     let (advertisements_free, address, is_registered) =
@@ -62,8 +63,9 @@ async fn examine(bluez: Session, wanted: Option<String>) -> Result<RadioExaminat
     })
 }
 
-/// Registers a GATT service for a moment: BlueZ calls back over the bus for it, which the bus policy has to allow.
-/// Phones that are connected see a service come and go: not for a terminal that serves some.
+/// Registers a GATT service for a moment: BlueZ calls back over the bus for it, which the bus
+/// policy has to allow. Phones that are connected see a service come and go: not for a terminal
+/// that serves some.
 ///
 /// # Errors
 /// [`RadioFault`].
@@ -79,7 +81,8 @@ async fn probe(bluez: Session, wanted: Option<String>) -> Result<(), RadioFault>
         fun: Box::new(|_| Box::pin(async { Ok(Vec::new()) })),
         ..CharacteristicRead::default()
     };
-    let characteristic = Characteristic { uuid: PROBE_UUID, read: Some(read), ..Characteristic::default() };
+    let characteristic =
+        Characteristic { uuid: PROBE_UUID, read: Some(read), ..Characteristic::default() };
     let service = Service {
         uuid: PROBE_UUID,
         primary: true,
@@ -88,7 +91,9 @@ async fn probe(bluez: Session, wanted: Option<String>) -> Result<(), RadioFault>
     };
     let application = Application { services: vec![service], ..Application::default() };
     let registered = adapter.serve_gatt_application(application).await;
-    registered.map(drop).map_err(|error| RadioFault::of(&error, adapter.name(), "registering a GATT service"))
+    registered
+        .map(drop)
+        .map_err(|error| RadioFault::of(&error, adapter.name(), "registering a GATT service"))
 }
 
 /// The adapter of that name, or the first, switched on.

@@ -14,7 +14,9 @@ pub enum RadioFault {
     )]
     NoBlueZ(String),
     /// bluetoothd hangs, or is busy: for so many milliseconds.
-    #[error("BlueZ gives no answer within {0} ms; unless it comes to itself: `systemctl restart bluetooth`")]
+    #[error(
+        "BlueZ gives no answer within {0} ms; unless it comes to itself: `systemctl restart bluetooth`"
+    )]
     Silent(u64),
     /// The bus policy does not let us.
     #[error(
@@ -41,7 +43,9 @@ pub enum RadioFault {
     #[error("the Bluetooth adapter {0} is blocked; unblock it: `rfkill unblock bluetooth`")]
     Blocked(String),
     /// It cannot advertise.
-    #[error("the Bluetooth adapter {0} cannot advertise (no LE peripheral role); use another adapter")]
+    #[error(
+        "the Bluetooth adapter {0} cannot advertise (no LE peripheral role); use another adapter"
+    )]
     NoAdvertising(String),
     /// bluetoothd ended, or was started anew.
     #[error("BlueZ went away or was started anew; connecting to it again")]
@@ -76,7 +80,8 @@ impl RadioFault {
     #[allow(clippy::wildcard_enum_match_arm)]
     pub(super) fn of(error: &Error, adapter: &str, during: &'static str) -> Self {
         // What D-Bus or BlueZ said; where they said nothing, bluer's name for it.
-        let detail = if error.message.is_empty() { error.to_string() } else { error.message.clone() };
+        let detail =
+            if error.message.is_empty() { error.to_string() } else { error.message.clone() };
         if detail.to_ascii_lowercase().contains("rfkill")
             || error.to_string().contains("org.bluez.Error.Blocked")
         {
@@ -85,9 +90,8 @@ impl RadioFault {
         match &error.kind {
             ErrorKind::NotFound | ErrorKind::DoesNotExist => Self::NoAdapter,
             ErrorKind::Internal(InternalErrorKind::DBus(name)) => match name.as_str() {
-                "org.freedesktop.DBus.Error.AccessDenied" | "org.freedesktop.DBus.Error.AuthFailed" => {
-                    Self::Forbidden(detail)
-                }
+                "org.freedesktop.DBus.Error.AccessDenied"
+                | "org.freedesktop.DBus.Error.AuthFailed" => Self::Forbidden(detail),
                 "org.freedesktop.DBus.Error.ServiceUnknown"
                 | "org.freedesktop.DBus.Error.NameHasNoOwner"
                 | "org.freedesktop.DBus.Error.NoReply"
@@ -99,15 +103,17 @@ impl RadioFault {
                     Self::NoBlueZ(detail)
                 }
                 "org.freedesktop.DBus.Error.UnknownMethod"
-                | "org.freedesktop.DBus.Error.UnknownInterface" => Self::NoAdvertising(adapter.to_owned()),
+                | "org.freedesktop.DBus.Error.UnknownInterface" => {
+                    Self::NoAdvertising(adapter.to_owned())
+                }
                 "org.freedesktop.DBus.Error.FileNotFound"
                 | "org.freedesktop.DBus.Error.NoServer"
                 | "org.freedesktop.DBus.Error.Disconnected" => Self::NoBus(detail),
                 _ => Self::Other { during, detail },
             },
-            ErrorKind::Internal(InternalErrorKind::DBusConnectionLost | InternalErrorKind::Io(_)) => {
-                Self::NoBus(detail)
-            }
+            ErrorKind::Internal(
+                InternalErrorKind::DBusConnectionLost | InternalErrorKind::Io(_),
+            ) => Self::NoBus(detail),
             _ => Self::Other { during, detail },
         }
     }
@@ -125,9 +131,18 @@ mod tests {
     #[test]
     fn each_cause_has_its_words_and_what_to_do() {
         for (fault, words) in [
-            (fault("org.freedesktop.DBus.Error.AccessDenied", "Rejected send message"), "florin-dbus.conf"),
-            (fault("org.freedesktop.DBus.Error.ServiceUnknown", "not provided"), "systemctl start bluetooth"),
-            (fault("org.freedesktop.systemd1.NoSuchUnit", "dbus-org.bluez.service"), "apt install bluez"),
+            (
+                fault("org.freedesktop.DBus.Error.AccessDenied", "Rejected send message"),
+                "florin-dbus.conf",
+            ),
+            (
+                fault("org.freedesktop.DBus.Error.ServiceUnknown", "not provided"),
+                "systemctl start bluetooth",
+            ),
+            (
+                fault("org.freedesktop.systemd1.NoSuchUnit", "dbus-org.bluez.service"),
+                "apt install bluez",
+            ),
             (fault("org.freedesktop.DBus.Error.FileNotFound", "no socket"), "systemctl start dbus"),
             (fault("org.bluez.Error.Blocked", "Blocked through rfkill"), "rfkill unblock"),
             (fault("org.example.Odd", "odd"), "journalctl -u bluetooth"),

@@ -5,10 +5,11 @@
 use super::fault::RadioFault;
 use crate::bluetooth::LinkMeasure;
 
-/// So many attempts in a row fail, although adapter and BlueZ are there, before the adapter is switched off and on.
+/// So many attempts in a row fail, although adapter and BlueZ are there, before the adapter is
+/// switched off and on.
 const FAILURES_BEFORE_POWER_CYCLE: u32 = 2;
-/// How long after one power cycle the next comes at the earliest, in milliseconds. It ends other programs' connections, and
-/// what it has not mended it will hardly mend at once.
+/// How long after one power cycle the next comes at the earliest, in milliseconds. It ends other
+/// programs' connections, and what it has not mended it will hardly mend at once.
 const POWER_CYCLE_PAUSE_MS: u64 = 60_000;
 /// A service that was up for so long, in milliseconds, was well: what comes then is a new fault.
 const WELL_AFTER_MS: u64 = 30_000;
@@ -21,9 +22,15 @@ pub(super) struct Ladder {
 }
 
 impl Ladder {
-    /// The measure against a fault that ended an attempt or a service. `up_ms`: how long the service had been up, 0 if it
-    /// had not. `now_ms`: any clock that does not go back. None where nothing is to be done but to look again.
-    pub(super) fn measure(&mut self, fault: &RadioFault, up_ms: u64, now_ms: u64) -> Option<LinkMeasure> {
+    /// The measure against a fault that ended an attempt or a service. `up_ms`: how long the
+    /// service had been up, 0 if it had not. `now_ms`: any clock that does not go back. None
+    /// where nothing is to be done but to look again.
+    pub(super) fn measure(
+        &mut self,
+        fault: &RadioFault,
+        up_ms: u64,
+        now_ms: u64,
+    ) -> Option<LinkMeasure> {
         if up_ms >= WELL_AFTER_MS {
             self.failures = 0;
         }
@@ -49,8 +56,9 @@ impl Ladder {
             return Some(LinkMeasure::RegisterAnew);
         }
         self.failures = self.failures.saturating_add(1);
-        let has_rested =
-            self.power_cycled_at_ms.is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= POWER_CYCLE_PAUSE_MS);
+        let has_rested = self
+            .power_cycled_at_ms
+            .is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= POWER_CYCLE_PAUSE_MS);
         if self.failures >= FAILURES_BEFORE_POWER_CYCLE && has_rested {
             self.power_cycled_at_ms = Some(now_ms);
             return Some(LinkMeasure::PowerCycle);
@@ -93,17 +101,28 @@ mod tests {
             RadioFault::BlueZChanged,
         ] {
             for now_ms in 0..10 {
-                assert_eq!(ladder.measure(&fault, 0, now_ms), Some(LinkMeasure::RegisterAnew), "{fault}");
+                assert_eq!(
+                    ladder.measure(&fault, 0, now_ms),
+                    Some(LinkMeasure::RegisterAnew),
+                    "{fault}"
+                );
             }
         }
-        assert_eq!(ladder.measure(&RadioFault::Blocked("hci0".into()), 0, 0), None, "somebody wants that");
+        assert_eq!(
+            ladder.measure(&RadioFault::Blocked("hci0".into()), 0, 0),
+            None,
+            "somebody wants that"
+        );
     }
 
     #[test]
     fn a_service_that_was_well_starts_from_the_bottom() {
         let mut ladder = Ladder::default();
         assert_eq!(ladder.measure(&failing(), 0, 0), Some(LinkMeasure::RegisterAnew));
-        assert_eq!(ladder.measure(&failing(), WELL_AFTER_MS, 40_000), Some(LinkMeasure::RegisterAnew));
+        assert_eq!(
+            ladder.measure(&failing(), WELL_AFTER_MS, 40_000),
+            Some(LinkMeasure::RegisterAnew)
+        );
         // One that is up for a moment only was not well.
         assert_eq!(ladder.measure(&failing(), 4_000, 45_000), Some(LinkMeasure::PowerCycle));
     }

@@ -1,23 +1,27 @@
 //! The terminal's side of the air: a GATT service over BlueZ, advertised, for any number of phones.
 //!
-//! Carries values and says who is connected; knows no messages. It keeps itself up: whatever BlueZ or the adapter do,
-//! it reports [`LinkEvent::Down`] in words, tries again, and reports [`LinkEvent::Up`] once phones can find it.
-//! A new attempt calls BlueZ, and D-Bus starts bluetoothd for that where it is not running: Debian's bookworm does not
-//! start one that crashed by itself. Who wants it to stay stopped masks its unit.
+//! Carries values and says who is connected; knows no messages. It keeps itself up: whatever BlueZ
+//! or the adapter do, it reports [`LinkEvent::Down`] in words, tries again, and reports
+//! [`LinkEvent::Up`] once phones can find it. A new attempt calls BlueZ, and D-Bus starts
+//! bluetoothd for that where it is not running: Debian's bookworm does not start one that crashed
+//! by itself. Who wants it to stay stopped masks its unit.
 //!
 //! What BlueZ does decides the form (read from its sources):
 //!
-//! - Writes come by callback ([`CharacteristicWriteMethod::Fun`]), since the sockets that BlueZ offers instead are, before
-//!   5.76, one for a characteristic: a second phone's writes come in over the first one's socket. bluer starts a task
-//!   for each write; they keep their order on tokio's current-thread runtime, whose queue is first in, first out, and which
-//!   a session has (`bluez_session`).
-//! - Notifications go out over sockets ([`CharacteristicNotifyMethod::Io`]), which since 5.76 are one for each phone.
-//!   Before, all subscribers share the first one's, and all get what is written to it; there a value for a phone without
-//!   a socket of its own goes over the shared one, and phones leave what has not their tag (`protocol::fragment`). Which
-//!   of the two it is, the adapter's device id says, which holds BlueZ's version.
-//! - Whoever connects is noticed at once (`bus_watch`), also one that neither writes nor subscribes: it holds one of the few
-//!   connections that a controller carries. And the advertisement is put up anew then: it ends with each connection, and
-//!   neither BlueZ nor the kernel begins it again before that connection has ended.
+//! - Writes come by callback ([`CharacteristicWriteMethod::Fun`]), since the sockets that BlueZ
+//!   offers instead are, before 5.76, one for a characteristic: a second phone's writes come in
+//!   over the first one's socket. bluer starts a task for each write; they keep their order on
+//!   tokio's current-thread runtime, whose queue is first in, first out, and which a session has
+//!   (`bluez_session`).
+//! - Notifications go out over sockets ([`CharacteristicNotifyMethod::Io`]), which since 5.76 are
+//!   one for each phone. Before, all subscribers share the first one's, and all get what is written
+//!   to it; there a value for a phone without a socket of its own goes over the shared one, and
+//!   phones leave what has not their tag (`protocol::fragment`). Which of the two it is, the
+//!   adapter's device id says, which holds BlueZ's version.
+//! - Whoever connects is noticed at once (`bus_watch`), also one that neither writes nor
+//!   subscribes: it holds one of the few connections that a controller carries. And the
+//!   advertisement is put up anew then: it ends with each connection, and neither BlueZ nor the
+//!   kernel begins it again before that connection has ended.
 //!
 //! [`CharacteristicWriteMethod::Fun`]: bluer::gatt::local::CharacteristicWriteMethod::Fun
 //! [`CharacteristicNotifyMethod::Io`]: bluer::gatt::local::CharacteristicNotifyMethod::Io
@@ -58,10 +62,11 @@ use ladder::Ladder;
 use radio::in_time;
 use service::{Ended, Service};
 
-/// How long to wait before the first new attempt after a fault, in milliseconds, and the least between two.
+/// How long to wait before the first new attempt after a fault, in milliseconds, and the least
+/// between two.
 const RETRY_MS_MIN: u64 = 500;
-/// How long at most, in milliseconds, where nothing is heard of the cause's going away: with the second that setting up
-/// takes, a terminal is found again within five.
+/// How long at most, in milliseconds, where nothing is heard of the cause's going away: with the
+/// second that setting up takes, a terminal is found again within five.
 const RETRY_MS_MAX: u64 = 3_000;
 
 /// What the GATT service is set up with.
@@ -84,7 +89,8 @@ impl PeripheralSettings {
     }
 }
 
-/// Starts serving phones, now and whenever BlueZ can. It ends when the link is dropped. Needs a tokio runtime.
+/// Starts serving phones, now and whenever BlueZ can. It ends when the link is dropped. Needs a
+/// tokio runtime.
 pub fn start_peripheral(settings: PeripheralSettings) -> TerminalLink {
     let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
     let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
@@ -148,7 +154,8 @@ impl Supervisor {
             if told.as_ref() != Some(&(reason.clone(), next)) {
                 tracing::debug!(reason, "the GATT service is down");
                 told = Some((reason.clone(), next));
-                let measure = next.map(|measure| LinkEvent::Measure { measure, reason: reason.clone() });
+                let measure =
+                    next.map(|measure| LinkEvent::Measure { measure, reason: reason.clone() });
                 for event in [Some(LinkEvent::Down { reason }), measure].into_iter().flatten() {
                     if self.events.send(event).await.is_err() {
                         return;
@@ -222,12 +229,14 @@ impl Supervisor {
         (self.pace, self.next_phone) = (service.pace(), service.next_phone());
         match ended {
             Ended::NobodyListens => Ok(()),
-            Ended::Fault(fault) => Err(Outage { fault, up_ms: milliseconds(begin.elapsed()).max(1) }),
+            Ended::Fault(fault) => {
+                Err(Outage { fault, up_ms: milliseconds(begin.elapsed()).max(1) })
+            }
         }
     }
 
-    /// Waits, and takes commands meanwhile: there is nobody to send to. It ends early when something stirs on the bus.
-    /// False if nobody gives commands any more.
+    /// Waits, and takes commands meanwhile: there is nobody to send to. It ends early when
+    /// something stirs on the bus. False if nobody gives commands any more.
     async fn pause(&mut self, retry_ms: u64) -> bool {
         let begin = Instant::now();
         let (earliest, latest) =

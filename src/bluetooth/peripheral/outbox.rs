@@ -20,10 +20,11 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Takes the socket over. `on_closed` is done once BlueZ has closed it.
     ///
-    /// bluer's own writer refuses values longer than the MTU at subscription less 5, so 18 octets where a phone has
-    /// subscribed before it exchanged the MTU, which is less than the protocol's shortest value. BlueZ itself takes what
-    /// the connection's MTU allows at the moment of sending. So the socket is used without the writer, and whoever
-    /// sends cuts values by the MTU that the last write has told.
+    /// bluer's own writer refuses values longer than the MTU at subscription less 5, so 18 octets
+    /// where a phone has subscribed before it exchanged the MTU, which is less than the
+    /// protocol's shortest value. BlueZ itself takes what the connection's MTU allows at the
+    /// moment of sending. So the socket is used without the writer, and whoever sends cuts
+    /// values by the MTU that the last write has told.
     pub(super) fn start(
         writer: CharacteristicWriter,
         on_closed: impl Future<Output = ()> + Send + 'static,
@@ -32,7 +33,10 @@ impl Outbox {
         Ok(Self::over(socket, on_closed))
     }
 
-    pub(super) fn over(socket: UnixDatagram, on_closed: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub(super) fn over(
+        socket: UnixDatagram,
+        on_closed: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
         let (values, receiver) = mpsc::channel(VALUES_WAITING_MAX);
         let sending = tokio::spawn(async move {
             if let Err(error) = send_all(&socket, receiver).await {
@@ -63,7 +67,8 @@ impl Drop for Outbox {
 #[allow(unsafe_code)]
 fn owned_descriptor(writer: CharacteristicWriter) -> io::Result<OwnedFd> {
     let descriptor = writer.into_raw_fd()?;
-    // SAFETY: into_raw_fd has just given up its ownership of this open descriptor, and nothing else has it.
+    // SAFETY: into_raw_fd has just given up its ownership of this open descriptor, and nothing else
+    // has it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
@@ -82,7 +87,8 @@ async fn send_all(socket: &UnixDatagram, mut values: mpsc::Receiver<Vec<u8>>) ->
     }
 }
 
-/// Waits for something to read. An octet is BlueZ's acknowledgement of an indication (5.80 and later), not the end.
+/// Waits for something to read. An octet is BlueZ's acknowledgement of an indication (5.80 and
+/// later), not the end.
 async fn is_closed(socket: &UnixDatagram) -> io::Result<bool> {
     let mut octet = [0];
     Ok(socket.recv(&mut octet).await? == 0)

@@ -2,11 +2,13 @@
 //!
 //! Pure: it is told the time.
 
-/// So many rounds of questions in a row stay without an answer before BlueZ is taken for hanging. One that is busy, with a
-/// phone that floods it, say, answers one of them; and nothing is lost by waiting, since only systemd can end one that hangs.
+/// So many rounds of questions in a row stay without an answer before BlueZ is taken for hanging.
+/// One that is busy, with a phone that floods it, say, answers one of them; and nothing is lost by
+/// waiting, since only systemd can end one that hangs.
 const SILENT_ROUNDS_MAX: u32 = 3;
-/// How long an advertisement may be refused while phones are connected, in milliseconds. Some controllers cannot do both, and
-/// none can at its limit; but no phone stays for so long without paying.
+/// How long an advertisement may be refused while phones are connected, in milliseconds. Some
+/// controllers cannot do both, and none can at its limit; but no phone stays for so long without
+/// paying.
 const REFUSED_MS_MAX: u64 = 300_000;
 
 /// What has happened lately.
@@ -35,8 +37,8 @@ impl Patience {
         self.refused_since_ms = None;
     }
 
-    /// It was refused. Whether that is borne while phones are connected. A service whose advertisement has never been up is
-    /// none. `now_ms`: any clock that does not go back.
+    /// It was refused. Whether that is borne while phones are connected. A service whose
+    /// advertisement has never been up is none. `now_ms`: any clock that does not go back.
     pub(super) fn bears_refusal(&mut self, now_ms: u64) -> bool {
         let since_ms = *self.refused_since_ms.get_or_insert(now_ms);
         self.has_advertised && now_ms.saturating_sub(since_ms) < REFUSED_MS_MAX

@@ -1,6 +1,7 @@
 //! Who is connected: which address is which phone, and which socket leads to it.
 //!
-//! An address is known only as long as the connection lasts; the next connection from it is another phone.
+//! An address is known only as long as the connection lasts; the next connection from it is another
+//! phone.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +11,8 @@ use tokio::task::JoinHandle;
 use super::outbox::Outbox;
 use crate::terminal::PhoneId;
 
-/// How many values wait for a phone that has written before BlueZ has handed over its notification socket: two answers
-/// to a hello at a common MTU.
+/// How many values wait for a phone that has written before BlueZ has handed over its notification
+/// socket: two answers to a hello at a common MTU.
 const UNSENT_VALUES_MAX: usize = 64;
 
 /// One phone's connection.
@@ -25,7 +26,8 @@ struct Phone {
     /// Its values in the queue towards the driver, at most: since that was last empty.
     waiting: u32,
     watch: JoinHandle<()>,
-    /// Disconnects it. It knows the phone by its address alone, which the next connection has, too.
+    /// Disconnects it. It knows the phone by its address alone, which the next connection has,
+    /// too.
     disconnecting: Option<JoinHandle<()>>,
 }
 
@@ -75,8 +77,8 @@ impl Phones {
         self.next_phone
     }
 
-    /// The phone at this address; none if it is leaving. `true` if it was not known before: then `watch` is asked for a
-    /// task that watches its connection.
+    /// The phone at this address; none if it is leaving. `true` if it was not known before: then
+    /// `watch` is asked for a task that watches its connection.
     pub(super) fn at(
         &mut self,
         address: Address,
@@ -141,9 +143,14 @@ impl Phones {
         is_known
     }
 
-    /// Marks a phone that is to be disconnected: `disconnect` is told whether it has ever written or subscribed, and asked for
-    /// a task that does it, which is given up when the phone is gone before.
-    pub(super) fn leave(&mut self, id: PhoneId, disconnect: impl FnOnce(Address, bool) -> JoinHandle<()>) {
+    /// Marks a phone that is to be disconnected: `disconnect` is told whether it has ever written
+    /// or subscribed, and asked for a task that does it, which is given up when the phone is
+    /// gone before.
+    pub(super) fn leave(
+        &mut self,
+        id: PhoneId,
+        disconnect: impl FnOnce(Address, bool) -> JoinHandle<()>,
+    ) {
         let known = self.phones.iter_mut().find(|(_, phone)| phone.id == id);
         if let Some((address, phone)) = known
             && !std::mem::replace(&mut phone.is_leaving, true)
@@ -177,7 +184,8 @@ impl Phones {
 
     /// Sends a value to one phone.
     pub(super) fn send(&mut self, id: PhoneId, value: Vec<u8>) -> Sent {
-        let Some((address, phone)) = self.phones.iter_mut().find(|(_, phone)| phone.id == id) else {
+        let Some((address, phone)) = self.phones.iter_mut().find(|(_, phone)| phone.id == id)
+        else {
             return Sent::Gone;
         };
         if phone.is_leaving {
@@ -264,7 +272,11 @@ mod tests {
         assert_eq!(phones.has_most_waiting(2), Some(PhoneId(2)));
         phones.leave(PhoneId(2), |_, _| watch(PhoneId(2)));
         assert!(phones.is_leaving(PhoneId(2)) && !phones.is_leaving(PhoneId(1)));
-        assert_eq!(phones.has_most_waiting(0), Some(PhoneId(1)), "who is leaving already is no help");
+        assert_eq!(
+            phones.has_most_waiting(0),
+            Some(PhoneId(1)),
+            "who is leaving already is no help"
+        );
         phones.none_waits();
         assert_eq!(phones.has_most_waiting(0), None);
     }

@@ -8,7 +8,8 @@ use tokio::time::{sleep, timeout};
 
 use super::fault::RadioFault;
 
-/// How long BlueZ gets to answer, in milliseconds. It answers within a few, a second when it has to be started, or hangs.
+/// How long BlueZ gets to answer, in milliseconds. It answers within a few, a second when it has to
+/// be started, or hangs.
 const ANSWER_TIMEOUT_MS: u64 = 5_000;
 /// How long the adapter stays off in a power cycle, in milliseconds.
 const OFF_MS: u64 = 200;
@@ -23,7 +24,10 @@ pub(super) async fn in_time<T>(question: impl Future<Output = T>) -> Result<T, R
 }
 
 /// The adapter of that name, or the first.
-pub(super) async fn find_adapter(session: &Session, wanted: Option<&str>) -> Result<Adapter, RadioFault> {
+pub(super) async fn find_adapter(
+    session: &Session,
+    wanted: Option<&str>,
+) -> Result<Adapter, RadioFault> {
     let name_or_any = wanted.unwrap_or("(any)");
     let mut present = in_time(session.adapter_names())
         .await?
@@ -33,7 +37,10 @@ pub(super) async fn find_adapter(session: &Session, wanted: Option<&str>) -> Res
         Some(name) if present.iter().any(|present| present == name) => name.to_owned(),
         Some(_) | None if present.is_empty() => return Err(RadioFault::NoAdapter),
         Some(name) => {
-            return Err(RadioFault::OtherAdapters { wanted: name.to_owned(), present: present.join(", ") });
+            return Err(RadioFault::OtherAdapters {
+                wanted: name.to_owned(),
+                present: present.join(", "),
+            });
         }
         None => present.swap_remove(0),
     };
@@ -57,13 +64,15 @@ pub(super) async fn connected_phones(adapter: &Adapter) -> Result<Vec<Address>, 
     Ok(phones)
 }
 
-/// Whether this is a phone that is connected. What is paired with the machine, a keyboard or a scanner, is none: phones are
-/// not paired. One that BlueZ says nothing about is none of our business either.
+/// Whether this is a phone that is connected. What is paired with the machine, a keyboard or a
+/// scanner, is none: phones are not paired. One that BlueZ says nothing about is none of our
+/// business either.
 pub(super) async fn is_phone(device: &Device) -> bool {
     device.is_connected().await.unwrap_or(false) && !device.is_paired().await.unwrap_or(true)
 }
 
-/// Switches the adapter on if it is off; whether it was. One that rfkill blocks is left alone: somebody wants it.
+/// Switches the adapter on if it is off; whether it was. One that rfkill blocks is left alone:
+/// somebody wants it.
 pub(super) async fn switch_on(adapter: &Adapter) -> Result<bool, RadioFault> {
     let is_powered = in_time(adapter.is_powered())
         .await?
@@ -81,11 +90,17 @@ pub(super) async fn power_cycle(adapter: &Adapter) -> Result<(), RadioFault> {
     set_powered(adapter, true, "switching it on").await
 }
 
-async fn set_powered(adapter: &Adapter, is_on: bool, during: &'static str) -> Result<(), RadioFault> {
+async fn set_powered(
+    adapter: &Adapter,
+    is_on: bool,
+    during: &'static str,
+) -> Result<(), RadioFault> {
     if is_on && is_blocked(Path::new(SWITCHES), adapter.name()) {
         return Err(RadioFault::Blocked(adapter.name().to_owned()));
     }
-    in_time(adapter.set_powered(is_on)).await?.map_err(|error| RadioFault::of(&error, adapter.name(), during))
+    in_time(adapter.set_powered(is_on))
+        .await?
+        .map_err(|error| RadioFault::of(&error, adapter.name(), during))
 }
 
 /// Why an adapter is off that had been on.
@@ -98,11 +113,13 @@ pub(super) fn switched_off(adapter: &Adapter) -> RadioFault {
     }
 }
 
-/// Whether rfkill blocks the adapter. BlueZ says so from its own record (5.66), or only that it failed (5.82).
+/// Whether rfkill blocks the adapter. BlueZ says so from its own record (5.66), or only that it
+/// failed (5.82).
 fn is_blocked(switches: &Path, adapter: &str) -> bool {
     let Ok(entries) = std::fs::read_dir(switches) else { return false };
     entries.flatten().any(|switch| {
-        let says = |file: &str| std::fs::read_to_string(switch.path().join(file)).unwrap_or_default();
+        let says =
+            |file: &str| std::fs::read_to_string(switch.path().join(file)).unwrap_or_default();
         says("name").trim() == adapter && (says("soft").trim() == "1" || says("hard").trim() == "1")
     })
 }

@@ -1,4 +1,5 @@
-//! The GATT service while it is up: one loop that takes what BlueZ and the driver say, and hands it on.
+//! The GATT service while it is up: one loop that takes what BlueZ and the driver say, and hands it
+//! on.
 
 use std::future::Future;
 use std::num::NonZeroU16;
@@ -7,10 +8,10 @@ use std::time::Duration;
 
 use bluer::gatt::CharacteristicWriter;
 use bluer::gatt::local::{
-    Application, ApplicationHandle, Characteristic, CharacteristicControl, CharacteristicControlEvent,
-    CharacteristicNotify, CharacteristicNotifyMethod, CharacteristicRead, CharacteristicWrite,
-    CharacteristicWriteMethod, CharacteristicWriteRequest, ReqError, ReqResult, Service as GattService,
-    characteristic_control,
+    Application, ApplicationHandle, Characteristic, CharacteristicControl,
+    CharacteristicControlEvent, CharacteristicNotify, CharacteristicNotifyMethod,
+    CharacteristicRead, CharacteristicWrite, CharacteristicWriteMethod, CharacteristicWriteRequest,
+    ReqError, ReqResult, Service as GattService, characteristic_control,
 };
 use bluer::{Adapter, Address, DeviceEvent, DeviceProperty, Session, Uuid, UuidExt};
 use tokio::sync::mpsc;
@@ -31,25 +32,28 @@ use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure, att};
 use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use crate::terminal::{AdvertisingPace, PhoneId};
 
-/// Assigned numbers of the Device Information service (Bluetooth SIG, Device Information Service 1.1).
+/// Assigned numbers of the Device Information service (Bluetooth SIG, Device Information Service
+/// 1.1).
 const DEVICE_INFORMATION: u16 = 0x180a;
 const MODEL_NUMBER: u16 = 0x2a24;
 const FIRMWARE_REVISION: u16 = 0x2a26;
 const MANUFACTURER_NAME: u16 = 0x2a29;
 
-/// How many values may wait between BlueZ's callbacks and the loop. The loop never waits for a phone, so a few do.
+/// How many values may wait between BlueZ's callbacks and the loop. The loop never waits for a
+/// phone, so a few do.
 const INPUTS_MAX: usize = 1024;
 /// So many places of the event queue stay free of values, for what must be told in any case.
 const EVENTS_RESERVED: usize = 128;
-/// So many values of one phone may wait while there is hardly any room: as many as the longest command has at the smallest
-/// MTU. It is those who have more that are disconnected.
+/// So many values of one phone may wait while there is hardly any room: as many as the longest
+/// command has at the smallest MTU. It is those who have more that are disconnected.
 const WAITING_FAIR: u32 = 128;
-/// How long a phone gets to receive what was sent last, before it is disconnected, in milliseconds: some intervals of
-/// a slow connection, since BlueZ tells nobody when a notification has left.
+/// How long a phone gets to receive what was sent last, before it is disconnected, in milliseconds:
+/// some intervals of a slow connection, since BlueZ tells nobody when a notification has left.
 const DISCONNECT_DELAY_MS: u64 = 500;
 /// How long BlueZ gets to disconnect, in milliseconds; then the phone is taken for gone.
 const DISCONNECT_TIMEOUT_MS: u64 = 5_000;
-/// How often a phone's connection is looked at, in milliseconds, in case BlueZ removed it without a word.
+/// How often a phone's connection is looked at, in milliseconds, in case BlueZ removed it without a
+/// word.
 const PHONE_CHECK_INTERVAL_MS: u64 = 10_000;
 
 /// Why the loop has ended.
@@ -80,8 +84,9 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Registers everything with BlueZ over this session, and advertisements over the registrar; `measure` is what a fault before
-    /// calls for. To be run, with all that it does later, by the session's own thread.
+    /// Registers everything with BlueZ over this session, and advertisements over the registrar;
+    /// `measure` is what a fault before calls for. To be run, with all that it does later, by
+    /// the session's own thread.
     pub(super) async fn start(
         session: &Session,
         registrar: BlueZSession,
@@ -92,7 +97,8 @@ impl Service {
         events: &mpsc::Sender<LinkEvent>,
     ) -> Result<Self, RadioFault> {
         let adapter = find_adapter(session, settings.adapter.as_deref()).await?;
-        // What does not depend on each other is asked at once: a phone waits for the sum of the answers.
+        // What does not depend on each other is asked at once: a phone waits for the sum of the
+        // answers.
         let switching = async {
             match measure {
                 Some(LinkMeasure::PowerCycle) => power_cycle(&adapter).await.map(|()| false),
@@ -102,19 +108,26 @@ impl Service {
         let (was_off, bluez) = tokio::join!(switching, BlueZ::ask(&adapter));
         if was_off? {
             let reason = format!("the Bluetooth adapter {} was off", adapter.name());
-            let _ = events.send(LinkEvent::Measure { measure: LinkMeasure::SwitchOn, reason }).await;
+            let _ =
+                events.send(LinkEvent::Measure { measure: LinkMeasure::SwitchOn, reason }).await;
         }
         tracing::debug!(?bluez, "BlueZ answers");
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
-        let (application, outbox_control) = application(settings, &input_sender, bluez.has_fixed_places());
+        let (application, outbox_control) =
+            application(settings, &input_sender, bluez.has_fixed_places());
         let registering = async {
-            in_time(adapter.serve_gatt_application(application))
-                .await?
-                .map_err(|error| RadioFault::of(&error, adapter.name(), "registering the GATT service"))
+            in_time(adapter.serve_gatt_application(application)).await?.map_err(|error| {
+                RadioFault::of(&error, adapter.name(), "registering the GATT service")
+            })
         };
         // The service is asked for first; no phone is so quick as to miss it.
-        let advertising =
-            Advertising::start(registrar, adapter.clone(), settings.terminal_id, pace, events.clone());
+        let advertising = Advertising::start(
+            registrar,
+            adapter.clone(),
+            settings.terminal_id,
+            pace,
+            events.clone(),
+        );
         // Who comes from now on is heard on the bus.
         let here_already = connected_phones(&adapter);
         let (application, advertising, here_already) =
@@ -241,7 +254,13 @@ impl Service {
         });
     }
 
-    async fn wrote(&mut self, address: Address, mtu: u16, value: Vec<u8>, events: &mpsc::Sender<LinkEvent>) {
+    async fn wrote(
+        &mut self,
+        address: Address,
+        mtu: u16,
+        value: Vec<u8>,
+        events: &mpsc::Sender<LinkEvent>,
+    ) {
         let Some(phone) = self.phone_at(address, events).await else { return };
         self.phones.has_spoken(phone);
         if events.capacity() == events.max_capacity() {
@@ -267,7 +286,11 @@ impl Service {
     }
 
     /// Which phone this is; reported when it is new.
-    async fn phone_at(&mut self, address: Address, events: &mpsc::Sender<LinkEvent>) -> Option<PhoneId> {
+    async fn phone_at(
+        &mut self,
+        address: Address,
+        events: &mpsc::Sender<LinkEvent>,
+    ) -> Option<PhoneId> {
         let (adapter, inputs) = (&self.adapter, &self.input_sender);
         let watch = |phone| watch_phone(adapter.clone(), address, phone, inputs.clone());
         let (phone, is_new) = self.phones.at(address, watch)?;
@@ -297,13 +320,23 @@ impl Service {
                 sleep(Duration::from_millis(DISCONNECT_DELAY_MS)).await;
                 if let Ok(device) = adapter.device(address) {
                     let disconnecting = async {
-                        // What has never said a word may have been paired with the machine meanwhile: then it stays.
-                        if has_spoken || is_phone(&device).await { device.disconnect().await } else { Ok(()) }
+                        // What has never said a word may have been paired with the machine
+                        // meanwhile: then it stays.
+                        if has_spoken || is_phone(&device).await {
+                            device.disconnect().await
+                        } else {
+                            Ok(())
+                        }
                     };
-                    match timeout(Duration::from_millis(DISCONNECT_TIMEOUT_MS), disconnecting).await {
+                    match timeout(Duration::from_millis(DISCONNECT_TIMEOUT_MS), disconnecting).await
+                    {
                         Ok(Ok(())) => {}
-                        Ok(Err(error)) => tracing::debug!(?phone, %error, "the phone was not disconnected"),
-                        Err(_) => tracing::debug!(?phone, "BlueZ has not disconnected the phone in time"),
+                        Ok(Err(error)) => {
+                            tracing::debug!(?phone, %error, "the phone was not disconnected")
+                        }
+                        Err(_) => {
+                            tracing::debug!(?phone, "BlueZ has not disconnected the phone in time")
+                        }
                     }
                 }
                 let _ = inputs.send(Input::PhoneGone { address, phone }).await;
@@ -347,10 +380,11 @@ async fn until_gone(adapter: &Adapter, address: Address) -> bluer::Result<()> {
     Ok(())
 }
 
-// Where the attributes stand in the table, the same at every start. BlueZ would take them in the order in which it hears of
-// them on the bus, which changes; phones remember a table, and one whose service has the same place and another order
-// inside makes them write to the wrong attribute. BlueZ puts the configuration of the outbox into the first free place
-// of the service, so the outbox comes first and the place after its value is left to it.
+// Where the attributes stand in the table, the same at every start. BlueZ would take them in the
+// order in which it hears of them on the bus, which changes; phones remember a table, and one whose
+// service has the same place and another order inside makes them write to the wrong attribute.
+// BlueZ puts the configuration of the outbox into the first free place of the service, so the
+// outbox comes first and the place after its value is left to it.
 const PAYMENT_SERVICE_HANDLE: u16 = 0x0100;
 const OUTBOX_VALUE_HANDLE: u16 = PAYMENT_SERVICE_HANDLE + 2;
 const INBOX_VALUE_HANDLE: u16 = PAYMENT_SERVICE_HANDLE + 5;
@@ -369,12 +403,14 @@ fn application(
     let inbox = Characteristic {
         uuid: Uuid::from_u128(INBOX_UUID),
         write: Some(CharacteristicWrite {
-            // bluer's text has these two the wrong way round; what it sends to BlueZ is right: `write` is the write
-            // with response. Both are offered, so the order of the two does not matter here.
+            // bluer's text has these two the wrong way round; what it sends to BlueZ is right:
+            // `write` is the write with response. Both are offered, so the order of the
+            // two does not matter here.
             write: true,
             write_without_response: true,
             method: CharacteristicWriteMethod::Fun(Box::new(move |value, request| {
-                // Now and not in the future that is returned, so that values queue up in the order of their calls.
+                // Now and not in the future that is returned, so that values queue up in the order
+                // of their calls.
                 let result = accept(&inputs, value, &request);
                 Box::pin(async move { result })
             })),
@@ -420,12 +456,13 @@ fn application(
         ],
         ..GattService::default()
     };
-    let application = Application { services: vec![payment, device_information], ..Application::default() };
+    let application =
+        Application { services: vec![payment, device_information], ..Application::default() };
     (application, outbox_control)
 }
 
-/// Takes a written value. BlueZ puts long writes together before it hands them over, so an offset is a phone's mistake;
-/// no value of the protocol is longer than one write carries.
+/// Takes a written value. BlueZ puts long writes together before it hands them over, so an offset
+/// is a phone's mistake; no value of the protocol is longer than one write carries.
 fn accept(
     inputs: &mpsc::Sender<Input>,
     value: Vec<u8>,
@@ -442,7 +479,8 @@ fn accept(
         return Err(ReqError::InvalidValueLength);
     }
     let input = Input::Wrote { address: request.device_address, mtu: request.mtu, value };
-    // Where the write has a response, the phone learns that the value was lost; where not, the fragment's number says it.
+    // Where the write has a response, the phone learns that the value was lost; where not, the
+    // fragment's number says it.
     inputs.try_send(input).map_err(|_| ReqError::Failed)
 }
 
@@ -455,7 +493,8 @@ fn constant(uuid: Uuid, value: Vec<u8>, handle: Option<NonZeroU16>) -> Character
             fun: Box::new(move |request| {
                 let part = value.get(usize::from(request.offset)..).map(<[u8]>::to_vec);
                 let result = part.ok_or(ReqError::InvalidOffset);
-                Box::pin(async move { result }) as Pin<Box<dyn Future<Output = ReqResult<Vec<u8>>> + Send>>
+                Box::pin(async move { result })
+                    as Pin<Box<dyn Future<Output = ReqResult<Vec<u8>>> + Send>>
             }),
             ..CharacteristicRead::default()
         }),

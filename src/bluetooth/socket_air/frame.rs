@@ -24,8 +24,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next frame; none where the other side has closed after a whole one. Cancel-safe.
     ///
     /// # Errors
-    /// The stream's; [`io::ErrorKind::InvalidData`] for a frame that is too long, [`io::ErrorKind::UnexpectedEof`] for
-    /// half a frame.
+    /// The stream's; [`io::ErrorKind::InvalidData`] for a frame that is too long,
+    /// [`io::ErrorKind::UnexpectedEof`] for half a frame.
     pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(frame) = self.take_buffered()? {
@@ -61,8 +61,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 ///
 /// # Errors
 /// The stream's; [`io::ErrorKind::InvalidData`] for a frame that is too long.
-pub(super) async fn write_frame(writer: &mut (impl AsyncWrite + Unpin), frame: &[u8]) -> io::Result<()> {
-    let length = u16::try_from(frame.len()).ok().filter(|length| usize::from(*length) <= VALUE_OCTETS_MAX);
+pub(super) async fn write_frame(
+    writer: &mut (impl AsyncWrite + Unpin),
+    frame: &[u8],
+) -> io::Result<()> {
+    let length =
+        u16::try_from(frame.len()).ok().filter(|length| usize::from(*length) <= VALUE_OCTETS_MAX);
     let length = length.ok_or(io::ErrorKind::InvalidData)?;
     let mut octets = Vec::with_capacity(LENGTH_OCTETS + frame.len());
     octets.extend_from_slice(&length.to_be_bytes());
@@ -87,7 +91,11 @@ mod tests {
             tokio::spawn(async move { sender.write_all(&sent).await });
             let mut reader = FrameReader::new(receiver);
             for frame in &frames {
-                assert_eq!(reader.next().await.unwrap().as_ref(), Some(frame), "pieces of {piece_octets}");
+                assert_eq!(
+                    reader.next().await.unwrap().as_ref(),
+                    Some(frame),
+                    "pieces of {piece_octets}"
+                );
             }
             assert_eq!(reader.next().await.unwrap(), None);
         }
@@ -101,7 +109,11 @@ mod tests {
             (&[2, 1, 0], io::ErrorKind::InvalidData),
             (&[0xff, 0xff], io::ErrorKind::InvalidData),
         ] {
-            assert_eq!(FrameReader::new(octets).next().await.unwrap_err().kind(), kind, "{octets:?}");
+            assert_eq!(
+                FrameReader::new(octets).next().await.unwrap_err().kind(),
+                kind,
+                "{octets:?}"
+            );
         }
         assert!(write_frame(&mut Vec::new(), &[0; 513]).await.is_err());
     }

@@ -1,12 +1,14 @@
-//! A link over a Unix socket, with the shape of the real one, between processes: for tests that kill them, and for
-//! who writes a wallet or a till on a machine without Bluetooth.
+//! A link over a Unix socket, with the shape of the real one, between processes: for tests that
+//! kill them, and for who writes a wallet or a till on a machine without Bluetooth.
 //!
-//! One connection is one phone. Both sides send frames: two octets, big-endian, with how many octets follow (512 at
-//! most), and those octets. The terminal's first frame is its `info`, as that characteristic would say; the phone's
-//! first frame is the connection's ATT MTU, two octets, big-endian, 23 to 517. Every frame after them is a value: a
-//! write to the inbox, or a notification of the outbox. What does not fit the MTU, or these rules, ends the connection.
+//! One connection is one phone. Both sides send frames: two octets, big-endian, with how many
+//! octets follow (512 at most), and those octets. The terminal's first frame is its `info`, as that
+//! characteristic would say; the phone's first frame is the connection's ATT MTU, two octets,
+//! big-endian, 23 to 517. Every frame after them is a value: a write to the inbox, or a
+//! notification of the outbox. What does not fit the MTU, or these rules, ends the connection.
 //!
-//! There is no advertising: who knows the path is in reach. It is no radio, loses nothing, and proves nothing about one.
+//! There is no advertising: who knows the path is in reach. It is no radio, loses nothing, and
+//! proves nothing about one.
 
 mod frame;
 #[cfg(feature = "wallet")]
@@ -25,8 +27,9 @@ pub use terminal::{SocketAirError, start_socket_air};
 
 /// The longest path of a Unix socket, in octets (`sockaddr_un` on Linux, with its final 0).
 const PATH_OCTETS_MAX: usize = 107;
-/// The smallest and the largest ATT MTU of a connection: 512 octets of a value and 3 of a header, and room for the 2 of
-/// a length that some PDUs have, are the most that is of use (Core Specification 5.4, Vol 3 Part F, 3.2.8 and 3.2.9).
+/// The smallest and the largest ATT MTU of a connection: 512 octets of a value and 3 of a header,
+/// and room for the 2 of a length that some PDUs have, are the most that is of use (Core
+/// Specification 5.4, Vol 3 Part F, 3.2.8 and 3.2.9).
 const ATT_MTU: std::ops::RangeInclusive<usize> = 23..=517;
 
 /// Where the emulated air is: the Unix socket on which the terminal waits for phones.
@@ -85,7 +88,10 @@ mod tests {
 
     #[test]
     fn an_address_is_a_path() {
-        assert_eq!("unix:/tmp/air.sock".parse::<AirAddress>().unwrap().to_string(), "unix:/tmp/air.sock");
+        assert_eq!(
+            "unix:/tmp/air.sock".parse::<AirAddress>().unwrap().to_string(),
+            "unix:/tmp/air.sock"
+        );
         let long = format!("unix:/{}", "x".repeat(107));
         for text in ["", "unix:", "/tmp/air.sock", "127.0.0.1:1", &long] {
             let error = text.parse::<AirAddress>().unwrap_err().to_string();

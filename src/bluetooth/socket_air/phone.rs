@@ -21,14 +21,14 @@ impl SocketPhoneLink {
     /// Connects with this ATT MTU, 23 to 517.
     ///
     /// # Errors
-    /// [`PhoneLinkError::Lost`] if no terminal listens there, or hangs up; [`PhoneLinkError::Unusable`] if what listens
-    /// is no terminal, or there is no such MTU.
+    /// [`PhoneLinkError::Lost`] if no terminal listens there, or hangs up;
+    /// [`PhoneLinkError::Unusable`] if what listens is no terminal, or there is no such MTU.
     pub async fn connect(address: &AirAddress, att_mtu: usize) -> Result<Self, PhoneLinkError> {
         let value_octets_max = value_octets_max(att_mtu)
             .ok_or_else(|| PhoneLinkError::Unusable(format!("there is no ATT MTU of {att_mtu}")))?;
-        let stream = UnixStream::connect(address.path())
-            .await
-            .map_err(|error| PhoneLinkError::Lost(format!("no terminal listens on {address} ({error})")))?;
+        let stream = UnixStream::connect(address.path()).await.map_err(|error| {
+            PhoneLinkError::Lost(format!("no terminal listens on {address} ({error})"))
+        })?;
         let (reader, mut writer) = stream.into_split();
         let mut values = FrameReader::new(reader);
         let first = next_value(&mut values).await?;
@@ -37,7 +37,9 @@ impl SocketPhoneLink {
                 "what listens on {address} does not introduce itself as a terminal"
             ))
         })?;
-        write_frame(&mut writer, &(att_mtu as u16).to_be_bytes()).await.map_err(|error| lost(&error))?;
+        write_frame(&mut writer, &(att_mtu as u16).to_be_bytes())
+            .await
+            .map_err(|error| lost(&error))?;
         Ok(Self { info, values, writer: Some(writer), value_octets_max })
     }
 
@@ -53,10 +55,15 @@ impl PhoneLink for SocketPhoneLink {
     }
 
     async fn write(&mut self, value: Vec<u8>) -> Result<(), PhoneLinkError> {
-        let Some(writer) = &mut self.writer else { return Err(PhoneLinkError::Lost("disconnected".into())) };
+        let Some(writer) = &mut self.writer else {
+            return Err(PhoneLinkError::Lost("disconnected".into()));
+        };
         if value.len() > self.value_octets_max {
-            let detail =
-                format!("a value of {} octets over a link for {}", value.len(), self.value_octets_max);
+            let detail = format!(
+                "a value of {} octets over a link for {}",
+                value.len(),
+                self.value_octets_max
+            );
             return Err(PhoneLinkError::Unusable(detail));
         }
         write_frame(writer, &value).await.map_err(|error| lost(&error))

@@ -1,4 +1,5 @@
-//! The terminal's side: waits on a Unix socket in place of advertising, and serves each connection as a phone.
+//! The terminal's side: waits on a Unix socket in place of advertising, and serves each connection
+//! as a phone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,14 +21,16 @@ use crate::domain::TerminalId;
 use crate::protocol::{Info, VERSION};
 use crate::terminal::PhoneId;
 
-/// How many connections there may be. More than an engine serves, so that it can send the rest away itself.
+/// How many connections there may be. More than an engine serves, so that it can send the rest away
+/// itself.
 const CONNECTIONS_MAX: usize = 256;
-/// How many notifications may wait for a phone: a longest message at the smallest value size (863 values). A phone that
-/// lets more pile up is dropped.
+/// How many notifications may wait for a phone: a longest message at the smallest value size (863
+/// values). A phone that lets more pile up is dropped.
 const VALUES_MAX: usize = 1024;
 /// How long a phone may take to say its MTU, and to take a value, in milliseconds.
 const PHONE_TIMEOUT_MS: u64 = 5_000;
-/// How long to pause after the system refused a connection (no file descriptors left), in milliseconds.
+/// How long to pause after the system refused a connection (no file descriptors left), in
+/// milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// Why there is no emulated air.
@@ -40,7 +43,9 @@ pub enum SocketAirError {
     #[error("{} exists and is not a socket; move it away or use another path", .0.display())]
     NotASocket(PathBuf),
     /// The operating system refused.
-    #[error("cannot listen on {address}: {source}; check that its directory exists and may be written")]
+    #[error(
+        "cannot listen on {address}: {source}; check that its directory exists and may be written"
+    )]
     System {
         /// Where.
         address: AirAddress,
@@ -49,8 +54,8 @@ pub enum SocketAirError {
     },
 }
 
-/// Starts serving phones on a Unix socket; a file of it that nobody listens on any more is replaced. It ends when the
-/// link is dropped. Needs a tokio runtime.
+/// Starts serving phones on a Unix socket; a file of it that nobody listens on any more is
+/// replaced. It ends when the link is dropped. Needs a tokio runtime.
 ///
 /// # Errors
 /// [`SocketAirError`].
@@ -59,8 +64,11 @@ pub fn start_socket_air(
     terminal_id: TerminalId,
 ) -> Result<TerminalLink, SocketAirError> {
     let listener = bind(address)?;
-    let info =
-        Info { versions: vec![u32::from(VERSION)], terminal_id: terminal_id.to_string(), capabilities: 0 };
+    let info = Info {
+        versions: vec![u32::from(VERSION)],
+        terminal_id: terminal_id.to_string(),
+        capabilities: 0,
+    };
     let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
     let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
     let air = Air { events, phones: Phones::default(), info: info.encode().into(), next_phone: 1 };
@@ -164,7 +172,8 @@ impl Air {
         self.next_phone += 1;
         let (sender, values) = mpsc::channel(VALUES_MAX);
         phones.insert(phone, sender);
-        let connection = Connection { phone, events: self.events.clone(), phones: self.phones.clone() };
+        let connection =
+            Connection { phone, events: self.events.clone(), phones: self.phones.clone() };
         tokio::spawn(connection.run(stream, values, Arc::clone(&self.info)));
     }
 
@@ -206,7 +215,10 @@ impl Connection {
         let Some(first) = in_time(reader.next()).await? else { return Ok(()) };
         let att_mtu = first.try_into().map(|octets| usize::from(u16::from_be_bytes(octets)));
         let value_octets_max = att_mtu.ok().and_then(value_octets_max).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "the first frame is no ATT MTU from 23 to 517")
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the first frame is no ATT MTU from 23 to 517",
+            )
         })?;
         let phone = self.phone;
         if self.events.send(LinkEvent::Connected { phone }).await.is_err() {
@@ -220,7 +232,8 @@ impl Connection {
         ended
     }
 
-    /// Until the phone hangs up. A driver that is behind makes this phone wait, and in turn with the others.
+    /// Until the phone hangs up. A driver that is behind makes this phone wait, and in turn with
+    /// the others.
     async fn receive(
         &self,
         reader: &mut FrameReader<impl AsyncRead + Unpin>,
@@ -228,8 +241,10 @@ impl Connection {
     ) -> io::Result<()> {
         while let Some(value) = reader.next().await? {
             if value.len() > value_octets_max {
-                let detail =
-                    format!("a value of {} octets, and the MTU allows {value_octets_max}", value.len());
+                let detail = format!(
+                    "a value of {} octets, and the MTU allows {value_octets_max}",
+                    value.len()
+                );
                 return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
             }
             if self
@@ -246,7 +261,10 @@ impl Connection {
 }
 
 /// Until the terminal ends the connection; what it said before arrives.
-async fn send(writer: &mut (impl AsyncWrite + Unpin), mut values: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
+async fn send(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut values: mpsc::Receiver<Vec<u8>>,
+) -> io::Result<()> {
     while let Some(value) = values.recv().await {
         in_time(write_frame(writer, &value)).await?;
     }
@@ -298,7 +316,8 @@ mod tests {
         assert_eq!((first.value_octets_max(), second.value_octets_max()), (512, 20));
 
         second.write(vec![2; 20]).await.unwrap();
-        let wrote = LinkEvent::Wrote { phone: PhoneId(2), value_octets_max: 20, value: vec![2; 20] };
+        let wrote =
+            LinkEvent::Wrote { phone: PhoneId(2), value_octets_max: 20, value: vec![2; 20] };
         assert_eq!(link.events.recv().await, Some(wrote));
         assert!(second.write(vec![2; 21]).await.is_err());
         for (phone, octet) in [(1, 10), (2, 20), (1, 11)] {
@@ -316,7 +335,10 @@ mod tests {
         let mut link = started(&place).await;
         let mut phone = SocketPhoneLink::connect(&place.address, 100).await.unwrap();
         assert_eq!(link.events.recv().await, Some(LinkEvent::Connected { phone: PhoneId(1) }));
-        link.commands.send(LinkCommand::Notify { phone: PhoneId(1), value: vec![1] }).await.unwrap();
+        link.commands
+            .send(LinkCommand::Notify { phone: PhoneId(1), value: vec![1] })
+            .await
+            .unwrap();
         link.commands.send(LinkCommand::Disconnect { phone: PhoneId(1) }).await.unwrap();
         assert_eq!(phone.next_value().await.unwrap(), [1]);
         assert!(phone.next_value().await.is_err());
@@ -343,14 +365,21 @@ mod tests {
         ] {
             let mut stream = UnixStream::connect(place.address.path()).await.unwrap();
             stream.write_all(octets).await.unwrap();
-            // It may hang up at once: then this fails, and reading ends, or is reset where octets stayed unread.
+            // It may hang up at once: then this fails, and reading ends, or is reset where octets
+            // stayed unread.
             let _ = stream.write_all(&[0; 30]).await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
             if connects {
                 let event = link.events.recv().await;
-                assert!(matches!(event, Some(LinkEvent::Connected { .. })), "{octets:?}: {event:?}");
+                assert!(
+                    matches!(event, Some(LinkEvent::Connected { .. })),
+                    "{octets:?}: {event:?}"
+                );
                 let event = link.events.recv().await;
-                assert!(matches!(event, Some(LinkEvent::Disconnected { .. })), "{octets:?}: {event:?}");
+                assert!(
+                    matches!(event, Some(LinkEvent::Disconnected { .. })),
+                    "{octets:?}: {event:?}"
+                );
             }
             assert!(link.events.try_recv().is_err(), "{octets:?}");
         }
@@ -360,7 +389,10 @@ mod tests {
     async fn a_socket_is_shared_with_nobody_and_a_deserted_one_is_replaced() {
         let place = place();
         let link = started(&place).await;
-        assert!(matches!(start_socket_air(&place.address, terminal_id()), Err(SocketAirError::InUse(_))));
+        assert!(matches!(
+            start_socket_air(&place.address, terminal_id()),
+            Err(SocketAirError::InUse(_))
+        ));
         drop(link);
         while place.address.path().exists() {
             tokio::task::yield_now().await;

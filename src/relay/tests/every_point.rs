@@ -1,9 +1,10 @@
-//! "Was it sent?", asked at every point of an exchange: after each octet that the server reads or writes, and after
-//! each that the network carries, the connection is closed, reset, or goes silent.
+//! "Was it sent?", asked at every point of an exchange: after each octet that the server reads or
+//! writes, and after each that the network carries, the connection is closed, reset, or goes
+//! silent.
 //!
-//! What holds everywhere is in [`judge`]: "not sent" is said only where the server got no octet of the request,
-//! and the institution's word is taken only where the server gave it whole. The server notes what it got; the relay's
-//! answer is judged by that, never by how long something took.
+//! What holds everywhere is in [`judge`]: "not sent" is said only where the server got no octet of
+//! the request, and the institution's word is taken only where the server gave it whole. The server
+//! notes what it got; the relay's answer is judged by that, never by how long something took.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,8 +19,8 @@ use super::*;
 
 /// How many exchanges run at once.
 const AT_ONCE: usize = 48;
-/// How long a question has first where the other side goes silent, in milliseconds. Doubled where the server did not
-/// get to its point within it.
+/// How long a question has first where the other side goes silent, in milliseconds. Doubled where
+/// the server did not get to its point within it.
 const SILENCE_TIMEOUT_MS: u64 = 300;
 /// Longer than anything here can take; who waits longer hangs.
 const HANG: Duration = Duration::from_secs(120);
@@ -109,8 +110,8 @@ impl Notebook {
     }
 }
 
-/// How much of what was read belongs to requests, which a server could act on, and how many requests are whole. A frame
-/// belongs to one as soon as its type is read, the fourth octet.
+/// How much of what was read belongs to requests, which a server could act on, and how many
+/// requests are whole. A frame belongs to one as soon as its type is read, the fourth octet.
 fn requests_in(read: &[u8]) -> (usize, usize) {
     let (mut octets, mut whole) = (0, 0);
     let mut rest = read.get(PREFACE.len()..).unwrap_or_default();
@@ -141,7 +142,8 @@ fn answer_headers() -> Vec<u8> {
 }
 
 fn grpc_status(code: &str) -> Vec<u8> {
-    [&[0x00, 11][..], b"grpc-status", &[u8::try_from(code.len()).unwrap()], code.as_bytes()].concat()
+    [&[0x00, 11][..], b"grpc-status", &[u8::try_from(code.len()).unwrap()], code.as_bytes()]
+        .concat()
 }
 
 /// An approval on this stream: headers, message, trailers.
@@ -226,7 +228,11 @@ async fn play(
 }
 
 /// Writes; `noted` is called first, since the other side may act on it at once.
-async fn say<S: AsyncWrite + Unpin>(stream: &mut S, octets: &[u8], noted: impl FnOnce()) -> io::Result<()> {
+async fn say<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    octets: &[u8],
+    noted: impl FnOnce(),
+) -> io::Result<()> {
     noted();
     if octets.is_empty() {
         return Ok(());
@@ -249,11 +255,13 @@ async fn end(mut stream: TlsStream<TcpStream>, ending: Ending, mut over: watch::
         }
         Ending::Silence => {}
     }
-    // A socket that is dropped with unread octets in it resets; a closed one stays, so that it is only closed.
+    // A socket that is dropped with unread octets in it resets; a closed one stays, so that it is
+    // only closed.
     let _ = over.wait_for(|over| *over).await;
 }
 
-/// A place to listen at, with a task for each connection. [`Listening::finish`] waits for all of them.
+/// A place to listen at, with a task for each connection. [`Listening::finish`] waits for all of
+/// them.
 struct Listening {
     port: u16,
     over: watch::Sender<bool>,
@@ -295,9 +303,10 @@ impl Listening {
 async fn scripted(script: Script, acceptor: TlsAcceptor) -> (Listening, Notebook) {
     let notebook = Notebook::default();
     let notes = notebook.clone();
-    let listening =
-        Listening::start(move |tcp, over| play(tcp, acceptor.clone(), script.clone(), notes.clone(), over))
-            .await;
+    let listening = Listening::start(move |tcp, over| {
+        play(tcp, acceptor.clone(), script.clone(), notes.clone(), over)
+    })
+    .await;
     (listening, notebook)
 }
 
@@ -316,8 +325,8 @@ struct Cut {
     ending: Ending,
 }
 
-/// Carries a connection to the server until the cut. The server gets all that was carried and then the end: what it
-/// could read, it reads.
+/// Carries a connection to the server until the cut. The server gets all that was carried and then
+/// the end: what it could read, it reads.
 async fn carry(
     terminal: TcpStream,
     server_port: u16,
@@ -398,9 +407,14 @@ fn judge(point: &str, notes: &Notes, answer: &InstitutionAnswer) {
             );
         }
         InstitutionAnswer::Unanswered { .. } => {
-            assert!(notes.spoke, "nothing can have been sent before the server has spoken; {claim}");
+            assert!(
+                notes.spoke,
+                "nothing can have been sent before the server has spoken; {claim}"
+            );
         }
-        InstitutionAnswer::Transaction { .. } => assert!(notes.approved, "nobody approved; {claim}"),
+        InstitutionAnswer::Transaction { .. } => {
+            assert!(notes.approved, "nobody approved; {claim}")
+        }
         InstitutionAnswer::Refused { .. } => assert!(notes.refused, "nobody refused; {claim}"),
     }
 }
@@ -436,7 +450,8 @@ fn timeout_for(ending: Ending) -> u64 {
 async fn ask_scripted(script: Script, credentials: &Credentials) -> (InstitutionAnswer, Notes) {
     let mut timeout_ms = timeout_for(script.ending);
     loop {
-        let (server, notebook) = scripted(script.clone(), acceptor(credentials, &credentials.root_pem)).await;
+        let (server, notebook) =
+            scripted(script.clone(), acceptor(credentials, &credentials.root_pem)).await;
         let relay = relay_to(server.port, credentials);
         let asking = timeout(HANG, relay.ask(authorisation(), timeout_ms));
         let answer = asking.await.expect("the question never ends");
@@ -453,7 +468,9 @@ async fn ask_scripted(script: Script, credentials: &Credentials) -> (Institution
 }
 
 /// Asks once for each script, many at once.
-async fn ask_each(scripts: impl IntoIterator<Item = Script>) -> Vec<(Script, InstitutionAnswer, Notes)> {
+async fn ask_each(
+    scripts: impl IntoIterator<Item = Script>,
+) -> Vec<(Script, InstitutionAnswer, Notes)> {
     let credentials = Arc::new(credentials());
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = JoinSet::new();
@@ -479,7 +496,9 @@ async fn whole_request() -> (Vec<u8>, Vec<usize>) {
     let (_, notes) = ask_scripted(Script::listener(), &credentials()).await;
     assert!(notes.request_is_whole && notes.request_octets > 100, "{notes:?}");
     let mut ends = vec![PREFACE.len()];
-    while let Some(header) = notes.read.get(ends[ends.len() - 1]..).and_then(|rest| rest.first_chunk::<9>()) {
+    while let Some(header) =
+        notes.read.get(ends[ends.len() - 1]..).and_then(|rest| rest.first_chunk::<9>())
+    {
         let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
         ends.push(ends[ends.len() - 1] + FRAME_HEADER_OCTETS + length);
     }
@@ -498,7 +517,10 @@ async fn a_server_that_stops_after_any_octet_that_it_reads() {
     for (script, answer, notes) in &answers {
         whole += usize::from(notes.request_is_whole);
         if notes.request_octets > 0 {
-            assert!(matches!(answer, InstitutionAnswer::Unanswered { .. }), "{script:?}: {answer:?}");
+            assert!(
+                matches!(answer, InstitutionAnswer::Unanswered { .. }),
+                "{script:?}: {answer:?}"
+            );
         }
     }
     assert!(whole >= ENDINGS.len(), "{whole}");
@@ -536,12 +558,16 @@ async fn a_server_that_stops_after_any_octet_of_its_answer() {
         for (script, answer, notes) in &answers {
             assert!(notes.request_is_whole);
             if script.says.len() < whole.len() {
-                assert!(matches!(answer, InstitutionAnswer::Unanswered { .. }), "{script:?}: {answer:?}");
+                assert!(
+                    matches!(answer, InstitutionAnswer::Unanswered { .. }),
+                    "{script:?}: {answer:?}"
+                );
             }
         }
         let counts = count(answers.iter().map(|(_, answer, _)| answer));
         assert_eq!(counts.not_sent, 0, "{counts:?}");
-        // A reset may overtake the answer, a short time run out before it; a farewell or a close may not.
+        // A reset may overtake the answer, a short time run out before it; a farewell or a close
+        // may not.
         assert!(counts.transactions + counts.refused >= 2, "{counts:?}");
     }
 }
@@ -549,11 +575,13 @@ async fn a_server_that_stops_after_any_octet_of_its_answer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_resets_the_stream_or_sends_the_terminal_away() {
     let (_, ends) = whole_request().await;
-    // Every code that HTTP/2 has, and one that it has not. REFUSED_STREAM is 7: HTTP/2 says that nothing was done, and
-    // so it may be; but it is not proof enough to say "not sent" of what a server has read.
+    // Every code that HTTP/2 has, and one that it has not. REFUSED_STREAM is 7: HTTP/2 says that
+    // nothing was done, and so it may be; but it is not proof enough to say "not sent" of what
+    // a server has read.
     let resets = (0..=14).map(rst_stream);
-    let farewells =
-        [0, 1, 0x7fff_ffff].into_iter().flat_map(|last| (0..=14).map(move |code| goaway(last, code)));
+    let farewells = [0, 1, 0x7fff_ffff]
+        .into_iter()
+        .flat_map(|last| (0..=14).map(move |code| goaway(last, code)));
     let sayings: Vec<Vec<u8>> = resets.chain(farewells).collect();
     let scripts = sayings.iter().flat_map(|says| {
         ends.iter().flat_map(move |reads| {
@@ -569,7 +597,10 @@ async fn a_server_that_resets_the_stream_or_sends_the_terminal_away() {
     assert_eq!(answers.len(), 60 * ends.len() * 2);
     for (script, answer, notes) in &answers {
         if notes.request_is_whole {
-            assert!(matches!(answer, InstitutionAnswer::Unanswered { .. }), "{script:?}: {answer:?}");
+            assert!(
+                matches!(answer, InstitutionAnswer::Unanswered { .. }),
+                "{script:?}: {answer:?}"
+            );
         }
     }
 }
@@ -577,7 +608,8 @@ async fn a_server_that_resets_the_stream_or_sends_the_terminal_away() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_closes_in_good_order_still_answers() {
     let says = [goaway(1, 0), approval(1)].concat();
-    let script = Script { says, word: Word::Approval, ending: Ending::Farewell, ..Script::listener() };
+    let script =
+        Script { says, word: Word::Approval, ending: Ending::Farewell, ..Script::listener() };
     let (answer, _) = ask_scripted(script, &credentials()).await;
     assert!(matches!(answer, InstitutionAnswer::Transaction { .. }), "{answer:?}");
 }
@@ -620,8 +652,10 @@ async fn ask_over(cut: Cut, credentials: &Credentials) -> (InstitutionAnswer, No
     let (server, notebook) = scripted(script, acceptor(credentials, &credentials.root_pem)).await;
     let carried: Arc<[AtomicUsize; 2]> = Arc::default();
     let (server_port, counters) = (server.port, Arc::clone(&carried));
-    let network =
-        Listening::start(move |tcp, over| carry(tcp, server_port, cut, Arc::clone(&counters), over)).await;
+    let network = Listening::start(move |tcp, over| {
+        carry(tcp, server_port, cut, Arc::clone(&counters), over)
+    })
+    .await;
     let relay = relay_to(network.port, credentials);
     let asking = timeout(HANG, relay.ask(authorisation(), timeout_for(cut.ending)));
     let answer = asking.await.expect("the question never ends");
@@ -638,7 +672,10 @@ async fn a_network_that_fails_after_any_octet_either_way() {
     let credentials = Arc::new(credentials());
     let endless = Cut { way: Way::ToServer, octets: usize::MAX, ending: Ending::Close };
     let (answer, notes, carried) = ask_over(endless, &credentials).await;
-    assert!(matches!(answer, InstitutionAnswer::Transaction { .. }) && notes.request_is_whole, "{answer:?}");
+    assert!(
+        matches!(answer, InstitutionAnswer::Transaction { .. }) && notes.request_is_whole,
+        "{answer:?}"
+    );
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = JoinSet::new();
     for (way, length) in [(Way::ToServer, carried[0]), (Way::ToTerminal, carried[1])] {

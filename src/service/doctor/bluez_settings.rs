@@ -1,4 +1,5 @@
-//! BlueZ's main.conf against what deploy/bluetooth-main.conf asks for. BlueZ shows its settings nowhere, so the file is read.
+//! BlueZ's main.conf against what deploy/bluetooth-main.conf asks for. BlueZ shows its settings
+//! nowhere, so the file is read.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +15,8 @@ const SINCE: [(&str, &str, (u8, u8)); 1] = [("GATT", "Client", BLUEZ_GATT_CLIENT
 /// Section and key that must not be set: Florin reads BlueZ's version from its default.
 const UNWANTED: (&str, &str) = ("General", "DeviceID");
 const CHECK: &str = "bluez_settings";
-/// How much later than the kernel's figures say a process may have been started, in seconds: both are cut to whole ones.
+/// How much later than the kernel's figures say a process may have been started, in seconds: both
+/// are cut to whole ones.
 const INEXACT_S: u64 = 2;
 
 /// By section and key.
@@ -27,7 +29,9 @@ pub(super) fn examine(bluez_version: Option<(u8, u8)>) -> Finding {
         Err(error) => {
             return Finding::advice(
                 CHECK,
-                format!("{PATH} cannot be read ({error}); put the lines of deploy/bluetooth-main.conf there"),
+                format!(
+                    "{PATH} cannot be read ({error}); put the lines of deploy/bluetooth-main.conf there"
+                ),
             );
         }
     };
@@ -43,13 +47,19 @@ pub(super) fn examine(bluez_version: Option<(u8, u8)>) -> Finding {
     }
     let changed_at = std::fs::metadata(PATH).and_then(|metadata| metadata.modified());
     match (changed_at, started_at("bluetoothd")) {
-        (Ok(changed_at), Some(started_at)) if changed_at > started_at + Duration::from_secs(INEXACT_S) => {
+        (Ok(changed_at), Some(started_at))
+            if changed_at > started_at + Duration::from_secs(INEXACT_S) =>
+        {
             Finding::advice(
                 CHECK,
-                format!("{PATH} was changed after bluetoothd was started: `systemctl restart bluetooth`"),
+                format!(
+                    "{PATH} was changed after bluetoothd was started: `systemctl restart bluetooth`"
+                ),
             )
         }
-        (Ok(_) | Err(_), Some(_) | None) => Finding::fine(CHECK, format!("{PATH} is as Florin wants it")),
+        (Ok(_) | Err(_), Some(_) | None) => {
+            Finding::fine(CHECK, format!("{PATH} is as Florin wants it"))
+        }
     }
 }
 
@@ -102,7 +112,8 @@ fn started_at(name: &str) -> Option<SystemTime> {
 
 /// From `/proc/PID/stat` and `/proc/stat` (proc(5)).
 fn start_time(stat: &str, boot: &str, ticks_per_second: u64) -> Option<SystemTime> {
-    // The second field is the name in parentheses, which may hold blanks; the start time is field 22.
+    // The second field is the name in parentheses, which may hold blanks; the start time is field
+    // 22.
     let (_, after_name) = stat.rsplit_once(')')?;
     let ticks: u64 = after_name.split_whitespace().nth(19)?.parse().ok()?;
     let booted = boot.lines().find_map(|line| line.strip_prefix("btime "))?;
@@ -131,8 +142,15 @@ mod tests {
         assert_eq!(differences(&other, None), ["[LE] MaxConnectionInterval is 40, should be 24"]);
         // In another section it does not count.
         let elsewhere = WANTED.replace("[GATT]", "[Policy]");
-        assert_eq!(differences(&elsewhere, Some((5, 82))), ["[GATT] Client is not set, should be false"]);
-        assert_eq!(differences(&elsewhere, Some((5, 66))), Vec::<String>::new(), "5.66 has no such key");
+        assert_eq!(
+            differences(&elsewhere, Some((5, 82))),
+            ["[GATT] Client is not set, should be false"]
+        );
+        assert_eq!(
+            differences(&elsewhere, Some((5, 66))),
+            Vec::<String>::new(),
+            "5.66 has no such key"
+        );
         assert_eq!(differences("", Some((5, 66))).len(), 7);
         let with_id = format!("{WANTED}\n[General]\nDeviceID = false\n");
         assert_eq!(differences(&with_id, None), ["[General] DeviceID is set, and should not be"]);
@@ -140,7 +158,8 @@ mod tests {
 
     #[test]
     fn a_process_start_is_read_where_its_name_has_blanks() {
-        let stat = "812 (blue tooth) d) S 1 812 812 0 -1 4194560 1 0 0 0 2 3 0 0 20 0 1 0 250 1 2 3";
+        let stat =
+            "812 (blue tooth) d) S 1 812 812 0 -1 4194560 1 0 0 0 2 3 0 0 20 0 1 0 250 1 2 3";
         let boot = "cpu 1 2 3\nbtime 1000\nprocesses 5\n";
         assert_eq!(start_time(stat, boot, 100), Some(UNIX_EPOCH + Duration::from_secs(1002)));
         assert_eq!(start_time("nonsense", boot, 100), None);

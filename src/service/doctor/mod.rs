@@ -1,7 +1,9 @@
-//! `florin doctor`: looks at everything that the service needs, and says of each whether it is fine or what to do.
+//! `florin doctor`: looks at everything that the service needs, and says of each whether it is fine
+//! or what to do.
 //!
-//! `florin serve --check` is the part of it that keeps the service from running. It mends nothing, and changes nothing
-//! but to switch the adapter on; where BlueZ has no terminal's service, it is given another one for a moment.
+//! `florin serve --check` is the part of it that keeps the service from running. It mends nothing,
+//! and changes nothing but to switch the adapter on; where BlueZ has no terminal's service, it is
+//! given another one for a moment.
 
 mod bluez_settings;
 mod storage;
@@ -98,18 +100,17 @@ pub async fn examine(configuration: &Configuration, extent: Extent) -> Vec<Findi
         findings.push(storage::disk(&configuration.state_directory));
         findings.push(time::clock(wall_clock()).await);
     }
-    let enrolment = Enrolment::load(&configuration.state_directory, wall_clock()).map_err(ServiceError::from);
+    let enrolment =
+        Enrolment::load(&configuration.state_directory, wall_clock()).map_err(ServiceError::from);
     findings.push(match &enrolment {
         Ok(enrolment) => Finding::fine(
             "enrolment",
             format!("terminal {}, with {}", enrolment.identity.terminal_id(), enrolment.acquirer),
         ),
         // That a certificate has run out is said of the certificates.
-        Err(ServiceError::Enrolment(EnrolmentError::Expired { .. } | EnrolmentError::NotYetValid { .. }))
-            if everything =>
-        {
-            Finding::fine("enrolment", "there is one")
-        }
+        Err(ServiceError::Enrolment(
+            EnrolmentError::Expired { .. } | EnrolmentError::NotYetValid { .. },
+        )) if everything => Finding::fine("enrolment", "there is one"),
         Err(error) => Finding::fault("enrolment", error),
     });
     if everything {
@@ -149,7 +150,8 @@ fn certificates(enrolment: &Result<Enrolment, ServiceError>, now: UnixTime) -> F
             )
         })
         .collect();
-    let left_s = periods.iter().map(|(_, _, until)| until.seconds.saturating_sub(now.seconds)).min();
+    let left_s =
+        periods.iter().map(|(_, _, until)| until.seconds.saturating_sub(now.seconds)).min();
     let left_s = left_s.unwrap_or_default();
     let detail = lines.join("; ");
     if left_s < EXPIRY_WARNING_S {
@@ -167,7 +169,10 @@ async fn journal(configuration: &Configuration, extent: Extent, is_owner: bool) 
     let check = "journal";
     let path = configuration.journal();
     if !is_owner {
-        return Finding::not_examined(check, "SQLite would leave files there that the service cannot use");
+        return Finding::not_examined(
+            check,
+            "SQLite would leave files there that the service cannot use",
+        );
     }
     if !path.exists() {
         return Finding::fine(check, format!("{} will be made", path.display()));
@@ -192,8 +197,13 @@ async fn journal(configuration: &Configuration, extent: Extent, is_owner: bool) 
     }
 }
 
-/// The adapter; and of everything, BlueZ's version and settings, and whether it takes a GATT service.
-async fn radio(configuration: &Configuration, extent: Extent, served: Option<&StatusJson>) -> Vec<Finding> {
+/// The adapter; and of everything, BlueZ's version and settings, and whether it takes a GATT
+/// service.
+async fn radio(
+    configuration: &Configuration,
+    extent: Extent,
+    served: Option<&StatusJson>,
+) -> Vec<Finding> {
     let adapter = configuration.adapter.as_deref();
     let patience = Duration::from_secs(RADIO_PATIENCE_S);
     let silent = |check| {
@@ -211,8 +221,10 @@ async fn radio(configuration: &Configuration, extent: Extent, served: Option<&St
     let version = examined.as_ref().ok().and_then(|examined| examined.bluez_version);
     let is_reached = examined.is_ok();
     let is_registered = examined.as_ref().is_ok_and(|examined| examined.is_registered);
-    let mut findings =
-        vec![examined.map_or_else(|wrong| wrong, |examined| adapter_finding(&examined, served.is_some()))];
+    let mut findings = vec![
+        examined
+            .map_or_else(|wrong| wrong, |examined| adapter_finding(&examined, served.is_some())),
+    ];
     if !everything {
         return findings;
     }
@@ -354,9 +366,11 @@ async fn status(configuration: &Configuration) -> (Finding, Option<StatusJson>) 
                         status.version, status.open_payments
                     ),
                 ),
-                Some(reason) => {
-                    Finding::wrong(check, format!("it runs, out of service: {reason}"), ServiceExit::Other)
-                }
+                Some(reason) => Finding::wrong(
+                    check,
+                    format!("it runs, out of service: {reason}"),
+                    ServiceExit::Other,
+                ),
             };
             (finding, Some(status))
         }
@@ -386,13 +400,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let configuration = Configuration {
             state_directory: directory.path().join("state"),
-            till_address: format!("unix:{}", directory.path().join("till.sock").display()).parse().unwrap(),
+            till_address: format!("unix:{}", directory.path().join("till.sock").display())
+                .parse()
+                .unwrap(),
             // No machine has it, so no radio is touched.
             adapter: Some("hci999".into()),
             ..Configuration::default()
         };
         let findings = examine(&configuration, Extent::Everything).await;
-        let verdict = |check| findings.iter().find(|finding| finding.check == check).unwrap().verdict;
+        let verdict =
+            |check| findings.iter().find(|finding| finding.check == check).unwrap().verdict;
         assert_eq!(verdict("enrolment"), Verdict::Wrong);
         assert_eq!(verdict("certificates"), Verdict::NotExamined);
         assert_eq!(verdict("acquirer"), Verdict::NotExamined);
@@ -400,7 +417,10 @@ mod tests {
         assert_eq!(verdict("bluetooth"), Verdict::Wrong);
         assert_eq!(verdict("bus_policy"), Verdict::NotExamined);
         assert_eq!(verdict("service"), Verdict::Advice);
-        assert_eq!(findings.iter().find_map(|finding| finding.exit), Some(ServiceExit::NotEnrolled));
+        assert_eq!(
+            findings.iter().find_map(|finding| finding.exit),
+            Some(ServiceExit::NotEnrolled)
+        );
         assert!(!configuration.state_directory.exists(), "a doctor makes nothing");
 
         let of_service = examine(&configuration, Extent::Service).await;

@@ -9,8 +9,8 @@ use super::super::ServiceExit;
 use super::super::configuration::JOURNAL_FILE;
 use super::Finding;
 
-/// With less than this free, in octets, payments may come to an end: 64 MiB. Nor with less than the journal has: after a fault of
-/// the disk it is written anew beside itself.
+/// With less than this free, in octets, payments may come to an end: 64 MiB. Nor with less than the
+/// journal has: after a fault of the disk it is written anew beside itself.
 const FREE_WRONG: u64 = 64 << 20;
 /// With less than this, it will be so before long: 512 MiB are years of payments, and less of logs.
 const FREE_ADVICE: u64 = 512 << 20;
@@ -32,9 +32,13 @@ pub(super) fn files(state_directory: &Path) -> Files {
             return Files { finding, is_owner: true };
         }
         Err(error) => {
-            let detail =
-                format!("{shown}: {error}; run this as the service's user: `sudo -u florin florin doctor`");
-            return Files { finding: Finding::wrong(check, detail, ServiceExit::Journal), is_owner: false };
+            let detail = format!(
+                "{shown}: {error}; run this as the service's user: `sudo -u florin florin doctor`"
+            );
+            return Files {
+                finding: Finding::wrong(check, detail, ServiceExit::Journal),
+                is_owner: false,
+            };
         }
     };
     let user = rustix::process::geteuid().as_raw();
@@ -44,9 +48,13 @@ pub(super) fn files(state_directory: &Path) -> Files {
              florin doctor`",
             metadata.uid()
         );
-        return Files { finding: Finding::wrong(check, detail, ServiceExit::Journal), is_owner: false };
+        return Files {
+            finding: Finding::wrong(check, detail, ServiceExit::Journal),
+            is_owner: false,
+        };
     }
-    let mut faults: Vec<String> = fault(state_directory, &metadata, user, 0o700).into_iter().collect();
+    let mut faults: Vec<String> =
+        fault(state_directory, &metadata, user, 0o700).into_iter().collect();
     match std::fs::read_dir(state_directory) {
         Ok(entries) => {
             for entry in entries.flatten() {
@@ -103,7 +111,8 @@ pub(super) fn disk(state_directory: &Path) -> Finding {
 
 /// What the journal and its log have; what is not there has nothing.
 fn journal_octets(state_directory: &Path) -> u64 {
-    let octets = |name: String| std::fs::metadata(state_directory.join(name)).map_or(0, |file| file.len());
+    let octets =
+        |name: String| std::fs::metadata(state_directory.join(name)).map_or(0, |file| file.len());
     octets(JOURNAL_FILE.into()).saturating_add(octets(format!("{JOURNAL_FILE}-wal")))
 }
 
@@ -118,7 +127,8 @@ fn judge(path: &Path, free: u64, journal: u64, is_read_only: bool, no_files_left
         );
         Finding::wrong(check, detail, ServiceExit::Journal)
     } else if no_files_left {
-        let detail = format!("the file system of {shown} takes no more files (`df --inodes`); remove some");
+        let detail =
+            format!("the file system of {shown} takes no more files (`df --inodes`); remove some");
         Finding::wrong(check, detail, ServiceExit::Journal)
     } else if free < FREE_WRONG {
         let detail = format!("{free_mib} MiB are free under {shown}; free some");
@@ -159,12 +169,17 @@ mod tests {
         fs::set_permissions(&state, Permissions::from_mode(0o750)).unwrap();
         let bad = files(&state).finding;
         assert_eq!((bad.verdict, bad.exit), (Verdict::Wrong, Some(ServiceExit::Journal)));
-        assert!(bad.detail.contains("chmod 600") && bad.detail.contains("chmod 700"), "{}", bad.detail);
+        assert!(
+            bad.detail.contains("chmod 600") && bad.detail.contains("chmod 700"),
+            "{}",
+            bad.detail
+        );
     }
 
     #[test]
     fn a_directory_of_another_user_is_not_entered() {
-        // Root finds no directory that is surely another user's, so it is told that it is somebody else.
+        // Root finds no directory that is surely another user's, so it is told that it is somebody
+        // else.
         if rustix::process::geteuid().is_root() {
             let metadata = fs::metadata("/").unwrap();
             let fault = fault(Path::new("/"), &metadata, 12_345, 0o700).unwrap();
@@ -181,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_full_or_read_only_is_wrong_and_one_nearly_full_is_not_yet() {
-        let verdict = |free, read_only, no_files| judge(Path::new("/"), free, 0, read_only, no_files).verdict;
+        let verdict =
+            |free, read_only, no_files| judge(Path::new("/"), free, 0, read_only, no_files).verdict;
         assert_eq!(verdict(FREE_ADVICE, false, false), Verdict::Fine);
         assert_eq!(verdict(FREE_ADVICE - 1, false, false), Verdict::Advice);
         assert_eq!(verdict(FREE_WRONG - 1, false, false), Verdict::Wrong);

@@ -1,4 +1,5 @@
-//! The clock: set, synchronised, and in step with the acquirer's. Certificates are judged by it, nothing else.
+//! The clock: set, synchronised, and in step with the acquirer's. Certificates are judged by it,
+//! nothing else.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use crate::domain::UnixTime;
 
 /// How far the two clocks may be apart, in seconds, before it is worth a word.
 const APART_MAX_S: u64 = 30;
-/// How long systemd's time service may take to its answer, in milliseconds; D-Bus starts it for the question.
+/// How long systemd's time service may take to its answer, in milliseconds; D-Bus starts it for the
+/// question.
 const PATIENCE_MS: u64 = 3_000;
 /// systemd-timesyncd makes it when it has set the clock.
 const SYNCHRONISED_MARK: &str = "/run/systemd/timesync/synchronized";
@@ -45,7 +47,8 @@ fn judge(now: UnixTime, is_synchronised: Option<bool>) -> Finding {
     }
 }
 
-/// What the kernel was told by whoever synchronises it, as systemd reports it; none if there is no systemd to ask.
+/// What the kernel was told by whoever synchronises it, as systemd reports it; none if there is no
+/// systemd to ask.
 fn is_synchronised() -> Option<bool> {
     let asked = || -> Result<bool, dbus::Error> {
         let bus = Connection::new_system()?;
@@ -63,7 +66,11 @@ fn is_synchronised() -> Option<bool> {
 }
 
 /// Our clock beside the acquirer's, which is that of some moment of the round trip.
-pub(super) fn against_acquirer(now: UnixTime, acquirer: Option<UnixTime>, round_trip_ms: u64) -> Finding {
+pub(super) fn against_acquirer(
+    now: UnixTime,
+    acquirer: Option<UnixTime>,
+    round_trip_ms: u64,
+) -> Finding {
     let check = "clock_against_acquirer";
     let Some(acquirer) = acquirer else {
         return Finding::not_examined(check, "the acquirer does not tell its clock");

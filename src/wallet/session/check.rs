@@ -1,4 +1,5 @@
-//! What a wallet checks before it shows, sends or believes something. Each check names what it found.
+//! What a wallet checks before it shows, sends or believes something. Each check names what it
+//! found.
 
 use super::SessionSettings;
 use crate::credential::{Keyring, Signed, TerminalCertificate, verify_receipt};
@@ -6,7 +7,8 @@ use crate::domain::{DeclineReason, Offer, Outcome, Receipt, ReceiptStatus, Termi
 use crate::protocol::{Fingerprint, ProtocolError, decode_offer};
 use crate::wallet::{Card, PaymentRecord, PaymentStatus, ReceiptFault, Refusal};
 
-/// How far the phone's clock may be behind the institution's, in seconds: a day covers wrong time zones.
+/// How far the phone's clock may be behind the institution's, in seconds: a day covers wrong time
+/// zones.
 const CLOCK_BEHIND_S_MAX: u64 = 86_400;
 
 /// Can the card pay at all now?
@@ -34,8 +36,8 @@ pub(super) fn check_terminal(
         return Err(Refusal::LookAlike);
     }
     let signed = Signed::decode(certificate).map_err(Refusal::Certificate)?;
-    let certificate =
-        TerminalCertificate::verify(&signed, keyring, settings.wall_clock).map_err(Refusal::Certificate)?;
+    let certificate = TerminalCertificate::verify(&signed, keyring, settings.wall_clock)
+        .map_err(Refusal::Certificate)?;
     if certificate.channel_key != *proven_key {
         return Err(Refusal::CertificateOfAnotherKey);
     }
@@ -48,7 +50,10 @@ pub(super) fn check_terminal(
     }
     match &settings.short_code {
         Some(expected) if expected != certificate.terminal_id.short_code() => {
-            Err(Refusal::OtherShortCode { expected: expected.clone(), found: certificate.terminal_id })
+            Err(Refusal::OtherShortCode {
+                expected: expected.clone(),
+                found: certificate.terminal_id,
+            })
         }
         Some(_) | None => Ok(certificate),
     }
@@ -71,7 +76,9 @@ pub(super) fn check_offer(
     let link_transaction = settings.link.as_ref().and_then(|link| link.transaction_id);
     let card_limit = card.payment_limit();
     let limit = match settings.limit {
-        Some(limit) if limit.currency() == card_limit.currency() && limit.minor() >= card_limit.minor() => {
+        Some(limit)
+            if limit.currency() == card_limit.currency() && limit.minor() >= card_limit.minor() =>
+        {
             card_limit
         }
         Some(limit) => limit,
@@ -83,7 +90,8 @@ pub(super) fn check_offer(
         Refusal::OfferOfAnotherMerchant
     } else if link_transaction.is_some_and(|id| id != offer.transaction_id) {
         Refusal::OtherTransaction
-    } else if offer.amount.currency() != card_limit.currency() || offer.amount.currency() != limit.currency()
+    } else if offer.amount.currency() != card_limit.currency()
+        || offer.amount.currency() != limit.currency()
     {
         Refusal::OtherCurrency { amount: offer.amount, card: card_limit.currency() }
     } else if offer.amount.minor() > limit.minor() {
@@ -94,7 +102,8 @@ pub(super) fn check_offer(
     Err(OfferFault::Refused { refusal, offer: Box::new(offer) })
 }
 
-/// Does the receipt prove what the terminal says? `None` where there need be none: reversed before any approval.
+/// Does the receipt prove what the terminal says? `None` where there need be none: reversed before
+/// any approval.
 pub(super) fn check_result(
     record: &PaymentRecord,
     outcome: Outcome,
@@ -116,16 +125,21 @@ pub(super) fn check_result(
         (ReceiptStatus::Approved { .. }, Outcome::Approved)
         | (ReceiptStatus::Reversed, Outcome::Reversed) => true,
         (ReceiptStatus::Declined(proven), Outcome::Declined(told)) => *proven == told,
-        (ReceiptStatus::Approved { .. } | ReceiptStatus::Declined(_) | ReceiptStatus::Reversed, _) => false,
+        (
+            ReceiptStatus::Approved { .. } | ReceiptStatus::Declined(_) | ReceiptStatus::Reversed,
+            _,
+        ) => false,
     };
-    // Where the terminal showed the institution another offer than the person, the institution declines, and its
-    // receipt names the other offer. That is proof enough: the transaction is declined whatever was offered.
+    // Where the terminal showed the institution another offer than the person, the institution
+    // declines, and its receipt names the other offer. That is proof enough: the transaction is
+    // declined whatever was offered.
     let may_differ = matches!(
         receipt.status,
         ReceiptStatus::Declined(DeclineReason::OfferMismatch | DeclineReason::MalformedCommand)
     );
     // Where the institution declined without knowing the card, it cannot name it.
-    let may_lack_card = matches!(receipt.status, ReceiptStatus::Declined(_)) && receipt.card_hint.is_empty();
+    let may_lack_card =
+        matches!(receipt.status, ReceiptStatus::Declined(_)) && receipt.card_hint.is_empty();
     let fault = if receipt.transaction_id != record.transaction_id() {
         ReceiptFault::OtherTransaction
     } else if receipt.terminal_id != record.offer().terminal_id {
@@ -138,7 +152,8 @@ pub(super) fn check_result(
         ReceiptFault::OtherCard
     } else if !is_status_told {
         ReceiptFault::OtherStatus
-    } else if record.status == PaymentStatus::Reversed && receipt.status != ReceiptStatus::Reversed {
+    } else if record.status == PaymentStatus::Reversed && receipt.status != ReceiptStatus::Reversed
+    {
         // Given back is the last word; an approval after it is an old receipt.
         ReceiptFault::Outdated
     } else {

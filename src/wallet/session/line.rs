@@ -2,8 +2,8 @@
 
 use super::{Notice, Output, UNREADABLE_MAX};
 use crate::protocol::{
-    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator, MessageKind,
-    ProtocolError, Reassembler, WireError, decode_plain_error, matching_code,
+    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
+    MessageKind, ProtocolError, Reassembler, WireError, decode_plain_error, matching_code,
 };
 
 /// Where the channel stands.
@@ -72,7 +72,8 @@ impl Line {
             unreadable: 0,
             octets: 0,
         };
-        // A hello is short and constant in form; if it could not be made, nothing is said and the session times out.
+        // A hello is short and constant in form; if it could not be made, nothing is said and the
+        // session times out.
         let Ok((initiator, message)) = Initiator::start(&hello.encode(), ephemeral) else {
             return (line, Vec::new());
         };

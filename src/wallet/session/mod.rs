@@ -1,8 +1,10 @@
-//! One conversation of the wallet with a terminal, without a radio, a clock, a file or a source of randomness.
+//! One conversation of the wallet with a terminal, without a radio, a clock, a file or a source of
+//! randomness.
 //!
-//! [`Session::handle`] takes what happened and says what to do. Two round trips: hello and its answer with the offer;
-//! command and its result. The command leaves only after its record and the card's counter are on disk
-//! ([`Output::Store`], then [`Input::Stored`]), and it leaves at most once in a session.
+//! [`Session::handle`] takes what happened and says what to do. Two round trips: hello and its
+//! answer with the offer; command and its result. The command leaves only after its record and the
+//! card's counter are on disk ([`Output::Store`], then [`Input::Stored`]), and it leaves at most
+//! once in a session.
 //!
 //! ```text
 //! pay:  AwaitingAnswer ── nothing to pay ──> AwaitingOffer ──┐
@@ -19,7 +21,8 @@ use std::sync::Arc;
 use self::check::{check_card, check_offer, check_result, check_terminal};
 use self::line::{Line, Reading};
 use super::{
-    Card, LinkFault, NotCharged, NotPaid, PaymentRecord, PaymentStatus, PendingReason, Refusal, SessionEnd,
+    Card, LinkFault, NotCharged, NotPaid, PaymentRecord, PaymentStatus, PendingReason, Refusal,
+    SessionEnd,
 };
 use crate::credential::{CardCommand, TerminalCertificate};
 use crate::domain::{
@@ -27,19 +30,20 @@ use crate::domain::{
 };
 use crate::protocol::{EngagementLink, FromPhone, FromTerminal, Hello, ProtocolError, WireError};
 
-/// How long the answer to the hello may take, in milliseconds. The terminal has it ready; the slowest connection
-/// (MTU 23, an interval of 100 ms) carries it in 4 s.
+/// How long the answer to the hello may take, in milliseconds. The terminal has it ready; the
+/// slowest connection (MTU 23, an interval of 100 ms) carries it in 4 s.
 pub const ANSWER_MS_MAX: u64 = 6_000;
-/// How long the terminal may be quiet while it works on a command, in milliseconds (docs/protocol.md, section 8): it
-/// speaks every 2 s.
+/// How long the terminal may be quiet while it works on a command, in milliseconds
+/// (docs/protocol.md, section 8): it speaks every 2 s.
 pub const QUIET_MS_MAX: u64 = 10_000;
-/// How long a result may take with signs of life, in milliseconds. A terminal gives up on the institution sooner.
+/// How long a result may take with signs of life, in milliseconds. A terminal gives up on the
+/// institution sooner.
 pub const RESULT_MS_MAX: u64 = 60_000;
-/// How long to stay for the end after the terminal said that it is pending, in milliseconds. A person does not stand
-/// there longer; the result can be asked for later.
+/// How long to stay for the end after the terminal said that it is pending, in milliseconds. A
+/// person does not stand there longer; the result can be asked for later.
 pub const PENDING_MS_MAX: u64 = 10_000;
-/// How many messages that cannot be read are dropped before the session gives up. BlueZ before 5.76 sends a phone the
-/// notifications of others; of 16, one has this connection's tag.
+/// How many messages that cannot be read are dropped before the session gives up. BlueZ before 5.76
+/// sends a phone the notifications of others; of 16, one has this connection's tag.
 pub const UNREADABLE_MAX: u32 = 8;
 
 /// What the wallet brings to a session, besides the card.
@@ -49,7 +53,8 @@ pub struct SessionSettings {
     pub value_octets_max: usize,
     /// What the person scanned.
     pub link: Option<EngagementLink>,
-    /// The short code that the person read on the machine. An advertised name is no proof of it: the certificate is.
+    /// The short code that the person read on the machine. An advertised name is no proof of it:
+    /// the certificate is.
     pub short_code: Option<String>,
     /// The most that the person lets this payment be; the card's limit holds as well.
     pub limit: Option<Amount>,
@@ -315,7 +320,8 @@ impl Session {
         (Self { card, settings, sealing_seed: sealing, line, stage }, outputs)
     }
 
-    /// When [`Input::Tick`] is due, if nothing else happens before; none while only the store is waited for.
+    /// When [`Input::Tick`] is due, if nothing else happens before; none while only the store is
+    /// waited for.
     pub fn deadline(&self) -> Option<Moment> {
         match &self.stage {
             Stage::AwaitingAnswer { until, .. }
@@ -332,8 +338,9 @@ impl Session {
     /// Takes an input; says what to do.
     ///
     /// # Errors
-    /// [`InputRefusal`] for an input that does not belong here; the session is then as before. What the other side
-    /// sends is never an error of this function: it is ignored, or ends the session with a reason.
+    /// [`InputRefusal`] for an input that does not belong here; the session is then as before. What
+    /// the other side sends is never an error of this function: it is ignored, or ends the
+    /// session with a reason.
     pub fn handle(&mut self, now: Moment, input: Input) -> Result<Vec<Output>, InputRefusal> {
         self.check_input(&input)?;
         let mut outputs = Vec::new();
@@ -342,7 +349,11 @@ impl Session {
                 Reading::Nothing => return Ok(outputs),
                 Reading::Answer { terminal_key, answer, octets } => {
                     outputs.push(heard(&answer.first, octets));
-                    Event::Answer { terminal_key, certificate: answer.certificate, first: answer.first }
+                    Event::Answer {
+                        terminal_key,
+                        certificate: answer.certificate,
+                        first: answer.first,
+                    }
                 }
                 Reading::Message { message, octets } => {
                     outputs.push(heard(&message, octets));
@@ -403,9 +414,10 @@ impl Session {
     /// The transition table.
     fn step(&mut self, now: Moment, stage: Stage, event: Event) -> Step {
         match (stage, event) {
-            (Stage::AwaitingAnswer { purpose, .. }, Event::Answer { terminal_key, certificate, first }) => {
-                self.answered(now, purpose, &terminal_key, &certificate, first)
-            }
+            (
+                Stage::AwaitingAnswer { purpose, .. },
+                Event::Answer { terminal_key, certificate, first },
+            ) => self.answered(now, purpose, &terminal_key, &certificate, first),
             (Stage::AwaitingOffer { certificate, until }, Event::Message(message)) => {
                 self.offered(now, certificate, until, message)
             }
@@ -465,8 +477,11 @@ impl Session {
                 let mut outputs = Vec::new();
                 if let Some(transaction_id) = acknowledge {
                     // The last word; whether it can be said changes nothing.
-                    outputs
-                        .extend(self.line.say(&FromPhone::ReceiptAck { transaction_id }).unwrap_or_default());
+                    outputs.extend(
+                        self.line
+                            .say(&FromPhone::ReceiptAck { transaction_id })
+                            .unwrap_or_default(),
+                    );
                 }
                 outputs.extend([Output::End(last), Output::Disconnect]);
                 (Stage::Ended, outputs)
@@ -476,11 +491,16 @@ impl Session {
                 Stage::AwaitingLastStore { end: last, .. },
                 Event::StoreFailed | Event::LinkLost | Event::Unreadable,
             ) => end(*last),
-            (Stage::AwaitingReservation { .. } | Stage::AwaitingStore { .. }, Event::StoreFailed) => {
-                end(SessionEnd::StoreFailed)
+            (
+                Stage::AwaitingReservation { .. } | Stage::AwaitingStore { .. },
+                Event::StoreFailed,
+            ) => end(SessionEnd::StoreFailed),
+            (Stage::AwaitingOffer { .. }, Event::Tick) => {
+                end(SessionEnd::NotPaid(NotPaid::NothingToPay))
             }
-            (Stage::AwaitingOffer { .. }, Event::Tick) => end(SessionEnd::NotPaid(NotPaid::NothingToPay)),
-            (Stage::AwaitingAnswer { .. }, Event::Tick) => end(SessionEnd::LinkFailed(LinkFault::NoAnswer)),
+            (Stage::AwaitingAnswer { .. }, Event::Tick) => {
+                end(SessionEnd::LinkFailed(LinkFault::NoAnswer))
+            }
             (
                 Stage::AwaitingAnswer { .. }
                 | Stage::AwaitingOffer { .. }
@@ -489,18 +509,25 @@ impl Session {
                 Event::LinkLost,
             ) => end(SessionEnd::LinkFailed(LinkFault::Lost)),
             (
-                Stage::AwaitingAnswer { .. } | Stage::AwaitingOffer { .. } | Stage::AwaitingDecision { .. },
+                Stage::AwaitingAnswer { .. }
+                | Stage::AwaitingOffer { .. }
+                | Stage::AwaitingDecision { .. },
                 Event::Unreadable,
             ) => end(SessionEnd::LinkFailed(LinkFault::Unreadable)),
             (
-                Stage::AwaitingAnswer { .. } | Stage::AwaitingOffer { .. } | Stage::AwaitingDecision { .. },
+                Stage::AwaitingAnswer { .. }
+                | Stage::AwaitingOffer { .. }
+                | Stage::AwaitingDecision { .. },
                 Event::Malformed(error),
             ) => end(SessionEnd::NotPaid(NotPaid::TerminalMisbehaves(error))),
             (
-                Stage::AwaitingAnswer { .. } | Stage::AwaitingOffer { .. } | Stage::AwaitingDecision { .. },
+                Stage::AwaitingAnswer { .. }
+                | Stage::AwaitingOffer { .. }
+                | Stage::AwaitingDecision { .. },
                 Event::PlainError(error),
             ) => end(SessionEnd::NotPaid(NotPaid::Terminal(error.wire))),
-            // Everything else was refused before, or cannot be: the line yields an answer once, before any message.
+            // Everything else was refused before, or cannot be: the line yields an answer once,
+            // before any message.
             (
                 stage,
                 Event::Answer { .. }
@@ -572,10 +599,15 @@ impl Session {
                 match check_offer(&octets, &certificate, &self.settings, &self.card) {
                     Ok(offer) => {
                         let until = now.plus_ms(u64::from(offer.valid_for_s).saturating_mul(1000));
-                        let view =
-                            OfferView { offer: offer.clone(), matching_code: self.line.matching_code() };
+                        let view = OfferView {
+                            offer: offer.clone(),
+                            matching_code: self.line.matching_code(),
+                        };
                         let checked = Box::new(CheckedOffer { octets, offer });
-                        (Stage::AwaitingDecision { checked, until }, vec![Output::Ask(Box::new(view))])
+                        (
+                            Stage::AwaitingDecision { checked, until },
+                            vec![Output::Ask(Box::new(view))],
+                        )
                     }
                     Err(check::OfferFault::Refused { refusal, offer }) => {
                         self.cancel(&offer, SessionEnd::Refused(refusal))
@@ -585,22 +617,31 @@ impl Session {
                     }
                 }
             }
-            FromTerminal::NothingToPay => {
-                (Stage::AwaitingOffer { certificate, until }, vec![Output::Tell(Notice::NothingToPay)])
-            }
+            FromTerminal::NothingToPay => (
+                Stage::AwaitingOffer { certificate, until },
+                vec![Output::Tell(Notice::NothingToPay)],
+            ),
             FromTerminal::Taken(_) => end(SessionEnd::NotPaid(NotPaid::Taken)),
             FromTerminal::Withdrawn(_) => end(SessionEnd::NotPaid(NotPaid::Withdrawn)),
             FromTerminal::Expired(_) => end(SessionEnd::NotPaid(NotPaid::Expired)),
             FromTerminal::Error(error) => end(SessionEnd::NotPaid(NotPaid::Terminal(error.wire))),
-            FromTerminal::Working | FromTerminal::Result { .. } => end(unexpected("before a command")),
+            FromTerminal::Working | FromTerminal::Result { .. } => {
+                end(unexpected("before a command"))
+            }
         }
     }
 
-    fn told_while_deciding(checked: Box<CheckedOffer>, until: Moment, message: FromTerminal) -> Step {
+    fn told_while_deciding(
+        checked: Box<CheckedOffer>,
+        until: Moment,
+        message: FromTerminal,
+    ) -> Step {
         let mine = checked.offer.transaction_id;
         match message {
             FromTerminal::Taken(id) if id == mine => end(SessionEnd::NotPaid(NotPaid::Taken)),
-            FromTerminal::Withdrawn(id) if id == mine => end(SessionEnd::NotPaid(NotPaid::Withdrawn)),
+            FromTerminal::Withdrawn(id) if id == mine => {
+                end(SessionEnd::NotPaid(NotPaid::Withdrawn))
+            }
             FromTerminal::Expired(id) if id == mine => end(SessionEnd::NotPaid(NotPaid::Expired)),
             FromTerminal::Error(error) => end(SessionEnd::NotPaid(NotPaid::Terminal(error.wire))),
             // About another payment: none of this wallet's business.
@@ -621,7 +662,8 @@ impl Session {
             Reservation::Earlier(mut record) => {
                 match record.status {
                     PaymentStatus::Approved | PaymentStatus::Declined | PaymentStatus::Reversed => {
-                        return self.cancel(&checked.offer, SessionEnd::Refused(Refusal::AlreadySettled));
+                        return self
+                            .cancel(&checked.offer, SessionEnd::Refused(Refusal::AlreadySettled));
                     }
                     PaymentStatus::Pending
                     | PaymentStatus::NotSent
@@ -650,7 +692,11 @@ impl Session {
         }
     }
 
-    fn make_command(&self, checked: &CheckedOffer, counter: u64) -> Result<PaymentRecord, Box<SessionEnd>> {
+    fn make_command(
+        &self,
+        checked: &CheckedOffer,
+        counter: u64,
+    ) -> Result<PaymentRecord, Box<SessionEnd>> {
         let out_of_date = |error| Box::new(SessionEnd::Refused(Refusal::KeyringOutOfDate(error)));
         let offer_digest = crate::protocol::digest_offer(&checked.octets);
         let command = CardCommand {
@@ -693,7 +739,12 @@ impl Session {
         }
     }
 
-    fn told_while_waiting(&mut self, now: Moment, mut waiting: Waiting, message: FromTerminal) -> Step {
+    fn told_while_waiting(
+        &mut self,
+        now: Moment,
+        mut waiting: Waiting,
+        message: FromTerminal,
+    ) -> Step {
         let mine = waiting.record.transaction_id();
         let not_charged = match message {
             FromTerminal::Result { transaction_id, outcome: Outcome::Pending, .. }
@@ -777,7 +828,12 @@ impl Session {
         self.store_and_end(record, last, false)
     }
 
-    fn store_and_end(&self, mut record: Box<PaymentRecord>, last: SessionEnd, acknowledge: bool) -> Step {
+    fn store_and_end(
+        &self,
+        mut record: Box<PaymentRecord>,
+        last: SessionEnd,
+        acknowledge: bool,
+    ) -> Step {
         record.updated_at = self.settings.wall_clock;
         let acknowledge = acknowledge.then(|| record.transaction_id());
         let stage = Stage::AwaitingLastStore { end: Box::new(last), acknowledge };

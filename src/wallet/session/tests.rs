@@ -6,8 +6,8 @@ use super::*;
 use crate::credential::{SealedCommand, Signed, sign_receipt};
 use crate::domain::{DeclineReason, OfferDigest, Receipt};
 use crate::protocol::{
-    Channel, ChannelKey, Fingerprint, FragmentTag, Fragmenter, HelloAnswer, MessageKind, Reassembler, accept,
-    digest_offer, encode_offer, encode_plain_error, matching_code,
+    Channel, ChannelKey, Fingerprint, FragmentTag, Fragmenter, HelloAnswer, MessageKind,
+    Reassembler, accept, digest_offer, encode_offer, encode_plain_error, matching_code,
 };
 use crate::wallet::ReceiptFault;
 use crate::wallet::fixtures::*;
@@ -159,7 +159,8 @@ fn result_of(
     receipt: Option<Vec<u8>>,
 ) -> (SessionEnd, Option<PaymentRecord>, Vec<FromPhone>) {
     let (mut session, mut terminal, _) = after_command();
-    let values = terminal.say(&FromTerminal::Result { transaction_id: transaction_id(), outcome, receipt });
+    let values =
+        terminal.say(&FromTerminal::Result { transaction_id: transaction_id(), outcome, receipt });
     let outputs = give(&mut session, at(30), values);
     let record = stored(&outputs);
     let outputs = session.handle(at(31), Input::Stored).unwrap();
@@ -170,7 +171,9 @@ fn result_of(
 #[test]
 fn a_payment_takes_two_round_trips_and_ends_with_a_proven_receipt() {
     let (mut session, mut terminal, command) = after_command();
-    let FromPhone::PaymentCommand { transaction_id: id, sealed_command } = command else { panic!() };
+    let FromPhone::PaymentCommand { transaction_id: id, sealed_command } = command else {
+        panic!()
+    };
     assert_eq!(id, transaction_id());
 
     // The command opens for the institution, and is the card's over what was shown.
@@ -197,7 +200,10 @@ fn a_payment_takes_two_round_trips_and_ends_with_a_proven_receipt() {
     assert_eq!(record.verified_receipt(card().keyring()).unwrap(), Some(receipt()));
     assert_eq!(writes(&outputs), 0, "acknowledged only when stored");
     let outputs = session.handle(at(2101), Input::Stored).unwrap();
-    assert_eq!(terminal.open(&outputs), [FromPhone::ReceiptAck { transaction_id: transaction_id() }]);
+    assert_eq!(
+        terminal.open(&outputs),
+        [FromPhone::ReceiptAck { transaction_id: transaction_id() }]
+    );
     assert_eq!(end_of(&outputs), &SessionEnd::Settled(receipt()));
     assert_eq!(session.handle(at(2102), Input::Tick), Err(InputRefusal::Ended));
     assert_eq!(PaymentRecord::from_json(&record.to_json()), Ok(record));
@@ -218,9 +224,24 @@ fn a_terminal_that_cannot_prove_who_it_is_is_refused_before_anything_is_shown() 
     let expired = UnixTime { seconds: NOW.seconds + 11 };
     let cases: Vec<(&str, SessionSettings, ChannelKey, Signed)> = vec![
         ("signed by nobody known", settings(), channel_key(), certificate().sign(&key(77))),
-        ("signed with the key for receipts", settings(), channel_key(), certificate().sign(&receipt_key())),
-        ("expired", SessionSettings { wall_clock: expired, ..settings() }, channel_key(), good.clone()),
-        ("another terminal's certificate", settings(), ChannelKey::from_octets([66; 32]), good.clone()),
+        (
+            "signed with the key for receipts",
+            settings(),
+            channel_key(),
+            certificate().sign(&receipt_key()),
+        ),
+        (
+            "expired",
+            SessionSettings { wall_clock: expired, ..settings() },
+            channel_key(),
+            good.clone(),
+        ),
+        (
+            "another terminal's certificate",
+            settings(),
+            ChannelKey::from_octets([66; 32]),
+            good.clone(),
+        ),
         (
             "a look-alike with a good certificate",
             SessionSettings { link: Some(link(Fingerprint([1; 16]), None)), ..settings() },
@@ -248,7 +269,9 @@ fn a_terminal_that_cannot_prove_who_it_is_is_refused_before_anything_is_shown() 
     ];
     for (name, settings, channel_key, certificate) in cases {
         let (_, _, outputs) = after_answer_with(settings, &channel_key, &certificate, first());
-        let SessionEnd::Refused(refusal) = end_of(&outputs).clone() else { panic!("{name}: {outputs:?}") };
+        let SessionEnd::Refused(refusal) = end_of(&outputs).clone() else {
+            panic!("{name}: {outputs:?}")
+        };
         assert_eq!(writes(&outputs), 0, "{name}");
         let right = match name {
             "another terminal's certificate" => refusal == Refusal::CertificateOfAnotherKey,
@@ -272,13 +295,19 @@ fn a_terminal_whose_certificate_has_the_short_code_that_was_pointed_at_is_paid()
 
 #[test]
 fn an_offer_that_is_not_right_is_refused_and_cancelled() {
-    let other_transaction =
-        link(Fingerprint::of(&channel_key().public_key()), Some(TransactionId::from_random([99; 16])));
+    let other_transaction = link(
+        Fingerprint::of(&channel_key().public_key()),
+        Some(TransactionId::from_random([99; 16])),
+    );
     let own_limit = SessionSettings { limit: Some("2.49 EUR".parse().unwrap()), ..settings() };
     let with_link = SessionSettings { link: Some(other_transaction), ..settings() };
     let limit = "2.49 EUR".parse().unwrap();
     let cases = [
-        (settings(), Offer { merchant_name: "Bank".into(), ..offer() }, Refusal::OfferOfAnotherMerchant),
+        (
+            settings(),
+            Offer { merchant_name: "Bank".into(), ..offer() },
+            Refusal::OfferOfAnotherMerchant,
+        ),
         (
             settings(),
             Offer { terminal_id: "ABCDEFGHJK".parse().unwrap(), ..offer() },
@@ -287,20 +316,29 @@ fn an_offer_that_is_not_right_is_refused_and_cancelled() {
         (
             settings(),
             Offer { amount: "50.01 EUR".parse().unwrap(), ..offer() },
-            Refusal::OverLimit { amount: "50.01 EUR".parse().unwrap(), limit: "50.00 EUR".parse().unwrap() },
+            Refusal::OverLimit {
+                amount: "50.01 EUR".parse().unwrap(),
+                limit: "50.00 EUR".parse().unwrap(),
+            },
         ),
         (own_limit, offer(), Refusal::OverLimit { amount: offer().amount, limit }),
         (
             settings(),
             Offer { amount: "2.50 USD".parse().unwrap(), ..offer() },
-            Refusal::OtherCurrency { amount: "2.50 USD".parse().unwrap(), card: "EUR".parse().unwrap() },
+            Refusal::OtherCurrency {
+                amount: "2.50 USD".parse().unwrap(),
+                card: "EUR".parse().unwrap(),
+            },
         ),
         (with_link, offer(), Refusal::OtherTransaction),
     ];
     for (settings, offer, expected) in cases {
         let (_, mut terminal, outputs) = after_offer(settings, &offer);
         assert_eq!(end_of(&outputs), &SessionEnd::Refused(expected));
-        assert_eq!(terminal.open(&outputs), [FromPhone::Cancel { transaction_id: offer.transaction_id }]);
+        assert_eq!(
+            terminal.open(&outputs),
+            [FromPhone::Cancel { transaction_id: offer.transaction_id }]
+        );
     }
 }
 
@@ -323,9 +361,18 @@ fn a_receipt_that_does_not_fit_proves_nothing() {
         ((Outcome::Approved, None), ReceiptFault::Missing),
         ((Outcome::Declined(DeclineReason::CardBlocked), None), ReceiptFault::Missing),
         // An old one, of another payment.
-        (approved(Receipt { transaction_id: other_id, ..receipt() }), ReceiptFault::OtherTransaction),
-        (approved(Receipt { offer_digest: OfferDigest([1; 32]), ..receipt() }), ReceiptFault::OtherOffer),
-        (approved(Receipt { amount: "0.01 EUR".parse().unwrap(), ..receipt() }), ReceiptFault::OtherAmount),
+        (
+            approved(Receipt { transaction_id: other_id, ..receipt() }),
+            ReceiptFault::OtherTransaction,
+        ),
+        (
+            approved(Receipt { offer_digest: OfferDigest([1; 32]), ..receipt() }),
+            ReceiptFault::OtherOffer,
+        ),
+        (
+            approved(Receipt { amount: "0.01 EUR".parse().unwrap(), ..receipt() }),
+            ReceiptFault::OtherAmount,
+        ),
         (
             approved(Receipt { terminal_id: "ABCDEFGHJK".parse().unwrap(), ..receipt() }),
             ReceiptFault::OtherTerminal,
@@ -375,9 +422,12 @@ fn a_receipt_that_does_not_fit_proves_nothing() {
 
 #[test]
 fn declined_and_reversed_are_believed_with_their_proof() {
-    let declined = Receipt { status: ReceiptStatus::Declined(DeclineReason::InsufficientFunds), ..receipt() };
-    let (end, _, messages) =
-        result_of(Outcome::Declined(DeclineReason::InsufficientFunds), Some(signed_receipt(&declined)));
+    let declined =
+        Receipt { status: ReceiptStatus::Declined(DeclineReason::InsufficientFunds), ..receipt() };
+    let (end, _, messages) = result_of(
+        Outcome::Declined(DeclineReason::InsufficientFunds),
+        Some(signed_receipt(&declined)),
+    );
     assert_eq!(end, SessionEnd::Settled(declined));
     assert_eq!(messages.len(), 1);
     // The institution saw another offer: its refusal proves that nothing is charged.
@@ -495,9 +545,12 @@ fn after_a_command_only_an_answer_ends_it_as_anything_but_pending() {
     let error = encode_plain_error(&ProtocolError::new(WireError::ChannelFailed, ""));
     let fragmenter = Fragmenter::new(FragmentTag::from_low_bits(TAG));
     let values = fragmenter.cut(MessageKind::PlainError, &error, 200).unwrap();
-    assert!(!give(&mut session, at(30), values).iter().any(|output| matches!(output, Output::End(_))));
+    assert!(
+        !give(&mut session, at(30), values).iter().any(|output| matches!(output, Output::End(_)))
+    );
 
-    // A sealed error that says nothing of the money leaves it open; one that does not is the terminal's word.
+    // A sealed error that says nothing of the money leaves it open; one that does not is the
+    // terminal's word.
     for (wire, expected) in [
         (
             WireError::TransactionUnknown,
@@ -526,8 +579,11 @@ fn after_a_command_only_an_answer_ends_it_as_anything_but_pending() {
 
 #[test]
 fn a_pending_result_may_be_followed_by_the_end() {
-    let pending =
-        FromTerminal::Result { transaction_id: transaction_id(), outcome: Outcome::Pending, receipt: None };
+    let pending = FromTerminal::Result {
+        transaction_id: transaction_id(),
+        outcome: Outcome::Pending,
+        receipt: None,
+    };
     let (mut session, mut terminal, _) = after_command();
     let values = terminal.say(&pending);
     assert!(give(&mut session, at(100), values).contains(&Output::Tell(Notice::Pending)));
@@ -622,7 +678,9 @@ fn a_payment_that_is_offered_again_gets_the_same_command_again() {
     let outputs = session.handle(at(21), earlier).unwrap();
     assert!(matches!(outputs.as_slice(), [Output::Store { is_new: false, .. }]));
     let outputs = session.handle(at(22), Input::Stored).unwrap();
-    let [FromPhone::PaymentCommand { sealed_command, .. }] = &terminal.open(&outputs)[..] else { panic!() };
+    let [FromPhone::PaymentCommand { sealed_command, .. }] = &terminal.open(&outputs)[..] else {
+        panic!()
+    };
     assert_eq!(sealed_command, record.sealed_command());
 
     // With other content under the same id, or settled already: not again.

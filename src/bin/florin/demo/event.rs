@@ -145,7 +145,13 @@ impl Story {
         self.tell(Event::Note { what: what.to_owned() });
     }
 
-    pub(super) fn step(&self, from: &'static str, to: &'static str, what: String, octets: Option<usize>) {
+    pub(super) fn step(
+        &self,
+        from: &'static str,
+        to: &'static str,
+        what: String,
+        octets: Option<usize>,
+    ) {
         self.timed_step(from, to, what, octets, None);
     }
 
@@ -176,7 +182,8 @@ impl Story {
     fn text(&self, event: &Event) -> String {
         match event {
             Event::Begin { scenario, amount, directory } => {
-                let text = format!("Paying {amount} ({scenario}); everything is kept in {directory}");
+                let text =
+                    format!("Paying {amount} ({scenario}); everything is kept in {directory}");
                 self.bold(&text)
             }
             Event::Step { at_ms, from, to, what, octets, took_ms } => {
@@ -220,7 +227,8 @@ impl Story {
                 let time = hello_to_result_ms
                     .map(|time| format!("{time:.1} ms from hello to result"))
                     .unwrap_or_else(|| "no result".into());
-                let books = if *ledger_balanced { "the ledger is right" } else { "THE LEDGER IS WRONG" };
+                let books =
+                    if *ledger_balanced { "the ledger is right" } else { "THE LEDGER IS WRONG" };
                 let title = self.bold(&format!("Outcome: {outcome}{reason}"));
                 format!(
                     "\n{title}\n  {round_trips} round trips, {octets_to_terminal} octets to the terminal and \

@@ -45,7 +45,8 @@ pub async fn run(arguments: DemoArguments) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let settings = DemoSettings { amount, scenario: arguments.scenario, directory: arguments.directory };
+    let settings =
+        DemoSettings { amount, scenario: arguments.scenario, directory: arguments.directory };
     match play::run(settings, Story::new(arguments.json)).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {

@@ -51,12 +51,14 @@ impl<R: Relay> Relay for ObservedRelay<R> {
 }
 
 fn tampered(request: InstitutionRequest, story: &Story) -> InstitutionRequest {
-    let InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command } = request
+    let InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command } =
+        request
     else {
         return request;
     };
     let altered = decode_offer(&offer).ok().and_then(|mut shown| {
-        shown.amount = Amount::new(shown.amount.minor().saturating_mul(10), shown.amount.currency()).ok()?;
+        shown.amount =
+            Amount::new(shown.amount.minor().saturating_mul(10), shown.amount.currency()).ok()?;
         story.note(&format!("the terminal lies: it asks for {}", shown.amount));
         Some(encode_offer(&shown))
     });

@@ -14,15 +14,16 @@ use super::event::{Event, Story};
 use super::play::{DemoSettings, Scenario, unix_time};
 use super::silent_proxy::SilentProxy;
 use florin::acquirer::{
-    CardTerms, EnrolmentCode, Server, authority_certificate_path, create_institution, open_institution,
+    CardTerms, EnrolmentCode, Server, authority_certificate_path, create_institution,
+    open_institution,
 };
 use florin::domain::{Amount, CardId, TerminalId};
 use florin::protocol::ChannelKey;
 use florin::relay::{GrpcRelay, InstitutionAddress, TlsFiles, enrol_terminal};
 use florin::terminal::Identity;
 use florin::wallet::{
-    Card, CardName, Decision, DirectoryStore, EnrolmentRequest, Notice, OfferView, Person, WalletDirectory,
-    enrol_card,
+    Card, CardName, Decision, DirectoryStore, EnrolmentRequest, Notice, OfferView, Person,
+    WalletDirectory, enrol_card,
 };
 
 /// How long the demo's codes are good, in seconds.
@@ -53,7 +54,8 @@ impl Parties {
 
         let amount = settings.amount;
         let currency = amount.currency();
-        // Enough for a dishonest terminal too, so that it fails for its own reason; or too little by one minor unit.
+        // Enough for a dishonest terminal too, so that it fails for its own reason; or too little
+        // by one minor unit.
         let balance_minor = match settings.scenario {
             Scenario::Declined => amount.minor() - 1,
             Scenario::Approved
@@ -67,9 +69,17 @@ impl Parties {
         let code_not_after = florin::domain::UnixTime { seconds: now.seconds + CODE_VALIDITY_S };
         let terminal_code = EnrolmentCode::from_random(random());
         let terminal_id = TerminalId::from_random(random());
-        institution.add_terminal(terminal_id, "M-1", MERCHANT_NAME, &terminal_code, code_not_after, now)?;
+        institution.add_terminal(
+            terminal_id,
+            "M-1",
+            MERCHANT_NAME,
+            &terminal_code,
+            code_not_after,
+            now,
+        )?;
         let card_code = EnrolmentCode::from_random(random());
-        let payment_limit = Amount::new(amount.minor().saturating_mul(10), currency).unwrap_or(amount);
+        let payment_limit =
+            Amount::new(amount.minor().saturating_mul(10), currency).unwrap_or(amount);
         let terms = CardTerms { account, payment_limit, verification_limit: None };
         institution.add_card(
             CardId::from_octets(&random::<16>())?,
@@ -124,7 +134,8 @@ impl Parties {
 
     /// The terminal's way to the acquirer, through this address.
     pub(super) fn relay(&self, through: SocketAddr) -> anyhow::Result<GrpcRelay> {
-        let address: InstitutionAddress = format!("https://localhost:{}", through.port()).parse()?;
+        let address: InstitutionAddress =
+            format!("https://localhost:{}", through.port()).parse()?;
         let files = TlsFiles {
             root_certificates_pem: &self.root_pem,
             client: Some((&self.client_certificate_pem, &self.client_key_pem)),
@@ -158,17 +169,24 @@ impl Parties {
                 .postings
                 .iter()
                 .map(|posting| {
-                    let owner =
-                        if posting.owner.is_empty() { String::new() } else { format!(" {}", posting.owner) };
+                    let owner = if posting.owner.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" {}", posting.owner)
+                    };
                     let sign = if posting.balance_minor < 0 { '-' } else { '+' };
                     let amount = posting
                         .currency
                         .parse()
                         .map_err(|_| ())
                         .and_then(|currency| {
-                            Amount::new(posting.balance_minor.unsigned_abs(), currency).map_err(|_| ())
+                            Amount::new(posting.balance_minor.unsigned_abs(), currency)
+                                .map_err(|_| ())
                         })
-                        .map_or_else(|()| format!("0 {}", posting.currency), |amount| amount.to_string());
+                        .map_or_else(
+                            |()| format!("0 {}", posting.currency),
+                            |amount| amount.to_string(),
+                        );
                     format!("{}{owner} {sign}{amount}", posting.kind)
                 })
                 .collect();
@@ -191,7 +209,14 @@ pub(super) struct Storyteller {
 impl Storyteller {
     /// Where the acquirer fell silent, it speaks again when the person has read "pending".
     pub(super) fn new(story: Story, silence: Option<SilentProxy>) -> Self {
-        Self { story, silence, round_trips: 0, has_spoken: false, hello_at: None, hello_to_result: None }
+        Self {
+            story,
+            silence,
+            round_trips: 0,
+            has_spoken: false,
+            hello_at: None,
+            hello_to_result: None,
+        }
     }
 
     /// Answers that the phone waited for.

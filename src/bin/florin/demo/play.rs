@@ -1,8 +1,8 @@
-//! One payment with all parties in one process, without a radio: the acquirer with TLS on loopback, the terminal with
-//! its journal, the wallet on the emulated link.
+//! One payment with all parties in one process, without a radio: the acquirer with TLS on loopback,
+//! the terminal with its journal, the wallet on the emulated link.
 //!
-//! All parts are the real ones but for the radio; the demo only sets them up, plays the till and the person, and tells
-//! what it sees. Nothing else uses it.
+//! All parts are the real ones but for the radio; the demo only sets them up, plays the till and
+//! the person, and tells what it sees. Nothing else uses it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use florin::service::{Driver, Front};
 use florin::terminal::{PaymentRequest, PaymentState, PaymentView, Settings, TillRequest};
 use florin::till::{TillCall, TillPort};
 use florin::wallet::{
-    Card, Connector, DirectoryStore, DriverSettings, PaymentStore, Reported, SessionEnd, SessionSettings,
+    Card, Connector, DirectoryStore, DriverSettings, PaymentStore, Reported, SessionEnd,
+    SessionSettings,
 };
 
 use super::event::{self, Event, Story};
@@ -28,9 +29,11 @@ use super::silent_proxy::SilentProxy;
 
 /// The ATT MTU of the emulated connection: what Android asks for and BlueZ grants.
 const ATT_MTU: usize = 517;
-/// How long the whole may take before the demo gives up: well over the time-outs of the silent acquirer.
+/// How long the whole may take before the demo gives up: well over the time-outs of the silent
+/// acquirer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long an authorisation may take in the demo, in milliseconds; nobody wants to watch ten seconds of silence.
+/// How long an authorisation may take in the demo, in milliseconds; nobody wants to watch ten
+/// seconds of silence.
 const AUTHORISATION_TIMEOUT_MS: u64 = 1_500;
 
 /// What is to happen.
@@ -86,7 +89,8 @@ async fn play(settings: &DemoSettings, directory: PathBuf, story: &Story) -> any
 
     let proxy = SilentProxy::start(parties.acquirer_address()).await?;
     let relay = parties.relay(proxy.address())?;
-    // A terminal that waits has its connection; and what is to be lost in the silence is the answer, not the way.
+    // A terminal that waits has its connection; and what is to be lost in the silence is the
+    // answer, not the way.
     relay.check_reachable().await?;
     let relay = ObservedRelay::new(relay, story.clone(), scenario == Scenario::TamperedOffer);
     let (air, link) = EmulatedAir::new();
@@ -100,7 +104,8 @@ async fn play(settings: &DemoSettings, directory: PathBuf, story: &Story) -> any
         let mut front = Front::new(link, till_end);
         let seed = parties::random();
         let driver =
-            Driver::start(identity, engine_settings, seed, journal, Arc::new(relay), &mut front).await?;
+            Driver::start(identity, engine_settings, seed, journal, Arc::new(relay), &mut front)
+                .await?;
         driver
             .run(async {
                 let _ = stopped.await;
@@ -123,8 +128,10 @@ async fn play(settings: &DemoSettings, directory: PathBuf, story: &Story) -> any
         return finish(parties, settings, story, paid, terminal, stop, till).await;
     }
     let silence = (scenario == Scenario::AcquirerSilent).then_some(&proxy);
-    let mut paid = pay(&till, &air, Arc::clone(&card), &mut wallet, settings, story, silence).await?;
-    let ended = settle(&till, paid.transaction_id, scenario != Scenario::DispenseFailed, story).await?;
+    let mut paid =
+        pay(&till, &air, Arc::clone(&card), &mut wallet, settings, story, silence).await?;
+    let ended =
+        settle(&till, paid.transaction_id, scenario != Scenario::DispenseFailed, story).await?;
     if scenario == Scenario::DispenseFailed && ended.state.is_final() {
         story.note("the phone comes back and asks what became of its payment");
         ask_again(&air, card, &mut wallet, &mut paid, story).await?;
@@ -160,7 +167,8 @@ async fn pay(
     }
     let mut connector = EmulatedConnector { air: air.clone(), traffic: None };
     let mut person = Storyteller::new(story.clone(), silence.cloned());
-    let reported = florin::wallet::pay(&mut connector, card, wallet_settings(), store, &mut person).await?;
+    let reported =
+        florin::wallet::pay(&mut connector, card, wallet_settings(), store, &mut person).await?;
     drain(&mut updates, story);
     let traffic = connector.traffic.context("the phone never connected")?;
     Ok(Paid {
@@ -193,11 +201,13 @@ async fn ask_again(
     paid: &mut Paid,
     story: &Story,
 ) -> anyhow::Result<()> {
-    let record = store.record(&paid.transaction_id)?.context("the phone has no record of its payment")?;
+    let record =
+        store.record(&paid.transaction_id)?.context("the phone has no record of its payment")?;
     let mut connector = EmulatedConnector { air: air.clone(), traffic: None };
     let mut person = Storyteller::new(story.clone(), None);
     let asked =
-        florin::wallet::ask(&mut connector, card, record, wallet_settings(), store, &mut person).await?;
+        florin::wallet::ask(&mut connector, card, record, wallet_settings(), store, &mut person)
+            .await?;
     paid.reported.end = asked.end;
     Ok(())
 }
@@ -220,7 +230,8 @@ async fn finish(
     tell_journal(&parties, paid.transaction_id, story)?;
     let is_balanced = parties.close_and_tell_ledger(story).await?;
 
-    let outcome = if ended.state == PaymentState::Captured { "approved" } else { ended.state.name() };
+    let outcome =
+        if ended.state == PaymentState::Captured { "approved" } else { ended.state.name() };
     let expected = match settings.scenario {
         Scenario::Approved => "approved",
         Scenario::Declined | Scenario::TamperedOffer | Scenario::StolenCounter => "declined",
@@ -243,7 +254,11 @@ async fn finish(
     Ok(outcome == expected && is_balanced)
 }
 
-async fn create(till: &TillPort, settings: &DemoSettings, story: &Story) -> anyhow::Result<PaymentView> {
+async fn create(
+    till: &TillPort,
+    settings: &DemoSettings,
+    story: &Story,
+) -> anyhow::Result<PaymentView> {
     let request = TillRequest::Create(PaymentRequest {
         amount: settings.amount,
         reference: "demo".into(),
@@ -252,7 +267,12 @@ async fn create(till: &TillPort, settings: &DemoSettings, story: &Story) -> anyh
         valid_for_s: None,
         idempotency_key: None,
     });
-    story.step("till", "terminal", format!("offer {}, captured after the release", settings.amount), None);
+    story.step(
+        "till",
+        "terminal",
+        format!("offer {}, captured after the release", settings.amount),
+        None,
+    );
     loop {
         let request = request.clone();
         let view = till.call(|answer| TillCall::Request { request, answer }).await?;
@@ -282,7 +302,11 @@ async fn settle(
         if view.state == PaymentState::Approved && !reported {
             reported = true;
             story.step("terminal", "till", "approved: release the goods".into(), None);
-            let said = if dispensed { "the goods are released" } else { "the goods could not be released" };
+            let said = if dispensed {
+                "the goods are released"
+            } else {
+                "the goods could not be released"
+            };
             story.step("till", "terminal", said.into(), None);
             let request = TillRequest::Complete { transaction_id, dispensed };
             till.call(|answer| TillCall::Request { request, answer }).await??;
@@ -316,7 +340,11 @@ fn tell_receipt(reported: &Reported, story: &Story) {
     });
 }
 
-fn tell_journal(parties: &Parties, transaction_id: TransactionId, story: &Story) -> anyhow::Result<()> {
+fn tell_journal(
+    parties: &Parties,
+    transaction_id: TransactionId,
+    story: &Story,
+) -> anyhow::Result<()> {
     let journal = SqliteJournal::open(&parties.journal_path())?;
     for change in journal.changes(transaction_id)? {
         story.tell(Event::Journal {

@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Passes octets on between the terminal and the acquirer; while it is silent, it throws the acquirer's away.
+/// Passes octets on between the terminal and the acquirer; while it is silent, it throws the
+/// acquirer's away.
 #[derive(Debug, Clone)]
 pub(super) struct SilentProxy {
     address: SocketAddr,
@@ -17,7 +18,8 @@ pub(super) struct SilentProxy {
 impl SilentProxy {
     /// Listens on loopback and passes everything on to `acquirer`.
     pub(super) async fn start(acquirer: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen on loopback")?;
+        let listener =
+            TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen on loopback")?;
         let address = listener.local_addr()?;
         let (is_silent, silence) = watch::channel(false);
         tokio::spawn(async move {
