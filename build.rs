@@ -1,7 +1,7 @@
 //! Generates the Rust types of `proto/` with protox, a protobuf compiler in Rust: no `protoc` is
 //! needed.
 //!
-//! It generates the gRPC client always and the server only where the acquirer is built, so that a
+//! It generates the gRPC client always and the server only where the institution is built, so that a
 //! terminal's binary does not carry it.
 
 use std::error::Error;
@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const PROTO_FILES: [&str; 3] = [
     "florin/payment/v1/payment.proto",
     "florin/credential/v1/credential.proto",
-    "florin/acquirer/v1/acquirer.proto",
+    "florin/institution/v1/institution.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,10 +26,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(PROTO_FILES, ["proto"])?;
     let edge = std::env::var_os("CARGO_FEATURE_EDGE").is_some();
-    let acquirer = std::env::var_os("CARGO_FEATURE_ACQUIRER").is_some();
+    let institution = std::env::var_os("CARGO_FEATURE_INSTITUTION").is_some();
     tonic_prost_build::configure()
         .build_client(edge)
-        .build_server(acquirer)
+        .build_server(institution)
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -2,12 +2,12 @@
 //! beside an empty one.
 //!
 //! Measures the real service from its start until it can take payments, and payments through it
-//! from the till's offer to `captured`, with an acquirer and a phone over a Unix socket; offers
-//! while the acquirer is away; the journal alone; and the engine alone, with an institution that
+//! from the till's offer to `captured`, with an institution and a phone over a Unix socket; offers
+//! while the institution is away; the journal alone; and the engine alone, with an institution that
 //! never answers. Prints times and their ratios; asserts nothing about them, since machines differ.
 //!
 //! Of the open payments a quarter each is `approved`, `unresolved`, `reversing` and `capturing`.
-//! The acquirer knows none of them: it settles those that it is asked to give back, and those that
+//! The institution knows none of them: it settles those that it is asked to give back, and those that
 //! it is asked to take are asked about for ever.
 //!
 //! `cargo bench --bench journal [-- PAYMENTS]`. It needs about 5 GB of disk for a million.
@@ -68,7 +68,7 @@ fn main() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let empty = Programs::set_up(&directory.path().join("empty"));
-    let acquirer = empty.start_acquirer(None);
+    let institution = empty.start_institution(None);
     // A payment to copy.
     let terminal = empty.start_terminal(None);
     let mut phone = Phone::new(&empty);
@@ -76,7 +76,7 @@ fn main() {
     terminal.stop();
 
     let full = empty.beside(&directory.path().join("full"));
-    ask_again_as_in_earnest(&directory.path().join("full/florin.toml"));
+    retry_backoff_as_in_earnest(&directory.path().join("full/florin.toml"));
     let begin = Instant::now();
     fill(&full.journal(), finished);
     let mebibytes = std::fs::metadata(full.journal()).unwrap().len() / 1024 / 1024;
@@ -117,7 +117,7 @@ fn main() {
         println!("  {} are open in the full one by now\n", open_payments(&full, &runtime));
     }
 
-    acquirer.stop();
+    institution.stop();
     let mut offers = [Vec::new(), Vec::new()];
     for _ in 0..OFFERS {
         for (programs, times) in both.iter().zip(&mut offers) {
@@ -125,7 +125,7 @@ fn main() {
         }
     }
     let [empty_ms, full_ms] = offers.map(median_ms);
-    println!("an offer made and taken back while the acquirer is away, median of {OFFERS}");
+    println!("an offer made and taken back while the institution is away, median of {OFFERS}");
     println!("  empty {empty_ms:.1} ms, full {full_ms:.1} ms: ratio {:.2}\n", full_ms / empty_ms);
     running.into_iter().for_each(Running::stop);
 
@@ -158,9 +158,9 @@ fn median_ms(mut times: Vec<Duration>) -> f64 {
 }
 
 /// Tests ask again every second at least, which nobody does for long.
-fn ask_again_as_in_earnest(configuration: &Path) {
+fn retry_backoff_as_in_earnest(configuration: &Path) {
     let text = std::fs::read_to_string(configuration).unwrap();
-    let kept = text.lines().filter(|line| !line.starts_with("ask_again_"));
+    let kept = text.lines().filter(|line| !line.starts_with("retry_backoff_"));
     std::fs::write(configuration, kept.collect::<Vec<_>>().join("\n")).unwrap();
 }
 

@@ -15,23 +15,23 @@
 //! - [`relay`]: from the terminal to the institution.
 //! - [`till`]: from the kiosk: HTTP.
 //! - [`wallet`]: the phone's side: card, session (pure), link.
-//! - [`acquirer`]: the reference institution: cards, decisions, ledger.
+//! - [`institution`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 //!
-//! Beside the rooms, `acquirer_api` holds the generated gRPC code, [`log`] starts the log, `manual`
+//! Beside the rooms, `institution_api` holds the generated gRPC code, [`log`] starts the log, `manual`
 //! writes the pages for packages, and [`private_file`] keeps the files of all three parties from
 //! other users' eyes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-#[cfg(feature = "acquirer")]
-pub mod acquirer;
-#[cfg(feature = "edge")]
-mod acquirer_api;
 #[cfg(feature = "edge")]
 pub mod bluetooth;
 pub mod credential;
 pub mod domain;
+#[cfg(feature = "institution")]
+pub mod institution;
+#[cfg(feature = "edge")]
+mod institution_api;
 #[cfg(feature = "terminal")]
 pub mod journal;
 #[cfg(feature = "edge")]

@@ -1,7 +1,12 @@
 //! The real terminal by a wall clock that is years off, as a Raspberry Pi's may be until the
 //! network has set it.
 
-#![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", target_os = "linux"))]
+#![cfg(all(
+    feature = "terminal",
+    feature = "wallet",
+    feature = "institution",
+    target_os = "linux"
+))]
 #![allow(clippy::unwrap_used)]
 
 mod programs;
@@ -56,7 +61,7 @@ fn a_clock_that_is_years_off_takes_it_out_of_service_until_it_is_right_and_loses
     {
         let directory = tempfile::tempdir().unwrap();
         let programs = Programs::set_up(&directory.path().join("a"));
-        let _acquirer = programs.start_acquirer(None);
+        let _institution = programs.start_institution(None);
         let clock = WallClock::new(&directory.path().join("clock"));
         let terminal = programs.start_terminal_by(&clock);
         wait_in_service(&programs);
@@ -74,7 +79,7 @@ fn a_clock_that_is_years_off_takes_it_out_of_service_until_it_is_right_and_loses
         let refused =
             programs.florin(&["pay", "2.50", "EUR", "--idempotency-key", "k"]).output().unwrap();
         assert_eq!(refused.status.code(), Some(9), "{refused:?}");
-        // What is open goes on, as far as it comes: the acquirer's certificate cannot be good
+        // What is open goes on, as far as it comes: the institution's certificate cannot be good
         // either.
         let complete = ["complete", &transaction_id, "--dispensed", "true"];
         let completing = programs.florin(&complete).stderr(Stdio::null()).spawn().unwrap();

@@ -1,5 +1,5 @@
 //! The real programs, killed with SIGKILL, and without power, at every storage call of a payment:
-//! the terminal, and the acquirer. Each time it is started again, everything settles, and the
+//! the terminal, and the institution. Each time it is started again, everything settles, and the
 //! promises are checked as they are seen from outside: by the till, the phone, and whoever compares
 //! journal and ledger.
 //!
@@ -9,7 +9,12 @@
 //! written since a file's last sync is lost, torn, or kept. That shows what the programs ask of a
 //! disk; a real kernel and file system lose power in `tests/bluez/run power-cut`.
 
-#![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", target_os = "linux"))]
+#![cfg(all(
+    feature = "terminal",
+    feature = "wallet",
+    feature = "institution",
+    target_os = "linux"
+))]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod programs;
@@ -21,12 +26,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use florin::acquirer::{TransactionState, open_institution};
 use florin::domain::TransactionId;
+use florin::institution::{TransactionState, open_institution};
 use florin::journal::SqliteJournal;
 use florin::till::{NewPayment, PaymentJson, TillClient, TillClientError};
 use programs::storage_fault::{FaultKind, StorageFault};
-use programs::{PATIENCE_S, Programs, Running, copy_directory, replace_directory, was_killed};
+use programs::{Programs, Running, TIMEOUT_S, copy_directory, replace_directory, was_killed};
 use serde_json::Value;
 
 /// How many sets of programs run side by side: they mostly wait, for a phone that pauses, or for
@@ -40,7 +45,7 @@ const FAILURES_MAX: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Terminal,
-    Acquirer,
+    Institution,
 }
 
 /// One crash.
@@ -149,7 +154,7 @@ fn hear(sale: &Sale, view: &PaymentJson) {
 
 /// Asks until the terminal answers.
 async fn insist<T>(ask: impl AsyncFn() -> Result<T, TillClientError>) -> T {
-    let end = Instant::now() + Duration::from_secs(PATIENCE_S);
+    let end = Instant::now() + Duration::from_secs(TIMEOUT_S);
     loop {
         match ask().await {
             Ok(answer) => return answer,
@@ -157,7 +162,7 @@ async fn insist<T>(ask: impl AsyncFn() -> Result<T, TillClientError>) -> T {
                 error @ (TillClientError::Unreachable { .. }
                 | TillClientError::Lost(_)
                 | TillClientError::Refused { status: 503, .. }),
-            ) => assert!(Instant::now() < end, "no answer for {PATIENCE_S} s: {error}"),
+            ) => assert!(Instant::now() < end, "no answer for {TIMEOUT_S} s: {error}"),
             Err(error) => panic!("the till is refused: {error}"),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -190,7 +195,7 @@ struct Stage {
     programs: Programs,
     /// Who is not killed runs on.
     bystander: Option<(Victim, Running)>,
-    /// The transactions that the acquirer had before.
+    /// The transactions that the institution had before.
     known: BTreeSet<TransactionId>,
     sales: usize,
 }
@@ -204,15 +209,15 @@ impl Stage {
     fn start(&self, who: Victim, fault: Option<&StorageFault>) -> Running {
         match who {
             Victim::Terminal => self.programs.start_terminal(fault),
-            Victim::Acquirer => self.programs.start_acquirer(fault),
+            Victim::Institution => self.programs.start_institution(fault),
         }
     }
 
     /// Plays a sale with a crash in it, to its end.
     fn play(&mut self, crash: &Crash, log: Option<&Path>) -> Report {
         let (victim, bystander) = match crash.victim {
-            Victim::Terminal => (Victim::Terminal, Victim::Acquirer),
-            Victim::Acquirer => (Victim::Acquirer, Victim::Terminal),
+            Victim::Terminal => (Victim::Terminal, Victim::Institution),
+            Victim::Institution => (Victim::Institution, Victim::Terminal),
         };
         if self.bystander.as_ref().is_none_or(|(who, _)| *who != bystander) {
             self.bystander = None;
@@ -223,7 +228,7 @@ impl Stage {
                 replace_directory(&template().state(), &self.programs.state());
                 self.programs.state()
             }
-            Victim::Acquirer => {
+            Victim::Institution => {
                 replace_directory(&template().bank(), &self.programs.bank());
                 self.known.clear();
                 self.programs.bank()
@@ -253,7 +258,7 @@ impl Stage {
         let mut violations = Vec::new();
         let mut was_shot = false;
         let mut is_stopping = false;
-        let end = Instant::now() + Duration::from_secs(PATIENCE_S);
+        let end = Instant::now() + Duration::from_secs(TIMEOUT_S);
         let mut records = None;
         loop {
             let wallet_has_ended = wallet.ended().is_some();
@@ -286,8 +291,7 @@ impl Stage {
                 is_stopping = true;
             }
             if Instant::now() > end {
-                violations
-                    .push(format!("nothing settled within {PATIENCE_S} s: {}", running.log()));
+                violations.push(format!("nothing settled within {TIMEOUT_S} s: {}", running.log()));
                 break;
             }
             std::thread::sleep(Duration::from_millis(3));
@@ -386,7 +390,7 @@ impl Stage {
         {
             if !records.contains_key(&transaction.id) {
                 wrong(format!(
-                    "the acquirer has a payment that the journal does not know: {transaction:?}"
+                    "the institution has a payment that the journal does not know: {transaction:?}"
                 ));
             }
         }
@@ -547,6 +551,6 @@ fn the_terminal_survives_a_kill_and_a_power_cut_at_every_storage_call() {
 }
 
 #[test]
-fn the_acquirer_survives_a_kill_and_a_power_cut_at_every_storage_call() {
-    every_crash_is_survived(Victim::Acquirer);
+fn the_institution_survives_a_kill_and_a_power_cut_at_every_storage_call() {
+    every_crash_is_survived(Victim::Institution);
 }

@@ -67,7 +67,7 @@ fn goods_that_are_not_released_are_given_back() {
 
 #[test]
 fn an_answer_that_never_arrives_is_reversed() {
-    plays("acquirer-silent", "reversed", "reversed", false, true);
+    plays("institution-silent", "reversed", "reversed", false, true);
 }
 
 #[test]

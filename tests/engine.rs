@@ -332,7 +332,7 @@ fn a_payment_takes_two_round_trips_and_under_one_and_a_half_kibibytes_at_every_m
         let transaction_id = bench.offer(false);
         let mut phone = Phone::new(1, value_octets_max);
         phone.pay(&mut bench);
-        assert!(matches!(bench.asked()[..], [InstitutionRequest::Authorize { .. }]));
+        assert!(matches!(bench.asked()[..], [InstitutionRequest::Authorise { .. }]));
         // A receipt of the size of a real one.
         let answer = InstitutionAnswer::Transaction {
             state: TransactionState::Approved,
@@ -547,8 +547,8 @@ fn payments_that_are_open_too_long_are_named_and_never_dropped() {
     assert_eq!(bench.terminal.open_payments(UnixTime { seconds: 0 }).oldest_s, 0);
     bench.asked();
     // The first passes as unanswered; then it is asked again.
-    bench.pass_ms(Settings::default().ask_again_max_ms);
-    bench.pass_ms(Settings::default().ask_again_max_ms);
+    bench.pass_ms(Settings::default().retry_backoff_max_ms);
+    bench.pass_ms(Settings::default().retry_backoff_max_ms);
     assert_eq!(
         bench.asked(),
         [InstitutionRequest::Capture { transaction_id }],
@@ -618,14 +618,14 @@ fn no_answer_is_pending_then_asked_for_and_reversed_until_it_is_acknowledged() {
     for _ in 0..40 {
         bench.input(Input::Institution { transaction_id, answer: unanswered() });
         assert_eq!(bench.asked(), [], "not at once again");
-        bench.pass_ms(Settings::default().ask_again_max_ms);
+        bench.pass_ms(Settings::default().retry_backoff_max_ms);
         assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
     }
     bench.answer(transaction_id, TransactionState::Approved);
     let reason = ReversalReason::Unanswered;
     assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }]);
     bench.input(Input::Institution { transaction_id, answer: unanswered() });
-    bench.pass_ms(Settings::default().ask_again_max_ms);
+    bench.pass_ms(Settings::default().retry_backoff_max_ms);
     assert_eq!(bench.asked(), [InstitutionRequest::Reverse { transaction_id, reason }]);
     bench.answer(transaction_id, TransactionState::Reversed);
     assert_eq!(bench.state(transaction_id), PaymentState::Reversed(reason));
@@ -647,7 +647,7 @@ fn a_refused_authorisation_is_not_called_uncharged_before_the_institution_says_s
     assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Pending], "a copy may be on its way");
     assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
     bench.input(Input::Institution { transaction_id, answer: refused() });
-    bench.pass_ms(Settings::default().ask_again_max_ms);
+    bench.pass_ms(Settings::default().retry_backoff_max_ms);
     assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
     bench.answer(transaction_id, TransactionState::Unknown);
     let reason = ReversalReason::Unanswered;
@@ -873,7 +873,7 @@ fn a_restart_continues_every_open_payment() {
 
     let mut bench = Bench::with(Settings::default(), vec![authorising]);
     assert_eq!(bench.state(transaction_id), PaymentState::Unresolved, "a request may have left");
-    bench.pass_ms(Settings::default().ask_again_min_ms);
+    bench.pass_ms(Settings::default().retry_backoff_min_ms);
     assert_eq!(bench.asked(), [InstitutionRequest::Inquire { transaction_id }]);
 
     let mut bench = Bench::with(Settings::default(), vec![approved.clone()]);
@@ -884,7 +884,7 @@ fn a_restart_continues_every_open_payment() {
 
     let capturing = Payment { state: PaymentState::Capturing, ..approved };
     let mut bench = Bench::with(Settings::default(), vec![capturing]);
-    bench.pass_ms(Settings::default().ask_again_min_ms);
+    bench.pass_ms(Settings::default().retry_backoff_min_ms);
     assert_eq!(bench.asked(), [InstitutionRequest::Capture { transaction_id }]);
 }
 
@@ -908,11 +908,11 @@ fn queue(length: u16, state: PaymentState) -> Vec<Payment> {
 
 #[test]
 fn terminals_that_get_their_power_back_at_once_do_not_ask_in_step() {
-    let settings = Settings { asks_max: 100, ..Settings::default() };
+    let settings = Settings { background_requests_max: 100, ..Settings::default() };
     let mut bench = Bench::with(settings.clone(), queue(100, PaymentState::Capturing));
     let mut asked = [0; 2];
     for half in &mut asked {
-        bench.pass_ms(settings.ask_again_min_ms / 2);
+        bench.pass_ms(settings.retry_backoff_min_ms / 2);
         *half = bench.asked().len();
     }
     assert_eq!(asked[0] + asked[1], 100, "all within the first wait");
@@ -938,7 +938,7 @@ fn with_a_silent_institution_all_of_a_long_queue_get_their_turn() {
             under_way.push(now.plus_ms(place_ms));
             order.push(request.transaction_id());
         }
-        assert!(under_way.len() <= settings.asks_max, "{} at once", under_way.len());
+        assert!(under_way.len() <= settings.background_requests_max, "{} at once", under_way.len());
         let deadline = bench.terminal.next_deadline().unwrap();
         assert!(deadline > now, "it wants to be woken for nothing");
         bench.now.moment = deadline;
@@ -952,7 +952,8 @@ fn with_a_silent_institution_all_of_a_long_queue_get_their_turn() {
             "round {number}: some twice before others once"
         );
     }
-    let full = settings.asks_max as u64 * bench.now.moment.since_ms(Moment { milliseconds: 1_000 })
+    let full = settings.background_requests_max as u64
+        * bench.now.moment.since_ms(Moment { milliseconds: 1_000 })
         / place_ms;
     assert!(order.len() as u64 + 8 > full, "places stay empty: {} of {full}", order.len());
 }
@@ -960,11 +961,11 @@ fn with_a_silent_institution_all_of_a_long_queue_get_their_turn() {
 #[test]
 fn a_long_queue_of_open_payments_asks_a_few_at_a_time_and_all_in_the_end() {
     let mut bench = Bench::with(Settings::default(), queue(50, PaymentState::Capturing));
-    bench.pass_ms(Settings::default().ask_again_min_ms);
+    bench.pass_ms(Settings::default().retry_backoff_min_ms);
     let mut captured = 0;
     loop {
         let asked = bench.asked();
-        assert!(asked.len() <= Settings::default().asks_max);
+        assert!(asked.len() <= Settings::default().background_requests_max);
         if asked.is_empty() {
             break;
         }

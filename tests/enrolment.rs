@@ -1,7 +1,12 @@
 //! The real terminal that is to become another one while payments are open: it does not, for only
 //! who began them can settle them.
 
-#![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", target_os = "linux"))]
+#![cfg(all(
+    feature = "terminal",
+    feature = "wallet",
+    feature = "institution",
+    target_os = "linux"
+))]
 #![allow(clippy::unwrap_used)]
 
 mod programs;
@@ -26,7 +31,7 @@ fn payments(programs: &Programs, words: &[&str]) -> Vec<Value> {
 fn open_payments_stay_with_the_terminal_that_began_them() {
     let directory = tempfile::tempdir().unwrap();
     let programs = Programs::set_up(&directory.path().join("a"));
-    let _acquirer = programs.start_acquirer(None);
+    let _institution = programs.start_institution(None);
     let terminal = programs.start_terminal(None);
     let status = wait_for("the terminal to be in service", || {
         let output = programs.florin(&["status", "--json"]).output().unwrap();
@@ -48,7 +53,7 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
 
     // As another terminal: refused, and nothing is replaced.
     let machine = ["--merchant-id", "kiosk-2", "--merchant-name", "Other Kiosk"];
-    let other = programs.acquirer(&[&["terminal", "add"], &machine[..]].concat());
+    let other = programs.institution(&[&["terminal", "add"], &machine[..]].concat());
     let code = other["code"].as_str().unwrap();
     let enrolment = programs.state().join("enrolment.toml");
     let ours = fs::read(&enrolment).unwrap();
@@ -76,7 +81,7 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
 
     // As the same terminal, with new keys: taken, and it settles what it began.
     fs::remove_file(&pending).unwrap();
-    let again = programs.acquirer(&["terminal", "code", terminal_id]);
+    let again = programs.institution(&["terminal", "code", terminal_id]);
     done(
         programs
             .enrol_terminal(&programs.state(), again["code"].as_str().unwrap())
@@ -89,7 +94,7 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
     terminal.stop();
 
     // With nothing open it may become whoever it likes.
-    let other = programs.acquirer(&[&["terminal", "add"], &machine[..]].concat());
+    let other = programs.institution(&[&["terminal", "add"], &machine[..]].concat());
     done(
         programs
             .enrol_terminal(&programs.state(), other["code"].as_str().unwrap())

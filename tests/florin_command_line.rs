@@ -419,7 +419,7 @@ async fn the_doctor_names_what_is_wrong_and_ends_with_the_first_of_it() {
         check(&report, "enrolment")["detail"].as_str().unwrap().contains("florin enrol"),
         "{report}"
     );
-    assert_eq!(check(&report, "acquirer")["verdict"], "not_examined");
+    assert_eq!(check(&report, "institution")["verdict"], "not_examined");
     assert_eq!(check(&report, "service")["verdict"], "advice");
     assert!(!state.exists(), "a doctor makes nothing");
 

@@ -220,8 +220,8 @@ fn seeds() -> Seeds {
         ("wrong-address", "[till]\nlisten = \"0.0.0.0:8411\"\n"),
         ("unknown-key", "[till]\nlissen = \"x\"\n"),
         ("wrong-range", "[payments]\nvalid_for_s = 0\n"),
-        ("wrong-order", "[acquirer]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n"),
-        ("wrong-order-by-one", "[acquirer]\nask_again_max_ms = 1999\nask_again_min_ms = 2000\n"),
+        ("wrong-order", "[institution]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n"),
+        ("wrong-order-by-one", "[institution]\nask_again_max_ms = 1999\nask_again_min_ms = 2000\n"),
         ("cut-off", "[till\n"),
     ] {
         add("configuration", name, text.as_bytes().to_vec());

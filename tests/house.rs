@@ -15,11 +15,14 @@ const ROOMS: [(&str, &[&str]); 14] = [
     ("private_file", &[]),
     ("log", &[]),
     ("manual", &[]),
-    ("wallet", &["domain", "protocol", "credential", "private_file", "bluetooth", "acquirer_api"]),
-    ("acquirer", &["domain", "protocol", "credential", "private_file", "acquirer_api"]),
+    (
+        "wallet",
+        &["domain", "protocol", "credential", "private_file", "bluetooth", "institution_api"],
+    ),
+    ("institution", &["domain", "protocol", "credential", "private_file", "institution_api"]),
     ("bluetooth", &["domain", "protocol", "terminal"]),
     ("journal", &["domain", "terminal", "private_file"]),
-    ("relay", &["domain", "terminal", "acquirer_api"]),
+    ("relay", &["domain", "terminal", "institution_api"]),
     ("till", &["domain", "protocol", "terminal"]),
     (
         "service",
@@ -33,7 +36,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
             "journal",
             "relay",
             "till",
-            "acquirer_api",
+            "institution_api",
         ],
     ),
 ];
@@ -123,7 +126,7 @@ fn every_room_is_known_to_this_test() {
     for entry in std::fs::read_dir(root().join("src")).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let is_known = ["lib", "bin", "acquirer_api"].contains(&name.as_str())
+        let is_known = ["lib", "bin", "institution_api"].contains(&name.as_str())
             || ROOMS.iter().any(|(room, _)| *room == name);
         assert!(
             is_known,

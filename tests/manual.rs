@@ -1,6 +1,6 @@
 //! Manual pages and completions: every command has them, and they say what the command says.
 
-#![cfg(all(feature = "manual", feature = "terminal", feature = "wallet", feature = "acquirer"))]
+#![cfg(all(feature = "manual", feature = "terminal", feature = "wallet", feature = "institution"))]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -62,7 +62,8 @@ fn exit_codes_stand_in_the_pages_of_the_commands_that_have_some() {
         .status()
         .unwrap();
     assert!(status.success());
-    for (page, line) in [("pay", "3  declined by the institution"), ("doctor", "19  the acquirer")]
+    for (page, line) in
+        [("pay", "3  declined by the institution"), ("doctor", "19  the institution")]
     {
         let text = read(directory.path().join(format!("man1/florin-{page}.1")));
         assert!(text.contains(line), "{text}");

@@ -41,7 +41,7 @@ impl Relay for Institution {
     ) -> impl Future<Output = InstitutionAnswer> + Send {
         let receipt = Some(receipt_of(request.transaction_id()));
         let state = match request {
-            InstitutionRequest::Authorize { .. } => TransactionState::Approved,
+            InstitutionRequest::Authorise { .. } => TransactionState::Approved,
             InstitutionRequest::Capture { .. } => TransactionState::Captured,
             other => panic!("nothing here is in doubt or given back: {other:?}"),
         };
@@ -123,7 +123,7 @@ impl Terminal {
 /// What a phone heard, in order, without signs of life: how many of those there are depends on the
 /// clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Heard {
+enum BusEvent {
     NothingToPay,
     Offer,
     Taken,
@@ -137,7 +137,7 @@ struct Phone {
     fragmenter: Fragmenter,
     reassembler: Reassembler,
     channel: Option<Channel>,
-    heard: Vec<Heard>,
+    heard: Vec<BusEvent>,
     values_heard: usize,
 }
 
@@ -188,7 +188,7 @@ impl Phone {
         self.channel = Some(channel);
         let first = HelloAnswer::decode(&answer).unwrap().first;
         if matches!(first, FromTerminal::NothingToPay) {
-            self.heard.push(Heard::NothingToPay);
+            self.heard.push(BusEvent::NothingToPay);
         }
         first
     }
@@ -208,9 +208,9 @@ impl Phone {
                     .unwrap();
             let heard = match message {
                 FromTerminal::Working => continue,
-                FromTerminal::Offer(_) => Heard::Offer,
-                FromTerminal::Taken(_) => Heard::Taken,
-                FromTerminal::Result { .. } => Heard::Paid,
+                FromTerminal::Offer(_) => BusEvent::Offer,
+                FromTerminal::Taken(_) => BusEvent::Taken,
+                FromTerminal::Result { .. } => BusEvent::Paid,
                 ref other => panic!("phone {} heard {other:?}", self.number),
             };
             self.heard.push(heard);
@@ -238,7 +238,7 @@ impl Phone {
 /// What one phone got, for a comparison of two runs.
 #[derive(Debug, PartialEq, Eq)]
 struct Account {
-    heard: Vec<Heard>,
+    heard: Vec<BusEvent>,
     values_heard: usize,
     values_written: u64,
     octets_to_phone: u64,
@@ -336,7 +336,7 @@ async fn sixty_four_phones_are_served_and_those_that_misbehave_change_nothing_fo
     for (number, account) in alone.iter().enumerate() {
         let count = |what| account.heard.iter().filter(|heard| **heard == what).count();
         assert_eq!(
-            (count(Heard::Offer), count(Heard::Paid), count(Heard::Taken)),
+            (count(BusEvent::Offer), count(BusEvent::Paid), count(BusEvent::Taken)),
             (PHONES, 1, PHONES - 1),
             "{number}"
         );

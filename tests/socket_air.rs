@@ -1,7 +1,7 @@
 //! The real programs over a Unix socket in place of Bluetooth: `florin serve --air`, `florin-wallet
 //! --air`, `florin pay`.
 
-#![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", unix))]
+#![cfg(all(feature = "terminal", feature = "wallet", feature = "institution", unix))]
 #![allow(clippy::unwrap_used)]
 
 mod programs;
@@ -23,7 +23,7 @@ fn last_json(output: &Output) -> Value {
 fn a_payment_passes_between_the_programs() {
     let directory = tempfile::tempdir().unwrap();
     let programs = Programs::set_up(&directory.path().join("a"));
-    let acquirer = programs.start_acquirer(None);
+    let institution = programs.start_institution(None);
     let mut terminal = programs.start_terminal(None);
     let air = programs.air_address().to_string();
     let status = wait_for("the terminal", || {
@@ -60,7 +60,7 @@ fn a_payment_passes_between_the_programs() {
         &air,
     ])));
     assert_eq!(asked["outcome"], "approved", "{asked}");
-    let at_bank = programs.acquirer(&["transaction", "show", transaction_id]);
+    let at_bank = programs.institution(&["transaction", "show", transaction_id]);
     assert_eq!((&at_bank["state"], &at_bank["amount_minor"]), (&"captured".into(), &250.into()));
 
     // A machine with another code is not there.
@@ -72,5 +72,5 @@ fn a_payment_passes_between_the_programs() {
     terminal.ask_to_stop();
     assert!(terminal.wait().success());
     assert!(!programs.air_address().path().exists(), "the socket is left behind");
-    acquirer.stop();
+    institution.stop();
 }

@@ -1,7 +1,12 @@
 //! The real terminal on a disk that fails: it goes out of service with its reason, loses nothing,
-//! and is back by itself once the disk is well. And its journal against the acquirer's books.
+//! and is back by itself once the disk is well. And its journal against the institution's books.
 
-#![cfg(all(feature = "terminal", feature = "wallet", feature = "acquirer", target_os = "linux"))]
+#![cfg(all(
+    feature = "terminal",
+    feature = "wallet",
+    feature = "institution",
+    target_os = "linux"
+))]
 #![allow(clippy::unwrap_used)]
 
 mod programs;
@@ -20,7 +25,7 @@ use serde_json::Value;
 struct Bench {
     _directory: tempfile::TempDir,
     programs: Programs,
-    _acquirer: Running,
+    _institution: Running,
     /// While this file is there, the disk under the journal fails.
     switch: PathBuf,
 }
@@ -29,9 +34,9 @@ impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let programs = Programs::set_up(&directory.path().join("a"));
-        let acquirer = programs.start_acquirer(None);
+        let institution = programs.start_institution(None);
         let switch = directory.path().join("the-disk-fails");
-        Self { programs, _acquirer: acquirer, switch, _directory: directory }
+        Self { programs, _institution: institution, switch, _directory: directory }
     }
 
     fn start_terminal(&self, kind: FaultKind, calls: Option<&'static str>) -> Running {
@@ -119,7 +124,7 @@ impl Bench {
         assert_eq!((code, &said["agrees"]), (Some(0), &true.into()), "{said}");
         let is_captured = |total: &&Value| total["state"] == "captured";
         let total = said["totals"].as_array().unwrap().iter().find(is_captured).unwrap().clone();
-        for side in ["journal", "acquirer"] {
+        for side in ["journal", "institution"] {
             assert_eq!(total[format!("{side}_count")], captured, "{said}");
             assert_eq!(total[format!("{side}_amount_minor")], 250 * captured, "{said}");
         }
@@ -324,7 +329,7 @@ fn a_journal_of_a_newer_version_keeps_it_out_of_service_until_that_is_gone() {
 }
 
 #[test]
-fn a_damaged_journal_keeps_it_out_of_service_and_what_it_held_is_found_at_the_acquirer() {
+fn a_damaged_journal_keeps_it_out_of_service_and_what_it_held_is_found_at_the_institution() {
     let bench = Bench::new();
     let terminal = bench.start_terminal(FaultKind::None, None);
     bench.sell();
@@ -342,7 +347,7 @@ fn a_damaged_journal_keeps_it_out_of_service_and_what_it_held_is_found_at_the_ac
     assert_eq!((code, said["differences"].as_array().unwrap().len()), (Some(20), 1), "{said}");
     let difference = &said["differences"][0];
     assert_eq!(
-        (&difference["difference"], &difference["acquirer_state"]),
+        (&difference["difference"], &difference["institution_state"]),
         (&"unknown_here".into(), &"captured".into())
     );
     assert!(difference["journal_state"].is_null());

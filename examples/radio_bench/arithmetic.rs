@@ -60,7 +60,7 @@ pub fn measure() -> anyhow::Result<Value> {
         sealing_public.seal(&[6; 100], &digest, [7; 32])?;
         Ok(())
     })?;
-    step("acquirer: opening", &|| {
+    step("institution: opening", &|| {
         sealing.open(&sealed, &digest)?;
         Ok(())
     })?;

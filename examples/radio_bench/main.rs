@@ -1,5 +1,5 @@
 //! How long payments take over the radio, beside the least that they could take on it: the same
-//! octets echoed, and one call to the acquirer. The test bed runs it (scenarios `floor` and
+//! octets echoed, and one call to the institution. The test bed runs it (scenarios `floor` and
 //! `thousand-payments`).
 //!
 //! Measures and prints; asserts nothing.
@@ -57,7 +57,7 @@ enum Command {
         /// The echo server's short code.
         #[arg(long)]
         echo_code: String,
-        /// The terminal's state directory, for a bare call to the acquirer under its name.
+        /// The terminal's state directory, for a bare call to the institution under its name.
         #[arg(long)]
         state_directory: PathBuf,
     },
@@ -183,7 +183,7 @@ async fn compare(
     let echo = find(&central, echo_code).await?;
     let enrolment = Enrolment::load(state_directory, wall_clock())?;
     let terminal_id = enrolment.identity.terminal_id();
-    let relay = GrpcRelay::new(enrolment.acquirer.clone(), &enrolment.tls_files(), terminal_id)?;
+    let relay = GrpcRelay::new(enrolment.institution.clone(), &enrolment.tls_files(), terminal_id)?;
     relay.check_reachable().await?;
     let mut payer = Payer::open(&paying.directory, paying.till.clone())?;
     let (mut payments, mut floors) = (Vec::new(), Vec::new());

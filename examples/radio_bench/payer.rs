@@ -114,7 +114,7 @@ impl Person for Watch {
                     trip.up += octets;
                 }
             }
-            Notice::Heard { message, octets } => {
+            Notice::BusEvent { message, octets } => {
                 self.is_up = false;
                 if let Some(trip) = self.trips.last_mut() {
                     trip.down += octets;

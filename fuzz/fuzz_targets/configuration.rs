@@ -14,12 +14,12 @@ fuzz_target!(|text: &str| {
             let settings = &configuration.settings;
             assert!(configuration.state_directory.is_absolute());
             assert!((1..=64).contains(&settings.phones_max));
-            assert!(settings.ask_again_min_ms <= settings.ask_again_max_ms);
+            assert!(settings.retry_backoff_min_ms <= settings.retry_backoff_max_ms);
             assert!((1..=3600).contains(&settings.valid_for_s));
             let till = configuration.till_address.to_string();
             assert_eq!(till.parse().as_ref(), Ok(&configuration.till_address));
-            if let Some(acquirer) = &configuration.acquirer {
-                assert_eq!(acquirer.to_string().parse().as_ref(), Ok(acquirer));
+            if let Some(institution) = &configuration.institution {
+                assert_eq!(institution.to_string().parse().as_ref(), Ok(institution));
             }
         }
         Err(ConfigurationError::Wrong { place, problem, .. }) => {

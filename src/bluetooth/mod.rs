@@ -70,9 +70,9 @@ pub enum LinkEvent {
         reason: String,
     },
     /// The link does something so that phones find the terminal, beside what is asked of it.
-    Measure {
+    Recovering {
         /// What it does.
-        measure: LinkMeasure,
+        action: RecoveryAction,
         /// What it was seen to need it for.
         reason: String,
     },
@@ -80,24 +80,24 @@ pub enum LinkEvent {
 
 /// What a link does to be found (again), the gentle before the rough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LinkMeasure {
+pub enum RecoveryAction {
     /// Puts the advertisement up anew.
-    AdvertiseAnew,
+    RestartAdvertising,
     /// Connects to the Bluetooth service anew and registers everything with it.
-    RegisterAnew,
+    Reregister,
     /// Switches the adapter on, which was off.
-    SwitchOn,
+    PowerOn,
     /// Switches the adapter off and on. It ends every connection.
     PowerCycle,
 }
 
-impl LinkMeasure {
+impl RecoveryAction {
     /// Its name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
-            Self::AdvertiseAnew => "advertise_anew",
-            Self::RegisterAnew => "register_anew",
-            Self::SwitchOn => "switch_on",
+            Self::RestartAdvertising => "restart_advertising",
+            Self::Reregister => "reregister",
+            Self::PowerOn => "switch_on",
             Self::PowerCycle => "power_cycle",
         }
     }

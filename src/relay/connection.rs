@@ -51,7 +51,7 @@ pub struct InstitutionAddress {
 
 /// Why a text is no address of an institution.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address of an acquirer; expected https://host or https://host:port")]
+#[error("`{0}` is not an address of an institution; expected https://host or https://host:port")]
 pub struct InstitutionAddressError(String);
 
 impl FromStr for InstitutionAddress {

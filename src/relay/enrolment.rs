@@ -13,8 +13,8 @@ use super::connection::{
     ConnectError, Connection, InstitutionAddress, TlsFiles, tls_configuration,
 };
 use super::sent::Observed;
-use crate::acquirer_api;
-use crate::acquirer_api::enrolment_client::EnrolmentClient;
+use crate::institution_api;
+use crate::institution_api::enrolment_client::EnrolmentClient;
 
 /// How long enrolling may take, in milliseconds: a person waits for it.
 const ENROL_TIMEOUT_MS: u64 = 30_000;
@@ -43,11 +43,13 @@ pub enum EnrolError {
     #[error("{0}; the code was not used, try again with the same")]
     Connect(#[from] ConnectError),
     /// The institution does not take the code or the request.
-    #[error("the acquirer refuses to enrol this terminal: {0}; ask the institution for a new code")]
+    #[error(
+        "the institution refuses to enrol this terminal: {0}; ask the institution for a new code"
+    )]
     Refused(String),
     /// Nobody knows whether the code was used.
     #[error(
-        "the acquirer has not answered ({0}); try again with the same code, and ask for a new one if it is refused"
+        "the institution has not answered ({0}); try again with the same code, and ask for a new one if it is refused"
     )]
     Unanswered(String),
 }
@@ -64,21 +66,21 @@ pub async fn enrol_terminal(
     channel_key: [u8; 32],
 ) -> Result<Enrolled, EnrolError> {
     let tls = tls_configuration(&TlsFiles { root_certificates_pem, client: None })?;
-    let patience = Duration::from_millis(ENROL_TIMEOUT_MS);
+    let time_limit = Duration::from_millis(ENROL_TIMEOUT_MS);
     let silent =
         |_| ConnectError::Silent { address: address.clone(), timeout_ms: ENROL_TIMEOUT_MS };
     let connection =
-        timeout(patience, Connection::establish(address, &tls)).await.map_err(silent)??;
+        timeout(time_limit, Connection::establish(address, &tls)).await.map_err(silent)??;
     let observed = Observed::default();
     let mut client =
         EnrolmentClient::with_origin(connection.observed(&observed), address.origin()?)
             .max_decoding_message_size(ANSWER_OCTETS_MAX);
-    let request = acquirer_api::EnrolTerminalRequest {
+    let request = institution_api::EnrolTerminalRequest {
         code: code.to_owned(),
         certificate_signing_request,
         channel_key: channel_key.to_vec(),
     };
-    let answer = timeout(patience, client.enrol_terminal(request))
+    let answer = timeout(time_limit, client.enrol_terminal(request))
         .await
         .map_err(|_| EnrolError::Unanswered(format!("within {ENROL_TIMEOUT_MS} ms")))?
         .map_err(|status| match status.code() {

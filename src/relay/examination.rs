@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::ConnectError;
 use super::grpc::{CONNECT_TIMEOUT_MS, GrpcRelay};
 use super::sent::Observed;
-use crate::acquirer_api;
 use crate::domain::{TransactionId, UnixTime};
+use crate::institution_api;
 
 /// How long the institution may take to its answer, in milliseconds.
 const ANSWER_TIMEOUT_MS: u64 = 10_000;
@@ -42,7 +42,7 @@ impl GrpcRelay {
         let connection =
             self.live_connection(begun + Duration::from_millis(CONNECT_TIMEOUT_MS)).await?;
         let connect_ms = milliseconds_since(begun);
-        let message = acquirer_api::GetTransactionRequest {
+        let message = institution_api::GetTransactionRequest {
             transaction_id: unused.as_octets().to_vec(),
             terminal_id: self.terminal_id().to_string(),
         };

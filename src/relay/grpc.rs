@@ -18,9 +18,9 @@ use super::connection::{
     ConnectError, Connection, InstitutionAddress, ObservedConnection, TlsFiles, tls_configuration,
 };
 use super::sent::{Observed, answered, not_sent};
-use crate::acquirer_api;
-use crate::acquirer_api::acquirer_client::AcquirerClient;
 use crate::domain::{DeclineReason, ReversalReason, TerminalId, TransactionId};
+use crate::institution_api;
+use crate::institution_api::payments_client::PaymentsClient;
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
 
 /// How long connecting may take, in milliseconds, within the time that the request has: two round
@@ -83,8 +83,8 @@ impl GrpcRelay {
         &self,
         connection: &Connection,
         observed: &Observed,
-    ) -> AcquirerClient<ObservedConnection> {
-        AcquirerClient::with_origin(connection.observed(observed), self.origin.clone())
+    ) -> PaymentsClient<ObservedConnection> {
+        PaymentsClient::with_origin(connection.observed(observed), self.origin.clone())
             .max_decoding_message_size(ANSWER_OCTETS_MAX)
     }
 
@@ -121,42 +121,42 @@ impl GrpcRelay {
         connection: &Connection,
         observed: &Observed,
         request: InstitutionRequest,
-    ) -> Result<Option<acquirer_api::Transaction>, Status> {
+    ) -> Result<Option<institution_api::Transaction>, Status> {
         self.call(&mut self.client(connection, observed), request).await
     }
 
     async fn call(
         &self,
-        client: &mut AcquirerClient<ObservedConnection>,
+        client: &mut PaymentsClient<ObservedConnection>,
         request: InstitutionRequest,
-    ) -> Result<Option<acquirer_api::Transaction>, Status> {
+    ) -> Result<Option<institution_api::Transaction>, Status> {
         let terminal_id = self.terminal_id.to_string();
         let octets = |id: TransactionId| id.as_octets().to_vec();
         Ok(match request {
-            InstitutionRequest::Authorize {
+            InstitutionRequest::Authorise {
                 transaction_id,
                 offer,
                 offer_age_ms,
                 sealed_command,
             } => {
-                let message = acquirer_api::AuthorizeRequest {
+                let message = institution_api::AuthoriseRequest {
                     transaction_id: octets(transaction_id),
                     terminal_id,
                     offer,
                     offer_age_ms,
                     sealed_command,
                 };
-                client.authorize(message).await?.into_inner().transaction
+                client.authorise(message).await?.into_inner().transaction
             }
             InstitutionRequest::Inquire { transaction_id } => {
-                let message = acquirer_api::GetTransactionRequest {
+                let message = institution_api::GetTransactionRequest {
                     transaction_id: octets(transaction_id),
                     terminal_id,
                 };
                 client.get_transaction(message).await?.into_inner().transaction
             }
             InstitutionRequest::Capture { transaction_id } => {
-                let message = acquirer_api::CaptureRequest {
+                let message = institution_api::CaptureRequest {
                     transaction_id: octets(transaction_id),
                     terminal_id,
                 };
@@ -164,15 +164,17 @@ impl GrpcRelay {
             }
             InstitutionRequest::Reverse { transaction_id, reason } => {
                 let reason = match reason {
-                    ReversalReason::Unanswered => acquirer_api::ReversalReason::Unanswered,
-                    ReversalReason::DispenseFailed => acquirer_api::ReversalReason::DispenseFailed,
-                    ReversalReason::Cancelled => acquirer_api::ReversalReason::Cancelled,
+                    ReversalReason::Unanswered => institution_api::ReversalReason::Unanswered,
+                    ReversalReason::DispenseFailed => {
+                        institution_api::ReversalReason::DispenseFailed
+                    }
+                    ReversalReason::Cancelled => institution_api::ReversalReason::Cancelled,
                     ReversalReason::DispenseUnknown => {
-                        acquirer_api::ReversalReason::DispenseUnknown
+                        institution_api::ReversalReason::DispenseUnknown
                     }
                 }
                 .into();
-                let message = acquirer_api::ReverseRequest {
+                let message = institution_api::ReverseRequest {
                     transaction_id: octets(transaction_id),
                     terminal_id,
                     reason,
@@ -236,7 +238,7 @@ impl Relay for GrpcRelay {
 
 /// Takes the institution's word only where it is about this transaction and can be understood.
 fn read_transaction(
-    transaction: Option<acquirer_api::Transaction>,
+    transaction: Option<institution_api::Transaction>,
     transaction_id: TransactionId,
 ) -> Result<(TransactionState, Option<Vec<u8>>), String> {
     let transaction = transaction.ok_or("no transaction in it")?;
@@ -249,19 +251,19 @@ fn read_transaction(
 
 /// How a transaction stands, where that can be understood.
 pub(super) fn read_state(
-    transaction: &acquirer_api::Transaction,
+    transaction: &institution_api::Transaction,
 ) -> Result<TransactionState, String> {
     Ok(match transaction.state() {
-        acquirer_api::TransactionState::Unknown => TransactionState::Unknown,
-        acquirer_api::TransactionState::Declined => {
+        institution_api::TransactionState::Unknown => TransactionState::Unknown,
+        institution_api::TransactionState::Declined => {
             // Whatever the reason, it is the institution's word that nothing is charged.
             let reason = DeclineReason::heard(transaction.decline_reason);
             TransactionState::Declined(reason.ok_or("a decline for no reason")?)
         }
-        acquirer_api::TransactionState::Approved => TransactionState::Approved,
-        acquirer_api::TransactionState::Captured => TransactionState::Captured,
-        acquirer_api::TransactionState::Reversed => TransactionState::Reversed,
-        acquirer_api::TransactionState::Unspecified => {
+        institution_api::TransactionState::Approved => TransactionState::Approved,
+        institution_api::TransactionState::Captured => TransactionState::Captured,
+        institution_api::TransactionState::Reversed => TransactionState::Reversed,
+        institution_api::TransactionState::Unspecified => {
             return Err(format!("the state {}", transaction.state));
         }
     })

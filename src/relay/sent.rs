@@ -96,7 +96,7 @@ pub(super) fn answered(
     }
 }
 
-/// The codes with which a server says that it did nothing and will do nothing (docs/acquirer.md).
+/// The codes with which a server says that it did nothing and will do nothing (docs/institution.md).
 /// Not among them: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED and the like, which servers and what
 /// stands before them also send when they have begun.
 fn is_refusal(code: Code) -> bool {

@@ -10,8 +10,8 @@ use tonic::Status;
 use super::connection::ConnectError;
 use super::grpc::{CONNECT_TIMEOUT_MS, GrpcRelay, read_state};
 use super::sent::Observed;
-use crate::acquirer_api;
 use crate::domain::{Amount, TransactionId, UnixTime};
+use crate::institution_api;
 use crate::terminal::InstitutionTransaction;
 
 /// How long the institution may take to one answer, or to the next transaction of a list, in
@@ -47,7 +47,7 @@ impl GrpcRelay {
         until: UnixTime,
         mut take: impl FnMut(InstitutionTransaction),
     ) -> Result<(), StatementError> {
-        let message = acquirer_api::ReconcileRequest {
+        let message = institution_api::ReconcileRequest {
             terminal_id: self.terminal_id().to_string(),
             from_unix_s: from.seconds,
             until_unix_s: until.seconds,
@@ -72,7 +72,7 @@ impl GrpcRelay {
         &self,
         transaction_id: TransactionId,
     ) -> Result<InstitutionTransaction, StatementError> {
-        let message = acquirer_api::GetTransactionRequest {
+        let message = institution_api::GetTransactionRequest {
             transaction_id: transaction_id.as_octets().to_vec(),
             terminal_id: self.terminal_id().to_string(),
         };
@@ -109,7 +109,9 @@ fn failed(detail: impl Into<String>) -> StatementError {
     StatementError::Failed(detail.into())
 }
 
-fn read(transaction: acquirer_api::Transaction) -> Result<InstitutionTransaction, StatementError> {
+fn read(
+    transaction: institution_api::Transaction,
+) -> Result<InstitutionTransaction, StatementError> {
     let transaction_id = TransactionId::from_octets(&transaction.transaction_id)
         .map_err(|error| failed(error.to_string()))?;
     let amount = match (transaction.amount_minor, transaction.currency.as_str()) {

@@ -26,8 +26,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::acquirer_api;
 use crate::domain::{DeclineReason, ReversalReason, TransactionId};
+use crate::institution_api;
 use crate::terminal::TransactionState;
 
 /// How long each question has here, in milliseconds.
@@ -118,7 +118,7 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 /// What a gRPC server does with a request.
 #[derive(Clone, Copy, Debug)]
 enum Conduct {
-    Answer(acquirer_api::TransactionState, u32),
+    Answer(institution_api::TransactionState, u32),
     AnotherTransaction,
     NoTransaction,
     Status(i32),
@@ -150,10 +150,10 @@ fn with_status(body: Bytes, code: i32) -> Answer {
 }
 
 fn transaction(
-    state: acquirer_api::TransactionState,
+    state: institution_api::TransactionState,
     decline_reason: u32,
-) -> acquirer_api::Transaction {
-    acquirer_api::Transaction {
+) -> institution_api::Transaction {
+    institution_api::Transaction {
         transaction_id: id().as_octets().to_vec(),
         state: state.into(),
         decline_reason,
@@ -164,16 +164,16 @@ fn transaction(
 
 async fn answer(conduct: Conduct, request: Request<Incoming>) -> Answer {
     let _ = request.into_body().collect().await;
-    let wrap = |transaction| framed(&acquirer_api::GetTransactionResponse { transaction });
+    let wrap = |transaction| framed(&institution_api::GetTransactionResponse { transaction });
     match conduct {
         Conduct::Answer(state, reason) => with_status(wrap(Some(transaction(state, reason))), 0),
         Conduct::AnswerAndHangUp => {
-            with_status(wrap(Some(transaction(acquirer_api::TransactionState::Approved, 0))), 0)
+            with_status(wrap(Some(transaction(institution_api::TransactionState::Approved, 0))), 0)
         }
         Conduct::AnotherTransaction => with_status(
-            wrap(Some(acquirer_api::Transaction {
+            wrap(Some(institution_api::Transaction {
                 transaction_id: vec![8; 16],
-                ..transaction(acquirer_api::TransactionState::Approved, 0)
+                ..transaction(institution_api::TransactionState::Approved, 0)
             })),
             0,
         ),
@@ -252,7 +252,7 @@ async fn ask(conduct: Conduct) -> InstitutionAnswer {
 
 #[tokio::test]
 async fn the_institutions_word_comes_back() {
-    use acquirer_api::TransactionState as Wire;
+    use institution_api::TransactionState as Wire;
     for (wire, reason, state) in [
         (Wire::Unknown, 0, TransactionState::Unknown),
         (Wire::Approved, 0, TransactionState::Approved),
@@ -269,11 +269,11 @@ async fn the_institutions_word_comes_back() {
 #[tokio::test]
 async fn every_question_has_its_call() {
     let credentials = credentials();
-    let conduct = Conduct::Answer(acquirer_api::TransactionState::Approved, 0);
+    let conduct = Conduct::Answer(institution_api::TransactionState::Approved, 0);
     let (port, _server, counts) = grpc_server(&credentials, conduct).await;
     let relay = relay_to(port, &credentials);
     for request in [
-        InstitutionRequest::Authorize {
+        InstitutionRequest::Authorise {
             transaction_id: id(),
             offer: vec![1],
             offer_age_ms: 5,
@@ -295,7 +295,7 @@ async fn every_question_has_its_call() {
 #[tokio::test]
 async fn an_examination_says_how_long_it_takes_and_what_time_it_is_there() {
     let credentials = credentials();
-    let conduct = Conduct::Answer(acquirer_api::TransactionState::Unknown, 0);
+    let conduct = Conduct::Answer(institution_api::TransactionState::Unknown, 0);
     let (port, _server, counts) = grpc_server(&credentials, conduct).await;
     let examined = relay_to(port, &credentials).examine(id()).await.unwrap();
     assert_eq!(examined.refusal, None);
@@ -385,7 +385,7 @@ async fn what_the_server_itself_refuses_is_refused() {
 
 #[tokio::test]
 async fn everything_else_after_sending_is_unanswered() {
-    use acquirer_api::TransactionState as Wire;
+    use institution_api::TransactionState as Wire;
     for conduct in [
         Conduct::Status(14),
         // ALREADY_EXISTS: it may hold an approval of this id.

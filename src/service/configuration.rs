@@ -35,8 +35,8 @@ pub struct Configuration {
     pub adapter: Option<String>,
     /// Where the till API listens.
     pub till_address: TillAddress,
-    /// The acquirer; the one of the enrolment if none.
-    pub acquirer: Option<InstitutionAddress>,
+    /// The institution; the one of the enrolment if none.
+    pub institution: Option<InstitutionAddress>,
     /// How the engine behaves.
     pub settings: Settings,
 }
@@ -47,7 +47,7 @@ impl Default for Configuration {
             state_directory: STATE_DIRECTORY.into(),
             adapter: None,
             till_address: TillAddress::Unix(TILL_ADDRESS.trim_start_matches("unix:").into()),
-            acquirer: None,
+            institution: None,
             settings: Settings::default(),
         }
     }
@@ -104,7 +104,7 @@ struct Tables {
     terminal: TerminalTable,
     bluetooth: BluetoothTable,
     till: TillTable,
-    acquirer: AcquirerTable,
+    institution: InstitutionTable,
     payments: PaymentsTable,
 }
 
@@ -129,11 +129,11 @@ struct TillTable {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct AcquirerTable {
+struct InstitutionTable {
     url: Option<Spanned<String>>,
     request_timeout_ms: Option<Spanned<i64>>,
-    ask_again_min_ms: Option<Spanned<i64>>,
-    ask_again_max_ms: Option<Spanned<i64>>,
+    retry_backoff_min_ms: Option<Spanned<i64>>,
+    retry_backoff_max_ms: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -150,8 +150,8 @@ struct PaymentsTable {
 /// What each number may be. The reasons are in deploy/florin.toml.
 const PHONES: RangeInclusive<i64> = 1..=64;
 const REQUEST_TIMEOUT_MS: RangeInclusive<i64> = 1_000..=60_000;
-const ASK_AGAIN_MIN_MS: RangeInclusive<i64> = 100..=60_000;
-const ASK_AGAIN_MAX_MS: RangeInclusive<i64> = 1_000..=3_600_000;
+const RETRY_BACKOFF_MIN_MS: RangeInclusive<i64> = 100..=60_000;
+const RETRY_BACKOFF_MAX_MS: RangeInclusive<i64> = 1_000..=3_600_000;
 const VALID_FOR_S: RangeInclusive<i64> = 1..=3_600;
 const AUTHORISATION_TIMEOUT_MS: RangeInclusive<i64> = 1_000..=60_000;
 const OPEN_PAYMENTS: RangeInclusive<i64> = 1..=100_000;
@@ -208,19 +208,19 @@ impl Configuration {
             )?,
             phones_max: source.number(tables.bluetooth.phones_max, PHONES, known.phones_max)?,
             request_timeout_ms: source.number(
-                tables.acquirer.request_timeout_ms,
+                tables.institution.request_timeout_ms,
                 REQUEST_TIMEOUT_MS,
                 known.request_timeout_ms,
             )?,
-            ask_again_min_ms: source.number(
-                tables.acquirer.ask_again_min_ms,
-                ASK_AGAIN_MIN_MS,
-                known.ask_again_min_ms,
+            retry_backoff_min_ms: source.number(
+                tables.institution.retry_backoff_min_ms,
+                RETRY_BACKOFF_MIN_MS,
+                known.retry_backoff_min_ms,
             )?,
-            ask_again_max_ms: source.number(
-                tables.acquirer.ask_again_max_ms.clone(),
-                ASK_AGAIN_MAX_MS,
-                known.ask_again_max_ms,
+            retry_backoff_max_ms: source.number(
+                tables.institution.retry_backoff_max_ms.clone(),
+                RETRY_BACKOFF_MAX_MS,
+                known.retry_backoff_max_ms,
             )?,
             valid_for_s: source.number(
                 tables.payments.valid_for_s,
@@ -235,13 +235,13 @@ impl Configuration {
             open_max: source.number(tables.payments.open_max, OPEN_PAYMENTS, known.open_max)?,
             ..known
         };
-        if settings.ask_again_max_ms < settings.ask_again_min_ms {
-            let span = tables.acquirer.ask_again_max_ms.map_or(0..0, |value| value.span());
+        if settings.retry_backoff_max_ms < settings.retry_backoff_min_ms {
+            let span = tables.institution.retry_backoff_max_ms.map_or(0..0, |value| value.span());
             return Err(source.wrong(
                 span,
                 format!(
-                    "expected at least acquirer.ask_again_min_ms, which is {}",
-                    settings.ask_again_min_ms
+                    "expected at least institution.retry_backoff_min_ms, which is {}",
+                    settings.retry_backoff_min_ms
                 ),
             ));
         }
@@ -275,7 +275,7 @@ impl Configuration {
             till_address: source
                 .parsed(tables.till.listen, parse_till)?
                 .unwrap_or(default.till_address),
-            acquirer: source.parsed(tables.acquirer.url, parse_url)?,
+            institution: source.parsed(tables.institution.url, parse_url)?,
             settings,
         })
     }
@@ -376,7 +376,7 @@ mod tests {
         let configuration = Configuration::parse(&switched_on, &path).unwrap();
         assert_eq!(configuration.settings, Settings::default());
         assert_eq!(configuration.adapter.as_deref(), Some("hci0"));
-        assert!(configuration.acquirer.is_some());
+        assert!(configuration.institution.is_some());
         for key in [
             "state_directory",
             "adapter",
@@ -384,8 +384,8 @@ mod tests {
             "listen",
             "url",
             "request_timeout_ms",
-            "ask_again_min_ms",
-            "ask_again_max_ms",
+            "retry_backoff_min_ms",
+            "retry_backoff_max_ms",
             "valid_for_s",
             "authorisation_timeout_ms",
             "open_max",
@@ -409,14 +409,14 @@ mod tests {
     fn what_is_said_counts() {
         let configuration = parse(
             "[terminal]\nstate_directory = \"/srv/florin\"\n[bluetooth]\nadapter = \"hci1\"\n\
-             [till]\nlisten = \"127.0.0.1:8411\"\n[acquirer]\nurl = \"https://bank.example\"\n\
+             [till]\nlisten = \"127.0.0.1:8411\"\n[institution]\nurl = \"https://bank.example\"\n\
              [payments]\nvalid_for_s = 60\nopen_max = 10\n",
         )
         .unwrap();
         assert_eq!(configuration.state_directory, Path::new("/srv/florin"));
         assert_eq!(configuration.adapter.as_deref(), Some("hci1"));
         assert_eq!(configuration.till_address.to_string(), "127.0.0.1:8411");
-        assert_eq!(configuration.acquirer.unwrap().to_string(), "https://bank.example");
+        assert_eq!(configuration.institution.unwrap().to_string(), "https://bank.example");
         assert_eq!((configuration.settings.valid_for_s, configuration.settings.open_max), (60, 10));
     }
 
@@ -443,8 +443,8 @@ mod tests {
             ),
             ("[payments]\nopen_max = 1\nopen_max = 2\n", "florin.toml:3:", "duplicate"),
             (
-                "[acquirer]\nurl = \"http://bank\"\n",
-                "florin.toml:2:7: acquirer.url: ",
+                "[institution]\nurl = \"http://bank\"\n",
+                "florin.toml:2:7: institution.url: ",
                 "https://host",
             ),
             (
@@ -458,7 +458,7 @@ mod tests {
                 "absolute",
             ),
             (
-                "[acquirer]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n",
+                "[institution]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n",
                 "florin.toml:2:20: ",
                 "2000",
             ),

@@ -24,7 +24,7 @@ use crate::till::{Answer, PaymentList, TillCall};
 
 /// How long the journal may take to an answer, in seconds. An SD card that tidies up takes a second
 /// or two.
-const JOURNAL_PATIENCE_S: u64 = 10;
+const JOURNAL_TIMEOUT_S: u64 = 10;
 /// How much longer than its time-out the driver waits for a relay that should have kept it.
 const RELAY_GRACE: Duration = Duration::from_millis(500);
 
@@ -122,7 +122,7 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
     async fn run_until(&mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
         tokio::pin!(stop);
         loop {
-            self.look_at_journal();
+            self.check_journal_now();
             self.front.look().await;
             if self.front.is_report_due() {
                 self.front.report(&self.terminal.open_payments(wall_clock()));
@@ -159,7 +159,7 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 Some(answered) = self.asks.join_next() => {
                     // A relay that panicked is a bug, and its request counts as unanswered when its time is up.
                     if let Ok((transaction_id, answer)) = answered {
-                        self.front.metrics.acquirer_answered(&answer);
+                        self.front.metrics.institution_answered(&answer);
                         self.step(Input::Institution { transaction_id, answer }).await;
                     }
                 }
@@ -172,16 +172,16 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
     /// phones and till outside: what they would ask of the journal must not pile up. The engine
     /// stays, for its thread may yet write what it was asked, and another engine beside that
     /// would not know it.
-    fn look_at_journal(&mut self) {
-        let patience = Duration::from_secs(JOURNAL_PATIENCE_S);
-        let hangs = self.journal.waits_since().is_some_and(|since| since.elapsed() >= patience);
+    fn check_journal_now(&mut self) {
+        let time_limit = Duration::from_secs(JOURNAL_TIMEOUT_S);
+        let hangs = self.journal.waits_since().is_some_and(|since| since.elapsed() >= time_limit);
         if hangs == self.journal_hangs {
             return;
         }
         self.journal_hangs = hangs;
         let reason = hangs.then(|| {
             format!(
-                "the journal cannot be used: the disk has not answered for {JOURNAL_PATIENCE_S} s; see the kernel's log, and have \
+                "the journal cannot be used: the disk has not answered for {JOURNAL_TIMEOUT_S} s; see the kernel's log, and have \
                  the card or disk replaced soon. The terminal goes on by itself when it answers"
             )
         });

@@ -95,7 +95,7 @@ pub enum EnrolmentError {
     Enrol(#[from] EnrolError),
     /// What the institution gave does not hold together.
     #[error(
-        "what the acquirer sent is not to be trusted: {0}; nothing was stored. Is this the right acquirer, and its right root?"
+        "what the institution sent is not to be trusted: {0}; nothing was stored. Is this the right institution, and its right root?"
     )]
     Untrusted(String),
     /// The journal, which may hold open payments of the enrolment that is to be replaced.
@@ -128,8 +128,8 @@ impl From<CredentialError> for EnrolmentError {
 pub struct Enrolment {
     /// For the engine.
     pub identity: Identity,
-    /// The acquirer it was enrolled with.
-    pub acquirer: InstitutionAddress,
+    /// The institution it was enrolled with.
+    pub institution: InstitutionAddress,
     server_root_pem: String,
     client_certificate_pem: String,
     client_key_pem: Zeroizing<String>,
@@ -149,7 +149,7 @@ impl fmt::Debug for Enrolment {
 #[serde(deny_unknown_fields)]
 struct EnrolmentFile {
     terminal_id: String,
-    acquirer: String,
+    institution: String,
     channel_key: String,
     client_key_pem: String,
     client_certificate_pem: String,
@@ -182,14 +182,14 @@ impl Drop for Keys {
 }
 
 /// Enrols this terminal: makes its keys, has the institution vouch for them, verifies what came,
-/// keeps it. `server_root_pem` vouches for the acquirer's server. Another terminal, or one of
+/// keeps it. `server_root_pem` vouches for the institution's server. Another terminal, or one of
 /// another institution, it becomes only while no payment is open.
 ///
 /// # Errors
 /// [`EnrolmentError`]. Until it returns well, an enrolment that was there before stays.
 pub async fn enrol(
     state_directory: &Path,
-    acquirer: &InstitutionAddress,
+    institution: &InstitutionAddress,
     server_root_pem: &str,
     code: &str,
     replace: bool,
@@ -208,13 +208,14 @@ pub async fn enrol(
     let channel_key = read_channel_key(&keys.channel_key).map_err(EnrolmentError::Keys)?;
     let request = signing_request(&keys.client_key_pem)?;
     let enrolled =
-        enrol_terminal(acquirer, server_root_pem, code, request, channel_key.public_key()).await?;
+        enrol_terminal(institution, server_root_pem, code, request, channel_key.public_key())
+            .await?;
     let terminal_id = verify(&enrolled, &channel_key, now)?;
     let root_public_key = base64(&enrolled.root_public_key);
     refuse_to_leave_open(state_directory, terminal_id, &root_public_key)?;
     let file = EnrolmentFile {
         terminal_id: terminal_id.to_string(),
-        acquirer: acquirer.to_string(),
+        institution: institution.to_string(),
         channel_key: keys.channel_key.clone(),
         client_key_pem: keys.client_key_pem.clone(),
         client_certificate_pem: enrolled.client_certificate_pem,
@@ -320,12 +321,12 @@ impl EnrolmentFile {
             octets("terminal_certificate", &self.terminal_certificate).map_err(damaged)?;
         let identity =
             Identity::new(certificate, channel_key).map_err(|error| damaged(error.to_string()))?;
-        let acquirer =
-            self.acquirer.parse().map_err(|error| damaged(format!("acquirer: {error}")))?;
+        let institution =
+            self.institution.parse().map_err(|error| damaged(format!("institution: {error}")))?;
         validity_of(&self.client_certificate_pem).map_err(damaged)?;
         Ok(Enrolment {
             identity,
-            acquirer,
+            institution,
             server_root_pem: self.server_root_pem.clone(),
             client_certificate_pem: self.client_certificate_pem.clone(),
             client_key_pem: Zeroizing::new(self.client_key_pem.clone()),
@@ -628,7 +629,7 @@ mod tests {
         let enrolled = |root: &str| {
             let file = EnrolmentFile {
                 terminal_id: ours.to_string(),
-                acquirer: String::new(),
+                institution: String::new(),
                 channel_key: String::new(),
                 client_key_pem: String::new(),
                 client_certificate_pem: String::new(),

@@ -54,9 +54,9 @@ pub enum ServiceError {
     /// The till API's address.
     #[error(transparent)]
     Till(#[from] TillListenError),
-    /// The way to the acquirer.
+    /// The way to the institution.
     #[error(transparent)]
-    Acquirer(#[from] ConnectError),
+    Institution(#[from] ConnectError),
     /// The institution's transactions.
     #[error(transparent)]
     Statement(#[from] StatementError),
@@ -98,13 +98,13 @@ pub enum ServiceExit {
     /// The till API's address cannot be used.
     Till = 15,
     /// No D-Bus, or no BlueZ on it.
-    NoBlueZ = 16,
+    BlueZNotRunning = 16,
     /// D-Bus does not let this user talk to BlueZ.
     Forbidden = 17,
     /// No adapter that is not blocked and can advertise.
     NoAdapter = 18,
-    /// The acquirer is not reached, or does not take the client certificate.
-    Acquirer = 19,
+    /// The institution is not reached, or does not take the client certificate.
+    Institution = 19,
     /// Open payments in the journal are another terminal's, or another institution's. 20 is of
     /// `florin reconcile`.
     OtherTerminal = 21,
@@ -132,7 +132,7 @@ impl ServiceError {
                 | EnrolmentError::Enrolled { .. }
                 | EnrolmentError::Untrusted(_)
                 | EnrolmentError::Keys(_) => ServiceExit::NotEnrolled,
-                EnrolmentError::Enrol(_) => ServiceExit::Acquirer,
+                EnrolmentError::Enrol(_) => ServiceExit::Institution,
                 EnrolmentError::Journal(_) => ServiceExit::Journal,
                 EnrolmentError::OpenPayments { .. } => ServiceExit::OtherTerminal,
             },
@@ -141,25 +141,25 @@ impl ServiceError {
             }
             Self::OtherTerminal { .. } => ServiceExit::OtherTerminal,
             Self::Till(_) => ServiceExit::Till,
-            Self::Acquirer(error) => match error {
+            Self::Institution(error) => match error {
                 ConnectError::Credentials(_) => ServiceExit::NotEnrolled,
                 ConnectError::Unreachable { .. }
                 | ConnectError::Handshake { .. }
-                | ConnectError::Silent { .. } => ServiceExit::Acquirer,
+                | ConnectError::Silent { .. } => ServiceExit::Institution,
             },
-            Self::Statement(_) => ServiceExit::Acquirer,
+            Self::Statement(_) => ServiceExit::Institution,
             Self::Radio(fault) => match fault {
                 RadioFault::NoBus(_)
-                | RadioFault::NoBlueZ(_)
+                | RadioFault::BlueZNotRunning(_)
                 | RadioFault::Silent(_)
-                | RadioFault::BlueZChanged => ServiceExit::NoBlueZ,
+                | RadioFault::BlueZRestarted => ServiceExit::BlueZNotRunning,
                 RadioFault::Forbidden(_) => ServiceExit::Forbidden,
                 RadioFault::NoAdapter
-                | RadioFault::OtherAdapters { .. }
+                | RadioFault::AdapterNotFound { .. }
                 | RadioFault::Blocked(_)
                 | RadioFault::NoAdvertising(_)
                 | RadioFault::PoweredOff(_) => ServiceExit::NoAdapter,
-                RadioFault::VanishesAgain(_) | RadioFault::Other { .. } => ServiceExit::Other,
+                RadioFault::AdvertisementLost(_) | RadioFault::Other { .. } => ServiceExit::Other,
             },
             Self::Driver(error) => match error {
                 DriverError::Journal(_) | DriverError::Thread(_) | DriverError::JournalStopped => {

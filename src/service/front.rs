@@ -21,7 +21,7 @@ use crate::till::{TillCall, TillDriverEnd, TillStatus};
 
 /// How often this looks around, so that nothing that comes with time goes unseen for long, in
 /// seconds.
-const LOOK_INTERVAL_S: u64 = 1;
+const CHECK_INTERVAL_S: u64 = 1;
 /// How often open payments are reported to the log while there are any that should not be open for
 /// long, in seconds.
 const REPORT_INTERVAL_S: u64 = 600;
@@ -46,7 +46,7 @@ pub struct Front {
     told_pace: AdvertisingPace,
     /// The engine that was given up last, for its figures: payments grow old without it.
     given_up: Option<Terminal>,
-    looked_at: Option<Instant>,
+    checked_at: Option<Instant>,
     reported_at: Option<Instant>,
     /// Who is connected: an engine that is given up leaves them behind.
     phones: BTreeSet<PhoneId>,
@@ -66,7 +66,7 @@ impl Front {
             pace: AdvertisingPace::Slow,
             told_pace: AdvertisingPace::Slow,
             given_up: None,
-            looked_at: None,
+            checked_at: None,
             reported_at: None,
             phones: BTreeSet::new(),
         }
@@ -81,10 +81,10 @@ impl Front {
     /// and be years off at a start: it is looked at again and again.
     pub(super) fn judge(&mut self, validity: Validity) {
         self.validity = Some(validity);
-        self.judge_certificates();
+        self.update_certificate_status();
     }
 
-    fn judge_certificates(&mut self) {
+    fn update_certificate_status(&mut self) {
         let Some(validity) = &self.validity else { return };
         let down = validity.check(wall_clock()).err().map(|fault| fault.to_string());
         match (&self.certificates_down, &down) {
@@ -92,7 +92,7 @@ impl Front {
             (None, Some(reason)) => {
                 tracing::error!(
                     reason,
-                    "out of service; what is open is settled as far as the acquirer takes it"
+                    "out of service; what is open is settled as far as the institution takes it"
                 );
             }
             (Some(_), None) => tracing::info!("the certificates are good by the clock"),
@@ -137,13 +137,9 @@ impl Front {
                 self.link_down = Some(reason);
                 None
             }
-            LinkEvent::Measure { measure, reason } => {
-                self.metrics.bluetooth_measure(measure.name());
-                tracing::warn!(
-                    measure = measure.name(),
-                    reason,
-                    "so that phones find this terminal"
-                );
+            LinkEvent::Recovering { action, reason } => {
+                self.metrics.recovery_action(action.name());
+                tracing::warn!(action = action.name(), reason, "so that phones find this terminal");
                 None
             }
         }
@@ -183,8 +179,8 @@ impl Front {
 
     /// When to [`Front::look`] again.
     pub(super) fn look_at(&self) -> Instant {
-        self.looked_at
-            .map_or_else(Instant::now, |looked| looked + Duration::from_secs(LOOK_INTERVAL_S))
+        self.checked_at
+            .map_or_else(Instant::now, |looked| looked + Duration::from_secs(CHECK_INTERVAL_S))
     }
 
     /// Sees to what comes with time alone. Whoever runs calls it at each step, so it is also what
@@ -194,9 +190,9 @@ impl Front {
         if self.look_at() > Instant::now() {
             return;
         }
-        self.looked_at = Some(Instant::now());
+        self.checked_at = Some(Instant::now());
         tell_systemd(&[NotifyState::Watchdog]);
-        self.judge_certificates();
+        self.update_certificate_status();
         self.tell_pace().await;
     }
 
@@ -254,7 +250,7 @@ impl Front {
                 oldest_s = open.oldest_s,
                 %oldest,
                 named = named.join(", "),
-                "payments are open for too long: see whether the acquirer is reached and knows this terminal \
+                "payments are open for too long: see whether the institution is reached and knows this terminal \
                  (`florin doctor`, `florin payments --open`); the terminal goes on trying"
             );
         }
@@ -335,7 +331,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::bluetooth::{EmulatedAir, LinkMeasure, PhoneLink};
+    use crate::bluetooth::{EmulatedAir, PhoneLink, RecoveryAction};
     use crate::credential::{SigningKey, TerminalCertificate};
     use crate::domain::{TransactionId, UnixTime};
     use crate::protocol::ChannelKey;
@@ -496,7 +492,7 @@ mod tests {
     async fn figures_show_whether_phones_can_find_it_what_was_done_for_that_and_who_is_there() {
         let mut front = front();
         let reason = || "no adapter".to_owned();
-        let measure = |measure| LinkEvent::Measure { measure, reason: reason() };
+        let action = |action| LinkEvent::Recovering { action, reason: reason() };
         let shows = |front: &Front, lines: &[&str]| {
             let text = front.metrics_text(&OpenPayments::default());
             for line in lines {
@@ -515,15 +511,17 @@ mod tests {
         // A second word about the same does not count.
         front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });
         front.link_happened(LinkEvent::Down { reason: reason() });
-        for done in [LinkMeasure::RegisterAnew, LinkMeasure::PowerCycle, LinkMeasure::PowerCycle] {
-            front.link_happened(measure(done));
+        for done in
+            [RecoveryAction::Reregister, RecoveryAction::PowerCycle, RecoveryAction::PowerCycle]
+        {
+            front.link_happened(action(done));
         }
         shows(
             &front,
             &[
                 "florin_bluetooth_up 0",
-                "florin_bluetooth_measures_total{measure=\"register_anew\"} 1",
-                "florin_bluetooth_measures_total{measure=\"power_cycle\"} 2",
+                "florin_bluetooth_recovery_actions_total{action=\"reregister\"} 1",
+                "florin_bluetooth_recovery_actions_total{action=\"power_cycle\"} 2",
                 "florin_phones 1",
                 "florin_phones_connected_total 2",
             ],

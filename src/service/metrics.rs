@@ -31,7 +31,7 @@ pub(super) struct Metrics {
     phones: Gauge,
     phones_seen: Counter,
     bluetooth_up: Gauge,
-    measures: Family<Label, Counter>,
+    recovery_actions: Family<Label, Counter>,
     journal_up: Gauge,
     certificates_good_until: Gauge<u64, AtomicU64>,
     tasks: Gauge,
@@ -49,7 +49,7 @@ impl Metrics {
             phones: Gauge::default(),
             phones_seen: Counter::default(),
             bluetooth_up: Gauge::default(),
-            measures: Family::default(),
+            recovery_actions: Family::default(),
             journal_up: Gauge::default(),
             certificates_good_until: Gauge::default(),
             tasks: Gauge::default(),
@@ -77,8 +77,8 @@ impl Metrics {
             metrics.ended.clone(),
         );
         registry.register(
-            "acquirer_answers",
-            "What became of requests to the acquirer",
+            "institution_answers",
+            "What became of requests to the institution",
             metrics.answers.clone(),
         );
         registry.register("phones", "Phones that are connected", metrics.phones.clone());
@@ -93,9 +93,9 @@ impl Metrics {
             metrics.bluetooth_up.clone(),
         );
         registry.register(
-            "bluetooth_measures",
-            "What was done to have Bluetooth back, by measure",
-            metrics.measures.clone(),
+            "bluetooth_recovery_actions",
+            "What was done to have Bluetooth back, by action",
+            metrics.recovery_actions.clone(),
         );
         registry.register(
             "journal_up",
@@ -136,8 +136,8 @@ impl Metrics {
         self.ended.get_or_create(&[("state", state)]).inc();
     }
 
-    /// A request to the acquirer was answered, or was not.
-    pub(super) fn acquirer_answered(&self, answer: &InstitutionAnswer) {
+    /// A request to the institution was answered, or was not.
+    pub(super) fn institution_answered(&self, answer: &InstitutionAnswer) {
         let kind = match answer {
             InstitutionAnswer::Transaction { .. } => "answered",
             InstitutionAnswer::NotSent { .. } => "not_sent",
@@ -162,8 +162,8 @@ impl Metrics {
     }
 
     /// Something was done to have Bluetooth back.
-    pub(super) fn bluetooth_measure(&self, measure: &'static str) {
-        self.measures.get_or_create(&[("measure", measure)]).inc();
+    pub(super) fn recovery_action(&self, action: &'static str) {
+        self.recovery_actions.get_or_create(&[("action", action)]).inc();
     }
 
     pub(super) fn journal_up(&self, is_up: bool) {
@@ -209,8 +209,8 @@ mod tests {
             assert!(before.lines().any(|found| found == line), "{line} is not in\n{before}");
         }
         metrics.payment_ended("captured");
-        metrics.acquirer_answered(&InstitutionAnswer::NotSent { detail: "x".into() });
-        metrics.bluetooth_measure("advertise_anew");
+        metrics.institution_answered(&InstitutionAnswer::NotSent { detail: "x".into() });
+        metrics.recovery_action("restart_advertising");
         let mut open = OpenPayments { oldest_s: 90, ..OpenPayments::default() };
         open.by_state.insert("reversing", 2);
         metrics.open_payments(&open);
@@ -222,8 +222,8 @@ mod tests {
             "florin_payments_total{state=\"captured\"} 1",
             "florin_payments_open{state=\"unresolved\"} 1",
             "florin_payments_oldest_open_seconds 90",
-            "florin_acquirer_answers_total{answer=\"not_sent\"} 1",
-            "florin_bluetooth_measures_total{measure=\"advertise_anew\"} 1",
+            "florin_institution_answers_total{answer=\"not_sent\"} 1",
+            "florin_bluetooth_recovery_actions_total{action=\"restart_advertising\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

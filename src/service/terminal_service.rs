@@ -2,7 +2,7 @@
 //! its adapters.
 //!
 //! The order decides who hears of a fault: what an operator has to mend stops the start, with its
-//! own exit code; what can mend itself (BlueZ, the adapter, the acquirer, the journal's disk, the
+//! own exit code; what can mend itself (BlueZ, the adapter, the institution, the journal's disk, the
 //! clock) is reported and tried again while the service runs.
 
 use std::fs::File;
@@ -36,7 +36,7 @@ const JOURNAL_RETRY_MS_MIN: u64 = 1_000;
 /// The longest such wait, in milliseconds.
 const JOURNAL_RETRY_MS_MAX: u64 = 30_000;
 /// How long the mark of a fault may take, in milliseconds.
-const MARK_PATIENCE_MS: u64 = 1_000;
+const MARK_TIMEOUT_MS: u64 = 1_000;
 /// An engine that ran for so long, in seconds, was well: the next fault is a new one.
 const ENGINE_WELL_S: u64 = 60;
 
@@ -202,7 +202,7 @@ async fn open_journal(
 async fn mark(configuration: &Configuration, distrust: Distrust) {
     let path = configuration.journal();
     let marking = tokio::task::spawn_blocking(move || distrust.mark(&path));
-    let _ = tokio::time::timeout(Duration::from_millis(MARK_PATIENCE_MS), marking).await;
+    let _ = tokio::time::timeout(Duration::from_millis(MARK_TIMEOUT_MS), marking).await;
 }
 
 /// Once it is ready it stays so: an engine that was told to stop may still find that its journal
@@ -231,7 +231,8 @@ pub(super) fn relay(
     configuration: &Configuration,
     enrolment: &Enrolment,
 ) -> Result<GrpcRelay, ServiceError> {
-    let address = configuration.acquirer.clone().unwrap_or_else(|| enrolment.acquirer.clone());
+    let address =
+        configuration.institution.clone().unwrap_or_else(|| enrolment.institution.clone());
     Ok(GrpcRelay::new(address, &enrolment.tls_files(), enrolment.identity.terminal_id())?)
 }
 

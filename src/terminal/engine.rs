@@ -19,7 +19,7 @@ use crate::protocol::{
 };
 
 use super::phone_session::{PhoneSession, Received};
-use super::slots::{Slot, who_leaves};
+use super::slots::{Slot, phone_to_evict};
 use super::transition::{Verdict, on_dispense_timeout, on_institution, on_restart, on_till};
 use super::{
     AdvertisingPace, Identity, InstitutionAnswer, InstitutionRequest, OpenPayments, Payment,
@@ -311,7 +311,7 @@ impl Terminal {
 
     /// When the engine wants [`Input::Tick`] at the latest.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let may_ask = self.asks_under_way() < self.settings.asks_max;
+        let may_ask = self.background_requests_in_flight() < self.settings.background_requests_max;
         let payments = self.open.values().flat_map(|open| {
             let expiry = (open.payment.state == PaymentState::Offered).then_some(open.expires_at);
             // Who waits for its turn is asked about when an answer comes, or does not.
@@ -446,7 +446,7 @@ impl Terminal {
         {
             session.held_since = now.moment;
         }
-        if let Some((phone, message)) = payer.zip(self.word_for_payer(transaction_id)) {
+        if let Some((phone, message)) = payer.zip(self.reply_for_payer_state(transaction_id)) {
             self.after_record(transaction_id, Effect::Tell { phone, message });
         }
         self.publish(transaction_id);
@@ -490,7 +490,7 @@ impl Terminal {
     /// Power comes back to all of a fleet at once: who starts does not ask at once about what was
     /// open before.
     fn spread_first_asks(&mut self, now: Now) {
-        let spread_ms = self.settings.ask_again_min_ms.saturating_add(1);
+        let spread_ms = self.settings.retry_backoff_min_ms.saturating_add(1);
         for open in self.open.values_mut().filter(|open| open.ask_at.is_some()) {
             open.ask_at = Some(now.moment.plus_ms(self.random.next_u64() % spread_ms));
         }
@@ -507,7 +507,7 @@ impl Terminal {
     }
 
     /// What the phone that paid is told about a payment's state now.
-    fn word_for_payer(&self, transaction_id: TransactionId) -> Option<FromTerminal> {
+    fn reply_for_payer_state(&self, transaction_id: TransactionId) -> Option<FromTerminal> {
         let open = self.open.get(&transaction_id)?;
         match open.payment.state {
             // It was told "approved" already, and "given back" is not true yet.
@@ -522,7 +522,7 @@ impl Terminal {
             | PaymentState::Declined(_)
             | PaymentState::NotCharged(_)
             | PaymentState::Cancelled
-            | PaymentState::Expired => word_on_own(&open.payment),
+            | PaymentState::Expired => reply_to_payer(&open.payment),
         }
     }
 
@@ -566,8 +566,8 @@ impl Terminal {
         }
     }
 
-    /// How many of [`Settings::asks_max`] are taken.
-    fn asks_under_way(&self) -> usize {
+    /// How many of [`Settings::background_requests_max`] are taken.
+    fn background_requests_in_flight(&self) -> usize {
         self.open
             .values()
             .filter(|open| open.asking_until.is_some() && open.waits_its_turn())
@@ -582,7 +582,7 @@ impl Terminal {
             PaymentState::Authorising => {
                 let Some(sealed_command) = open.payment.sealed_command.clone() else { return };
                 timeout_ms = open.authorise_until.since_ms(now.moment).max(1);
-                InstitutionRequest::Authorize {
+                InstitutionRequest::Authorise {
                     transaction_id,
                     offer: open.payment.offer.clone(),
                     offer_age_ms: now.moment.since_ms(open.offered_at),
@@ -657,8 +657,8 @@ impl Terminal {
     /// Doubling with every attempt, and spread out so that a fleet does not come back in step.
     fn wait_before_asking_again(&mut self, transaction_id: TransactionId) -> u64 {
         let asked = self.open.get(&transaction_id).map_or(1, |open| open.asked.max(1));
-        let doubled = self.settings.ask_again_min_ms.saturating_mul(1 << (asked - 1).min(20));
-        let wait_ms = doubled.min(self.settings.ask_again_max_ms);
+        let doubled = self.settings.retry_backoff_min_ms.saturating_mul(1 << (asked - 1).min(20));
+        let wait_ms = doubled.min(self.settings.retry_backoff_max_ms);
         wait_ms / 2 + self.random.next_u64() % (wait_ms / 2 + 1)
     }
 
@@ -711,7 +711,10 @@ impl Terminal {
     /// longest: otherwise the same few, time and again, would keep all others from ever being
     /// asked about.
     fn ask_in_turn(&mut self, now: Now) {
-        let room = self.settings.asks_max.saturating_sub(self.asks_under_way());
+        let room = self
+            .settings
+            .background_requests_max
+            .saturating_sub(self.background_requests_in_flight());
         if room == 0 {
             return;
         }
@@ -910,8 +913,8 @@ impl Terminal {
         self.phones.insert(phone, PhoneSession::new(now.moment, &self.settings));
         if self.phones.len() > self.settings.phones_max {
             // The newcomer has not stayed long enough to be the one.
-            let leaves =
-                who_leaves(self.slots(), now.moment, self.settings.stay_min_ms).unwrap_or(phone);
+            let leaves = phone_to_evict(self.slots(), now.moment, self.settings.stay_min_ms)
+                .unwrap_or(phone);
             let busy = ProtocolError::new(WireError::Busy, "too many phones");
             self.tell(leaves, &FromTerminal::Error(busy));
             self.disconnect(
@@ -1168,7 +1171,7 @@ impl Terminal {
             self.outputs.push(Output::Load { phone, question });
             return;
         };
-        let message = word_on(&open.payment, &question);
+        let message = reply_about(&open.payment, &question);
         if is_own(&open.payment, &question) {
             // It came back on another connection: what follows is for it.
             open.payer = Some(phone);
@@ -1178,7 +1181,7 @@ impl Terminal {
 
     fn loaded(&mut self, phone: PhoneId, question: &PhoneQuestion, payment: Option<&Payment>) {
         let message = match payment {
-            Some(payment) => word_on(payment, question),
+            Some(payment) => reply_about(payment, question),
             None => unknown(),
         };
         self.tell(phone, &message);
@@ -1240,9 +1243,9 @@ fn is_own(payment: &Payment, question: &PhoneQuestion) -> bool {
 
 /// What a phone is told that asks about a payment, or sends a command for one that is not open to
 /// it.
-fn word_on(payment: &Payment, question: &PhoneQuestion) -> FromTerminal {
+fn reply_about(payment: &Payment, question: &PhoneQuestion) -> FromTerminal {
     if is_own(payment, question) {
-        return word_on_own(payment).unwrap_or_else(unknown);
+        return reply_to_payer(payment).unwrap_or_else(unknown);
     }
     if !question.is_command {
         return unknown();
@@ -1265,7 +1268,7 @@ fn word_on(payment: &Payment, question: &PhoneQuestion) -> FromTerminal {
 }
 
 /// What the phone that sent the command is told.
-fn word_on_own(payment: &Payment) -> Option<FromTerminal> {
+fn reply_to_payer(payment: &Payment) -> Option<FromTerminal> {
     let transaction_id = payment.transaction_id;
     match (payment.state.outcome(), payment.state) {
         (Some(outcome), _) => {

@@ -7,7 +7,7 @@ use crate::domain::{DeclineReason, ReversalReason, TransactionId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstitutionRequest {
     /// Check the card's command and reserve the amount.
-    Authorize {
+    Authorise {
         /// Which payment.
         transaction_id: TransactionId,
         /// The offer's octets.
@@ -40,7 +40,7 @@ impl InstitutionRequest {
     /// The payment it is about.
     pub fn transaction_id(&self) -> TransactionId {
         match self {
-            Self::Authorize { transaction_id, .. }
+            Self::Authorise { transaction_id, .. }
             | Self::Inquire { transaction_id }
             | Self::Capture { transaction_id }
             | Self::Reverse { transaction_id, .. } => *transaction_id,
@@ -50,7 +50,7 @@ impl InstitutionRequest {
     /// For logs: lower case, one word.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Authorize { .. } => "authorize",
+            Self::Authorise { .. } => "authorise",
             Self::Inquire { .. } => "inquire",
             Self::Capture { .. } => "capture",
             Self::Reverse { .. } => "reverse",

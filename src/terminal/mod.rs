@@ -4,7 +4,6 @@
 //! asks no clock; the driver in [`crate::service`] does that. An output that has an effect outside
 //! comes only after the journal has confirmed the record on which it rests.
 
-mod allowance;
 mod engine;
 mod identity;
 mod institution;
@@ -15,6 +14,7 @@ mod reconciliation;
 mod settings;
 mod slots;
 mod till;
+mod token_bucket;
 mod transition;
 
 pub use engine::{Input, Now, Output, PhoneQuestion, RecordNumber, Terminal, TillCallId};

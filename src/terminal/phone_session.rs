@@ -10,7 +10,7 @@ use crate::protocol::{
     encode_plain_error, matching_code,
 };
 
-use super::allowance::Allowance;
+use super::token_bucket::TokenBucket;
 use super::{Identity, Settings};
 
 /// What a value completed.
@@ -51,8 +51,8 @@ pub(super) struct PhoneSession {
     message_until: Option<Moment>,
     /// Since when it has held its place without a payment under way.
     pub(super) held_since: Moment,
-    values: Allowance,
-    messages: Allowance,
+    values: TokenBucket,
+    messages: TokenBucket,
 }
 
 impl PhoneSession {
@@ -71,8 +71,8 @@ impl PhoneSession {
             heard_until: now.plus_ms(settings.hello_timeout_ms),
             message_until: None,
             held_since: now,
-            values: Allowance::new(settings.values_burst_max, settings.values_per_s, now),
-            messages: Allowance::new(settings.messages_burst_max, settings.messages_per_s, now),
+            values: TokenBucket::new(settings.values_burst_max, settings.values_per_s, now),
+            messages: TokenBucket::new(settings.messages_burst_max, settings.messages_per_s, now),
         }
     }
 

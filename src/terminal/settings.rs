@@ -26,12 +26,12 @@ pub struct Settings {
     pub working_interval_ms: u64,
     /// The first wait before a request to the institution is made again, in milliseconds. It
     /// doubles each time.
-    pub ask_again_min_ms: u64,
+    pub retry_backoff_min_ms: u64,
     /// The longest such wait, in milliseconds.
-    pub ask_again_max_ms: u64,
+    pub retry_backoff_max_ms: u64,
     /// How many requests about older payments run at once, so that a long queue does not flood the
     /// institution.
-    pub asks_max: usize,
+    pub background_requests_max: usize,
     /// How long the till may take after an approval to say what became of the goods, in
     /// milliseconds, counted anew from a restart: the longest that a machine takes to release
     /// something, and to start again.
@@ -82,9 +82,9 @@ impl Default for Settings {
             authorisation_timeout_ms: 10_000,
             request_timeout_ms: 10_000,
             working_interval_ms: 1_500,
-            ask_again_min_ms: 1_000,
-            ask_again_max_ms: 300_000,
-            asks_max: 4,
+            retry_backoff_min_ms: 1_000,
+            retry_backoff_max_ms: 300_000,
+            background_requests_max: 4,
             dispense_timeout_ms: 600_000,
             dispense_policy: DispensePolicy::Reverse,
             escalate_after_s: 86_400,

@@ -19,7 +19,7 @@ pub(super) struct Slot {
 
 /// The phone that has held its place longest, among those that are not paying and have been here
 /// for `stay_min_ms`; of several the one that came first. None if all are paying or new.
-pub(super) fn who_leaves(
+pub(super) fn phone_to_evict(
     slots: impl IntoIterator<Item = Slot>,
     now: Moment,
     stay_min_ms: u64,
@@ -53,10 +53,10 @@ mod tests {
             slot(3, 40_000, false),
             slot(4, 40_000, false),
         ];
-        assert_eq!(who_leaves(all, NOW, STAY_MIN_MS), Some(PhoneId(3)));
+        assert_eq!(phone_to_evict(all, NOW, STAY_MIN_MS), Some(PhoneId(3)));
         let none = [slot(1, 19_999, false), slot(2, 90_000, true)];
-        assert_eq!(who_leaves(none, NOW, STAY_MIN_MS), None);
-        assert_eq!(who_leaves([slot(1, 20_000, false)], NOW, STAY_MIN_MS), Some(PhoneId(1)));
+        assert_eq!(phone_to_evict(none, NOW, STAY_MIN_MS), None);
+        assert_eq!(phone_to_evict([slot(1, 20_000, false)], NOW, STAY_MIN_MS), Some(PhoneId(1)));
     }
 
     proptest! {
@@ -70,7 +70,7 @@ mod tests {
                 .iter()
                 .filter(|slot| !slot.is_paying && NOW.since_ms(slot.held_since) >= STAY_MIN_MS)
                 .collect();
-            let leaves = who_leaves(slots.iter().copied(), NOW, STAY_MIN_MS);
+            let leaves = phone_to_evict(slots.iter().copied(), NOW, STAY_MIN_MS);
             prop_assert_eq!(leaves.is_some(), !may_leave.is_empty());
             if let Some(phone) = leaves {
                 let longest = may_leave.iter().map(|slot| slot.held_since).min();

@@ -19,10 +19,10 @@ use tonic::transport::{ClientTlsConfig, Endpoint};
 
 use super::card::CardParts;
 use super::{Card, CardError, CardName, DirectoryError, WalletDirectory};
-use crate::acquirer_api::enrolment_client::EnrolmentClient;
-use crate::acquirer_api::{EnrolCardRequest, EnrolCardResponse};
 use crate::credential::{CredentialError, Signed, SigningKey, VerifyingKey, card_enrolment_proof};
 use crate::domain::{Amount, CardId, MINOR_UNITS_MAX, UnixTime};
+use crate::institution_api::enrolment_client::EnrolmentClient;
+use crate::institution_api::{EnrolCardRequest, EnrolCardResponse};
 
 /// How long the connection to the institution may take, in milliseconds.
 const CONNECT_MS_MAX: u64 = 10_000;
@@ -33,7 +33,7 @@ const ANSWER_MS_MAX: u64 = 20_000;
 #[derive(Debug, Clone)]
 pub struct EnrolmentRequest {
     /// `https://host:port`.
-    pub acquirer: String,
+    pub institution: String,
     /// Certificates in PEM, by which the institution's server is known.
     pub root_pem: Vec<u8>,
     /// The one-time code. It is a secret until it is used.
@@ -100,7 +100,7 @@ pub async fn enrol_card(
     {
         return Err(DirectoryError::CardExists(name.clone()).into());
     }
-    let mut client = connect(&request.acquirer, &request.root_pem).await?;
+    let mut client = connect(&request.institution, &request.root_pem).await?;
     let code_digest: [u8; 32] = Sha256::digest(code.as_bytes()).into();
     let mut random = None;
     let key = directory.enrolment_key(&code_digest, || {

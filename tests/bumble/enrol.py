@@ -18,8 +18,8 @@ import credentials
 import wallet
 from messages import decode, encode
 
-METHOD = "/florin.acquirer.v1.Enrolment/EnrolCard"
-PATIENCE_S = 30
+METHOD = "/florin.institution.v1.Enrolment/EnrolCard"
+TIMEOUT_S = 30
 
 
 def call(url, root_certificate, method, request):
@@ -28,7 +28,7 @@ def call(url, root_certificate, method, request):
     context = ssl.create_default_context(cafile=root_certificate)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["h2"])
-    with socket.create_connection((address.hostname, address.port or 443), PATIENCE_S) as plain:
+    with socket.create_connection((address.hostname, address.port or 443), TIMEOUT_S) as plain:
         with context.wrap_socket(plain, server_hostname=address.hostname) as stream:
             return _exchange(stream, address.netloc, method, request)
 
@@ -78,7 +78,7 @@ def _exchange(stream, authority, method, request):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--acquirer", required=True, help="https://HOST:PORT")
+    parser.add_argument("--institution", required=True, help="https://HOST:PORT")
     parser.add_argument("--root", required=True, help="the certificate that the institution's TLS is checked against")
     parser.add_argument("--card", required=True, help="the file to write")
     parser.add_argument("code")
@@ -89,7 +89,7 @@ def main():
     answer = decode(
         "EnrolCardResponse",
         call(
-            arguments.acquirer,
+            arguments.institution,
             arguments.root,
             METHOD,
             encode(

@@ -101,9 +101,9 @@ class Phone:
 
     async def _talk(self, connection, session):
         """Until there is nothing more to wait for."""
-        patience_s, hellos = ANSWER_S, 1
+        timeout_s, hellos = ANSWER_S, 1
         while True:
-            for event in session.receive(await connection.next_value(patience_s)):
+            for event in session.receive(await connection.next_value(timeout_s)):
                 self.log(brief(event))
                 if isinstance(event, Greeted):
                     self.report.update(merchant=event.merchant_name, matching_code=event.matching_code)
@@ -111,13 +111,13 @@ class Phone:
                         message = session.pay if self.arguments.again else session.ask
                         await connection.write(message(self.payment))
                 elif isinstance(event, NothingToPay):
-                    patience_s = OFFER_S
+                    timeout_s = OFFER_S
                 elif isinstance(event, Offered):
                     if self.arguments.cancel:
                         await connection.write(session.cancel(event))
                         return
                     await self._pay(connection, session, event)
-                    patience_s = WORKING_S
+                    timeout_s = WORKING_S
                     if self.arguments.vanish:
                         return
                 elif isinstance(event, Concluded):
@@ -127,7 +127,7 @@ class Phone:
                     if self.payment.state != "pending":
                         return
                     # A further result may follow, but nothing says when.
-                    patience_s = PENDING_S
+                    timeout_s = PENDING_S
                 elif isinstance(event, Unproven):
                     self.report["unproven"] = event.why
                     return

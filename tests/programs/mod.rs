@@ -1,7 +1,7 @@
 //! The real programs, set up as their owners would: an institution, an enrolled terminal, a wallet
 //! with a card.
 //!
-//! Each set has a directory of its own and an acquirer port of its own, so sets run side by side.
+//! Each set has a directory of its own and an institution port of its own, so sets run side by side.
 
 #![allow(dead_code)]
 
@@ -27,8 +27,8 @@ use wall_clock::WallClock;
 
 /// How long anything may take before a test gives up, in seconds: a busy machine is slow, a hung
 /// one for ever.
-pub const PATIENCE_S: u64 = 120;
-/// Acquirers listen from here on: below the range from which the system takes ports for connections
+pub const TIMEOUT_S: u64 = 120;
+/// Institutions listen from here on: below the range from which the system takes ports for connections
 /// (32768 on Linux), so that nobody takes one between two starts.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 10_000;
@@ -46,25 +46,25 @@ impl Programs {
     /// Nothing runs afterwards.
     pub fn set_up(directory: &Path) -> Self {
         let programs = Self { directory: directory.to_owned(), port: free_port() };
-        programs.acquirer(&["init", "--name", "Example Bank", "--host-name", "localhost"]);
+        programs.institution(&["init", "--name", "Example Bank", "--host-name", "localhost"]);
         let balance = ["--balance", "1000000.00"];
-        programs.acquirer(
+        programs.institution(
             &[&["account", "create", "--name", "Alice", "--currency", "EUR"], &balance[..]]
                 .concat(),
         );
-        let card = programs.acquirer(&["card", "add", "--account", "1", "--limit", "50.00"]);
+        let card = programs.institution(&["card", "add", "--account", "1", "--limit", "50.00"]);
         let machine = ["--merchant-id", "kiosk-1", "--merchant-name", "Corner Kiosk"];
-        let terminal = programs.acquirer(&[&["terminal", "add"], &machine[..]].concat());
+        let terminal = programs.institution(&[&["terminal", "add"], &machine[..]].concat());
         let (card_code, terminal_code) =
             (card["code"].as_str().unwrap(), terminal["code"].as_str().unwrap());
 
         programs.write_configuration();
-        let acquirer = programs.start_acquirer(None);
-        let (url, root) = (programs.acquirer_url(), programs.bank().join("root.pem"));
+        let institution = programs.start_institution(None);
+        let (url, root) = (programs.institution_url(), programs.bank().join("root.pem"));
         done(&mut programs.enrol_terminal(&programs.state(), terminal_code));
-        let mut enrol = programs.wallet(&["enrol", "--acquirer", &url, "--root"]);
+        let mut enrol = programs.wallet(&["enrol", "--institution", &url, "--root"]);
         done(enrol.arg(&root).arg(card_code));
-        acquirer.stop();
+        institution.stop();
         programs
     }
 
@@ -72,7 +72,7 @@ impl Programs {
     pub fn enrol_terminal(&self, state: &Path, code: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
         command
-            .args(["enrol", "--acquirer", &self.acquirer_url(), "--root"])
+            .args(["enrol", "--institution", &self.institution_url(), "--root"])
             .arg(self.bank().join("root.pem"));
         command.arg("--state-directory").arg(state).arg(code).stdin(Stdio::null());
         command
@@ -86,7 +86,7 @@ impl Programs {
         programs
     }
 
-    /// The terminal once more in another directory, at the same acquirer: a copy, with the same
+    /// The terminal once more in another directory, at the same institution: a copy, with the same
     /// identity.
     pub fn beside(&self, directory: &Path) -> Self {
         copy_directory(&self.directory, directory);
@@ -98,10 +98,10 @@ impl Programs {
     fn write_configuration(&self) {
         let text = format!(
             "[terminal]\nstate_directory = \"{}\"\n[till]\nlisten = \"{}\"\n\
-             [acquirer]\nurl = \"{}\"\nask_again_min_ms = 100\nask_again_max_ms = 1000\n",
+             [institution]\nurl = \"{}\"\nask_again_min_ms = 100\nask_again_max_ms = 1000\n",
             self.state().display(),
             self.till_address(),
-            self.acquirer_url()
+            self.institution_url()
         );
         fs::write(self.configuration(), text).unwrap();
     }
@@ -130,7 +130,7 @@ impl Programs {
         self.directory.join("florin.toml")
     }
 
-    fn acquirer_url(&self) -> String {
+    fn institution_url(&self) -> String {
         format!("https://localhost:{}", self.port)
     }
 
@@ -170,7 +170,7 @@ impl Programs {
     }
 
     /// Starts `florin-acquirer serve`; without a fault it is ready on return.
-    pub fn start_acquirer(&self, fault: Option<&StorageFault>) -> Running {
+    pub fn start_institution(&self, fault: Option<&StorageFault>) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_florin-acquirer"));
         command.args(["serve", "--directory"]).arg(self.bank());
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]).stdout(Stdio::piped());
@@ -178,7 +178,11 @@ impl Programs {
         if fault.is_none() {
             let mut line = String::new();
             BufReader::new(running.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-            assert!(line.starts_with("listening"), "the acquirer said {line:?}: {}", running.log());
+            assert!(
+                line.starts_with("listening"),
+                "the institution said {line:?}: {}",
+                running.log()
+            );
         }
         running
     }
@@ -205,7 +209,7 @@ impl Programs {
     }
 
     /// Runs `florin-acquirer` with these words; its first JSON line.
-    pub fn acquirer(&self, words: &[&str]) -> Value {
+    pub fn institution(&self, words: &[&str]) -> Value {
         let mut command = Command::new(env!("CARGO_BIN_EXE_florin-acquirer"));
         let output = done(command.args(words).arg("--json").arg("--directory").arg(self.bank()));
         serde_json::from_slice(output.stdout.split(|octet| *octet == b'\n').next().unwrap())
@@ -222,12 +226,12 @@ pub fn done(command: &mut Command) -> Output {
 
 /// Tries it until it gives something.
 pub fn wait_for<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(PATIENCE_S);
+    let end = Instant::now() + Duration::from_secs(TIMEOUT_S);
     loop {
         if let Some(value) = attempt() {
             return value;
         }
-        assert!(Instant::now() < end, "waited {PATIENCE_S} s for {what}");
+        assert!(Instant::now() < end, "waited {TIMEOUT_S} s for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use florin::acquirer::{
-    AuthorizationRequest, CARD_VALIDITY_S, CardTerms, EnrolmentCode, Institution, InstitutionError,
-    InstitutionKeys, Store, StoreError, Transaction, TransactionState as Held,
-};
 use florin::credential::{Keyring, SealedCommand, Signed, SigningKey, card_enrolment_proof};
 use florin::domain::{
     Amount, CardId, Currency, DeclineReason, TerminalId, TransactionId, UnixTime,
+};
+use florin::institution::{
+    AuthorisationRequest, CARD_VALIDITY_S, CardTerms, EnrolmentCode, Institution, InstitutionError,
+    InstitutionKeys, Store, StoreError, Transaction, TransactionState as Held,
 };
 use florin::protocol::{ChannelKey, decode_offer, encode_offer};
 use florin::terminal::{
@@ -153,33 +153,33 @@ pub fn enrol(
 impl Bank {
     /// The institution gets a request.
     pub fn hears(&mut self, stage: &mut Stage, request: &InstitutionRequest, ask: Option<u64>) {
-        if let InstitutionRequest::Authorize { transaction_id, sealed_command, .. } = request {
+        if let InstitutionRequest::Authorise { transaction_id, sealed_command, .. } = request {
             stage.model.authorisation_arrives(*transaction_id, sealed_command);
         }
         if stage.now_ms < stage.network.down_until_ms {
             return;
         }
-        if let Some(dice) = stage.fault(FaultKind::AcquirerClockJumps) {
+        if let Some(dice) = stage.fault(FaultKind::InstitutionClockJumps) {
             self.clock.jump(dice);
         }
-        if let Some(mut dice) = stage.fault(FaultKind::AcquirerRefuses) {
+        if let Some(mut dice) = stage.fault(FaultKind::InstitutionRefuses) {
             self.refuses_until_ms = stage.now_ms + dice.magnitude(100, 600_000);
         }
         if stage.now_ms < self.refuses_until_ms {
             let answer = InstitutionAnswer::Refused { detail: "simulated".into() };
             return self.answers(stage, ask, answer);
         }
-        if let Some(mut dice) = stage.fault(FaultKind::AcquirerCrashesBefore) {
+        if let Some(mut dice) = stage.fault(FaultKind::InstitutionCrashesBefore) {
             stage.network.down_until_ms = stage.now_ms + dice.magnitude(100, 60_000);
             return;
         }
-        if let InstitutionRequest::Authorize { offer, offer_age_ms, sealed_command, .. } = request
+        if let InstitutionRequest::Authorise { offer, offer_age_ms, sealed_command, .. } = request
             && let Some(dice) = stage.fault(FaultKind::CommandPresentedAgain)
         {
             self.present_again(stage, dice, offer, *offer_age_ms, sealed_command);
         }
         let answer = self.does(stage, request);
-        if let Some(mut dice) = stage.fault(FaultKind::AcquirerCrashesAfter) {
+        if let Some(mut dice) = stage.fault(FaultKind::InstitutionCrashesAfter) {
             stage.network.down_until_ms = stage.now_ms + dice.magnitude(100, 60_000);
             return;
         }
@@ -201,25 +201,25 @@ impl Bank {
         let now = self.clock.read(stage.now_ms);
         let terminal = self.terminal_id;
         let id = request.transaction_id();
-        if stage.fault(FaultKind::AcquirerStoreFails).is_some() {
+        if stage.fault(FaultKind::InstitutionStoreFails).is_some() {
             // Its statuses INTERNAL and UNAVAILABLE: no proof that nothing was done.
             return InstitutionAnswer::Unanswered { detail: "simulated".into() };
         }
         let answer = match request {
-            InstitutionRequest::Authorize {
+            InstitutionRequest::Authorise {
                 transaction_id,
                 offer,
                 offer_age_ms,
                 sealed_command,
             } => {
-                let request = AuthorizationRequest {
+                let request = AuthorisationRequest {
                     terminal_id: terminal,
                     transaction_id: *transaction_id,
                     offer: offer.clone(),
                     offer_age_ms: *offer_age_ms,
                     sealed_command: sealed_command.clone(),
                 };
-                self.institution.authorize(&request, now, self.dice.octets())
+                self.institution.authorise(&request, now, self.dice.octets())
             }
             InstitutionRequest::Inquire { .. } => self.institution.transaction(terminal, id),
             InstitutionRequest::Capture { .. } => {
@@ -259,14 +259,14 @@ impl Bank {
         }
         let Some(held) = self.held(id) else { return };
         let command = match request {
-            InstitutionRequest::Authorize { sealed_command, .. } => {
+            InstitutionRequest::Authorise { sealed_command, .. } => {
                 Some(SealedCommand::digest_of_encoded(sealed_command))
             }
             InstitutionRequest::Inquire { .. }
             | InstitutionRequest::Capture { .. }
             | InstitutionRequest::Reverse { .. } => None,
         };
-        stage.say(|stage| format!("acquirer: {} is {}", stage.name(id), held.state.name()));
+        stage.say(|stage| format!("institution: {} is {}", stage.name(id), held.state.name()));
         stage.model.bank_holds(id, &held, command, now);
         let accounts = self.institution.accounts().unwrap_or_default();
         for account in accounts {
@@ -312,7 +312,7 @@ impl Bank {
             offer.reference = "slot 99".into();
             offer.nonce = dice.octets();
         }
-        let request = InstitutionRequest::Authorize {
+        let request = InstitutionRequest::Authorise {
             transaction_id: offer.transaction_id,
             offer: encode_offer(&offer),
             offer_age_ms,

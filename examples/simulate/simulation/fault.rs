@@ -72,15 +72,15 @@ fault_kinds! {
     /// The relay says nothing at all.
     RelaySilent = 15_000 "relay_silent",
     /// The institution's process dies before it does what it was asked.
-    AcquirerCrashesBefore = 20_000 "acquirer_crashes_before",
+    InstitutionCrashesBefore = 20_000 "institution_crashes_before",
     /// The institution's process dies after it did what it was asked.
-    AcquirerCrashesAfter = 25_000 "acquirer_crashes_after",
+    InstitutionCrashesAfter = 25_000 "institution_crashes_after",
     /// The institution's store fails, so that nothing is done.
-    AcquirerStoreFails = 12_000 "acquirer_store_fails",
+    InstitutionStoreFails = 12_000 "institution_store_fails",
     /// The institution refuses every request for a while.
-    AcquirerRefuses = 12_000 "acquirer_refuses",
+    InstitutionRefuses = 12_000 "institution_refuses",
     /// The institution's wall clock jumps.
-    AcquirerClockJumps = 8_000 "acquirer_clock_jumps",
+    InstitutionClockJumps = 8_000 "institution_clock_jumps",
     /// Somebody with a terminal's certificate presents a command again for another offer.
     CommandPresentedAgain = 60_000 "command_presented_again",
     /// The till cancels whatever it has.

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use florin::acquirer::{Transaction, TransactionState as Held};
 use florin::credential::SealedCommand;
 use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId, UnixTime};
+use florin::institution::{Transaction, TransactionState as Held};
 use florin::terminal::{
     InstitutionTransaction, Payment, PaymentRequest, PaymentState, PaymentView, Reconciliation,
     TransactionState,
@@ -54,7 +54,7 @@ impl Promise {
                 "promise 4: nobody is told 'not charged' while somebody is, or might be"
             }
             Self::CommandGoodOnce => "promise 5: a command is good for one offer, once",
-            Self::BooksAgree => "promise 6: journal and acquirer agree to the minor unit",
+            Self::BooksAgree => "promise 6: journal and institution agree to the minor unit",
             Self::TillIsToldOnce => {
                 "promise 7: what the till was told never changes but from pending to its end"
             }

@@ -58,7 +58,7 @@ impl Stage {
     pub fn ask_institution(&mut self, epoch: u64, request: InstitutionRequest, timeout_ms: u64) {
         let transaction_id = request.transaction_id();
         self.say(|stage| {
-            format!("terminal -> acquirer: {} {}", request.name(), stage.name(transaction_id))
+            format!("terminal -> institution: {} {}", request.name(), stage.name(transaction_id))
         });
         let request = match self.planted_answer(&request) {
             Some(answer) => {
@@ -106,7 +106,7 @@ impl Stage {
     }
 
     fn send(&mut self, delay_ms: u64, request: InstitutionRequest, ask: Option<u64>) {
-        if let InstitutionRequest::Authorize { transaction_id, sealed_command, .. } = &request {
+        if let InstitutionRequest::Authorise { transaction_id, sealed_command, .. } = &request {
             self.model.authorisation_is_under_way(*transaction_id, sealed_command);
         }
         self.after(delay_ms, Event::BankHears { request: Box::new(request), ask });
@@ -142,7 +142,7 @@ impl Stage {
                 InstitutionAnswer::Unanswered { .. } => "(no answer)".into(),
             };
             format!(
-                "acquirer -> terminal: {} {}: {word}",
+                "institution -> terminal: {} {}: {word}",
                 request.name(),
                 stage.name(transaction_id)
             )
@@ -170,7 +170,7 @@ impl Stage {
         request: &InstitutionRequest,
         answer: InstitutionAnswer,
     ) -> InstitutionAnswer {
-        let is_authorisation = matches!(request, InstitutionRequest::Authorize { .. });
+        let is_authorisation = matches!(request, InstitutionRequest::Authorise { .. });
         let is_unanswered = matches!(answer, InstitutionAnswer::Unanswered { .. });
         match self.planted {
             Some(PlantedBug::TimeoutIsDecline) if is_authorisation && is_unanswered => {
@@ -200,12 +200,12 @@ impl Stage {
     /// The payment is tried again as another transaction, and that one's end is taken for the first
     /// one's.
     fn retry_under_new_id(&mut self, request: &InstitutionRequest) -> InstitutionAnswer {
-        if let InstitutionRequest::Authorize { offer, offer_age_ms, sealed_command, .. } = request
+        if let InstitutionRequest::Authorise { offer, offer_age_ms, sealed_command, .. } = request
             && let Ok(mut offer) = florin::protocol::decode_offer(offer)
         {
             let transaction_id = TransactionId::from_random(self.network.dice.octets());
             offer.transaction_id = transaction_id;
-            let request = InstitutionRequest::Authorize {
+            let request = InstitutionRequest::Authorise {
                 transaction_id,
                 offer: florin::protocol::encode_offer(&offer),
                 offer_age_ms: *offer_age_ms,

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use florin::acquirer::TransactionState as Held;
 use florin::domain::Currency;
+use florin::institution::TransactionState as Held;
 use florin::journal::{Journal, SqliteJournal};
 use florin::terminal::{DispensePolicy, Payment, Settings};
 use florin::wallet::PaymentStatus;

@@ -9,7 +9,7 @@ use florin::wallet::CardName;
 
 const AFTER_HELP: &str = "\
 A first payment:
-  florin-wallet enrol --acquirer https://localhost:7443 --root bank/root.pem CODE
+  florin-wallet enrol --institution https://localhost:7443 --root bank/root.pem CODE
   florin-wallet terminals
   florin-wallet pay --code 7QK2
 
@@ -55,7 +55,7 @@ pub enum Command {
     Enrol {
         /// The institution's server: https://host:port.
         #[arg(long, value_name = "URL")]
-        acquirer: String,
+        institution: String,
         /// The institution's certificate, in PEM, by which its server is known.
         #[arg(long, value_name = "FILE")]
         root: PathBuf,

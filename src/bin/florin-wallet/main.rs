@@ -131,8 +131,8 @@ async fn run(arguments: Arguments, screen: Screen) -> anyhow::Result<u8> {
     };
     let directory = WalletDirectory::open(path)?;
     match arguments.command {
-        Command::Enrol { acquirer, root, name, code } => {
-            enrol(&directory, screen, acquirer, root, name, code).await
+        Command::Enrol { institution, root, name, code } => {
+            enrol(&directory, screen, institution, root, name, code).await
         }
         Command::Cards => cards(&directory, screen),
         Command::Terminals { scan_ms, radio } => {
@@ -168,7 +168,7 @@ fn default_directory() -> anyhow::Result<PathBuf> {
 async fn enrol(
     directory: &WalletDirectory,
     screen: Screen,
-    acquirer: String,
+    institution: String,
     root: PathBuf,
     name: Option<CardName>,
     code: String,
@@ -177,7 +177,8 @@ async fn enrol(
     let root_pem = std::fs::read(&root)
         .map_err(|error| EnrolmentError::Root(format!("{}: {error}", root.display())))?;
     let code = SecretString::from(code.trim());
-    let card = enrol_card(directory, EnrolmentRequest { acquirer, root_pem, code, name }).await?;
+    let card =
+        enrol_card(directory, EnrolmentRequest { institution, root_pem, code, name }).await?;
     screen.event(json!({
         "event": "enrolled",
         "card": card.name().as_str(),

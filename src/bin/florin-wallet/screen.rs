@@ -71,7 +71,7 @@ impl Screen {
             Notice::Said { message, octets } => {
                 self.event(json!({ "event": "said", "message": message, "octets": octets }));
             }
-            Notice::Heard { message, octets } => {
+            Notice::BusEvent { message, octets } => {
                 self.event(json!({ "event": "heard", "message": message, "octets": octets }));
             }
             Notice::NothingToPay => {

@@ -31,7 +31,7 @@ Exit codes: that of the first thing that is wrong; what is only advised does not
   16  no D-Bus or no BlueZ
   17  D-Bus does not let this user talk to BlueZ
   18  no usable Bluetooth adapter: none, blocked, or unable to advertise
-  19  the acquirer cannot be reached, or refuses this terminal")]
+  19  the institution cannot be reached, or refuses this terminal")]
 pub struct DoctorArguments {
     /// The configuration of the service.
     #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]

@@ -22,7 +22,7 @@ const INPUT_OCTETS_MAX: u64 = 64 * 1024;
 pub struct EnrolArguments {
     /// The institution's server: `https://host:port`.
     #[arg(long, value_name = "URL")]
-    acquirer: InstitutionAddress,
+    institution: InstitutionAddress,
     /// The certificate, in PEM, that vouches for that server. The institution hands it out with
     /// the code.
     #[arg(long, value_name = "FILE")]
@@ -68,7 +68,7 @@ async fn try_run(arguments: EnrolArguments) -> Result<(), (String, ExitCode)> {
     };
     let terminal_id = enrol(
         &state_directory,
-        &arguments.acquirer,
+        &arguments.institution,
         &root,
         code.trim(),
         arguments.replace,

@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-#[cfg(all(feature = "wallet", feature = "acquirer"))]
+#[cfg(all(feature = "wallet", feature = "institution"))]
 mod demo;
 mod doctor;
 mod enrol;
@@ -47,7 +47,7 @@ enum Command {
     Metrics(payments::MetricsArguments),
     Reconcile(reconcile::ReconcileArguments),
     Journal(journal::JournalArguments),
-    #[cfg(all(feature = "wallet", feature = "acquirer"))]
+    #[cfg(all(feature = "wallet", feature = "institution"))]
     Demo(demo::DemoArguments),
 }
 
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
             Command::Metrics(arguments) => payments::metrics(arguments).await,
             Command::Reconcile(arguments) => reconcile::run(arguments).await,
             Command::Journal(arguments) => journal::run(arguments),
-            #[cfg(all(feature = "wallet", feature = "acquirer"))]
+            #[cfg(all(feature = "wallet", feature = "institution"))]
             Command::Demo(arguments) => demo::run(arguments).await,
         }
     });
@@ -121,8 +121,8 @@ mod tests {
             "serve",
             "serve --configuration /tmp/florin.toml --check",
             "serve --air unix:/tmp/air.sock",
-            "enrol --acquirer https://bank.example:7443 --root root.pem ABCD-EFGH",
-            "enrol --acquirer https://bank.example --root root.pem --replace --state-directory /tmp/x -",
+            "enrol --institution https://bank.example:7443 --root root.pem ABCD-EFGH",
+            "enrol --institution https://bank.example --root root.pem --replace --state-directory /tmp/x -",
             "pay 2.50 EUR",
             "pay 250 JPY --reference 7 --item Coffee=250 --valid-for-s 60 --idempotency-key k --json",
             "pay 2.50 EUR --after-dispense --dispensed true --till 127.0.0.1:8411",
@@ -156,7 +156,7 @@ mod tests {
             "pay 2.50 EUR --valid-for-s 0",
             "pay 2.50 EUR --till 192.168.1.5:8411",
             "enrol ABCD --root root.pem",
-            "enrol ABCD --acquirer http://bank.example --root root.pem",
+            "enrol ABCD --institution http://bank.example --root root.pem",
             "complete x --dispensed true",
             "complete 2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11",
             "payments --limit 0",

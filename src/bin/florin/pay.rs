@@ -27,10 +27,10 @@ const INTERRUPTED: u8 = 130;
 const WAIT_S: u32 = 10;
 /// How long a decided payment gets to come to its end before the command ends without it, in
 /// milliseconds.
-const END_PATIENCE_MS: u64 = 3_000;
+const END_TIMEOUT_MS: u64 = 3_000;
 /// How long a service that does not answer is asked again, in milliseconds, and likewise how long a
 /// call whose answer was lost is repeated: a restart takes a few seconds.
-const RESTART_PATIENCE_MS: u64 = 30_000;
+const RESTART_TIMEOUT_MS: u64 = 30_000;
 const RETRY_PAUSE_MS: u64 = 500;
 
 const EXIT_CODES: &str = "\
@@ -281,7 +281,7 @@ async fn answered<T>(
             result => return result,
         };
         let since = *unanswered_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > Duration::from_millis(RESTART_PATIENCE_MS) {
+        if since.elapsed() > Duration::from_millis(RESTART_TIMEOUT_MS) {
             return Err(error);
         }
         sleep(Duration::from_millis(RETRY_PAUSE_MS)).await;
@@ -362,7 +362,7 @@ impl Waiter {
                     // A pending payment may stay so for days; the others are a moment from their
                     // end.
                     let until = *end_by.get_or_insert_with(|| {
-                        Instant::now() + Duration::from_millis(END_PATIENCE_MS)
+                        Instant::now() + Duration::from_millis(END_TIMEOUT_MS)
                     });
                     if code == PENDING || !self.next_change(Some(until)).await? {
                         return Ok(code);
@@ -464,7 +464,7 @@ impl Waiter {
                 // The payment is in the service's journal: it goes on when the service is back.
                 Ok(Err(error)) if is_passing(&error) => {
                     let since = *unanswered_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > Duration::from_millis(RESTART_PATIENCE_MS) {
+                    if since.elapsed() > Duration::from_millis(RESTART_TIMEOUT_MS) {
                         return Err(error.into());
                     }
                     tokio::select! {

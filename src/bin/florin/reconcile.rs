@@ -19,7 +19,7 @@ const PERIOD_S: u64 = 7 * 86_400;
 /// How far ahead the institution's clock may be, in seconds.
 const CLOCKS_APART_S: u64 = 86_400;
 
-/// Compare the journal with the acquirer's books.
+/// Compare the journal with the institution's books.
 ///
 /// Names every payment over which they differ, and what to do about it. Changes nothing, and can
 /// run beside the service.
@@ -33,7 +33,7 @@ Exit codes:
   11  not enrolled, or the enrolment cannot be used
   12  a certificate is not good now
   14  the journal cannot be read
-  19  the acquirer cannot be reached, or does not answer
+  19  the institution cannot be reached, or does not answer
   20  they differ: each payment is named")]
 pub struct ReconcileArguments {
     /// The configuration of the service.
@@ -81,7 +81,7 @@ pub async fn run(arguments: ReconcileArguments) -> ExitCode {
 fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
     println!("from {from} until {until}: {} payments compared", reconciliation.compared);
     if !reconciliation.totals.is_empty() {
-        println!("{:<10}  {:<8}  {:>24}  {:>24}", "day", "state", "journal", "acquirer");
+        println!("{:<10}  {:<8}  {:>24}  {:>24}", "day", "state", "journal", "institution");
     }
     for (key, [here, there]) in &reconciliation.totals {
         let mark = if here == there { "" } else { "  <- not equal" };
@@ -103,7 +103,7 @@ fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
         let (state, amount) = &finding.there;
         let amount = amount.map_or(String::new(), |amount| format!(" {amount}"));
         println!(
-            "{}  {}: journal {here}, acquirer {}{amount}\n    {}",
+            "{}  {}: journal {here}, institution {}{amount}\n    {}",
             finding.transaction_id,
             finding.difference.name(),
             state.name(),
@@ -145,8 +145,8 @@ struct DifferenceJson {
     advice: String,
     journal_state: Option<&'static str>,
     journal_amount: Option<String>,
-    acquirer_state: &'static str,
-    acquirer_amount: Option<String>,
+    institution_state: &'static str,
+    institution_amount: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -156,8 +156,8 @@ struct TotalJson {
     state: &'static str,
     journal_count: u64,
     journal_amount_minor: u64,
-    acquirer_count: u64,
-    acquirer_amount_minor: u64,
+    institution_count: u64,
+    institution_amount_minor: u64,
 }
 
 impl ReconciliationJson {
@@ -168,8 +168,8 @@ impl ReconciliationJson {
             advice: finding.difference.to_string(),
             journal_state: finding.here.map(|(state, _)| state.name()),
             journal_amount: finding.here.map(|(_, amount)| amount.to_string()),
-            acquirer_state: finding.there.0.name(),
-            acquirer_amount: finding.there.1.map(|amount| amount.to_string()),
+            institution_state: finding.there.0.name(),
+            institution_amount: finding.there.1.map(|amount| amount.to_string()),
         });
         let totals = reconciliation.totals.iter().map(|(key, [here, there])| TotalJson {
             day: day(key),
@@ -177,8 +177,8 @@ impl ReconciliationJson {
             state: key.state,
             journal_count: here.count,
             journal_amount_minor: here.amount_minor,
-            acquirer_count: there.count,
-            acquirer_amount_minor: there.amount_minor,
+            institution_count: there.count,
+            institution_amount_minor: there.amount_minor,
         });
         Self {
             from: from.to_string(),

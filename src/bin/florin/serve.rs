@@ -27,12 +27,12 @@ Exit codes:
   16  no D-Bus or no BlueZ (--check only: the service keeps trying)
   17  D-Bus does not let this user talk to BlueZ (--check only)
   18  no usable Bluetooth adapter: none, blocked, or unable to advertise (--check only)
-  19  the acquirer cannot be reached, or refuses this terminal (--check and enrol only)
+  19  the institution cannot be reached, or refuses this terminal (--check and enrol only)
   21  open payments in the journal are of another terminal or institution, which alone can settle them (serve and enrol)";
 
 /// Serve phones and the till until told to stop.
 ///
-/// Bluetooth and the acquirer may come and go: the service says what is wrong (Bluetooth: `florin
+/// Bluetooth and the institution may come and go: the service says what is wrong (Bluetooth: `florin
 /// status`; both: the log) and keeps trying.
 #[derive(Debug, Args)]
 #[command(after_help = SERVICE_EXIT_CODES)]

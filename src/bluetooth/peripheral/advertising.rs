@@ -27,17 +27,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::bluez_session::BlueZSession;
 use super::fault::RadioFault;
+use super::fault_tolerance::FaultTolerance;
 use super::milliseconds;
-use super::patience::Patience;
 use super::radio::{connected_phones, in_time, switched_off};
-use crate::bluetooth::{LinkEvent, LinkMeasure};
+use crate::bluetooth::{LinkEvent, RecoveryAction};
 use crate::domain::TerminalId;
 use crate::protocol::{SERVICE_UUID, advertised_name};
 use crate::terminal::AdvertisingPace;
 
 /// How often the adapter is looked at and the advertisement put up anew, in milliseconds. With the
 /// setting up, one that vanished without a word is back within five seconds.
-const LOOK_INTERVAL_MS: u64 = 3_000;
+const CHECK_INTERVAL_MS: u64 = 3_000;
 /// How long after a phone's leaving the advertisement is put up anew, in milliseconds: several
 /// leave together at times.
 const RENEW_DELAY_MS: u64 = 200;
@@ -59,7 +59,7 @@ pub(super) struct Advertising {
 }
 
 impl Advertising {
-    /// Returns once phones can find the terminal. Tells `events` of its measures.
+    /// Returns once phones can find the terminal. Tells `events` of its actions.
     pub(super) async fn start(
         registrar: BlueZSession,
         adapter: Adapter,
@@ -78,7 +78,7 @@ impl Advertising {
             events,
             on_the_air: None,
             vanished: None,
-            patience: Patience::default(),
+            fault_tolerance: FaultTolerance::default(),
             start: Instant::now(),
         };
         advertiser.put_up().await?;
@@ -112,7 +112,7 @@ impl Advertising {
 
     /// When it cannot go on. Cancel-safe; not to be called again after it has returned.
     pub(super) async fn failed(&mut self) -> RadioFault {
-        (&mut self.fault).await.unwrap_or(RadioFault::BlueZChanged)
+        (&mut self.fault).await.unwrap_or(RadioFault::BlueZRestarted)
     }
 }
 
@@ -141,13 +141,13 @@ struct Advertiser {
     on_the_air: Option<OnTheAir>,
     /// When it was last seen to be gone.
     vanished: Option<Instant>,
-    patience: Patience,
+    fault_tolerance: FaultTolerance,
     start: Instant,
 }
 
 impl Advertiser {
     async fn run(&mut self, renew: &Notify, look: &Notify) -> RadioFault {
-        let mut due = interval(Duration::from_millis(LOOK_INTERVAL_MS));
+        let mut due = interval(Duration::from_millis(CHECK_INTERVAL_MS));
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         due.reset();
         loop {
@@ -168,8 +168,8 @@ impl Advertiser {
                 },
             };
             match done {
-                Ok(()) => self.patience.answered(),
-                Err(RadioFault::Silent(_)) if self.patience.bears_silence() => {
+                Ok(()) => self.fault_tolerance.answered(),
+                Err(RadioFault::Silent(_)) if self.fault_tolerance.tolerates_timeout() => {
                     tracing::debug!("BlueZ has not answered in time; it is asked again");
                     due.reset_immediately();
                 }
@@ -199,8 +199,9 @@ impl Advertiser {
         if !in_time(self.adapter.is_powered()).await?.unwrap_or(true) {
             return Err(switched_off(&self.adapter));
         }
-        let is_borne = self.patience.bears_refusal(milliseconds(self.start.elapsed()));
-        if is_borne && !connected_phones(&self.adapter).await?.is_empty() {
+        let is_tolerated =
+            self.fault_tolerance.tolerates_refusal(milliseconds(self.start.elapsed()));
+        if is_tolerated && !connected_phones(&self.adapter).await?.is_empty() {
             // Not every controller can be found while it is connected. It is tried again, and when
             // the phone has left.
             tracing::debug!(%refused, "no advertisement beside a phone");
@@ -224,7 +225,7 @@ impl Advertiser {
         Ok(registered.map(|handle| {
             self.on_the_air = Some(OnTheAir { _handle: handle, _session: Arc::clone(&registrar) });
             self.registrar = Some(registrar);
-            self.patience.advertised();
+            self.fault_tolerance.advertised();
         }))
     }
 
@@ -254,12 +255,12 @@ impl Advertiser {
     async fn seen_to_be_gone(&mut self) -> Result<(), RadioFault> {
         let again = Duration::from_millis(VANISHES_AGAIN_MS);
         if self.vanished.replace(Instant::now()).is_some_and(|before| before.elapsed() < again) {
-            return Err(RadioFault::VanishesAgain(self.adapter.name().to_owned()));
+            return Err(RadioFault::AdvertisementLost(self.adapter.name().to_owned()));
         }
         let reason = "BlueZ has no advertisement of this terminal any more".into();
         let _ = self
             .events
-            .send(LinkEvent::Measure { measure: LinkMeasure::AdvertiseAnew, reason })
+            .send(LinkEvent::Recovering { action: RecoveryAction::RestartAdvertising, reason })
             .await;
         self.on_the_air = None;
         self.put_up().await

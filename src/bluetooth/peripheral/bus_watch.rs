@@ -28,11 +28,11 @@ const ARRIVALS_MAX: usize = 256;
 
 /// What was heard on the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum BusEvent {
     /// The owner of BlueZ's name has gone, or the bus.
     Loss,
     /// It is worth a look: BlueZ came, or an adapter came, went, or was switched on or off.
-    Stir,
+    Change,
     /// Somebody has connected.
     Arrival(Arrival),
 }
@@ -57,7 +57,7 @@ impl Arrival {
 /// Listens as long as the bus lasts.
 pub(super) struct BusWatch {
     losses: mpsc::Receiver<()>,
-    stirred: Arc<Notify>,
+    changed_event: Arc<Notify>,
     arrivals: mpsc::Receiver<Arrival>,
     connection: JoinHandle<()>,
     listening: Vec<MsgMatch>,
@@ -75,28 +75,28 @@ impl BusWatch {
         // One is enough: whatever is lost, everything is set up anew.
         let (lost, losses) = mpsc::channel(1);
         let (arrived, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let stirred = Arc::new(Notify::new());
-        let ears = Ears { lost, stirred: Arc::clone(&stirred), arrived };
+        let changed_event = Arc::new(Notify::new());
+        let ears = BusEventSender { lost, changed_event: Arc::clone(&changed_event), arrived };
         let bus_ended = ears.clone();
         let connection = tokio::spawn(async move {
             let error = resource.await;
             tracing::debug!(%error, "the connection to D-Bus ended");
-            bus_ended.heard(Heard::Loss);
+            bus_ended.heard(BusEvent::Loss);
         });
         // From here on the connection ends with it, however this ends.
-        let mut watch = Self { losses, stirred, arrivals, connection, listening: Vec::new() };
+        let mut watch = Self { losses, changed_event, arrivals, connection, listening: Vec::new() };
         // All of BlueZ's signals about its objects pass here; a terminal never scans, so they are
         // few.
         let of_objects = |member| MatchRule::new_signal(OBJECT_MANAGER, member).with_sender(BLUEZ);
         let properties =
             MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged");
-        let judges: [(_, Judge); 4] = [
+        let classifiers: [(_, Classifier); 4] = [
             (MatchRule::new_signal("org.freedesktop.DBus", "NameOwnerChanged"), owner_changed),
             (of_objects("InterfacesAdded"), added),
             (of_objects("InterfacesRemoved"), removed),
             (properties.with_sender(BLUEZ), changed),
         ];
-        for (rule, judge) in judges {
+        for (rule, judge) in classifiers {
             watch.listening.push(ears.listen(&bus, rule, judge).await?);
         }
         Ok(watch)
@@ -114,20 +114,20 @@ impl BusWatch {
     }
 
     /// What was heard next. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Heard {
+    pub(super) async fn next(&mut self) -> BusEvent {
         tokio::select! {
             biased;
             // The connection's end is told like any other loss.
-            _ = self.losses.recv() => Heard::Loss,
-            () = self.stirred.notified() => Heard::Stir,
-            Some(arrival) = self.arrivals.recv() => Heard::Arrival(arrival),
+            _ = self.losses.recv() => BusEvent::Loss,
+            () = self.changed_event.notified() => BusEvent::Change,
+            Some(arrival) = self.arrivals.recv() => BusEvent::Arrival(arrival),
         }
     }
 
     /// Until BlueZ, an adapter or the bus come or go. Who connects meanwhile is forgotten.
     /// Cancel-safe.
-    pub(super) async fn stirred(&mut self) {
-        while let Heard::Arrival(_) = self.next().await {}
+    pub(super) async fn changed_event(&mut self) {
+        while let BusEvent::Arrival(_) = self.next().await {}
     }
 }
 
@@ -138,24 +138,24 @@ impl Drop for BusWatch {
 }
 
 /// What a signal means, if anything.
-type Judge = fn(&Message) -> Option<Heard>;
+type Classifier = fn(&Message) -> Option<BusEvent>;
 
 /// Where what was heard goes.
 #[derive(Clone)]
-struct Ears {
+struct BusEventSender {
     lost: mpsc::Sender<()>,
-    stirred: Arc<Notify>,
+    changed_event: Arc<Notify>,
     arrived: mpsc::Sender<Arrival>,
 }
 
-impl Ears {
-    fn heard(&self, heard: Heard) {
+impl BusEventSender {
+    fn heard(&self, heard: BusEvent) {
         match heard {
-            Heard::Loss => {
+            BusEvent::Loss => {
                 let _ = self.lost.try_send(());
             }
-            Heard::Stir => self.stirred.notify_one(),
-            Heard::Arrival(arrival) => {
+            BusEvent::Change => self.changed_event.notify_one(),
+            BusEvent::Arrival(arrival) => {
                 let _ = self.arrived.try_send(arrival);
             }
         }
@@ -166,7 +166,7 @@ impl Ears {
         &self,
         bus: &SyncConnection,
         rule: MatchRule<'static>,
-        judge: Judge,
+        judge: Classifier,
     ) -> Result<MsgMatch, RadioFault> {
         let ears = self.clone();
         let listening = bus.add_match(rule).await.map_err(RadioFault::no_bus)?;
@@ -179,32 +179,32 @@ impl Ears {
     }
 }
 
-fn owner_changed(message: &Message) -> Option<Heard> {
+fn owner_changed(message: &Message) -> Option<BusEvent> {
     let (name, old_owner, _new_owner): (String, String, String) = message.read_all().ok()?;
-    (name == BLUEZ).then_some(if old_owner.is_empty() { Heard::Stir } else { Heard::Loss })
+    (name == BLUEZ).then_some(if old_owner.is_empty() { BusEvent::Change } else { BusEvent::Loss })
 }
 
 /// A device that BlueZ has not met, or has forgotten, comes as a new object.
-fn added(message: &Message) -> Option<Heard> {
+fn added(message: &Message) -> Option<BusEvent> {
     let (path, interfaces): (dbus::Path<'_>, HashMap<String, PropMap>) = message.read_all().ok()?;
     if interfaces.contains_key(ADAPTER) {
-        return Some(Heard::Stir);
+        return Some(BusEvent::Change);
     }
     interfaces.get(DEVICE).filter(|properties| is_connected(properties))?;
-    Arrival::at(&path).map(Heard::Arrival)
+    Arrival::at(&path).map(BusEvent::Arrival)
 }
 
-fn removed(message: &Message) -> Option<Heard> {
+fn removed(message: &Message) -> Option<BusEvent> {
     let (_, interfaces): (dbus::Path<'_>, Vec<String>) = message.read_all().ok()?;
-    interfaces.iter().any(|interface| interface == ADAPTER).then_some(Heard::Stir)
+    interfaces.iter().any(|interface| interface == ADAPTER).then_some(BusEvent::Change)
 }
 
 /// A device that BlueZ still knows changes.
-fn changed(message: &Message) -> Option<Heard> {
+fn changed(message: &Message) -> Option<BusEvent> {
     let (interface, changed, _): (String, PropMap, Vec<String>) = message.read_all().ok()?;
     match interface.as_str() {
-        ADAPTER => changed.contains_key("Powered").then_some(Heard::Stir),
-        DEVICE if is_connected(&changed) => Arrival::at(&message.path()?).map(Heard::Arrival),
+        ADAPTER => changed.contains_key("Powered").then_some(BusEvent::Change),
+        DEVICE if is_connected(&changed) => Arrival::at(&message.path()?).map(BusEvent::Arrival),
         _ => None,
     }
 }
@@ -231,14 +231,14 @@ mod tests {
         PropMap::from([(name.to_owned(), Variant(Box::new(value) as Box<dyn dbus::arg::RefArg>))])
     }
 
-    fn arrival() -> Heard {
+    fn arrival() -> BusEvent {
         let address = Address::new([0x00, 0xaa, 0x01, 0x02, 0x03, 0x04]);
-        Heard::Arrival(Arrival { adapter: "hci0".into(), address })
+        BusEvent::Arrival(Arrival { adapter: "hci0".into(), address })
     }
 
     #[test]
     fn a_devices_path_tells_adapter_and_address_and_nothing_else_does() {
-        assert_eq!(Arrival::at(PHONE).map(Heard::Arrival), Some(arrival()));
+        assert_eq!(Arrival::at(PHONE).map(BusEvent::Arrival), Some(arrival()));
         for path in
             ["/org/bluez/hci0", &format!("{PHONE}/service0001"), "/org/bluez/dev_", "/dev_", ""]
         {
@@ -253,9 +253,9 @@ mod tests {
                 signal("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged");
             owner_changed(&message.append3(name, old, new))
         };
-        assert_eq!(owner(BLUEZ, ":1.5", ""), Some(Heard::Loss));
-        assert_eq!(owner(BLUEZ, ":1.5", ":1.6"), Some(Heard::Loss));
-        assert_eq!(owner(BLUEZ, "", ":1.6"), Some(Heard::Stir));
+        assert_eq!(owner(BLUEZ, ":1.5", ""), Some(BusEvent::Loss));
+        assert_eq!(owner(BLUEZ, ":1.5", ":1.6"), Some(BusEvent::Loss));
+        assert_eq!(owner(BLUEZ, "", ":1.6"), Some(BusEvent::Change));
         assert_eq!(owner("org.example", ":1.5", ""), None);
     }
 
@@ -270,7 +270,7 @@ mod tests {
         };
         assert_eq!(new(PHONE, DEVICE, one("Connected", true)), Some(arrival()));
         assert_eq!(new(PHONE, DEVICE, one("Connected", false)), None);
-        assert_eq!(new("/org/bluez/hci0", ADAPTER, PropMap::new()), Some(Heard::Stir));
+        assert_eq!(new("/org/bluez/hci0", ADAPTER, PropMap::new()), Some(BusEvent::Change));
 
         let change = |path: &str, interface: &str, properties: PropMap| {
             let message = signal(path, "org.freedesktop.DBus.Properties", "PropertiesChanged");
@@ -279,7 +279,10 @@ mod tests {
         assert_eq!(change(PHONE, DEVICE, one("Connected", true)), Some(arrival()));
         assert_eq!(change(PHONE, DEVICE, one("Connected", false)), None);
         assert_eq!(change(PHONE, DEVICE, one("Paired", true)), None);
-        assert_eq!(change("/org/bluez/hci0", ADAPTER, one("Powered", false)), Some(Heard::Stir));
+        assert_eq!(
+            change("/org/bluez/hci0", ADAPTER, one("Powered", false)),
+            Some(BusEvent::Change)
+        );
         assert_eq!(change("/org/bluez/hci0", ADAPTER, one("Pairable", false)), None);
 
         let gone = |interface: &str| {
@@ -288,7 +291,7 @@ mod tests {
                 &message.append2(dbus::Path::from("/org/bluez/hci0"), vec![interface.to_owned()]),
             )
         };
-        assert_eq!(gone(ADAPTER), Some(Heard::Stir));
+        assert_eq!(gone(ADAPTER), Some(BusEvent::Change));
         assert_eq!(gone(DEVICE), None);
     }
 }

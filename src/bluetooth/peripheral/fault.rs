@@ -12,7 +12,7 @@ pub enum RadioFault {
     #[error(
         "BlueZ is not running ({0}); install it (`apt install bluez`) and start it: `systemctl start bluetooth`"
     )]
-    NoBlueZ(String),
+    BlueZNotRunning(String),
     /// bluetoothd hangs, or is busy: for so many milliseconds.
     #[error(
         "BlueZ gives no answer within {0} ms; unless it comes to itself: `systemctl restart bluetooth`"
@@ -33,7 +33,7 @@ pub enum RadioFault {
     #[error(
         "there is no Bluetooth adapter `{wanted}`, only: {present}; change [bluetooth] adapter, or plug it in"
     )]
-    OtherAdapters {
+    AdapterNotFound {
         /// As configured.
         wanted: String,
         /// What there is.
@@ -49,7 +49,7 @@ pub enum RadioFault {
     NoAdvertising(String),
     /// bluetoothd ended, or was started anew.
     #[error("BlueZ went away or was started anew; connecting to it again")]
-    BlueZChanged,
+    BlueZRestarted,
     /// The adapter was switched off by somebody.
     #[error("the Bluetooth adapter {0} was switched off; switching it on again")]
     PoweredOff(String),
@@ -58,7 +58,7 @@ pub enum RadioFault {
         "the advertisement of the Bluetooth adapter {0} vanishes again and again; setting everything up anew \
          (does another program use it? see `journalctl -u bluetooth`)"
     )]
-    VanishesAgain(String),
+    AdvertisementLost(String),
     /// All else.
     #[error("Bluetooth does not work: {during}: {detail}; see `journalctl -u bluetooth`")]
     Other {
@@ -96,11 +96,11 @@ impl RadioFault {
                 | "org.freedesktop.DBus.Error.NameHasNoOwner"
                 | "org.freedesktop.DBus.Error.NoReply"
                 | "org.freedesktop.DBus.Error.TimedOut"
-                | "org.freedesktop.DBus.Error.Timeout" => Self::NoBlueZ(detail),
+                | "org.freedesktop.DBus.Error.Timeout" => Self::BlueZNotRunning(detail),
                 name if name.starts_with("org.freedesktop.DBus.Error.Spawn")
                     || name.starts_with("org.freedesktop.systemd1.") =>
                 {
-                    Self::NoBlueZ(detail)
+                    Self::BlueZNotRunning(detail)
                 }
                 "org.freedesktop.DBus.Error.UnknownMethod"
                 | "org.freedesktop.DBus.Error.UnknownInterface" => {

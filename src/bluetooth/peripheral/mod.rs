@@ -32,11 +32,11 @@ mod bluez_session;
 mod bus_watch;
 mod examination;
 mod fault;
-mod ladder;
+mod fault_tolerance;
 mod outbox;
-mod patience;
 mod phones;
 mod radio;
+mod recovery;
 mod service;
 
 use std::time::Duration;
@@ -52,14 +52,14 @@ pub use bluez_session::tasks_of_sessions;
 pub use examination::{RadioExamination, examine_radio, probe_registration};
 pub use fault::RadioFault;
 
-use super::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, LinkMeasure, TerminalLink};
+use super::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, RecoveryAction, TerminalLink};
 use crate::domain::TerminalId;
 use crate::protocol::{Info, VERSION};
 use crate::terminal::AdvertisingPace;
 use bluez_session::BlueZSession;
 use bus_watch::BusWatch;
-use ladder::Ladder;
 use radio::in_time;
+use recovery::RecoveryPolicy;
 use service::{Ended, Service};
 
 /// How long to wait before the first new attempt after a fault, in milliseconds, and the least
@@ -101,7 +101,7 @@ pub fn start_peripheral(settings: PeripheralSettings) -> TerminalLink {
         pace: AdvertisingPace::Slow,
         next_phone: 1,
         bus: None,
-        ladder: Ladder::default(),
+        recovery: RecoveryPolicy::default(),
         start: Instant::now(),
     };
     tokio::spawn(supervisor.run());
@@ -118,7 +118,7 @@ struct Supervisor {
     next_phone: u64,
     /// It outlives services, so that what happens between them is heard.
     bus: Option<BusWatch>,
-    ladder: Ladder,
+    recovery: RecoveryPolicy,
     start: Instant,
 }
 
@@ -138,9 +138,9 @@ impl Supervisor {
     async fn run(mut self) {
         let mut retry_ms = RETRY_MS_MIN;
         let mut told = None;
-        let mut measure = None;
+        let mut action = None;
         loop {
-            let (supervisor, served) = self.serve(measure).await;
+            let (supervisor, served) = self.serve(action).await;
             self = supervisor;
             let Outage { fault, up_ms } = match served {
                 Ok(()) => return,
@@ -150,19 +150,19 @@ impl Supervisor {
                 (told, retry_ms) = (None, RETRY_MS_MIN);
             }
             let reason = fault.to_string();
-            let next = self.ladder.measure(&fault, up_ms, milliseconds(self.start.elapsed()));
+            let next = self.recovery.next_action(&fault, up_ms, milliseconds(self.start.elapsed()));
             if told.as_ref() != Some(&(reason.clone(), next)) {
                 tracing::debug!(reason, "the GATT service is down");
                 told = Some((reason.clone(), next));
-                let measure =
-                    next.map(|measure| LinkEvent::Measure { measure, reason: reason.clone() });
-                for event in [Some(LinkEvent::Down { reason }), measure].into_iter().flatten() {
+                let action =
+                    next.map(|action| LinkEvent::Recovering { action, reason: reason.clone() });
+                for event in [Some(LinkEvent::Down { reason }), action].into_iter().flatten() {
                     if self.events.send(event).await.is_err() {
                         return;
                     }
                 }
             }
-            measure = next;
+            action = next;
             if !self.pause(retry_ms).await {
                 return;
             }
@@ -171,12 +171,12 @@ impl Supervisor {
     }
 
     /// Sets a service up and runs it to its end: `Ok` once nobody listens any more.
-    async fn serve(mut self, measure: Option<LinkMeasure>) -> (Self, Result<(), Outage>) {
+    async fn serve(mut self, action: Option<RecoveryAction>) -> (Self, Result<(), Outage>) {
         match self.connect().await {
             Ok((session, registrar)) => {
                 // All of a service's life is on its session's thread, and ends with that.
                 let life = |bluez| async move {
-                    let served = self.live(bluez, registrar, measure).await;
+                    let served = self.live(bluez, registrar, action).await;
                     (self, served)
                 };
                 session.run(life).await
@@ -200,23 +200,23 @@ impl Supervisor {
         let bus = self.bus.insert(bus);
         bus.forget();
         // What was forgotten may have been the end of the bus that it listens to.
-        if bus.is_alive() { Ok((session, registrar)) } else { Err(RadioFault::BlueZChanged) }
+        if bus.is_alive() { Ok((session, registrar)) } else { Err(RadioFault::BlueZRestarted) }
     }
 
     async fn live(
         &mut self,
         bluez: Session,
         registrar: BlueZSession,
-        measure: Option<LinkMeasure>,
+        action: Option<RecoveryAction>,
     ) -> Result<(), Outage> {
-        let Some(bus) = &mut self.bus else { return Err(RadioFault::BlueZChanged.into()) };
+        let Some(bus) = &mut self.bus else { return Err(RadioFault::BlueZRestarted.into()) };
         let mut service = Service::start(
             &bluez,
             registrar,
             &self.settings,
             self.pace,
             self.next_phone,
-            measure,
+            action,
             &self.events,
         )
         .await?;
@@ -242,17 +242,17 @@ impl Supervisor {
         let (earliest, latest) =
             (begin + Duration::from_millis(RETRY_MS_MIN), begin + Duration::from_millis(retry_ms));
         loop {
-            let stirred = async {
+            let changed_event = async {
                 // What stirs at once may be our own attempt's; it is heeded after the least pause.
                 sleep_until(earliest).await;
                 match self.bus.as_mut().filter(|bus| bus.is_alive()) {
-                    Some(bus) => bus.stirred().await,
+                    Some(bus) => bus.changed_event().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = sleep_until(latest) => return true,
-                () = stirred => return true,
+                () = changed_event => return true,
                 command = self.commands.recv() => match command {
                     Some(LinkCommand::Advertise(pace)) => self.pace = pace,
                     Some(LinkCommand::Notify { .. } | LinkCommand::Disconnect { .. }) => {}

@@ -37,7 +37,7 @@ pub(super) async fn find_adapter(
         Some(name) if present.iter().any(|present| present == name) => name.to_owned(),
         Some(_) | None if present.is_empty() => return Err(RadioFault::NoAdapter),
         Some(name) => {
-            return Err(RadioFault::OtherAdapters {
+            return Err(RadioFault::AdapterNotFound {
                 wanted: name.to_owned(),
                 present: present.join(", "),
             });

@@ -23,12 +23,12 @@ use super::PeripheralSettings;
 use super::advertising::Advertising;
 use super::bluez::BlueZ;
 use super::bluez_session::BlueZSession;
-use super::bus_watch::{Arrival, BusWatch, Heard};
+use super::bus_watch::{Arrival, BusEvent, BusWatch};
 use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
 use super::radio::{connected_phones, find_adapter, in_time, is_phone, power_cycle, switch_on};
-use crate::bluetooth::{LinkCommand, LinkEvent, LinkMeasure, att};
+use crate::bluetooth::{LinkCommand, LinkEvent, RecoveryAction, att};
 use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use crate::terminal::{AdvertisingPace, PhoneId};
 
@@ -85,7 +85,7 @@ pub(super) struct Service {
 
 impl Service {
     /// Registers everything with BlueZ over this session, and advertisements over the registrar;
-    /// `measure` is what a fault before calls for. To be run, with all that it does later, by
+    /// `action` is what a fault before calls for. To be run, with all that it does later, by
     /// the session's own thread.
     pub(super) async fn start(
         session: &Session,
@@ -93,23 +93,24 @@ impl Service {
         settings: &PeripheralSettings,
         pace: AdvertisingPace,
         next_phone: u64,
-        measure: Option<LinkMeasure>,
+        action: Option<RecoveryAction>,
         events: &mpsc::Sender<LinkEvent>,
     ) -> Result<Self, RadioFault> {
         let adapter = find_adapter(session, settings.adapter.as_deref()).await?;
         // What does not depend on each other is asked at once: a phone waits for the sum of the
         // answers.
         let switching = async {
-            match measure {
-                Some(LinkMeasure::PowerCycle) => power_cycle(&adapter).await.map(|()| false),
+            match action {
+                Some(RecoveryAction::PowerCycle) => power_cycle(&adapter).await.map(|()| false),
                 Some(_) | None => switch_on(&adapter).await,
             }
         };
         let (was_off, bluez) = tokio::join!(switching, BlueZ::ask(&adapter));
         if was_off? {
             let reason = format!("the Bluetooth adapter {} was off", adapter.name());
-            let _ =
-                events.send(LinkEvent::Measure { measure: LinkMeasure::SwitchOn, reason }).await;
+            let _ = events
+                .send(LinkEvent::Recovering { action: RecoveryAction::PowerOn, reason })
+                .await;
         }
         tracing::debug!(?bluez, "BlueZ answers");
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
@@ -187,9 +188,9 @@ impl Service {
                 // that a phone that floods starves nobody.
                 biased;
                 heard = bus.next() => match heard {
-                    Heard::Loss => return Err(RadioFault::BlueZChanged),
-                    Heard::Stir => self.advertising.look(),
-                    Heard::Arrival(arrival) => self.look_at(arrival),
+                    BusEvent::Loss => return Err(RadioFault::BlueZRestarted),
+                    BusEvent::Change => self.advertising.look(),
+                    BusEvent::Arrival(arrival) => self.look_at(arrival),
                 },
                 fault = self.advertising.failed() => return Err(fault),
                 control = self.outbox_control.next() => match control {
@@ -197,7 +198,7 @@ impl Service {
                         self.subscribed(writer, events).await;
                     }
                     Some(CharacteristicControlEvent::Write(_)) => {}
-                    None => return Err(RadioFault::BlueZChanged),
+                    None => return Err(RadioFault::BlueZRestarted),
                 },
                 command = commands.recv() => match command {
                     Some(LinkCommand::Notify { phone, value }) => self.notify(phone, value),

@@ -148,8 +148,8 @@ fn grpc_status(code: &str) -> Vec<u8> {
 
 /// An approval on this stream: headers, message, trailers.
 fn approval(stream: u32) -> Vec<u8> {
-    let message = framed(&acquirer_api::GetTransactionResponse {
-        transaction: Some(transaction(acquirer_api::TransactionState::Approved, 0)),
+    let message = framed(&institution_api::GetTransactionResponse {
+        transaction: Some(transaction(institution_api::TransactionState::Approved, 0)),
     });
     [
         frame(HEADERS, END_HEADERS, stream, &answer_headers()),
@@ -388,7 +388,7 @@ async fn copy(
 }
 
 fn authorisation() -> InstitutionRequest {
-    InstitutionRequest::Authorize {
+    InstitutionRequest::Authorise {
         transaction_id: id(),
         offer: vec![1; 20],
         offer_age_ms: 5,

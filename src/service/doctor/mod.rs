@@ -26,7 +26,7 @@ use crate::till::{StatusJson, TillClient, TillClientError};
 /// A certificate that runs out within so many seconds is to be renewed: 30 days.
 pub(super) const EXPIRY_WARNING_S: u64 = 30 * 24 * 3600;
 /// How long BlueZ and the bus may take for one thing, in seconds. D-Bus itself waits 25 s.
-const RADIO_PATIENCE_S: u64 = 30;
+const RADIO_TIMEOUT_S: u64 = 30;
 
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -105,7 +105,11 @@ pub async fn examine(configuration: &Configuration, extent: Extent) -> Vec<Findi
     findings.push(match &enrolment {
         Ok(enrolment) => Finding::fine(
             "enrolment",
-            format!("terminal {}, with {}", enrolment.identity.terminal_id(), enrolment.acquirer),
+            format!(
+                "terminal {}, with {}",
+                enrolment.identity.terminal_id(),
+                enrolment.institution
+            ),
         ),
         // That a certificate has run out is said of the certificates.
         Err(ServiceError::Enrolment(
@@ -120,7 +124,7 @@ pub async fn examine(configuration: &Configuration, extent: Extent) -> Vec<Findi
     let status = if everything { Some(status(configuration).await) } else { None };
     let served = status.as_ref().and_then(|(_, status)| status.as_ref());
     findings.extend(radio(configuration, extent, served).await);
-    findings.extend(acquirer(configuration, &enrolment, extent).await);
+    findings.extend(institution(configuration, &enrolment, extent).await);
     findings.extend(status.map(|(finding, _)| finding));
     findings
 }
@@ -205,15 +209,15 @@ async fn radio(
     served: Option<&StatusJson>,
 ) -> Vec<Finding> {
     let adapter = configuration.adapter.as_deref();
-    let patience = Duration::from_secs(RADIO_PATIENCE_S);
+    let time_limit = Duration::from_secs(RADIO_TIMEOUT_S);
     let silent = |check| {
         let detail = format!(
-            "BlueZ or D-Bus did not answer within {RADIO_PATIENCE_S} s; `systemctl restart bluetooth`"
+            "BlueZ or D-Bus did not answer within {RADIO_TIMEOUT_S} s; `systemctl restart bluetooth`"
         );
-        Finding::wrong(check, detail, ServiceExit::NoBlueZ)
+        Finding::wrong(check, detail, ServiceExit::BlueZNotRunning)
     };
     let everything = extent == Extent::Everything;
-    let examined = match timeout(patience, examine_radio(adapter)).await {
+    let examined = match timeout(time_limit, examine_radio(adapter)).await {
         Ok(Ok(examined)) => Ok(examined),
         Ok(Err(fault)) => Err(Finding::fault("bluetooth", &fault.into())),
         Err(_) => Err(silent("bluetooth")),
@@ -240,7 +244,7 @@ async fn radio(
         Finding::fine("bus_policy", "a terminal is registered with BlueZ")
     } else {
         // So no phone is served over BlueZ that would see it.
-        match timeout(patience, probe_registration(adapter)).await {
+        match timeout(time_limit, probe_registration(adapter)).await {
             Ok(Ok(())) => may_register(served),
             Ok(Err(fault)) => Finding::fault("bus_policy", &fault.into()),
             Err(_) => silent("bus_policy"),
@@ -301,13 +305,13 @@ fn bluez_version(version: Option<(u8, u8)>) -> Finding {
     }
 }
 
-/// Whether the acquirer is reached; and of everything, how its clock compares with ours.
-async fn acquirer(
+/// Whether the institution is reached; and of everything, how its clock compares with ours.
+async fn institution(
     configuration: &Configuration,
     enrolment: &Result<Enrolment, ServiceError>,
     extent: Extent,
 ) -> Vec<Finding> {
-    let check = "acquirer";
+    let check = "institution";
     let everything = extent == Extent::Everything;
     let Ok(enrolment) = enrolment else {
         return if everything {
@@ -329,7 +333,7 @@ async fn acquirer(
         Ok(examined) => examined,
         Err(error) => return vec![Finding::fault(check, &error.into())],
     };
-    let address = configuration.acquirer.as_ref().unwrap_or(&enrolment.acquirer);
+    let address = configuration.institution.as_ref().unwrap_or(&enrolment.institution);
     let mut findings = vec![match &examined.refusal {
         None => Finding::fine(
             check,
@@ -344,11 +348,15 @@ async fn acquirer(
                 "{address} is reached and does not answer this terminal ({refusal}); ask the institution whether it \
                  knows the terminal"
             ),
-            ServiceExit::Acquirer,
+            ServiceExit::Institution,
         ),
     }];
     if everything {
-        findings.push(time::against_acquirer(wall_clock(), examined.clock, examined.round_trip_ms));
+        findings.push(time::against_institution(
+            wall_clock(),
+            examined.clock,
+            examined.round_trip_ms,
+        ));
     }
     findings
 }
@@ -412,7 +420,7 @@ mod tests {
             |check| findings.iter().find(|finding| finding.check == check).unwrap().verdict;
         assert_eq!(verdict("enrolment"), Verdict::Wrong);
         assert_eq!(verdict("certificates"), Verdict::NotExamined);
-        assert_eq!(verdict("acquirer"), Verdict::NotExamined);
+        assert_eq!(verdict("institution"), Verdict::NotExamined);
         assert_eq!(verdict("journal"), Verdict::Fine);
         assert_eq!(verdict("bluetooth"), Verdict::Wrong);
         assert_eq!(verdict("bus_policy"), Verdict::NotExamined);

@@ -1,4 +1,4 @@
-//! The clock: set, synchronised, and in step with the acquirer's. Certificates are judged by it,
+//! The clock: set, synchronised, and in step with the institution's. Certificates are judged by it,
 //! nothing else.
 
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::domain::UnixTime;
 const APART_MAX_S: u64 = 30;
 /// How long systemd's time service may take to its answer, in milliseconds; D-Bus starts it for the
 /// question.
-const PATIENCE_MS: u64 = 3_000;
+const TIMEOUT_MS: u64 = 3_000;
 /// systemd-timesyncd makes it when it has set the clock.
 const SYNCHRONISED_MARK: &str = "/run/systemd/timesync/synchronized";
 
@@ -52,8 +52,8 @@ fn judge(now: UnixTime, is_synchronised: Option<bool>) -> Finding {
 fn is_synchronised() -> Option<bool> {
     let asked = || -> Result<bool, dbus::Error> {
         let bus = Connection::new_system()?;
-        let patience = Duration::from_millis(PATIENCE_MS);
-        bus.with_proxy("org.freedesktop.timedate1", "/org/freedesktop/timedate1", patience)
+        let time_limit = Duration::from_millis(TIMEOUT_MS);
+        bus.with_proxy("org.freedesktop.timedate1", "/org/freedesktop/timedate1", time_limit)
             .get("org.freedesktop.timedate1", "NTPSynchronized")
     };
     match asked() {
@@ -65,24 +65,24 @@ fn is_synchronised() -> Option<bool> {
     }
 }
 
-/// Our clock beside the acquirer's, which is that of some moment of the round trip.
-pub(super) fn against_acquirer(
+/// Our clock beside the institution's, which is that of some moment of the round trip.
+pub(super) fn against_institution(
     now: UnixTime,
-    acquirer: Option<UnixTime>,
+    institution: Option<UnixTime>,
     round_trip_ms: u64,
 ) -> Finding {
-    let check = "clock_against_acquirer";
-    let Some(acquirer) = acquirer else {
-        return Finding::not_examined(check, "the acquirer does not tell its clock");
+    let check = "clock_against_institution";
+    let Some(institution) = institution else {
+        return Finding::not_examined(check, "the institution does not tell its clock");
     };
-    let apart_s = now.seconds.abs_diff(acquirer.seconds);
-    let direction = if now.seconds < acquirer.seconds { "behind" } else { "ahead of" };
+    let apart_s = now.seconds.abs_diff(institution.seconds);
+    let direction = if now.seconds < institution.seconds { "behind" } else { "ahead of" };
     // A second for the one that each clock has begun.
     if apart_s > APART_MAX_S + 1 + round_trip_ms / 1000 {
         Finding::advice(
             check,
             format!(
-                "this clock is {apart_s} s {direction} the acquirer's ({acquirer}); one of them is wrong: `timedatectl` \
+                "this clock is {apart_s} s {direction} the institution's ({institution}); one of them is wrong: `timedatectl` \
                  shows how this one is kept"
             ),
         )
@@ -110,15 +110,17 @@ mod tests {
     #[test]
     fn clocks_that_are_apart_are_named_with_the_direction() {
         let at = |seconds| UnixTime { seconds };
-        assert_eq!(against_acquirer(at(1_000), Some(at(1_000)), 0).verdict, Verdict::Fine);
-        assert_eq!(against_acquirer(at(1_000), Some(at(1_031)), 0).verdict, Verdict::Fine);
-        assert_eq!(against_acquirer(at(1_000), None, 0).verdict, Verdict::NotExamined);
-        let behind = against_acquirer(at(1_000), Some(at(1_095)), 200);
+        assert_eq!(against_institution(at(1_000), Some(at(1_000)), 0).verdict, Verdict::Fine);
+        assert_eq!(against_institution(at(1_000), Some(at(1_031)), 0).verdict, Verdict::Fine);
+        assert_eq!(against_institution(at(1_000), None, 0).verdict, Verdict::NotExamined);
+        let behind = against_institution(at(1_000), Some(at(1_095)), 200);
         assert!(
             behind.verdict == Verdict::Advice && behind.detail.contains("95 s behind"),
             "{}",
             behind.detail
         );
-        assert!(against_acquirer(at(2_000), Some(at(1_000)), 0).detail.contains("1000 s ahead of"));
+        assert!(
+            against_institution(at(2_000), Some(at(1_000)), 0).detail.contains("1000 s ahead of")
+        );
     }
 }

@@ -173,7 +173,7 @@ pub enum Notice {
         octets: usize,
     },
     /// The terminal sent a message.
-    Heard {
+    BusEvent {
         /// Which.
         message: &'static str,
         /// With its fragments' headers.
@@ -361,7 +361,7 @@ impl Session {
                 }
                 Reading::Malformed(error) => Event::Malformed(error),
                 Reading::PlainError { error, octets } => {
-                    outputs.push(Output::Tell(Notice::Heard { message: "plain_error", octets }));
+                    outputs.push(Output::Tell(Notice::BusEvent { message: "plain_error", octets }));
                     Event::PlainError(error)
                 }
                 Reading::TooManyUnreadable => Event::Unreadable,
@@ -887,7 +887,7 @@ fn heard(message: &FromTerminal, octets: usize) -> Output {
         FromTerminal::Expired(_) => "expired",
         FromTerminal::Error(_) => "error",
     };
-    Output::Tell(Notice::Heard { message, octets })
+    Output::Tell(Notice::BusEvent { message, octets })
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ A scenario is a function in a file of scenarios/:
     @scenario(controllers=2)
     def approved(bed):
         '''One line that `run --list` shows.'''
-        acquirer = bed.start("acquirer", bed.binary("florin-acquirer"), "serve", ...)
-        acquirer.expect(r"listening on (\\S+)")
+        institution = bed.start("institution", bed.binary("florin-acquirer"), "serve", ...)
+        institution.expect(r"listening on (\\S+)")
         payment = bed.run_json(bed.binary("florin"), "pay", "2.50", "EUR", "--json")
         bed.equal("the till's outcome", payment["outcome"], "captured")
 
@@ -40,7 +40,7 @@ STATE = pathlib.Path("/florin-test/state")
 RESULTS = pathlib.Path("/florin-test/results")
 
 # An emulated machine beside a busy compiler is slow; a wait that ends early tells nothing. Waits return at once when met.
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 # Whether the guest's clock counts its processor's instructions (`run --steady`): only then are figures worth a bound.
 STEADY = (INPUT / "steady").exists()
@@ -195,7 +195,7 @@ class Process:
         """None while it runs; negative for the signal that ended it."""
         return self._popen.poll()
 
-    def expect(self, pattern, seconds=PATIENCE):
+    def expect(self, pattern, seconds=TIMEOUT):
         """Waits for a line, on either stream, that matches; the match. Looks only at lines after the last expected one."""
         end = time.monotonic() + seconds
         with self._news:
@@ -226,7 +226,7 @@ class Process:
         except BrokenPipeError as error:
             raise Failure(f"{self.name} reads no more ({self._ending()}){tail(self._all)}") from error
 
-    def wait(self, seconds=PATIENCE, exit_code=0):
+    def wait(self, seconds=TIMEOUT, exit_code=0):
         """Waits for its end; what it printed. `exit_code=None` takes any."""
         self.must_live = False
         try:
@@ -261,7 +261,7 @@ class Process:
 
     def kill(self):
         self.signal(signal.SIGKILL)
-        self._popen.wait(PATIENCE)
+        self._popen.wait(TIMEOUT)
 
     def stop(self, seconds=10):
         """Asks it to end (SIGTERM); makes it end if it does not. Its exit code."""
@@ -403,7 +403,7 @@ class Bed:
         if found != expected:
             raise Failure(f"{what}: found {found!r}, expected {expected!r}")
 
-    def wait_until(self, what, condition, seconds=PATIENCE, pause=0.05):
+    def wait_until(self, what, condition, seconds=TIMEOUT, pause=0.05):
         """Asks again and again until `condition()` is true; its value. `what` completes "waited for ..."."""
         end = time.monotonic() + seconds
         while True:

@@ -1,4 +1,4 @@
-"""A whole installation in a scenario's directory: acquirer, terminal on the first controller, a wallet for each other."""
+"""A whole installation in a scenario's directory: institution, terminal on the first controller, a wallet for each other."""
 
 import json
 import pathlib
@@ -14,11 +14,11 @@ class Kiosk:
     def __init__(self, bed, wallets=1, configuration="", phones_max=None, user=None, serves=True):
         """user: whom the terminal runs as, instead of root; serves: whether it is started."""
         self._arrange(bed, bed.directory / "bank", user)
-        self._acquirer_command("init", "--name", "Example Bank", "--host-name", "localhost")
-        self.account = self._acquirer_command(
+        self._institution_command("init", "--name", "Example Bank", "--host-name", "localhost")
+        self.account = self._institution_command(
             "account", "create", "--name", "Alice", "--currency", "EUR", "--balance", BALANCE
         )["account"]
-        self.start_acquirer()
+        self.start_institution()
         self._enrol_terminal(configuration, phones_max)
         self.terminal = None
         if serves:
@@ -39,20 +39,20 @@ class Kiosk:
         self.till = f"unix:{bed.directory / 'till.sock'}"
         self.configuration = bed.directory / "florin.toml"
 
-    def _acquirer_command(self, *words):
+    def _institution_command(self, *words):
         binary = self.bed.binary("florin-acquirer")
         return self.bed.run_json(binary, "--directory", self.bank, "--json", *words)
 
     def add_card(self):
         """A card of the common account; its enrolment code."""
-        return self._acquirer_command("card", "add", "--account", self.account, "--limit", "50.00")["code"]
+        return self._institution_command("card", "add", "--account", self.account, "--limit", "50.00")["code"]
 
-    def start_acquirer(self, port=0):
+    def start_institution(self, port=0):
         binary = self.bed.binary("florin-acquirer")
-        self.acquirer = self.bed.start(
-            "acquirer", binary, "--directory", self.bank, "--json", "serve", "--listen", f"127.0.0.1:{port}"
+        self.institution = self.bed.start(
+            "institution", binary, "--directory", self.bank, "--json", "serve", "--listen", f"127.0.0.1:{port}"
         )
-        self.port = int(self.acquirer.expect(r'"address":"127\.0\.0\.1:(\d+)"')[1])
+        self.port = int(self.institution.expect(r'"address":"127\.0\.0\.1:(\d+)"')[1])
         self.url = f"https://localhost:{self.port}"
 
     def _enrol_terminal(self, configuration, phones_max=None):
@@ -62,13 +62,13 @@ class Kiosk:
             f'[bluetooth]\nadapter = "{self.controllers[0].name}"\n{places}'
             f'[till]\nlisten = "{self.till}"\n{configuration}'
         )
-        added = self._acquirer_command(
+        added = self._institution_command(
             "terminal", "add", "--merchant-id", "kiosk-1", "--merchant-name", "Corner Kiosk"
         )
         self.terminal_id, self.short_code = added["terminal"], added["short_code"]
         self.bed.run(
             self.bed.binary("florin"), "enrol", "--configuration", self.configuration,
-            "--acquirer", self.url, "--root", self.root, added["code"],
+            "--institution", self.url, "--root", self.root, added["code"],
         )
         if self.user:
             # The state is the user's alone; the directory gets the till's socket.
@@ -117,7 +117,7 @@ class Kiosk:
 
     def check_books(self, captured_minor, held_minor=0):
         """The ledger is right in itself, and says what the payments came to."""
-        report = self._acquirer_command("ledger", "check")
+        report = self._institution_command("ledger", "check")
         self.bed.equal("the ledger", report["balanced"], True)
         balances = {"available": 0, "held": 0, "payable": 0}
         for balance in report["balances"]:
@@ -128,7 +128,7 @@ class Kiosk:
         self.bed.equal("left in the account", balances["available"], BALANCE_MINOR - captured_minor - held_minor)
 
     def transactions(self):
-        """Every transaction of the acquirer, newest first: state and decline reason."""
+        """Every transaction of the institution, newest first: state and decline reason."""
         binary = self.bed.binary("florin-acquirer")
         listed = self.bed.run(binary, "--directory", self.bank, "--json", "transaction", "list")
         return [json.loads(line) for line in listed.stdout.splitlines() if line]
@@ -143,7 +143,7 @@ class Wallet:
         self.name = f"wallet-{number}"
         self.bed.run(
             self.bed.binary("florin-wallet"), "--directory", self.directory,
-            "enrol", "--acquirer", kiosk.url, "--root", kiosk.root, kiosk.add_card(),
+            "enrol", "--institution", kiosk.url, "--root", kiosk.root, kiosk.add_card(),
         )
 
     def start(self, *words):

@@ -18,7 +18,7 @@ import sys
 import time
 
 from bus import BusError
-from harness import INPUT, PATIENCE, Failure
+from harness import INPUT, TIMEOUT, Failure
 
 AF_BLUETOOTH = 31
 BTPROTO_L2CAP = 0
@@ -75,7 +75,7 @@ def socket_address(address, channel=ATT_CHANNEL):
 class RawPhone:
     """One connection, as a context: it is ended at its end, at once."""
 
-    def __init__(self, controller, terminal, seconds=PATIENCE):
+    def __init__(self, controller, terminal, seconds=TIMEOUT):
         self.controller = controller
         self.since = None
         self.mtu = DEFAULT_MTU
@@ -120,7 +120,7 @@ class RawPhone:
                 handle = int(name.split(":")[1])
                 controller.send(struct.pack("<BHBHB", 0x01, 0x0406, 3, handle, REASON))
         self._socket.close()
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while any(name.startswith(f"{self.controller.name}:") for name in os.listdir("/sys/class/bluetooth")):
             if time.monotonic() > end:
                 raise Failure(f"{self.controller.name} cannot disconnect")
@@ -128,7 +128,7 @@ class RawPhone:
 
     # PDUs
 
-    def send(self, pdu, seconds=PATIENCE):
+    def send(self, pdu, seconds=TIMEOUT):
         """Any octets as one PDU. Waits for room, which is how a flood finds its pace."""
         end = time.monotonic() + seconds
         while True:
@@ -173,7 +173,7 @@ class RawPhone:
             else:
                 return pdu
 
-    def request(self, pdu, seconds=PATIENCE):
+    def request(self, pdu, seconds=TIMEOUT):
         """Sends a request; its response. An error in answer is raised as Refused."""
         self.send(pdu)
         answer = self._next(seconds)
@@ -239,7 +239,7 @@ class RawPhone:
                 self.request(struct.pack("<BHH", PREPARE, handle, offset) + value[offset : offset + room])
             self.request(struct.pack("<BB", EXECUTE, 1))
 
-    def next_value(self, seconds=PATIENCE):
+    def next_value(self, seconds=TIMEOUT):
         """The next notified value; None if none comes in time."""
         end = time.monotonic() + seconds
         while not self.values:
@@ -307,14 +307,14 @@ class Card:
     def __init__(self, kiosk):
         self._phone, self._wallet = modules()
         path = kiosk.bed.directory / f"card-{secrets.token_hex(3)}.json"
-        enrol = kiosk.bed.python("enrol.py", "--acquirer", kiosk.url, "--root", kiosk.root, "--card", path, kiosk.add_card())
+        enrol = kiosk.bed.python("enrol.py", "--institution", kiosk.url, "--root", kiosk.root, "--card", path, kiosk.add_card())
         kiosk.bed.run(*enrol)
         self.card = self._wallet.load(path)
 
     def session(self, value_octets, tag=None):
         return self._phone.Session(self.card, value_octets=value_octets, tag=tag)
 
-    def expect(self, raw, session, *kinds, seconds=PATIENCE):
+    def expect(self, raw, session, *kinds, seconds=TIMEOUT):
         """Hears until an event of one of these kinds comes: "Offered", "NothingToPay", "Concluded", "Failed", "Gone"."""
         end = time.monotonic() + seconds
         heard = []

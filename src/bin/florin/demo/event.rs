@@ -74,7 +74,7 @@ pub enum Event {
         /// Why, where there is a reason.
         reason: &'static str,
     },
-    /// One entry of the acquirer's ledger.
+    /// One entry of the institution's ledger.
     Ledger {
         /// Its number.
         entry: i64,

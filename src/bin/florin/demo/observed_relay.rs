@@ -30,7 +30,7 @@ impl<R: Relay> Relay for ObservedRelay<R> {
     async fn ask(&self, request: InstitutionRequest, timeout_ms: u64) -> InstitutionAnswer {
         let name = request.name();
         let request = if self.tampers { tampered(request, &self.story) } else { request };
-        self.story.step("terminal", "acquirer", name.to_owned(), None);
+        self.story.step("terminal", "institution", name.to_owned(), None);
         let started = Instant::now();
         let answer = self.relay.ask(request, timeout_ms).await;
         let what = match &answer {
@@ -45,13 +45,13 @@ impl<R: Relay> Relay for ObservedRelay<R> {
             InstitutionAnswer::Refused { detail } => format!("refused: {detail}"),
             InstitutionAnswer::Unanswered { .. } => "(no answer)".to_owned(),
         };
-        self.story.timed_step("acquirer", "terminal", what, None, Some(started.elapsed()));
+        self.story.timed_step("institution", "terminal", what, None, Some(started.elapsed()));
         answer
     }
 }
 
 fn tampered(request: InstitutionRequest, story: &Story) -> InstitutionRequest {
-    let InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command } =
+    let InstitutionRequest::Authorise { transaction_id, offer, offer_age_ms, sealed_command } =
         request
     else {
         return request;
@@ -63,5 +63,5 @@ fn tampered(request: InstitutionRequest, story: &Story) -> InstitutionRequest {
         Some(encode_offer(&shown))
     });
     let offer = altered.unwrap_or(offer);
-    InstitutionRequest::Authorize { transaction_id, offer, offer_age_ms, sealed_command }
+    InstitutionRequest::Authorise { transaction_id, offer, offer_age_ms, sealed_command }
 }

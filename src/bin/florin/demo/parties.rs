@@ -13,11 +13,11 @@ use rand::rngs::OsRng;
 use super::event::{Event, Story};
 use super::play::{DemoSettings, Scenario, unix_time};
 use super::silent_proxy::SilentProxy;
-use florin::acquirer::{
+use florin::domain::{Amount, CardId, TerminalId};
+use florin::institution::{
     CardTerms, EnrolmentCode, Server, authority_certificate_path, create_institution,
     open_institution,
 };
-use florin::domain::{Amount, CardId, TerminalId};
 use florin::protocol::ChannelKey;
 use florin::relay::{GrpcRelay, InstitutionAddress, TlsFiles, enrol_terminal};
 use florin::terminal::Identity;
@@ -45,10 +45,10 @@ impl Parties {
     /// Makes an institution, an account, a terminal and a card below the directory.
     pub(super) async fn set_up(directory: &Path, settings: &DemoSettings) -> anyhow::Result<Self> {
         florin::private_file::create_directory(directory)?;
-        let institution_directory = directory.join("acquirer");
+        let institution_directory = directory.join("institution");
         let now = unix_time();
         create_institution(&institution_directory, "Example Bank", &["localhost".to_owned()], now)
-            .context("the acquirer cannot be set up")?;
+            .context("the institution cannot be set up")?;
         let mut opened = open_institution(&institution_directory)?;
         let institution = &mut opened.institution;
 
@@ -62,7 +62,7 @@ impl Parties {
             | Scenario::TamperedOffer
             | Scenario::StolenCounter
             | Scenario::DispenseFailed
-            | Scenario::AcquirerSilent => amount.minor().saturating_mul(20),
+            | Scenario::InstitutionSilent => amount.minor().saturating_mul(20),
         };
         let balance = Amount::new(balance_minor, currency).ok();
         let account = institution.create_account("The person", currency, balance, now)?;
@@ -108,7 +108,7 @@ impl Parties {
 
         let wallet = WalletDirectory::open(directory.join("wallet"))?;
         let request = EnrolmentRequest {
-            acquirer: address,
+            institution: address,
             root_pem: root_pem.clone().into_bytes(),
             code: card_code.expose_text().into(),
             name: None,
@@ -128,11 +128,11 @@ impl Parties {
         })
     }
 
-    pub(super) fn acquirer_address(&self) -> SocketAddr {
+    pub(super) fn institution_address(&self) -> SocketAddr {
         self.server.local_address()
     }
 
-    /// The terminal's way to the acquirer, through this address.
+    /// The terminal's way to the institution, through this address.
     pub(super) fn relay(&self, through: SocketAddr) -> anyhow::Result<GrpcRelay> {
         let address: InstitutionAddress =
             format!("https://localhost:{}", through.port()).parse()?;
@@ -158,10 +158,10 @@ impl Parties {
         Ok((Arc::new(wallet.card(&self.card)?), wallet.store(&self.card)))
     }
 
-    /// Stops the acquirer, tells its ledger, and says whether the ledger is right.
+    /// Stops the institution, tells its ledger, and says whether the ledger is right.
     pub(super) async fn close_and_tell_ledger(self, story: &Story) -> anyhow::Result<bool> {
         self.server.shut_down().await?;
-        let mut institution = open_institution(&self.directory.join("acquirer"))?.institution;
+        let mut institution = open_institution(&self.directory.join("institution"))?.institution;
         let mut entries = institution.newest_ledger_entries(100)?;
         entries.sort_by_key(|entry| entry.number);
         for entry in entries {
@@ -207,7 +207,7 @@ pub(super) struct Storyteller {
 }
 
 impl Storyteller {
-    /// Where the acquirer fell silent, it speaks again when the person has read "pending".
+    /// Where the institution fell silent, it speaks again when the person has read "pending".
     pub(super) fn new(story: Story, silence: Option<SilentProxy>) -> Self {
         Self {
             story,
@@ -238,7 +238,7 @@ impl Person for Storyteller {
                 self.hello_at.get_or_insert_with(Instant::now);
                 self.story.step("wallet", "terminal", described(message), Some(*octets));
             }
-            Notice::Heard { message, octets } => {
+            Notice::BusEvent { message, octets } => {
                 if std::mem::take(&mut self.has_spoken) {
                     self.round_trips += 1;
                 }
@@ -251,8 +251,8 @@ impl Person for Storyteller {
             Notice::Pending => {
                 self.story.note("the phone says: not known yet whether it was paid");
                 if let Some(proxy) = self.silence.take() {
-                    proxy.speak_again();
-                    self.story.note("the way to the acquirer is open again");
+                    proxy.resume();
+                    self.story.note("the way to the institution is open again");
                 }
             }
         }
@@ -272,7 +272,9 @@ impl Person for Storyteller {
 fn described(message: &str) -> String {
     match message {
         "offer" => "the offer, with the terminal's certificate".to_owned(),
-        "payment_command" => "the command: signed by the card, sealed to the acquirer".to_owned(),
+        "payment_command" => {
+            "the command: signed by the card, sealed to the institution".to_owned()
+        }
         "result" => "the result".to_owned(),
         "receipt_ack" => "the receipt is verified and stored".to_owned(),
         "result_query" => "what became of my payment?".to_owned(),

@@ -1,4 +1,4 @@
-//! One payment with all parties in one process, without a radio: the acquirer with TLS on loopback,
+//! One payment with all parties in one process, without a radio: the institution with TLS on loopback,
 //! the terminal with its journal, the wallet on the emulated link.
 //!
 //! All parts are the real ones but for the radio; the demo only sets them up, plays the till and
@@ -30,8 +30,8 @@ use super::silent_proxy::SilentProxy;
 /// The ATT MTU of the emulated connection: what Android asks for and BlueZ grants.
 const ATT_MTU: usize = 517;
 /// How long the whole may take before the demo gives up: well over the time-outs of the silent
-/// acquirer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// institution.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an authorisation may take in the demo, in milliseconds; nobody wants to watch ten
 /// seconds of silence.
 const AUTHORISATION_TIMEOUT_MS: u64 = 1_500;
@@ -43,14 +43,14 @@ pub enum Scenario {
     Approved,
     /// There is not enough money in the account.
     Declined,
-    /// The terminal shows the phone one amount and asks the acquirer for ten times as much.
+    /// The terminal shows the phone one amount and asks the institution for ten times as much.
     TamperedOffer,
     /// Somebody copied the card, and the copy pays with a counter that the card has used.
     StolenCounter,
     /// Approved, but the goods cannot be released.
     DispenseFailed,
-    /// The acquirer decides, and its answer never arrives.
-    AcquirerSilent,
+    /// The institution decides, and its answer never arrives.
+    InstitutionSilent,
 }
 
 /// What to play.
@@ -78,7 +78,7 @@ pub async fn run(settings: DemoSettings, story: Story) -> anyhow::Result<bool> {
         .clone()
         .or_else(|| temporary.as_ref().map(|temporary| temporary.0.clone()))
         .context("no directory to keep things in")?;
-    let played = tokio::time::timeout(PATIENCE, play(&settings, directory, &story)).await;
+    let played = tokio::time::timeout(TIMEOUT, play(&settings, directory, &story)).await;
     played.context("the payment did not come to an end within a minute")?
 }
 
@@ -87,7 +87,7 @@ async fn play(settings: &DemoSettings, directory: PathBuf, story: &Story) -> any
     let parties = Parties::set_up(&directory, settings).await?;
     story.begin(settings.amount, scenario, &directory);
 
-    let proxy = SilentProxy::start(parties.acquirer_address()).await?;
+    let proxy = SilentProxy::start(parties.institution_address()).await?;
     let relay = parties.relay(proxy.address())?;
     // A terminal that waits has its connection; and what is to be lost in the silence is the
     // answer, not the way.
@@ -127,7 +127,7 @@ async fn play(settings: &DemoSettings, directory: PathBuf, story: &Story) -> any
         settle(&till, paid.transaction_id, true, story).await?;
         return finish(parties, settings, story, paid, terminal, stop, till).await;
     }
-    let silence = (scenario == Scenario::AcquirerSilent).then_some(&proxy);
+    let silence = (scenario == Scenario::InstitutionSilent).then_some(&proxy);
     let mut paid =
         pay(&till, &air, Arc::clone(&card), &mut wallet, settings, story, silence).await?;
     let ended =
@@ -162,8 +162,8 @@ async fn pay(
     let created = create(till, settings, story).await?;
     let transaction_id = created.transaction_id;
     if let Some(proxy) = silence {
-        proxy.fall_silent();
-        story.note("from here on, what the acquirer answers is lost on its way");
+        proxy.stop_answering();
+        story.note("from here on, what the institution answers is lost on its way");
     }
     let mut connector = EmulatedConnector { air: air.clone(), traffic: None };
     let mut person = Storyteller::new(story.clone(), silence.cloned());
@@ -235,7 +235,7 @@ async fn finish(
     let expected = match settings.scenario {
         Scenario::Approved => "approved",
         Scenario::Declined | Scenario::TamperedOffer | Scenario::StolenCounter => "declined",
-        Scenario::DispenseFailed | Scenario::AcquirerSilent => "reversed",
+        Scenario::DispenseFailed | Scenario::InstitutionSilent => "reversed",
     };
     story.tell(Event::Summary {
         scenario: settings.scenario.name(),
@@ -403,7 +403,7 @@ impl Scenario {
         Self::TamperedOffer,
         Self::StolenCounter,
         Self::DispenseFailed,
-        Self::AcquirerSilent,
+        Self::InstitutionSilent,
     ];
 
     /// As on the command line.
@@ -414,7 +414,7 @@ impl Scenario {
             Self::TamperedOffer => "tampered-offer",
             Self::StolenCounter => "stolen-counter",
             Self::DispenseFailed => "dispense-failed",
-            Self::AcquirerSilent => "acquirer-silent",
+            Self::InstitutionSilent => "institution-silent",
         }
     }
 }

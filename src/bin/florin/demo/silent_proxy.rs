@@ -1,4 +1,4 @@
-//! A way to the acquirer on which its answers can be lost.
+//! A way to the institution on which its answers can be lost.
 
 use std::net::SocketAddr;
 
@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Passes octets on between the terminal and the acquirer; while it is silent, it throws the
-/// acquirer's away.
+/// Passes octets on between the terminal and the institution; while it is silent, it throws the
+/// institution's away.
 #[derive(Debug, Clone)]
 pub(super) struct SilentProxy {
     address: SocketAddr,
@@ -16,15 +16,15 @@ pub(super) struct SilentProxy {
 }
 
 impl SilentProxy {
-    /// Listens on loopback and passes everything on to `acquirer`.
-    pub(super) async fn start(acquirer: SocketAddr) -> anyhow::Result<Self> {
+    /// Listens on loopback and passes everything on to `institution`.
+    pub(super) async fn start(institution: SocketAddr) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind(("127.0.0.1", 0)).await.context("cannot listen on loopback")?;
         let address = listener.local_addr()?;
         let (is_silent, silence) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((terminal, _)) = listener.accept().await {
-                tokio::spawn(pass_on(terminal, acquirer, silence.clone()));
+                tokio::spawn(pass_on(terminal, institution, silence.clone()));
             }
         });
         Ok(Self { address, is_silent })
@@ -35,30 +35,30 @@ impl SilentProxy {
         self.address
     }
 
-    /// The acquirer's octets are lost from now on.
-    pub(super) fn fall_silent(&self) {
+    /// The institution's octets are lost from now on.
+    pub(super) fn stop_answering(&self) {
         self.is_silent.send_replace(true);
     }
 
     /// Connections that lost octets are ended; new ones work.
-    pub(super) fn speak_again(&self) {
+    pub(super) fn resume(&self) {
         self.is_silent.send_replace(false);
     }
 }
 
-async fn pass_on(terminal: TcpStream, acquirer: SocketAddr, mut silence: watch::Receiver<bool>) {
-    let Ok(acquirer) = TcpStream::connect(acquirer).await else { return };
+async fn pass_on(terminal: TcpStream, institution: SocketAddr, mut silence: watch::Receiver<bool>) {
+    let Ok(institution) = TcpStream::connect(institution).await else { return };
     let _ = terminal.set_nodelay(true);
-    let _ = acquirer.set_nodelay(true);
+    let _ = institution.set_nodelay(true);
     let (mut from_terminal, mut to_terminal) = terminal.into_split();
-    let (mut from_acquirer, mut to_acquirer) = acquirer.into_split();
-    let there = async { tokio::io::copy(&mut from_terminal, &mut to_acquirer).await.map(drop) };
+    let (mut from_institution, mut to_institution) = institution.into_split();
+    let there = async { tokio::io::copy(&mut from_terminal, &mut to_institution).await.map(drop) };
     let back = async {
         let mut octets = vec![0; 16 * 1024];
         let mut has_lost = false;
         loop {
             tokio::select! {
-                read = from_acquirer.read(&mut octets) => match read? {
+                read = from_institution.read(&mut octets) => match read? {
                     0 => return Ok(()),
                     count if *silence.borrow() => has_lost |= count > 0,
                     count => to_terminal.write_all(&octets[..count]).await?,

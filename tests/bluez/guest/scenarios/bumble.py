@@ -15,7 +15,7 @@ class Phone:
         card = self.bed.directory / "card.json"
         code = kiosk.add_card()
         enrolled = self.bed.run_json(
-            *self.bed.python("enrol.py", "--acquirer", kiosk.url, "--root", kiosk.root, "--card", card, code)
+            *self.bed.python("enrol.py", "--institution", kiosk.url, "--root", kiosk.root, "--card", card, code)
         )
         self.bed.equal("the card's limit", (enrolled["limit_minor"], enrolled["currency"]), (5000, "EUR"))
         # The kernel gives a controller to a user channel only while it is down.
@@ -140,7 +140,7 @@ def bumble_in_trouble(bed):
     bed.equal("the phone's outcome later", (later["outcome"], later["receipt_verified"]), ("reversed", True))
 
     till = kiosk.offer("0.40")
-    kiosk.acquirer.kill()
+    kiosk.institution.kill()
     outcome = phone.visit()
     bed.equal("without the institution", (outcome["outcome"], outcome.get("error")), ("not_paid", "institution_unreachable"))
     till.wait(60, exit_code=None)

@@ -45,7 +45,7 @@ def doctor(bed):
     bed.equal("what is not fine", others, {})
     bed.check(checks["disk"][0] in ("fine", "advice"), f"the disk is {checks['disk']}")
     expect(kiosk, checks, "service", "fine", "in service")
-    expect(kiosk, checks, "acquirer", "fine", " ms")
+    expect(kiosk, checks, "institution", "fine", " ms")
     bed.run(bed.binary("florin"), "serve", "--check", "--configuration", kiosk.configuration)
 
     # Without a service it tries for itself whether it may register.
@@ -59,8 +59,8 @@ def doctor(bed):
     expect(kiosk, examine(kiosk, exit_code=14), "state_directory", "wrong", "chmod 600")
     enrolment.chmod(0o600)
 
-    kiosk.acquirer.stop()
-    expect(kiosk, examine(kiosk, exit_code=19), "acquirer", "wrong", "cannot connect")
+    kiosk.institution.stop()
+    expect(kiosk, examine(kiosk, exit_code=19), "institution", "wrong", "cannot connect")
 
     bed.stop_controllers()
     checks = examine(kiosk, exit_code=18)

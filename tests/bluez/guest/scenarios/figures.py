@@ -128,7 +128,7 @@ def payment_over_floor(bed):
 
 @scenario(controllers=3, bench=True, by_name=True, seconds=600)
 def floor(bed):
-    """How long a payment takes beside bare echoes of the same octets and one bare call to the acquirer, on an air that takes no time."""
+    """How long a payment takes beside bare echoes of the same octets and one bare call to the institution, on an air that takes no time."""
     # No radio is like that: what is compared is how many instructions the curves take.
     payment_over_floor(bed)
 

@@ -33,11 +33,11 @@ ATTEMPTS_MAX = 3
 CRASHES_MAX = 4
 # Any, and the same each time.
 SEED = 4
-# The terminal's patience with a phone that has not said hello, and what it takes to be rid of it: docs/protocol.md, section 13.
+# The terminal's time_limit with a phone that has not said hello, and what it takes to be rid of it: docs/protocol.md, section 13.
 HELLO_TIMEOUT_S = 15
 DISCONNECT_S = 8
 # How long it is watched, so that a failure says by how much it stayed too long.
-MUTE_PATIENCE_S = 60
+MUTE_TIMEOUT_S = 60
 # A phone's word and the answer to it, emulated and beside other phones.
 ANSWER_S = 10
 # Since BlueZ 5.69 values of up to 512 octets are passed on.
@@ -382,7 +382,7 @@ class Attack:
 
             def watch(what, raw):
                 with contextlib.suppress(Gone, Failure):
-                    raw.until_gone(MUTE_PATIENCE_S)
+                    raw.until_gone(MUTE_TIMEOUT_S)
                     stayed[what] = time.monotonic() - raw.since
 
             # Beside all else that goes on, so that each end is seen when it comes.
@@ -392,7 +392,7 @@ class Attack:
             self.leaving_at_each_step()
             self.back_at_once()
             for watcher in watchers:
-                watcher.join(MUTE_PATIENCE_S)
+                watcher.join(MUTE_TIMEOUT_S)
             self.bed.note(f"seconds that a mute phone stayed: {', '.join(f'{what} {took:.1f}' for what, took in stayed.items())}")
             for what in mute:
                 took = stayed.get(what, float("inf"))

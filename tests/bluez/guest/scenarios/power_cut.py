@@ -1,6 +1,6 @@
 """Payments without end, over which the power is cut: `run power-cut --cuts N` boots this again and again on the same disks.
 
-Terminal, phone and till have the state disk, the acquirer has one of its own, and a cut takes both, with what was not flushed.
+Terminal, phone and till have the state disk, the institution has one of its own, and a cut takes both, with what was not flushed.
 Of what till and phone were told there is a record beyond the power's reach: on the host.
 """
 
@@ -25,7 +25,7 @@ BALANCE = "1000000.00"
 BALANCE_MINOR = 100_000_000
 PRICE_MINOR = 250
 # Emulated, and beside other work: for a payment, and for what was left of the one before to be settled.
-PATIENCE = 120
+TIMEOUT = 120
 
 
 @scenario(controllers=2, by_name=True, keeps=True, seconds=1200)
@@ -90,18 +90,18 @@ class Installation(Kiosk):
         self._arrange(bed, BANK_DISK / "bank")
         self.wreck = None
         if is_new:
-            self._acquirer_command("init", "--name", "Example Bank", "--host-name", "localhost")
+            self._institution_command("init", "--name", "Example Bank", "--host-name", "localhost")
             account = ("account", "create", "--name", "Alice", "--currency", "EUR", "--balance", BALANCE)
-            self.account = self._acquirer_command(*account)["account"]
-            self.start_acquirer(PORT)
-            self._enrol_terminal("[acquirer]\nask_again_min_ms = 200\nask_again_max_ms = 2000\n")
+            self.account = self._institution_command(*account)["account"]
+            self.start_institution(PORT)
+            self._enrol_terminal("[institution]\nask_again_min_ms = 200\nask_again_max_ms = 2000\n")
             self.short_code_file.write_text(self.short_code)
         else:
             # As the cut left it: a copy, since to read it is to mend it.
             self.wreck = pathlib.Path("/run/florin-test-wreck")
             subprocess.run(["cp", "--recursive", self.state, self.wreck], check=True)
             self.short_code = self.short_code_file.read_text()
-            self.start_acquirer(PORT)
+            self.start_institution(PORT)
         self.serve()
         self.phone = Phone(self, self.controllers[1], is_new)
 
@@ -110,7 +110,7 @@ class Installation(Kiosk):
         return self.bed.directory / "short-code"
 
     def bank_rows(self):
-        """Every transaction of the acquirer: id, state, amount and currency."""
+        """Every transaction of the institution: id, state, amount and currency."""
         statement = "SELECT lower(hex(id)) AS id, state, amount_minor, currency FROM payment_transaction"
         return self.bed.query(self.bank / "institution.sqlite", statement)
 
@@ -120,7 +120,7 @@ class Installation(Kiosk):
 
     def check_ledger(self, captured_minor):
         """The ledger is right in itself, and the merchant is owed what the journal says was captured."""
-        report = self._acquirer_command("ledger", "check")
+        report = self._institution_command("ledger", "check")
         self.bed.equal("the ledger", (report["balanced"], report["faults"]), (True, []))
         sums = {"available": 0, "held": 0, "payable": 0}
         for balance in report["balances"]:
@@ -171,7 +171,7 @@ class Till:
     def _call(self, method, path, body=None, key=None):
         """Status and JSON; asks again while the terminal cannot be reached."""
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while True:
             connection = http.client.HTTPConnection("localhost", timeout=90)
             connection.sock = socket.socket(socket.AF_UNIX)
@@ -215,7 +215,7 @@ class Till:
             payment = self._payment(sale, "GET", f"/v1/payments/{path_of(sale)}")
         if phone is not None:
             phone = phone()
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not payment["final"]:
             path = f"/v1/payments/{path_of(sale)}"
             if payment["state"] == "approved":
@@ -239,7 +239,7 @@ class Till:
         self._write(sale=number, capture=capture, dispensed=dispensed)
         options = ["--vanish-after-command"] if self.chance.random() < 0.15 else []
         phone = self._follow(self.sales[number], lambda: self.kiosk.phone.start_paying("--wait-ms", "60000", *options))
-        phone.wait(PATIENCE, exit_code=None)
+        phone.wait(TIMEOUT, exit_code=None)
 
     # After a cut
 
@@ -251,7 +251,7 @@ class Till:
         self.bed.wait_until(
             "every payment to be settled",
             lambda: self._call("GET", "/v1/payments?open=true")[1]["payments"] == [],
-            PATIENCE,
+            TIMEOUT,
             0.2,
         )
 

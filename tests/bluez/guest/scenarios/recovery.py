@@ -72,10 +72,10 @@ class Recovery:
         return self.bed.run(*command, exit_code=None).json().get("reason")
 
     def figures(self):
-        """florin_bluetooth_up, and florin_bluetooth_measures_total of all measures."""
+        """florin_bluetooth_up, and florin_bluetooth_recovery_actions_total of all recovery_actions."""
         found = self.kiosk.metrics()
-        measures = sum(value for name, value in found.items() if name.startswith("florin_bluetooth_measures_total"))
-        return found["florin_bluetooth_up"], measures
+        recovery_actions = sum(value for name, value in found.items() if name.startswith("florin_bluetooth_recovery_actions_total"))
+        return found["florin_bluetooth_up"], recovery_actions
 
     def least_tasks(self):
         """How many tasks the terminal has between two attempts to reach BlueZ, of which there is one every three seconds."""
@@ -109,13 +109,13 @@ class Recovery:
 
     @contextlib.contextmanager
     def under_way(self):
-        """A payment whose command is with the acquirer, and no answer yet, while the `with` block does its worst.
+        """A payment whose command is with the institution, and no answer yet, while the `with` block does its worst.
 
         It ends as promised: the till hears of the approval whatever the radio does, and books and journal agree. The phone's
         side is phone_has_its_result().
         """
         till = self.kiosk.offer("2.50")
-        self.kiosk.acquirer.signal(signal.SIGSTOP)
+        self.kiosk.institution.signal(signal.SIGSTOP)
         self.phone = self.kiosk.wallets[0].start_paying()
         self.bed.wait_until(
             "the payment to be under way",
@@ -124,7 +124,7 @@ class Recovery:
         try:
             yield
         finally:
-            self.kiosk.acquirer.signal(signal.SIGCONT)
+            self.kiosk.institution.signal(signal.SIGCONT)
         self.bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
         self.check_books()
 
@@ -163,7 +163,7 @@ def bluetoothd_dies(bed):
         moment = time.monotonic()
         bed.kill_bluetoothd()
         recovery.kiosk.terminal.expect(r"cannot find this terminal.*BlueZ")
-        recovery.kiosk.terminal.expect(r"so that phones find this terminal.*register_anew")
+        recovery.kiosk.terminal.expect(r"so that phones find this terminal.*reregister")
         recovery.find(moment, "the crash of bluetoothd")
     recovery.wait_in_service()
     recovery.phone_has_its_result()
@@ -186,7 +186,7 @@ def bluetoothd_is_restarted(bed):
 def bluetoothd_is_stopped_for_a_minute(bed):
     """bluetoothd is stopped and masked for a minute under a payment: till API and figures say so; found again; it ends as promised."""
     recovery = Recovery(bed)
-    up, measures = recovery.figures()
+    up, recovery_actions = recovery.figures()
     bed.equal("florin_bluetooth_up before", up, 1)
     with recovery.under_way():
         bed.run("systemctl", "mask", "--runtime", "--now", "bluetooth.service")
@@ -204,9 +204,9 @@ def bluetoothd_is_stopped_for_a_minute(bed):
     bed.start_bluetoothd()
     recovery.find(moment, "bluetoothd was started again")
     recovery.wait_in_service()
-    up, measures_after = recovery.figures()
+    up, actions_after = recovery.figures()
     bed.equal("florin_bluetooth_up after", up, 1)
-    bed.check(measures_after > measures, f"florin_bluetooth_measures_total was {measures}, and is {measures_after}")
+    bed.check(actions_after > recovery_actions, f"florin_bluetooth_recovery_actions_total was {recovery_actions}, and is {actions_after}")
     recovery.phone_has_its_result()
     recovery.pay()
 
@@ -360,7 +360,7 @@ def advertising_is_refused(bed):
     recovery.phone_has_its_result()
     recovery.kiosk.terminal.expect(r"cannot find this terminal.*advertising")
     moment = time.monotonic()
-    recovery.kiosk.terminal.expect(r"so that phones find this terminal.*register_anew")
+    recovery.kiosk.terminal.expect(r"so that phones find this terminal.*reregister")
     recovery.kiosk.terminal.expect(r"so that phones find this terminal.*power_cycle")
     recovery.find(moment, "the controller refused to advertise", says_so=False)
     recovery.wait_in_service()

@@ -47,7 +47,7 @@ const APPROVAL_CODE_LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A terminal's request to authorise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuthorizationRequest {
+pub struct AuthorisationRequest {
     /// The terminal that asks, as its client certificate says.
     pub terminal_id: TerminalId,
     /// Which payment.
@@ -60,7 +60,7 @@ pub struct AuthorizationRequest {
     pub sealed_command: Vec<u8>,
 }
 
-impl AuthorizationRequest {
+impl AuthorisationRequest {
     /// Over all that makes two requests the same payment. The age is left out: it grows from one
     /// repeat to the next.
     fn digest(&self) -> [u8; 32] {
@@ -249,9 +249,9 @@ impl Institution {
     /// # Errors
     /// [`InstitutionError::InvalidRequest`], [`InstitutionError::OtherContent`],
     /// [`InstitutionError::Store`].
-    pub fn authorize(
+    pub fn authorise(
         &mut self,
-        request: &AuthorizationRequest,
+        request: &AuthorisationRequest,
         now: UnixTime,
         random: [u8; APPROVAL_CODE_CHARACTERS],
     ) -> Result<Transaction, InstitutionError> {

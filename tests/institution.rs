@@ -1,7 +1,7 @@
-//! The acquirer over real TLS on loopback: who may ask, what is refused and in which words, and
+//! The institution over real TLS on loopback: who may ask, what is refused and in which words, and
 //! that it ends in order.
 
-#![cfg(feature = "acquirer")]
+#![cfg(feature = "institution")]
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
@@ -16,10 +16,6 @@ use tokio::net::TcpStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 
-use florin::acquirer::{
-    CardTerms, EnrolmentCode, Institution, Server, authority_certificate_path, create_institution,
-    open_institution,
-};
 use florin::credential::{
     CardCommand, Keyring, Signed, SigningKey, TerminalCertificate, VerifyingKey,
     card_enrolment_proof, verify_receipt,
@@ -27,20 +23,24 @@ use florin::credential::{
 use florin::domain::{
     Amount, CardId, HolderVerification, Offer, ReceiptStatus, TerminalId, TransactionId, UnixTime,
 };
+use florin::institution::{
+    CardTerms, EnrolmentCode, Institution, Server, authority_certificate_path, create_institution,
+    open_institution,
+};
 use florin::protocol::{digest_offer, encode_offer};
 
 mod generated {
     #![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm)]
-    include!(concat!(env!("OUT_DIR"), "/florin.acquirer.v1.rs"));
+    include!(concat!(env!("OUT_DIR"), "/florin.institution.v1.rs"));
 }
 
-use generated::acquirer_client::AcquirerClient;
 use generated::enrolment_client::EnrolmentClient;
+use generated::payments_client::PaymentsClient;
 use generated::*;
 
 const CHANNEL_KEY: [u8; 32] = [4; 32];
 
-/// A running acquirer in a directory of its own, and a second hand on its store.
+/// A running institution in a directory of its own, and a second hand on its store.
 struct Bench {
     directory: tempfile::TempDir,
     server: Server,
@@ -97,8 +97,8 @@ impl Bench {
         Channel::from_shared(format!("https://{}", self.address)).unwrap().tls_config(tls).unwrap()
     }
 
-    async fn acquirer(&self, identity: Option<&Identity>) -> AcquirerClient<Channel> {
-        AcquirerClient::new(self.endpoint(identity).connect().await.unwrap())
+    async fn institution(&self, identity: Option<&Identity>) -> PaymentsClient<Channel> {
+        PaymentsClient::new(self.endpoint(identity).connect().await.unwrap())
     }
 
     async fn enrolment(&self) -> EnrolmentClient<Channel> {
@@ -170,7 +170,7 @@ fn payment(
     (card, card_key): &(CardId, SigningKey),
     number: u8,
     amount: &str,
-) -> AuthorizeRequest {
+) -> AuthoriseRequest {
     let transaction_id = TransactionId::from_random([number; 16]);
     let offer = encode_offer(&Offer {
         transaction_id,
@@ -192,7 +192,7 @@ fn payment(
     let sealing_key = keyring(terminal).sealing_key(now()).unwrap();
     let sealed =
         sealing_key.seal(&command.sign(card_key).encode(), &command.offer_digest, [6; 32]).unwrap();
-    AuthorizeRequest {
+    AuthoriseRequest {
         transaction_id: transaction_id.as_octets().to_vec(),
         terminal_id: terminal.id.clone(),
         offer,
@@ -225,30 +225,30 @@ async fn a_payment_from_enrolment_to_reconciliation() {
         ("Corner Kiosk", CHANNEL_KEY)
     );
 
-    let mut client = bench.acquirer(Some(&terminal.identity)).await;
+    let mut client = bench.institution(Some(&terminal.identity)).await;
     let request = payment(&terminal, &card, 1, "2.50");
     let approved =
-        client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+        client.authorise(request.clone()).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(approved.state(), TransactionState::Approved);
     let receipt =
         verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal)).unwrap();
     assert!(matches!(receipt.status, ReceiptStatus::Approved { .. }));
     // A repeat is the same, octet by octet, also over a new connection.
-    let mut other_client = bench.acquirer(Some(&terminal.identity)).await;
+    let mut other_client = bench.institution(Some(&terminal.identity)).await;
     let again =
-        other_client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+        other_client.authorise(request.clone()).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(again, approved);
     // Other content under the same id.
     let other =
-        AuthorizeRequest { offer: payment(&terminal, &card, 1, "2.60").offer, ..request.clone() };
-    refused(client.authorize(other).await, Code::AlreadyExists, "nothing was charged for this one");
+        AuthoriseRequest { offer: payment(&terminal, &card, 1, "2.60").offer, ..request.clone() };
+    refused(client.authorise(other).await, Code::AlreadyExists, "nothing was charged for this one");
 
     let (transaction_id, terminal_id) = (request.transaction_id.clone(), terminal.id.clone());
     let capture = CaptureRequest { transaction_id, terminal_id };
     let captured = client.capture(capture.clone()).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(captured.state(), TransactionState::Captured);
     let declined = payment(&terminal, &card, 2, "50.01");
-    let declined = client.authorize(declined).await.unwrap().into_inner().transaction.unwrap();
+    let declined = client.authorise(declined).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!((declined.state(), declined.decline_reason), (TransactionState::Declined, 9));
 
     let (transaction_id, terminal_id) = (request.transaction_id.clone(), terminal.id.clone());
@@ -293,7 +293,7 @@ async fn a_payment_from_enrolment_to_reconciliation() {
 }
 
 #[tokio::test]
-async fn the_acquirer_serves_nobody_but_its_terminals_as_themselves() {
+async fn the_institution_serves_nobody_but_its_terminals_as_themselves() {
     let mut bench = Bench::start().await;
     let first = bench.new_terminal(1).await;
     let second = bench.new_terminal(2).await;
@@ -301,7 +301,7 @@ async fn the_acquirer_serves_nobody_but_its_terminals_as_themselves() {
         transaction_id: vec![1; 16],
         terminal_id: terminal.id.clone(),
     };
-    let mut nobody = bench.acquirer(None).await;
+    let mut nobody = bench.institution(None).await;
     refused(
         nobody.get_transaction(inquiry(&first)).await,
         Code::Unauthenticated,
@@ -309,7 +309,7 @@ async fn the_acquirer_serves_nobody_but_its_terminals_as_themselves() {
     );
     let period = ReconcileRequest { terminal_id: first.id.clone(), ..ReconcileRequest::default() };
     refused(nobody.reconcile(period).await, Code::Unauthenticated, "client certificate");
-    let mut client = bench.acquirer(Some(&first.identity)).await;
+    let mut client = bench.institution(Some(&first.identity)).await;
     client.get_transaction(inquiry(&first)).await.unwrap();
     refused(
         client.get_transaction(inquiry(&second)).await,
@@ -326,7 +326,7 @@ async fn the_acquirer_serves_nobody_but_its_terminals_as_themselves() {
         Identity::from_pem(certificate.pem(), key.serialize_pem())
     };
     if let Ok(channel) = bench.endpoint(Some(&other)).connect().await {
-        AcquirerClient::new(channel).get_transaction(inquiry(&first)).await.unwrap_err();
+        PaymentsClient::new(channel).get_transaction(inquiry(&first)).await.unwrap_err();
     }
 
     // The certificate of an earlier enrolment is shut out by the newer one.
@@ -340,7 +340,7 @@ async fn the_acquirer_serves_nobody_but_its_terminals_as_themselves() {
         Code::Unauthenticated,
         "newer enrolment",
     );
-    let mut client = bench.acquirer(Some(&renewed.identity)).await;
+    let mut client = bench.institution(Some(&renewed.identity)).await;
     client.get_transaction(inquiry(&renewed)).await.unwrap();
 }
 
@@ -349,20 +349,20 @@ async fn bad_input_is_refused_in_words() {
     let mut bench = Bench::start().await;
     let terminal = bench.new_terminal(1).await;
     let card = bench.new_card().await;
-    let mut client = bench.acquirer(Some(&terminal.identity)).await;
+    let mut client = bench.institution(Some(&terminal.identity)).await;
     let good = payment(&terminal, &card, 1, "2.50");
     for (bad, words) in [
-        (AuthorizeRequest { transaction_id: vec![1; 15], ..good.clone() }, "transaction_id"),
-        (AuthorizeRequest { transaction_id: vec![1; 16], ..good.clone() }, "offer.transaction_id"),
-        (AuthorizeRequest { offer: vec![], ..good.clone() }, "offer"),
-        (AuthorizeRequest { offer: vec![0xff; 100], ..good.clone() }, "offer"),
-        (AuthorizeRequest { offer: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
-        (AuthorizeRequest { sealed_command: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
+        (AuthoriseRequest { transaction_id: vec![1; 15], ..good.clone() }, "transaction_id"),
+        (AuthoriseRequest { transaction_id: vec![1; 16], ..good.clone() }, "offer.transaction_id"),
+        (AuthoriseRequest { offer: vec![], ..good.clone() }, "offer"),
+        (AuthoriseRequest { offer: vec![0xff; 100], ..good.clone() }, "offer"),
+        (AuthoriseRequest { offer: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
+        (AuthoriseRequest { sealed_command: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
     ] {
-        refused(client.authorize(bad).await, Code::InvalidArgument, words);
+        refused(client.authorise(bad).await, Code::InvalidArgument, words);
     }
-    let too_long = AuthorizeRequest { offer: vec![0; 100_000], ..good.clone() };
-    refused(client.authorize(too_long).await, Code::OutOfRange, "too large");
+    let too_long = AuthoriseRequest { offer: vec![0; 100_000], ..good.clone() };
+    refused(client.authorise(too_long).await, Code::OutOfRange, "too large");
     let reverse = ReverseRequest {
         transaction_id: good.transaction_id.clone(),
         terminal_id: terminal.id.clone(),
@@ -370,7 +370,7 @@ async fn bad_input_is_refused_in_words() {
     };
     refused(client.reverse(reverse).await, Code::InvalidArgument, "reason");
     // Nothing of it was kept.
-    let approved = client.authorize(good).await.unwrap().into_inner().transaction.unwrap();
+    let approved = client.authorise(good).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(approved.state(), TransactionState::Approved);
 }
 
@@ -493,29 +493,29 @@ async fn it_ends_in_order_and_what_it_answered_is_there_afterwards() {
     let mut bench = Bench::start().await;
     let terminal = bench.new_terminal(1).await;
     let card = bench.new_card().await;
-    let mut client = bench.acquirer(Some(&terminal.identity)).await;
+    let mut client = bench.institution(Some(&terminal.identity)).await;
     let request = payment(&terminal, &card, 1, "2.50");
     let approved =
-        client.authorize(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+        client.authorise(request.clone()).await.unwrap().into_inner().transaction.unwrap();
     // The connection stays open, and still the server ends soon.
     let ended = tokio::time::timeout(Duration::from_secs(8), bench.server.shut_down()).await;
     ended.unwrap().unwrap();
-    client.authorize(request.clone()).await.unwrap_err();
+    client.authorise(request.clone()).await.unwrap_err();
     TcpStream::connect(bench.address).await.unwrap_err();
 
     let path = bench.directory.path().join("bank");
     let opened = open_institution(&path).unwrap();
     bench.server = Server::start(opened, "127.0.0.1:0".parse().unwrap()).await.unwrap();
     bench.address = bench.server.local_address();
-    let mut client = bench.acquirer(Some(&terminal.identity)).await;
-    let again = client.authorize(request).await.unwrap().into_inner().transaction.unwrap();
+    let mut client = bench.institution(Some(&terminal.identity)).await;
+    let again = client.authorise(request).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(again, approved);
 }
 
 /// The terminal's own way to the institution, and the institution, as they are.
 #[cfg(feature = "terminal")]
 #[tokio::test]
-async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
+async fn the_terminals_relay_and_the_institution_understand_each_other() {
     use florin::domain::{DeclineReason, ReversalReason};
     use florin::relay::{GrpcRelay, InstitutionAddress, Relay, TlsFiles, enrol_terminal};
     use florin::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
@@ -554,7 +554,7 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
     let relay = GrpcRelay::new(address, &files, id).unwrap();
     relay.check_reachable().await.unwrap();
 
-    let authorize = |request: &AuthorizeRequest| InstitutionRequest::Authorize {
+    let authorise = |request: &AuthoriseRequest| InstitutionRequest::Authorise {
         transaction_id: TransactionId::from_octets(&request.transaction_id).unwrap(),
         offer: request.offer.clone(),
         offer_age_ms: request.offer_age_ms,
@@ -574,11 +574,11 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
         (TransactionState::Unknown, false)
     );
     assert_eq!(
-        state(relay.ask(authorize(&first), TIMEOUT_MS).await),
+        state(relay.ask(authorise(&first), TIMEOUT_MS).await),
         (TransactionState::Approved, true)
     );
     assert_eq!(
-        state(relay.ask(authorize(&first), TIMEOUT_MS).await),
+        state(relay.ask(authorise(&first), TIMEOUT_MS).await),
         (TransactionState::Approved, true)
     );
     let capture = InstitutionRequest::Capture { transaction_id };
@@ -592,13 +592,13 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
     assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, true));
     assert!(matches!(relay.ask(capture, TIMEOUT_MS).await, InstitutionAnswer::Refused { .. }));
     assert_eq!(
-        state(relay.ask(authorize(&first), TIMEOUT_MS).await),
+        state(relay.ask(authorise(&first), TIMEOUT_MS).await),
         (TransactionState::Reversed, true)
     );
 
     let declined = payment(&terminal, &card, 2, "50.01");
     let over_limit = (TransactionState::Declined(DeclineReason::OverLimit), true);
-    assert_eq!(state(relay.ask(authorize(&declined), TIMEOUT_MS).await), over_limit);
+    assert_eq!(state(relay.ask(authorise(&declined), TIMEOUT_MS).await), over_limit);
     let third = payment(&terminal, &card, 3, "2.50");
     let reverse = InstitutionRequest::Reverse {
         transaction_id: TransactionId::from_octets(&third.transaction_id).unwrap(),
@@ -606,7 +606,7 @@ async fn the_terminals_relay_and_the_acquirer_understand_each_other() {
     };
     assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, false));
     assert_eq!(
-        state(relay.ask(authorize(&third), TIMEOUT_MS).await),
+        state(relay.ask(authorise(&third), TIMEOUT_MS).await),
         (TransactionState::Reversed, false)
     );
     assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
@@ -627,7 +627,7 @@ async fn the_wallet_enrols_its_card() {
     bench.institution.add_card(id, terms, &code, tomorrow(), now()).unwrap();
     let directory = WalletDirectory::open(bench.directory.path().join("wallet")).unwrap();
     let request = |code: &str| EnrolmentRequest {
-        acquirer: format!("https://localhost:{}", bench.address.port()),
+        institution: format!("https://localhost:{}", bench.address.port()),
         root_pem: bench.root_pem.clone().into_bytes(),
         code: code.to_owned().into(),
         name: None,

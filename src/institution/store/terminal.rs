@@ -65,7 +65,7 @@ fn read(row: &Row<'_>) -> Result<Terminal, StoreError> {
     })
 }
 
-pub(in crate::acquirer) fn insert(
+pub(in crate::institution) fn insert(
     connection: &Connection,
     id: TerminalId,
     merchant_id: &str,
@@ -80,7 +80,7 @@ pub(in crate::acquirer) fn insert(
     Ok(())
 }
 
-pub(in crate::acquirer) fn find(
+pub(in crate::institution) fn find(
     connection: &Connection,
     id: TerminalId,
 ) -> Result<Option<Terminal>, StoreError> {
@@ -89,7 +89,7 @@ pub(in crate::acquirer) fn find(
     statement.query_row([id.as_str()], |row| Ok(read(row))).optional()?.transpose()
 }
 
-pub(in crate::acquirer) fn all(connection: &Connection) -> Result<Vec<Terminal>, StoreError> {
+pub(in crate::institution) fn all(connection: &Connection) -> Result<Vec<Terminal>, StoreError> {
     let mut statement = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM terminal ORDER BY created_at, id"))?;
     let mut rows = statement.query([])?;
@@ -101,7 +101,7 @@ pub(in crate::acquirer) fn all(connection: &Connection) -> Result<Vec<Terminal>,
 }
 
 /// Returns whether there is such a terminal.
-pub(in crate::acquirer) fn set_blocked(
+pub(in crate::institution) fn set_blocked(
     connection: &Connection,
     id: TerminalId,
     blocked: bool,
@@ -111,7 +111,7 @@ pub(in crate::acquirer) fn set_blocked(
     Ok(changed == 1)
 }
 
-pub(in crate::acquirer) fn enrol(
+pub(in crate::institution) fn enrol(
     connection: &Connection,
     id: TerminalId,
     channel_key: &[u8; 32],

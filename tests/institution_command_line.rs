@@ -1,7 +1,7 @@
 //! `florin-acquirer` as an operator and a script see it: output, JSON, exit codes, and commands
 //! beside a running server.
 
-#![cfg(all(feature = "acquirer", unix))]
+#![cfg(all(feature = "institution", unix))]
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
@@ -11,7 +11,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-fn acquirer(directory: &Path, arguments: &[&str]) -> Output {
+fn institution(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_florin-acquirer"))
         .args(arguments)
         .env("FLORIN_ACQUIRER_DIRECTORY", directory)
@@ -22,7 +22,7 @@ fn acquirer(directory: &Path, arguments: &[&str]) -> Output {
 
 /// Runs a command that succeeds; returns its JSON lines.
 fn json(directory: &Path, arguments: &[&str]) -> Vec<Value> {
-    let output = acquirer(directory, &[arguments, &["--json"]].concat());
+    let output = institution(directory, &[arguments, &["--json"]].concat());
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -30,7 +30,7 @@ fn json(directory: &Path, arguments: &[&str]) -> Vec<Value> {
 
 /// Runs a command that fails; returns its words.
 fn fails(directory: &Path, arguments: &[&str], exit_code: i32) -> String {
-    let output = acquirer(directory, arguments);
+    let output = institution(directory, arguments);
     let words = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(exit_code), "{arguments:?}: {words}");
     assert!(output.stdout.is_empty(), "{arguments:?}");
@@ -87,7 +87,7 @@ fn an_institution_is_set_up_step_by_step() {
     assert_eq!(json(&bank, &["ledger", "show"])[0]["kind"], "funding");
     // No code and no whole card id is in any list.
     for list in [["card", "list"], ["terminal", "list"], ["ledger", "show"]] {
-        let text = String::from_utf8(acquirer(&bank, &list).stdout).unwrap();
+        let text = String::from_utf8(institution(&bank, &list).stdout).unwrap();
         assert!(!text.contains(code) && !text.contains(&full), "{text}");
     }
 }
@@ -141,7 +141,7 @@ fn faults_have_their_words_and_their_exit_codes() {
     );
     let store = rusqlite::Connection::open(bank.join("institution.sqlite")).unwrap();
     store.execute_batch("UPDATE ledger_account SET balance_minor = balance_minor + 1").unwrap();
-    let output = acquirer(&bank, &["ledger", "check"]);
+    let output = institution(&bank, &["ledger", "check"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().contains("WRONG balance_is_sum_of_postings"));
     store.pragma_update(None, "user_version", 99).unwrap();

@@ -11,7 +11,7 @@ use crate::domain::{Amount, Currency, TransactionId, UnixTime};
 
 /// Where money can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::acquirer) enum LedgerAccount<'a> {
+pub(in crate::institution) enum LedgerAccount<'a> {
     /// What the holder can spend.
     Available(AccountId),
     /// What approvals have reserved.
@@ -35,7 +35,7 @@ impl LedgerAccount<'_> {
 
 /// Why money moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::acquirer) enum EntryKind {
+pub(in crate::institution) enum EntryKind {
     /// An opening balance.
     Funding,
     /// An approval reserves.
@@ -59,7 +59,7 @@ impl EntryKind {
 
 /// Moves `amount` between two ledger accounts. `transaction` is the transaction's number; none for
 /// funding.
-pub(in crate::acquirer) fn transfer(
+pub(in crate::institution) fn transfer(
     connection: &Connection,
     kind: EntryKind,
     transaction: Option<i64>,
@@ -111,7 +111,7 @@ fn ledger_account(
 }
 
 /// What a ledger account holds, in minor units; 0 if nothing ever moved.
-pub(in crate::acquirer) fn balance(
+pub(in crate::institution) fn balance(
     connection: &Connection,
     account: LedgerAccount<'_>,
     currency: Currency,
@@ -268,7 +268,7 @@ const RULES: [(&str, &str); 9] = [
 const FAULTS_PER_RULE_MAX: usize = 20;
 
 /// Holds the books against the rules.
-pub(in crate::acquirer) fn check(connection: &Connection) -> Result<LedgerReport, StoreError> {
+pub(in crate::institution) fn check(connection: &Connection) -> Result<LedgerReport, StoreError> {
     let mut faults = Vec::new();
     for (rule, query) in RULES {
         let mut statement = connection.prepare(query)?;
@@ -326,7 +326,7 @@ fn states(connection: &Connection) -> Result<Vec<StateTotal>, StoreError> {
 }
 
 /// The newest `limit` entries, oldest first.
-pub(in crate::acquirer) fn newest_entries(
+pub(in crate::institution) fn newest_entries(
     connection: &Connection,
     limit: u32,
 ) -> Result<Vec<LedgerEntry>, StoreError> {

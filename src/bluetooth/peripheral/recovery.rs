@@ -1,9 +1,9 @@
-//! Which measure a fault calls for: the gentle before the rough, and the rough seldom.
+//! Which action a fault calls for: the gentle before the rough, and the rough seldom.
 //!
-//! Pure: it is told the time. It takes no measure itself.
+//! Pure: it is told the time. It takes no action itself.
 
 use super::fault::RadioFault;
-use crate::bluetooth::LinkMeasure;
+use crate::bluetooth::RecoveryAction;
 
 /// So many attempts in a row fail, although adapter and BlueZ are there, before the adapter is
 /// switched off and on.
@@ -16,44 +16,44 @@ const WELL_AFTER_MS: u64 = 30_000;
 
 /// How often it failed lately.
 #[derive(Debug, Default)]
-pub(super) struct Ladder {
+pub(super) struct RecoveryPolicy {
     failures: u32,
     power_cycled_at_ms: Option<u64>,
 }
 
-impl Ladder {
-    /// The measure against a fault that ended an attempt or a service. `up_ms`: how long the
+impl RecoveryPolicy {
+    /// The action against a fault that ended an attempt or a service. `up_ms`: how long the
     /// service had been up, 0 if it had not. `now_ms`: any clock that does not go back. None
     /// where nothing is to be done but to look again.
-    pub(super) fn measure(
+    pub(super) fn next_action(
         &mut self,
         fault: &RadioFault,
         up_ms: u64,
         now_ms: u64,
-    ) -> Option<LinkMeasure> {
+    ) -> Option<RecoveryAction> {
         if up_ms >= WELL_AFTER_MS {
             self.failures = 0;
         }
         let may_help = match fault {
-            RadioFault::Other { .. } | RadioFault::VanishesAgain(_) => true,
+            RadioFault::Other { .. } | RadioFault::AdvertisementLost(_) => true,
             RadioFault::Blocked(_) => {
                 self.failures = 0;
                 return None;
             }
             // Somebody else's turn, or mended by setting up anew.
             RadioFault::NoBus(_)
-            | RadioFault::NoBlueZ(_)
+            | RadioFault::BlueZNotRunning(_)
             | RadioFault::Silent(_)
             | RadioFault::Forbidden(_)
             | RadioFault::NoAdapter
-            | RadioFault::OtherAdapters { .. }
+            | RadioFault::AdapterNotFound { .. }
             | RadioFault::NoAdvertising(_)
-            | RadioFault::BlueZChanged
+            | RadioFault::BlueZRestarted
             | RadioFault::PoweredOff(_) => false,
         };
         if !may_help {
             self.failures = 0;
-            return Some(LinkMeasure::RegisterAnew);
+            return Some(RecoveryAction::Reregister);
         }
         self.failures = self.failures.saturating_add(1);
         let has_rested = self
@@ -61,9 +61,9 @@ impl Ladder {
             .is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= POWER_CYCLE_PAUSE_MS);
         if self.failures >= FAILURES_BEFORE_POWER_CYCLE && has_rested {
             self.power_cycled_at_ms = Some(now_ms);
-            return Some(LinkMeasure::PowerCycle);
+            return Some(RecoveryAction::PowerCycle);
         }
-        Some(LinkMeasure::RegisterAnew)
+        Some(RecoveryAction::Reregister)
     }
 }
 
@@ -77,11 +77,11 @@ mod tests {
 
     #[test]
     fn what_keeps_failing_leads_to_a_power_cycle_once_a_minute() {
-        let mut ladder = Ladder::default();
+        let mut recovery = RecoveryPolicy::default();
         let mut now_ms = 1_000_000;
         let mut cycles = Vec::new();
         for _ in 0..100 {
-            if ladder.measure(&failing(), 0, now_ms) == Some(LinkMeasure::PowerCycle) {
+            if recovery.next_action(&failing(), 0, now_ms) == Some(RecoveryAction::PowerCycle) {
                 cycles.push(now_ms - 1_000_000);
             }
             now_ms += 2_000;
@@ -91,25 +91,25 @@ mod tests {
 
     #[test]
     fn what_mends_itself_or_is_another_s_turn_leads_to_none() {
-        let mut ladder = Ladder::default();
+        let mut recovery = RecoveryPolicy::default();
         for fault in [
             RadioFault::NoBus("x".into()),
-            RadioFault::NoBlueZ("x".into()),
+            RadioFault::BlueZNotRunning("x".into()),
             RadioFault::Silent(5_000),
             RadioFault::NoAdapter,
             RadioFault::PoweredOff("hci0".into()),
-            RadioFault::BlueZChanged,
+            RadioFault::BlueZRestarted,
         ] {
             for now_ms in 0..10 {
                 assert_eq!(
-                    ladder.measure(&fault, 0, now_ms),
-                    Some(LinkMeasure::RegisterAnew),
+                    recovery.next_action(&fault, 0, now_ms),
+                    Some(RecoveryAction::Reregister),
                     "{fault}"
                 );
             }
         }
         assert_eq!(
-            ladder.measure(&RadioFault::Blocked("hci0".into()), 0, 0),
+            recovery.next_action(&RadioFault::Blocked("hci0".into()), 0, 0),
             None,
             "somebody wants that"
         );
@@ -117,13 +117,16 @@ mod tests {
 
     #[test]
     fn a_service_that_was_well_starts_from_the_bottom() {
-        let mut ladder = Ladder::default();
-        assert_eq!(ladder.measure(&failing(), 0, 0), Some(LinkMeasure::RegisterAnew));
+        let mut recovery = RecoveryPolicy::default();
+        assert_eq!(recovery.next_action(&failing(), 0, 0), Some(RecoveryAction::Reregister));
         assert_eq!(
-            ladder.measure(&failing(), WELL_AFTER_MS, 40_000),
-            Some(LinkMeasure::RegisterAnew)
+            recovery.next_action(&failing(), WELL_AFTER_MS, 40_000),
+            Some(RecoveryAction::Reregister)
         );
         // One that is up for a moment only was not well.
-        assert_eq!(ladder.measure(&failing(), 4_000, 45_000), Some(LinkMeasure::PowerCycle));
+        assert_eq!(
+            recovery.next_action(&failing(), 4_000, 45_000),
+            Some(RecoveryAction::PowerCycle)
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::institution::{Institution, InstitutionError};
+use super::processing::{Institution, InstitutionError};
 
 /// How many requests may wait for the thread. At some milliseconds each, the last has its answer
 /// before its terminal loses patience.
@@ -91,8 +91,8 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::acquirer::{InstitutionKeys, KEY_SEED_OCTETS, Store};
     use crate::domain::UnixTime;
+    use crate::institution::{InstitutionKeys, KEY_SEED_OCTETS, Store};
 
     fn start() -> (InstitutionThread, thread::JoinHandle<()>) {
         let (keys, _) =

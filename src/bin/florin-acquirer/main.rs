@@ -13,12 +13,12 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
-use florin::acquirer::{
+use florin::domain::{Amount, CardId, Currency, TerminalId, TransactionId, UnixTime};
+use florin::institution::{
     AccountId, CardTerms, DirectoryError, EnrolmentCode, Institution, InstitutionError,
     LedgerBalance, LedgerReport, OpenedInstitution, Server, ServerError, StoreError,
     TransactionDetail, authority_certificate_path, create_institution, open_institution, random,
 };
-use florin::domain::{Amount, CardId, Currency, TerminalId, TransactionId, UnixTime};
 use florin::log::LogForm;
 
 const AFTER_HELP: &str = "\
@@ -445,7 +445,7 @@ fn account(
     }
 }
 
-fn account_json(account: &florin::acquirer::Account) -> Value {
+fn account_json(account: &florin::institution::Account) -> Value {
     json!({
         "account": account.id.0,
         "name": account.name,

@@ -18,14 +18,14 @@ use super::certificate_authority::{
     CertificateAuthority, CertificateError, ClientIdentity, ClientRequest,
 };
 use super::connection::Peer;
-use super::institution::{AuthorizationRequest, InstitutionError, Transaction};
 use super::institution_thread::{InstitutionThread, ThreadError};
+use super::processing::{AuthorisationRequest, InstitutionError, Transaction};
 use super::randomness::{RandomnessError, random};
 use super::store::TransactionState;
-use crate::acquirer_api;
-use crate::acquirer_api::acquirer_server::Acquirer;
-use crate::acquirer_api::enrolment_server::Enrolment;
 use crate::domain::{Moment, ReversalReason, TerminalId, TransactionId, UnixTime};
+use crate::institution_api;
+use crate::institution_api::enrolment_server::Enrolment;
+use crate::institution_api::payments_server::Payments;
 
 /// The longest offer or sealed command that is looked at, in octets: the longest message between
 /// phone and terminal.
@@ -39,8 +39,8 @@ pub(super) fn unix_time() -> UnixTime {
     UnixTime { seconds: since.as_secs() }
 }
 
-/// Service `Acquirer`.
-pub(super) struct AcquirerService {
+/// Service `Payments`.
+pub(super) struct InstitutionService {
     pub institution: InstitutionThread,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct EnrolmentService {
     pub started: Instant,
 }
 
-impl AcquirerService {
+impl InstitutionService {
     /// The terminal that asks: who its client certificate says, and nobody else in the message.
     async fn terminal<T>(&self, request: &Request<T>, named: &str) -> Result<TerminalId, Status> {
         let identity = match peer(request)?.identity {
@@ -80,11 +80,11 @@ impl AcquirerService {
 }
 
 #[tonic::async_trait]
-impl Acquirer for AcquirerService {
-    async fn authorize(
+impl Payments for InstitutionService {
+    async fn authorise(
         &self,
-        request: Request<acquirer_api::AuthorizeRequest>,
-    ) -> Result<Response<acquirer_api::AuthorizeResponse>, Status> {
+        request: Request<institution_api::AuthoriseRequest>,
+    ) -> Result<Response<institution_api::AuthoriseResponse>, Status> {
         let heard_at = Instant::now();
         let terminal_id = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let message = request.into_inner();
@@ -97,7 +97,7 @@ impl Acquirer for AcquirerService {
                 )));
             }
         }
-        let mut request = AuthorizationRequest {
+        let mut request = AuthorisationRequest {
             terminal_id,
             transaction_id: transaction_id(&message.transaction_id)?,
             offer: message.offer,
@@ -109,21 +109,21 @@ impl Acquirer for AcquirerService {
             .institution
             .run(move |institution| {
                 request.offer_age_ms = age_by_now(request.offer_age_ms, heard_at);
-                institution.authorize(&request, unix_time(), *octets)
+                institution.authorise(&request, unix_time(), *octets)
             })
             .await
             .map_err(status)?;
         tracing::info!(terminal = %terminal_id, transaction = %transaction.id, state = transaction.state.name(),
-            reason = transaction.decline_reason.map(|reason| reason.name()), "authorize");
-        Ok(Response::new(acquirer_api::AuthorizeResponse {
+            reason = transaction.decline_reason.map(|reason| reason.name()), "authorise");
+        Ok(Response::new(institution_api::AuthoriseResponse {
             transaction: Some(message_of(transaction)),
         }))
     }
 
     async fn capture(
         &self,
-        request: Request<acquirer_api::CaptureRequest>,
-    ) -> Result<Response<acquirer_api::CaptureResponse>, Status> {
+        request: Request<institution_api::CaptureRequest>,
+    ) -> Result<Response<institution_api::CaptureResponse>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let id = transaction_id(&request.get_ref().transaction_id)?;
         let transaction = self
@@ -132,23 +132,23 @@ impl Acquirer for AcquirerService {
             .await
             .map_err(status)?;
         tracing::info!(%terminal, transaction = %id, state = transaction.state.name(), "capture");
-        Ok(Response::new(acquirer_api::CaptureResponse {
+        Ok(Response::new(institution_api::CaptureResponse {
             transaction: Some(message_of(transaction)),
         }))
     }
 
     async fn reverse(
         &self,
-        request: Request<acquirer_api::ReverseRequest>,
-    ) -> Result<Response<acquirer_api::ReverseResponse>, Status> {
+        request: Request<institution_api::ReverseRequest>,
+    ) -> Result<Response<institution_api::ReverseResponse>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let id = transaction_id(&request.get_ref().transaction_id)?;
         let reason = match request.get_ref().reason() {
-            acquirer_api::ReversalReason::Unanswered => ReversalReason::Unanswered,
-            acquirer_api::ReversalReason::DispenseFailed => ReversalReason::DispenseFailed,
-            acquirer_api::ReversalReason::Cancelled => ReversalReason::Cancelled,
-            acquirer_api::ReversalReason::DispenseUnknown => ReversalReason::DispenseUnknown,
-            acquirer_api::ReversalReason::Unspecified => {
+            institution_api::ReversalReason::Unanswered => ReversalReason::Unanswered,
+            institution_api::ReversalReason::DispenseFailed => ReversalReason::DispenseFailed,
+            institution_api::ReversalReason::Cancelled => ReversalReason::Cancelled,
+            institution_api::ReversalReason::DispenseUnknown => ReversalReason::DispenseUnknown,
+            institution_api::ReversalReason::Unspecified => {
                 return Err(Status::invalid_argument(
                     "reason: none, or one that this version does not know",
                 ));
@@ -161,15 +161,15 @@ impl Acquirer for AcquirerService {
             .map_err(status)?;
         tracing::info!(%terminal, transaction = %id, state = transaction.state.name(), reason = reason.name(),
             "reverse");
-        Ok(Response::new(acquirer_api::ReverseResponse {
+        Ok(Response::new(institution_api::ReverseResponse {
             transaction: Some(message_of(transaction)),
         }))
     }
 
     async fn get_transaction(
         &self,
-        request: Request<acquirer_api::GetTransactionRequest>,
-    ) -> Result<Response<acquirer_api::GetTransactionResponse>, Status> {
+        request: Request<institution_api::GetTransactionRequest>,
+    ) -> Result<Response<institution_api::GetTransactionResponse>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let id = transaction_id(&request.get_ref().transaction_id)?;
         let transaction = self
@@ -177,18 +177,18 @@ impl Acquirer for AcquirerService {
             .run(move |institution| institution.transaction(terminal, id))
             .await
             .map_err(status)?;
-        Ok(Response::new(acquirer_api::GetTransactionResponse {
+        Ok(Response::new(institution_api::GetTransactionResponse {
             transaction: Some(message_of(transaction)),
         }))
     }
 
     type ReconcileStream = Pin<
-        Box<dyn Stream<Item = Result<acquirer_api::ReconcileResponse, Status>> + Send + 'static>,
+        Box<dyn Stream<Item = Result<institution_api::ReconcileResponse, Status>> + Send + 'static>,
     >;
 
     async fn reconcile(
         &self,
-        request: Request<acquirer_api::ReconcileRequest>,
+        request: Request<institution_api::ReconcileRequest>,
     ) -> Result<Response<Self::ReconcileStream>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let from = UnixTime { seconds: request.get_ref().from_unix_s };
@@ -204,7 +204,7 @@ impl Acquirer for AcquirerService {
         tokio::spawn(async move {
             loop {
                 for transaction in page {
-                    let response = acquirer_api::ReconcileResponse {
+                    let response = institution_api::ReconcileResponse {
                         transaction: Some(message_of(transaction)),
                     };
                     if responses.send(Ok(response)).await.is_err() {
@@ -257,8 +257,8 @@ impl EnrolmentService {
 
     async fn try_enrol_terminal(
         &self,
-        message: acquirer_api::EnrolTerminalRequest,
-    ) -> Result<acquirer_api::EnrolTerminalResponse, Status> {
+        message: institution_api::EnrolTerminalRequest,
+    ) -> Result<institution_api::EnrolTerminalResponse, Status> {
         let request =
             ClientRequest::read(&message.certificate_signing_request).map_err(|error| {
                 Status::invalid_argument(format!("certificate_signing_request: {error}"))
@@ -283,7 +283,7 @@ impl EnrolmentService {
             .issue_client(&request, enrolment.terminal_id, now, enrolment.not_after, *serial)
             .map_err(certificate_status)?;
         tracing::info!(terminal = %enrolment.terminal_id, "a terminal enrolled");
-        Ok(acquirer_api::EnrolTerminalResponse {
+        Ok(institution_api::EnrolTerminalResponse {
             terminal_id: enrolment.terminal_id.to_string(),
             client_certificate_pem,
             terminal_certificate: enrolment.terminal_certificate,
@@ -294,8 +294,8 @@ impl EnrolmentService {
 
     async fn try_enrol_card(
         &self,
-        message: acquirer_api::EnrolCardRequest,
-    ) -> Result<acquirer_api::EnrolCardResponse, Status> {
+        message: institution_api::EnrolCardRequest,
+    ) -> Result<institution_api::EnrolCardResponse, Status> {
         let enrolment = self
             .institution
             .run(move |institution| {
@@ -305,7 +305,7 @@ impl EnrolmentService {
             .await
             .map_err(status)?;
         tracing::info!(card_hint = enrolment.card_id.hint(), "a card enrolled");
-        Ok(acquirer_api::EnrolCardResponse {
+        Ok(institution_api::EnrolCardResponse {
             card_id: enrolment.card_id.as_octets().to_vec(),
             keyring: enrolment.keyring,
             root_public_key: enrolment.root_public_key,
@@ -320,8 +320,8 @@ impl EnrolmentService {
 impl Enrolment for EnrolmentService {
     async fn enrol_terminal(
         &self,
-        request: Request<acquirer_api::EnrolTerminalRequest>,
-    ) -> Result<Response<acquirer_api::EnrolTerminalResponse>, Status> {
+        request: Request<institution_api::EnrolTerminalRequest>,
+    ) -> Result<Response<institution_api::EnrolTerminalResponse>, Status> {
         let peer = self.admit(&request)?;
         let answer = self.try_enrol_terminal(request.into_inner()).await;
         answer.map(Response::new).inspect_err(|_| self.count_failure(&peer))
@@ -329,8 +329,8 @@ impl Enrolment for EnrolmentService {
 
     async fn enrol_card(
         &self,
-        request: Request<acquirer_api::EnrolCardRequest>,
-    ) -> Result<Response<acquirer_api::EnrolCardResponse>, Status> {
+        request: Request<institution_api::EnrolCardRequest>,
+    ) -> Result<Response<institution_api::EnrolCardResponse>, Status> {
         let peer = self.admit(&request)?;
         let answer = self.try_enrol_card(request.into_inner()).await;
         answer.map(Response::new).inspect_err(|_| self.count_failure(&peer))
@@ -354,15 +354,15 @@ fn transaction_id(octets: &[u8]) -> Result<TransactionId, Status> {
     })
 }
 
-fn message_of(transaction: Transaction) -> acquirer_api::Transaction {
-    acquirer_api::Transaction {
+fn message_of(transaction: Transaction) -> institution_api::Transaction {
+    institution_api::Transaction {
         transaction_id: transaction.id.as_octets().to_vec(),
         state: match transaction.state {
-            TransactionState::Unknown => acquirer_api::TransactionState::Unknown,
-            TransactionState::Declined => acquirer_api::TransactionState::Declined,
-            TransactionState::Approved => acquirer_api::TransactionState::Approved,
-            TransactionState::Captured => acquirer_api::TransactionState::Captured,
-            TransactionState::Reversed => acquirer_api::TransactionState::Reversed,
+            TransactionState::Unknown => institution_api::TransactionState::Unknown,
+            TransactionState::Declined => institution_api::TransactionState::Declined,
+            TransactionState::Approved => institution_api::TransactionState::Approved,
+            TransactionState::Captured => institution_api::TransactionState::Captured,
+            TransactionState::Reversed => institution_api::TransactionState::Reversed,
         }
         .into(),
         decline_reason: transaction.decline_reason.map_or(0, |reason| reason.code()),

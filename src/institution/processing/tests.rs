@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::acquirer::keys::KEY_SEED_OCTETS;
-use crate::acquirer::store::LedgerBalance;
 use crate::credential::{
     CardCommand, KeyId, Keyring, PayloadType, SealedCommand, Signed, SigningKey,
     card_enrolment_proof, verify_receipt,
 };
 use crate::domain::{HolderVerification, Offer};
+use crate::institution::keys::KEY_SEED_OCTETS;
+use crate::institution::store::LedgerBalance;
 use crate::protocol::encode_offer;
 
 const NOW: UnixTime = UnixTime { seconds: 1_800_000_000 };
@@ -103,11 +103,11 @@ impl Bench {
         &self,
         offer: &Offer,
         command: impl FnOnce(CardCommand) -> CardCommand,
-    ) -> AuthorizationRequest {
+    ) -> AuthorisationRequest {
         let octets = encode_offer(offer);
         let command = command(self.command(&octets, 1));
         let sealed_command = self.seal(&command.sign(&self.card_key).encode(), &octets);
-        AuthorizationRequest {
+        AuthorisationRequest {
             terminal_id: self.terminal,
             transaction_id: offer.transaction_id,
             offer: octets,
@@ -116,18 +116,18 @@ impl Bench {
         }
     }
 
-    fn request(&self, number: u8, amount: Amount, counter: u64) -> AuthorizationRequest {
+    fn request(&self, number: u8, amount: Amount, counter: u64) -> AuthorisationRequest {
         self.request_with(&self.offer(number, amount), |command| CardCommand { counter, ..command })
     }
 
-    fn authorize(&mut self, request: &AuthorizationRequest) -> Transaction {
-        self.institution.authorize(request, NOW, RANDOM).unwrap()
+    fn authorise(&mut self, request: &AuthorisationRequest) -> Transaction {
+        self.institution.authorise(request, NOW, RANDOM).unwrap()
     }
 
     /// Has the request declined for this reason and nothing else happen.
-    fn assert_declined(&mut self, request: &AuthorizationRequest, reason: DeclineReason) {
+    fn assert_declined(&mut self, request: &AuthorisationRequest, reason: DeclineReason) {
         let before = self.available();
-        let answer = self.authorize(request);
+        let answer = self.authorise(request);
         assert_eq!(
             (answer.state, answer.decline_reason),
             (TransactionState::Declined, Some(reason))
@@ -137,7 +137,7 @@ impl Bench {
         assert_eq!((receipt.transaction_id, receipt.amount), (answer.id, answer.amount.unwrap()));
         assert_eq!(receipt.offer_digest, digest_offer(&request.offer));
         assert_eq!(self.available(), before);
-        assert_eq!(self.authorize(request), answer, "a repeat of a decline");
+        assert_eq!(self.authorise(request), answer, "a repeat of a decline");
         // There is nothing to take or to give back.
         let captured = self.institution.capture(self.terminal, answer.id, NOW);
         assert!(matches!(captured, Err(InstitutionError::NotCapturable { .. })));
@@ -184,7 +184,7 @@ impl Bench {
 fn a_payment_is_held_captured_and_given_back() {
     let mut bench = Bench::new();
     let request = bench.request(1, euros("2.50"), 1);
-    let approved = bench.authorize(&request);
+    let approved = bench.authorise(&request);
     assert_eq!((approved.state, approved.decline_reason), (TransactionState::Approved, None));
     let receipt = bench.receipt(&approved);
     assert_eq!(receipt.status, ReceiptStatus::Approved { approval_code: "12345Z".to_owned() });
@@ -210,7 +210,7 @@ fn a_payment_is_held_captured_and_given_back() {
 #[test]
 fn what_is_only_held_is_given_back_too() {
     let mut bench = Bench::new();
-    let approved = bench.authorize(&bench.request(1, euros("2.50"), 1));
+    let approved = bench.authorise(&bench.request(1, euros("2.50"), 1));
     bench
         .institution
         .reverse(bench.terminal, approved.id, ReversalReason::Cancelled, LATER)
@@ -223,14 +223,14 @@ fn what_is_only_held_is_given_back_too() {
 fn the_answer_to_a_repeat_is_the_first_answer() {
     let mut bench = Bench::new();
     let request = bench.request(1, euros("2.50"), 1);
-    let approved = bench.authorize(&request);
+    let approved = bench.authorise(&request);
     // Later, older, and with other randomness: the same answer, octet by octet.
-    let again = AuthorizationRequest { offer_age_ms: 9_999_999, ..request.clone() };
-    assert_eq!(bench.institution.authorize(&again, LATER, [9; 6]).unwrap(), approved);
+    let again = AuthorisationRequest { offer_age_ms: 9_999_999, ..request.clone() };
+    assert_eq!(bench.institution.authorise(&again, LATER, [9; 6]).unwrap(), approved);
     let (terminal, id) = (bench.terminal, approved.id);
     let captured = bench.institution.capture(terminal, id, NOW).unwrap();
     assert_eq!(bench.institution.capture(terminal, id, LATER).unwrap(), captured);
-    assert_eq!(bench.institution.authorize(&again, LATER, [9; 6]).unwrap(), approved);
+    assert_eq!(bench.institution.authorise(&again, LATER, [9; 6]).unwrap(), approved);
     assert_eq!(bench.institution.transaction(terminal, id).unwrap(), captured);
     let reversed =
         bench.institution.reverse(terminal, id, ReversalReason::Cancelled, LATER).unwrap();
@@ -246,11 +246,11 @@ fn the_answer_to_a_repeat_is_the_first_answer() {
 fn what_was_reversed_is_never_called_approved_again() {
     let mut bench = Bench::new();
     let request = bench.request(1, euros("2.50"), 1);
-    let approved = bench.authorize(&request);
+    let approved = bench.authorise(&request);
     let (terminal, id) = (bench.terminal, approved.id);
     let reversed =
         bench.institution.reverse(terminal, id, ReversalReason::Unanswered, NOW).unwrap();
-    let late = bench.authorize(&request);
+    let late = bench.authorise(&request);
     assert_eq!(late.state, TransactionState::Reversed);
     assert_eq!(late.decline_reason, Some(DeclineReason::AlreadyReversed));
     assert_eq!(late.receipt, reversed.receipt);
@@ -265,9 +265,9 @@ fn what_was_reversed_is_never_called_approved_again() {
 #[test]
 fn the_same_id_with_other_content_is_an_error_and_no_second_charge() {
     let mut bench = Bench::new();
-    bench.authorize(&bench.request(1, euros("2.50"), 1));
+    bench.authorise(&bench.request(1, euros("2.50"), 1));
     for other in [bench.request(1, euros("2.51"), 2), bench.request(1, euros("2.50"), 2)] {
-        let refused = bench.institution.authorize(&other, NOW, RANDOM);
+        let refused = bench.institution.authorise(&other, NOW, RANDOM);
         assert!(
             matches!(refused, Err(InstitutionError::OtherContent(id)) if id == transaction_id(1))
         );
@@ -292,7 +292,7 @@ fn a_reversal_that_comes_first_leaves_a_tombstone() {
         bench.institution.reverse(terminal, id, ReversalReason::Unanswered, LATER).unwrap(),
         tombstone
     );
-    let late = bench.authorize(&bench.request(1, euros("2.50"), 1));
+    let late = bench.authorise(&bench.request(1, euros("2.50"), 1));
     assert_eq!(
         (late.state, late.decline_reason),
         (TransactionState::Reversed, Some(DeclineReason::AlreadyReversed))
@@ -304,7 +304,7 @@ fn a_reversal_that_comes_first_leaves_a_tombstone() {
         bench.institution.reverse(other, transaction_id(2), ReversalReason::Unanswered, NOW);
     assert_eq!(buried.unwrap().state, TransactionState::Reversed);
     assert_eq!(
-        bench.authorize(&bench.request(2, euros("2.50"), 1)).state,
+        bench.authorise(&bench.request(2, euros("2.50"), 1)).state,
         TransactionState::Approved
     );
     bench.assert_books_right();
@@ -313,7 +313,7 @@ fn a_reversal_that_comes_first_leaves_a_tombstone() {
 #[test]
 fn another_terminal_sees_and_moves_nothing() {
     let mut bench = Bench::new();
-    let approved = bench.authorize(&bench.request(1, euros("2.50"), 1));
+    let approved = bench.authorise(&bench.request(1, euros("2.50"), 1));
     let other = TerminalId::from_random([9; 10]);
     let seen = bench.institution.transaction(other, approved.id).unwrap();
     assert_eq!(seen.state, TransactionState::Unknown);
@@ -331,11 +331,11 @@ fn what_cannot_be_meant_is_refused_and_leaves_nothing() {
     let mut bench = Bench::new();
     let good = bench.request(1, euros("2.50"), 1);
     for bad in [
-        AuthorizationRequest { offer: vec![0xff], ..good.clone() },
-        AuthorizationRequest { transaction_id: transaction_id(2), ..good.clone() },
-        AuthorizationRequest { terminal_id: TerminalId::from_random([9; 10]), ..good.clone() },
+        AuthorisationRequest { offer: vec![0xff], ..good.clone() },
+        AuthorisationRequest { transaction_id: transaction_id(2), ..good.clone() },
+        AuthorisationRequest { terminal_id: TerminalId::from_random([9; 10]), ..good.clone() },
     ] {
-        let refused = bench.institution.authorize(&bad, NOW, RANDOM);
+        let refused = bench.institution.authorise(&bad, NOW, RANDOM);
         assert!(matches!(refused, Err(InstitutionError::InvalidRequest { .. })));
     }
     let id = good.transaction_id;
@@ -345,7 +345,7 @@ fn what_cannot_be_meant_is_refused_and_leaves_nothing() {
     ));
     let state = bench.institution.transaction(bench.terminal, id).unwrap().state;
     assert_eq!(state, TransactionState::Unknown);
-    assert_eq!(bench.authorize(&good).state, TransactionState::Approved);
+    assert_eq!(bench.authorise(&good).state, TransactionState::Approved);
 }
 
 #[test]
@@ -358,19 +358,19 @@ fn declined_terminal_unknown() {
     // One that the registry never had.
     let other = TerminalId::from_random([9; 10]);
     let offer = Offer { terminal_id: other, ..bench.offer(2, euros("2.50")) };
-    let request = AuthorizationRequest {
+    let request = AuthorisationRequest {
         terminal_id: other,
         ..bench.request_with(&offer, |command| command)
     };
-    assert_eq!(bench.authorize(&request).decline_reason, Some(DeclineReason::TerminalUnknown));
+    assert_eq!(bench.authorise(&request).decline_reason, Some(DeclineReason::TerminalUnknown));
     // One that is registered and not enrolled.
     bench.institution.add_terminal(other, "kiosk-2", MERCHANT, &code(3), LATER, NOW).unwrap();
     let offer = Offer { terminal_id: other, ..bench.offer(3, euros("2.50")) };
-    let request = AuthorizationRequest {
+    let request = AuthorisationRequest {
         terminal_id: other,
         ..bench.request_with(&offer, |command| command)
     };
-    assert_eq!(bench.authorize(&request).decline_reason, Some(DeclineReason::TerminalUnknown));
+    assert_eq!(bench.authorise(&request).decline_reason, Some(DeclineReason::TerminalUnknown));
     assert_eq!(bench.counter(), 0);
     bench.assert_books_right();
 }
@@ -378,8 +378,8 @@ fn declined_terminal_unknown() {
 #[test]
 fn a_blocked_terminal_still_settles_what_was_approved() {
     let mut bench = Bench::new();
-    let first = bench.authorize(&bench.request(1, euros("2.50"), 1));
-    let second = bench.authorize(&bench.request(2, euros("2.50"), 2));
+    let first = bench.authorise(&bench.request(1, euros("2.50"), 1));
+    let second = bench.authorise(&bench.request(2, euros("2.50"), 2));
     bench.institution.set_terminal_blocked(bench.terminal, true).unwrap();
     bench.institution.capture(bench.terminal, first.id, NOW).unwrap();
     bench.institution.reverse(bench.terminal, second.id, ReversalReason::Cancelled, NOW).unwrap();
@@ -396,7 +396,7 @@ fn declined_offer_mismatch() {
     // The phone saw 2.50 and the terminal presents 25.00.
     let seen = bench.request(2, euros("2.50"), 1);
     let offer = encode_offer(&bench.offer(2, euros("25.00")));
-    bench.assert_declined(&AuthorizationRequest { offer, ..seen }, DeclineReason::OfferMismatch);
+    bench.assert_declined(&AuthorisationRequest { offer, ..seen }, DeclineReason::OfferMismatch);
     assert_eq!(bench.counter(), 0);
     // A wallet that signs one offer and seals for another.
     let request = bench.request_with(&bench.offer(3, euros("2.50")), |command| CardCommand {
@@ -412,11 +412,11 @@ fn declined_malformed_command() {
     let mut bench = Bench::new();
     let mut number = 0;
     // Each for an id of its own, since the seal binds the offer.
-    let mut decline = |sealed_command: &dyn Fn(&Bench, &AuthorizationRequest) -> Vec<u8>| {
+    let mut decline = |sealed_command: &dyn Fn(&Bench, &AuthorisationRequest) -> Vec<u8>| {
         number += 1;
         let request = bench.request(number, euros("2.50"), 1);
         let sealed_command = sealed_command(&bench, &request);
-        let request = AuthorizationRequest { sealed_command, ..request };
+        let request = AuthorisationRequest { sealed_command, ..request };
         bench.assert_declined(&request, DeclineReason::MalformedCommand);
         assert_eq!(bench.counter(), 0);
     };
@@ -466,7 +466,7 @@ fn declined_bad_signature() {
     let offer = encode_offer(&bench.offer(1, euros("2.50")));
     let thief = SigningKey::from_scalar(&[6; 32]).unwrap();
     let sealed_command = bench.seal(&bench.command(&offer, 1).sign(&thief).encode(), &offer);
-    let request = AuthorizationRequest { sealed_command, ..bench.request(1, euros("2.50"), 1) };
+    let request = AuthorisationRequest { sealed_command, ..bench.request(1, euros("2.50"), 1) };
     bench.assert_declined(&request, DeclineReason::BadSignature);
     assert_eq!(bench.counter(), 0, "nobody else can use up a card's counter");
 }
@@ -474,14 +474,14 @@ fn declined_bad_signature() {
 #[test]
 fn declined_counter_replayed() {
     let mut bench = Bench::new();
-    bench.authorize(&bench.request(1, euros("2.50"), 5));
+    bench.authorise(&bench.request(1, euros("2.50"), 5));
     for (number, counter) in [(2, 5), (3, 4), (4, 1)] {
         let request = bench.request(number, euros("2.50"), counter);
         bench.assert_declined(&request, DeclineReason::CounterReplayed);
     }
     assert_eq!(bench.counter(), 5);
     assert_eq!(
-        bench.authorize(&bench.request(5, euros("2.50"), 6)).state,
+        bench.authorise(&bench.request(5, euros("2.50"), 6)).state,
         TransactionState::Approved
     );
 }
@@ -499,13 +499,13 @@ fn a_decline_uses_the_counter_up() {
 fn declined_offer_expired() {
     let mut bench = Bench::new();
     let request =
-        AuthorizationRequest { offer_age_ms: 62_001, ..bench.request(1, euros("2.50"), 1) };
+        AuthorisationRequest { offer_age_ms: 62_001, ..bench.request(1, euros("2.50"), 1) };
     bench.assert_declined(&request, DeclineReason::OfferExpired);
     let in_grace =
-        AuthorizationRequest { offer_age_ms: 62_000, ..bench.request(2, euros("2.50"), 2) };
-    assert_eq!(bench.authorize(&in_grace).state, TransactionState::Approved);
+        AuthorisationRequest { offer_age_ms: 62_000, ..bench.request(2, euros("2.50"), 2) };
+    assert_eq!(bench.authorise(&in_grace).state, TransactionState::Approved);
     let endless =
-        AuthorizationRequest { offer_age_ms: u64::MAX, ..bench.request(3, euros("2.50"), 3) };
+        AuthorisationRequest { offer_age_ms: u64::MAX, ..bench.request(3, euros("2.50"), 3) };
     bench.assert_declined(&endless, DeclineReason::OfferExpired);
 }
 
@@ -517,7 +517,7 @@ fn declined_card_blocked() {
     bench.assert_declined(&request, DeclineReason::CardBlocked);
     bench.institution.set_card_blocked(bench.card, false).unwrap();
     assert_eq!(
-        bench.authorize(&bench.request(2, euros("2.50"), 2)).state,
+        bench.authorise(&bench.request(2, euros("2.50"), 2)).state,
         TransactionState::Approved
     );
 }
@@ -527,11 +527,11 @@ fn declined_card_expired() {
     let mut bench = Bench::new();
     let end = UnixTime { seconds: NOW.seconds + CARD_VALIDITY_S };
     let last = bench.request(1, euros("2.50"), 1);
-    let approved = bench.institution.authorize(&last, end, RANDOM).unwrap();
+    let approved = bench.institution.authorise(&last, end, RANDOM).unwrap();
     assert_eq!(approved.state, TransactionState::Approved);
     let over = bench.request(2, euros("2.50"), 2);
     let end = UnixTime { seconds: end.seconds + 1 };
-    let declined = bench.institution.authorize(&over, end, RANDOM).unwrap();
+    let declined = bench.institution.authorise(&over, end, RANDOM).unwrap();
     assert_eq!(declined.decline_reason, Some(DeclineReason::CardExpired));
     assert_eq!(
         bench.receipt(&declined).status,
@@ -570,7 +570,7 @@ fn declined_verification_required() {
             holder_verification,
             ..command
         });
-        bench.authorize(&request).decline_reason
+        bench.authorise(&request).decline_reason
     };
     for weak in [HolderVerification::None, HolderVerification::Consent] {
         assert_eq!(
@@ -589,7 +589,7 @@ fn declined_insufficient_funds() {
     let mut bench = Bench::new();
     for number in 1..=5 {
         let request = bench.request(number, euros("20.00"), number.into());
-        assert_eq!(bench.authorize(&request).state, TransactionState::Approved);
+        assert_eq!(bench.authorise(&request).state, TransactionState::Approved);
     }
     assert_eq!(bench.available(), 0);
     let request = bench.request(6, euros("0.01"), 6);
@@ -758,9 +758,9 @@ fn reconciliation_gives_every_transaction_of_the_period_once() {
 #[test]
 fn the_check_finds_wrong_books() {
     let mut bench = Bench::new();
-    let approved = bench.authorize(&bench.request(1, euros("2.50"), 1));
+    let approved = bench.authorise(&bench.request(1, euros("2.50"), 1));
     bench.institution.capture(bench.terminal, approved.id, NOW).unwrap();
-    bench.authorize(&bench.request(2, euros("2.50"), 2));
+    bench.authorise(&bench.request(2, euros("2.50"), 2));
     bench.assert_books_right();
     for (damage, rule) in [
         (
@@ -820,7 +820,7 @@ fn the_check_finds_wrong_books() {
 /// some the same counter.
 #[derive(Debug, Clone)]
 enum Step {
-    Authorize(usize),
+    Authorise(usize),
     Capture(u8),
     Reverse(u8),
     Inquire(u8),
@@ -836,7 +836,7 @@ fn history() -> impl Strategy<Value = (Vec<Plan>, Vec<Step>)> {
     (prop::collection::vec(plan, 8), 0..3_u8).prop_flat_map(|(plans, _)| {
         let requests = plans.len();
         let step = prop_oneof![
-            3 => (0..requests).prop_map(Step::Authorize),
+            3 => (0..requests).prop_map(Step::Authorise),
             1 => (0..IDS).prop_map(Step::Capture),
             1 => (0..IDS).prop_map(Step::Reverse),
             1 => (0..IDS).prop_map(Step::Inquire),
@@ -860,7 +860,7 @@ impl Model {
     }
 
     /// The state and reason of the answer; none for an error.
-    fn authorize(
+    fn authorise(
         &mut self,
         request: usize,
         plan: Plan,
@@ -923,10 +923,10 @@ proptest! {
         let mut first_answers: BTreeMap<usize, Transaction> = BTreeMap::new();
         for step in steps {
             match step {
-                Step::Authorize(index) => {
+                Step::Authorise(index) => {
                     let same: Vec<_> = requests.iter().map(|other| *other == requests[index]).collect();
-                    let expected = model.authorize(index, plans[index], &same);
-                    match (bench.institution.authorize(&requests[index], NOW, RANDOM), expected) {
+                    let expected = model.authorise(index, plans[index], &same);
+                    match (bench.institution.authorise(&requests[index], NOW, RANDOM), expected) {
                         (Ok(answer), Some((state, reason))) => {
                             prop_assert_eq!((answer.state, answer.decline_reason), (state, reason));
                             if state != TransactionState::Reversed {
@@ -988,8 +988,8 @@ proptest! {
     #[test]
     fn no_octets_are_more_than_declined(sealed_command: Vec<u8>, number: u8) {
         let mut bench = Bench::new();
-        let request = AuthorizationRequest { sealed_command, ..bench.request(number, euros("2.50"), 1) };
-        let answer = bench.authorize(&request);
+        let request = AuthorisationRequest { sealed_command, ..bench.request(number, euros("2.50"), 1) };
+        let answer = bench.authorise(&request);
         prop_assert_eq!(answer.decline_reason, Some(DeclineReason::MalformedCommand));
     }
 }

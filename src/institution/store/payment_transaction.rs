@@ -44,7 +44,7 @@ impl TransactionState {
 
 /// The decision on an authorisation, to be stored.
 #[derive(Debug)]
-pub(in crate::acquirer) struct Authorisation<'a> {
+pub(in crate::institution) struct Authorisation<'a> {
     pub terminal: TerminalId,
     pub id: TransactionId,
     pub verdict: Result<&'a str, DeclineReason>,
@@ -62,7 +62,7 @@ pub(in crate::acquirer) struct Authorisation<'a> {
 
 /// What the store knows of one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::acquirer) struct TransactionRecord {
+pub(in crate::institution) struct TransactionRecord {
     pub number: i64,
     pub terminal: TerminalId,
     pub id: TransactionId,
@@ -186,7 +186,7 @@ fn read(row: &Row<'_>) -> Result<TransactionRecord, StoreError> {
     })
 }
 
-pub(in crate::acquirer) fn find(
+pub(in crate::institution) fn find(
     connection: &Connection,
     terminal: TerminalId,
     id: TransactionId,
@@ -200,7 +200,7 @@ pub(in crate::acquirer) fn find(
 }
 
 /// Stores the decision; returns the transaction's number.
-pub(in crate::acquirer) fn insert(
+pub(in crate::institution) fn insert(
     connection: &Connection,
     authorisation: &Authorisation<'_>,
 ) -> Result<i64, StoreError> {
@@ -238,7 +238,7 @@ pub(in crate::acquirer) fn insert(
 }
 
 /// From now on, an authorisation of this id is refused.
-pub(in crate::acquirer) fn insert_tombstone(
+pub(in crate::institution) fn insert_tombstone(
     connection: &Connection,
     terminal: TerminalId,
     id: TransactionId,
@@ -254,7 +254,7 @@ pub(in crate::acquirer) fn insert_tombstone(
     Ok(())
 }
 
-pub(in crate::acquirer) fn set_captured(
+pub(in crate::institution) fn set_captured(
     connection: &Connection,
     number: i64,
     now: UnixTime,
@@ -268,7 +268,7 @@ pub(in crate::acquirer) fn set_captured(
     Ok(())
 }
 
-pub(in crate::acquirer) fn set_reversed(
+pub(in crate::institution) fn set_reversed(
     connection: &Connection,
     number: i64,
     reason: ReversalReason,
@@ -292,13 +292,13 @@ pub struct PageEnd {
 }
 
 impl PageEnd {
-    pub(in crate::acquirer) fn of(record: &TransactionRecord) -> Self {
+    pub(in crate::institution) fn of(record: &TransactionRecord) -> Self {
         Self { created_at: record.created_at, number: record.number }
     }
 }
 
 /// One page of a terminal's transactions of a period, oldest first: those after `after`.
-pub(in crate::acquirer) fn page(
+pub(in crate::institution) fn page(
     connection: &Connection,
     terminal: TerminalId,
     from: UnixTime,
@@ -325,7 +325,7 @@ pub(in crate::acquirer) fn page(
 }
 
 /// The newest `limit` transactions, of one terminal or of all, newest first.
-pub(in crate::acquirer) fn newest(
+pub(in crate::institution) fn newest(
     connection: &Connection,
     terminal: Option<TerminalId>,
     limit: u32,
@@ -337,7 +337,7 @@ pub(in crate::acquirer) fn newest(
 }
 
 /// Every transaction of that id: more than one only where terminals disagree whose it is.
-pub(in crate::acquirer) fn with_id(
+pub(in crate::institution) fn with_id(
     connection: &Connection,
     id: TransactionId,
 ) -> Result<Vec<TransactionRecord>, StoreError> {

@@ -1,5 +1,5 @@
 //! The reference institution: cards, decisions, ledger, and the gRPC service over them
-//! (docs/acquirer.md).
+//! (docs/institution.md).
 //!
 //! It is there to test against and to learn from. It moves no real money, speaks to no card scheme,
 //! and keeps its keys in files.
@@ -9,9 +9,9 @@ mod certificate_authority;
 mod connection;
 mod decision;
 mod directory;
-mod institution;
 mod institution_thread;
 mod keys;
+mod processing;
 mod randomness;
 mod server;
 mod service;
@@ -26,12 +26,12 @@ pub use directory::{
     DirectoryError, OpenedInstitution, authority_certificate_path, create_institution,
     open_institution,
 };
-pub use institution::{
-    APPROVAL_CODE_CHARACTERS, AuthorizationRequest, CARD_VALIDITY_S, CLOCK_TOLERANCE_S,
+pub use keys::{InstitutionKeys, KEY_SEED_OCTETS, KEYRING_VALIDITY_S};
+pub use processing::{
+    APPROVAL_CODE_CHARACTERS, AuthorisationRequest, CARD_VALIDITY_S, CLOCK_TOLERANCE_S,
     CardEnrolment, CardTerms, Institution, InstitutionError, PAGE_TRANSACTIONS_MAX,
     TERMINAL_VALIDITY_S, TerminalEnrolment, Transaction,
 };
-pub use keys::{InstitutionKeys, KEY_SEED_OCTETS, KEYRING_VALIDITY_S};
 pub use randomness::{RandomnessError, random};
 pub use server::{Server, ServerError};
 pub use store::{

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::institution::CLOCK_TOLERANCE_S;
+use super::processing::CLOCK_TOLERANCE_S;
 use crate::domain::{TerminalId, UnixTime};
 
 /// How long the authority's own certificate is good, in seconds: twenty years, as long as a machine

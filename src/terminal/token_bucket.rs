@@ -10,14 +10,14 @@ const ONE: u64 = 1_000;
 
 /// A stock of at most `stock_max` uses that refills with `per_s` uses a second.
 #[derive(Debug, Clone)]
-pub(super) struct Allowance {
+pub(super) struct TokenBucket {
     thousandths: u64,
     thousandths_max: u64,
     per_s: u64,
     counted_at: Moment,
 }
 
-impl Allowance {
+impl TokenBucket {
     /// A full one.
     pub(super) fn new(stock_max: u32, per_s: u32, now: Moment) -> Self {
         let thousandths_max = u64::from(stock_max) * ONE;
@@ -56,22 +56,22 @@ mod tests {
 
     #[test]
     fn a_burst_empties_it_and_time_refills_it_up_to_its_size() {
-        let mut allowance = Allowance::new(3, 2, at(0));
-        assert_eq!([(); 5].map(|()| allowance.take(at(0))), [true, true, true, false, false]);
-        assert!(!allowance.take(at(499)));
-        assert!(allowance.take(at(500)));
-        assert!(!allowance.take(at(500)));
-        assert_eq!([(); 4].map(|()| allowance.take(at(1_000_000))), [true, true, true, false]);
+        let mut token_bucket = TokenBucket::new(3, 2, at(0));
+        assert_eq!([(); 5].map(|()| token_bucket.take(at(0))), [true, true, true, false, false]);
+        assert!(!token_bucket.take(at(499)));
+        assert!(token_bucket.take(at(500)));
+        assert!(!token_bucket.take(at(500)));
+        assert_eq!([(); 4].map(|()| token_bucket.take(at(1_000_000))), [true, true, true, false]);
     }
 
     proptest! {
         #[test]
         fn no_pace_gets_more_than_the_stock_and_its_refill(pauses_ms in prop::collection::vec(0u64..400, 1..300)) {
-            let mut allowance = Allowance::new(5, 7, at(0));
+            let mut token_bucket = TokenBucket::new(5, 7, at(0));
             let (mut now_ms, mut taken) = (0, 0);
             for pause_ms in pauses_ms {
                 now_ms += pause_ms;
-                taken += u64::from(allowance.take(at(now_ms)));
+                taken += u64::from(token_bucket.take(at(now_ms)));
                 prop_assert!(taken * 1_000 <= 5 * 1_000 + 7 * now_ms, "{taken} in {now_ms} ms");
             }
         }

@@ -78,7 +78,7 @@ pub struct Card {
 
 /// What is known of a card before its holder has it.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::acquirer) struct NewCard {
+pub(in crate::institution) struct NewCard {
     pub id: CardId,
     pub account: AccountId,
     pub payment_limit_minor: u64,
@@ -87,7 +87,7 @@ pub(in crate::acquirer) struct NewCard {
 
 /// What enrolment adds.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::acquirer) struct CardEnrolmentKeys {
+pub(in crate::institution) struct CardEnrolmentKeys {
     pub public_key: VerifyingKey,
     pub not_after: UnixTime,
 }
@@ -124,7 +124,7 @@ fn read_card(row: &Row<'_>) -> Result<Card, StoreError> {
     })
 }
 
-pub(in crate::acquirer) fn insert_account(
+pub(in crate::institution) fn insert_account(
     connection: &Connection,
     name: &str,
     currency: Currency,
@@ -137,7 +137,7 @@ pub(in crate::acquirer) fn insert_account(
     Ok(AccountId(connection.last_insert_rowid()))
 }
 
-pub(in crate::acquirer) fn accounts(
+pub(in crate::institution) fn accounts(
     connection: &Connection,
     only: Option<AccountId>,
 ) -> Result<Vec<Account>, StoreError> {
@@ -163,7 +163,7 @@ pub(in crate::acquirer) fn accounts(
     Ok(accounts)
 }
 
-pub(in crate::acquirer) fn insert(
+pub(in crate::institution) fn insert(
     connection: &Connection,
     card: NewCard,
     now: UnixTime,
@@ -182,7 +182,7 @@ pub(in crate::acquirer) fn insert(
     Ok(())
 }
 
-pub(in crate::acquirer) fn find(
+pub(in crate::institution) fn find(
     connection: &Connection,
     id: CardId,
 ) -> Result<Option<Card>, StoreError> {
@@ -190,7 +190,7 @@ pub(in crate::acquirer) fn find(
     statement.query_row([id.as_octets()], |row| Ok(read_card(row))).optional()?.transpose()
 }
 
-pub(in crate::acquirer) fn all(connection: &Connection) -> Result<Vec<Card>, StoreError> {
+pub(in crate::institution) fn all(connection: &Connection) -> Result<Vec<Card>, StoreError> {
     let mut statement =
         connection.prepare_cached(&format!("{CARD_QUERY} ORDER BY card.created_at, card.id"))?;
     let mut rows = statement.query([])?;
@@ -202,7 +202,7 @@ pub(in crate::acquirer) fn all(connection: &Connection) -> Result<Vec<Card>, Sto
 }
 
 /// Returns whether there is such a card.
-pub(in crate::acquirer) fn set_blocked(
+pub(in crate::institution) fn set_blocked(
     connection: &Connection,
     id: CardId,
     blocked: bool,
@@ -213,7 +213,7 @@ pub(in crate::acquirer) fn set_blocked(
 }
 
 /// A new key starts with a new counter only where the card never had one: the counter only grows.
-pub(in crate::acquirer) fn enrol(
+pub(in crate::institution) fn enrol(
     connection: &Connection,
     id: CardId,
     keys: CardEnrolmentKeys,
@@ -225,7 +225,7 @@ pub(in crate::acquirer) fn enrol(
     Ok(())
 }
 
-pub(in crate::acquirer) fn set_counter(
+pub(in crate::institution) fn set_counter(
     connection: &Connection,
     id: CardId,
     counter: u64,

@@ -18,9 +18,9 @@ use super::connection::{accept_connections, tls_configuration};
 use super::directory::OpenedInstitution;
 use super::institution_thread::InstitutionThread;
 use super::randomness::{RandomnessError, random};
-use super::service::{AcquirerService, EnrolmentService, unix_time};
-use crate::acquirer_api::acquirer_server::AcquirerServer;
-use crate::acquirer_api::enrolment_server::EnrolmentServer;
+use super::service::{EnrolmentService, InstitutionService, unix_time};
+use crate::institution_api::enrolment_server::EnrolmentServer;
+use crate::institution_api::payments_server::PaymentsServer;
 
 /// The longest request, in octets: an offer and a command of the longest kind.
 const REQUEST_OCTETS_MAX: usize = 40 * 1024;
@@ -112,7 +112,7 @@ impl Server {
             .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
             .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
             .add_service(
-                AcquirerServer::new(AcquirerService { institution })
+                PaymentsServer::new(InstitutionService { institution })
                     .max_decoding_message_size(REQUEST_OCTETS_MAX),
             )
             .add_service(

@@ -79,21 +79,21 @@ impl Drop for EnrolmentCode {
 
 /// What a code is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::acquirer) enum EnrolmentSubject {
+pub(in crate::institution) enum EnrolmentSubject {
     Terminal(TerminalId),
     Card(CardId),
 }
 
 /// A code as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::acquirer) struct CodeRecord {
+pub(in crate::institution) struct CodeRecord {
     pub subject: EnrolmentSubject,
     pub not_after: UnixTime,
     pub used_by: Option<[u8; 32]>,
 }
 
 /// Stores a new code, and forgets the unused ones that its subject had.
-pub(in crate::acquirer) fn insert(
+pub(in crate::institution) fn insert(
     connection: &Connection,
     code: &EnrolmentCode,
     subject: EnrolmentSubject,
@@ -114,7 +114,7 @@ pub(in crate::acquirer) fn insert(
     Ok(())
 }
 
-pub(in crate::acquirer) fn find(
+pub(in crate::institution) fn find(
     connection: &Connection,
     code: &EnrolmentCode,
 ) -> Result<Option<CodeRecord>, StoreError> {
@@ -140,7 +140,7 @@ pub(in crate::acquirer) fn find(
     Ok(Some(CodeRecord { subject, not_after: UnixTime { seconds: not_after }, used_by }))
 }
 
-pub(in crate::acquirer) fn mark_used(
+pub(in crate::institution) fn mark_used(
     connection: &Connection,
     code: &EnrolmentCode,
     used_by: &[u8; 32],

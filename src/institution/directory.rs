@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::certificate_authority::{CertificateAuthority, CertificateError};
-use super::institution::Institution;
 use super::keys::{InstitutionKeys, KEY_SEED_OCTETS};
+use super::processing::Institution;
 use super::randomness::{RandomnessError, random};
 use super::store::{Store, StoreError};
 use crate::credential::{CredentialError, SealingKey, Signed, SigningKey, VerifyingKey};

@@ -75,7 +75,7 @@ pub(super) struct Decision {
     pub accepted_counter: Option<u64>,
 }
 
-/// Decides. The order of the checks is the order of docs/acquirer.md: first who asks, then whether
+/// Decides. The order of the checks is the order of docs/institution.md: first who asks, then whether
 /// the card said so, then whether it may.
 pub(super) fn decide(question: &Question<'_>) -> Decision {
     match accept_command(question) {

@@ -1,8 +1,0 @@
-//! The generated messages, client and server of `acquirer.proto`: what terminal, wallet and
-//! acquirer say over gRPC.
-//!
-//! Each party turns them into types of its own at once; none leaves the crate.
-
-#![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm, unreachable_pub, dead_code)]
-
-include!(concat!(env!("OUT_DIR"), "/florin.acquirer.v1.rs"));
