@@ -25,9 +25,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use florin::bluetooth::{AirAddress, PhoneLinkError, SocketPhoneLink};
 use florin::domain::{HolderVerification, Moment, ReversalReason, TransactionId};
 use florin::journal::{Journal, SqliteJournal};
+use florin::link::{AirAddress, PhoneLinkError, SocketPhoneLink};
 use florin::service::wall_clock;
 use florin::terminal::{
     Input, Now, Output, Payment, PaymentRequest, PaymentState, Settings, Terminal, TillCallId,

@@ -3,6 +3,6 @@
 //!
 //! Each party turns them into types of its own at once; none leaves the crate.
 
-#![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm, unreachable_pub, dead_code)]
+#![allow(clippy::all, clippy::wildcard_enum_match_arm, unreachable_pub, dead_code)]
 
 include!(concat!(env!("OUT_DIR"), "/florin.institution.v1.rs"));

@@ -26,8 +26,8 @@
 
 #[cfg(feature = "edge")]
 pub mod bluetooth;
-pub mod credential;
-pub mod domain;
+pub use florin_core::{credential, domain, protocol, terminal};
+
 #[cfg(feature = "institution")]
 pub mod institution;
 #[cfg(feature = "edge")]
@@ -35,17 +35,17 @@ mod institution_api;
 #[cfg(feature = "terminal")]
 pub mod journal;
 #[cfg(feature = "edge")]
+pub mod link;
+#[cfg(feature = "edge")]
 pub mod log;
 #[cfg(feature = "manual")]
 pub mod manual;
 #[cfg(feature = "edge")]
 pub mod private_file;
-pub mod protocol;
 #[cfg(feature = "terminal")]
 pub mod relay;
 #[cfg(feature = "terminal")]
 pub mod service;
-pub mod terminal;
 #[cfg(feature = "terminal")]
 pub mod till;
 #[cfg(feature = "wallet")]

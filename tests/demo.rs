@@ -1,7 +1,7 @@
 //! `florin demo`, as a newcomer runs it: every scenario, its summary, and what its output must not
 //! hold.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,6 +1,6 @@
 //! The terminal's engine, driven step by step: no clock, no radio, no disk.
 
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod terminal_identity;
 

@@ -2,7 +2,7 @@
 //! exit codes.
 
 #![cfg(feature = "terminal")]
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;

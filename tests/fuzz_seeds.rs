@@ -4,7 +4,7 @@
 //! `FLORIN_WRITE_SEEDS=1 cargo test --test fuzz_seeds` writes them anew. Files whose name begins
 //! with `found-` are inputs that a target failed on once; they are kept and not made here.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -220,8 +220,14 @@ fn seeds() -> Seeds {
         ("wrong-address", "[till]\nlisten = \"0.0.0.0:8411\"\n"),
         ("unknown-key", "[till]\nlissen = \"x\"\n"),
         ("wrong-range", "[payments]\nvalid_for_s = 0\n"),
-        ("wrong-order", "[institution]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n"),
-        ("wrong-order-by-one", "[institution]\nask_again_max_ms = 1999\nask_again_min_ms = 2000\n"),
+        (
+            "wrong-order",
+            "[institution]\nretry_backoff_max_ms = 1000\nretry_backoff_min_ms = 2000\n",
+        ),
+        (
+            "wrong-order-by-one",
+            "[institution]\nretry_backoff_max_ms = 1999\nretry_backoff_min_ms = 2000\n",
+        ),
         ("cut-off", "[till\n"),
     ] {
         add("configuration", name, text.as_bytes().to_vec());

@@ -1,7 +1,7 @@
 //! The rules of the house, read from the source: which room may know which, and what the pure ones
 //! must not touch.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -30,7 +30,7 @@ use florin::institution::{
 use florin::protocol::{digest_offer, encode_offer};
 
 mod generated {
-    #![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm)]
+    #![allow(clippy::all, clippy::wildcard_enum_match_arm)]
     include!(concat!(env!("OUT_DIR"), "/florin.institution.v1.rs"));
 }
 

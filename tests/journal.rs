@@ -1,6 +1,6 @@
 //! The journal's file: older schemas, damage, and being written anew after the disk failed.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

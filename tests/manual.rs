@@ -1,7 +1,7 @@
 //! Manual pages and completions: every command has them, and they say what the command says.
 
 #![cfg(all(feature = "manual", feature = "terminal", feature = "wallet", feature = "institution"))]
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 use std::process::Command;

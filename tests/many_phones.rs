@@ -2,17 +2,17 @@
 //! that misbehave cost the others nothing. What is compared is what was said and in how many
 //! values, never how long it took.
 
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
 mod terminal_identity;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use florin::bluetooth::{EmulatedAir, EmulatedPhoneLink, PhoneLink};
 use florin::credential::{CardCommand, SealingKey, SigningKey};
 use florin::domain::{CardId, HolderVerification, Outcome, TransactionId};
 use florin::journal::SqliteJournal;
+use florin::link::{EmulatedAir, EmulatedPhoneLink, PhoneLink};
 use florin::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
     MessageKind, Reassembler, decode_offer, digest_offer,
@@ -379,7 +379,7 @@ async fn sixty_four_phones_are_served_and_those_that_misbehave_change_nothing_fo
     }
     assert_eq!(
         heard,
-        florin::bluetooth::VALUES_WAITING_MAX,
+        florin::link::VALUES_WAITING_MAX,
         "it was disconnected when no more would fit"
     );
     drop(silent);

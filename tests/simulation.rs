@@ -4,7 +4,7 @@
 //! A small run only, so that it fits an ordinary `cargo test`; the stage `simulation` of
 //! `tests/run` has a larger one.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "../examples/simulate/simulation/mod.rs"]
 mod simulation;

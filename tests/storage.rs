@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use florin::bluetooth::AirAddress;
+use florin::link::AirAddress;
 use programs::storage_fault::{FaultKind, StorageFault};
 use programs::{Programs, Running, done, wait_for};
 use rusqlite::Connection;

@@ -4,7 +4,7 @@
 //! `FLORIN_WRITE_VECTORS=1 cargo test --test vectors` writes them anew, for a change of the
 //! protocol that is meant.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use florin::credential::{
     CardCommand, InstitutionKey, KeyPurpose, Keyring, PayloadType, SealedCommand, SealingKey,

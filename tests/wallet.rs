@@ -1,7 +1,7 @@
 //! Enrolling a card at a real institution over TLS on loopback.
 
 #![cfg(all(feature = "wallet", feature = "institution"))]
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

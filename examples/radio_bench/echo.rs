@@ -10,7 +10,7 @@ use bluer::gatt::local::{
     characteristic_control,
 };
 use bluer::{Session, Uuid};
-use florin::bluetooth::PhoneLink;
+use florin::link::PhoneLink;
 use florin::protocol::{INBOX_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use futures::StreamExt;
 

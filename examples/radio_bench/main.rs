@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use florin::bluetooth::{Central, CentralLink, FoundTerminal, PhoneLink, PhoneLinkError};
+use florin::bluetooth::{Central, CentralLink, FoundTerminal};
 use florin::domain::TransactionId;
+use florin::link::{PhoneLink, PhoneLinkError};
 use florin::relay::GrpcRelay;
 use florin::service::{Enrolment, wall_clock};
 use florin::till::TillAddress;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use florin::bluetooth::PhoneLink;
 use florin::domain::HolderVerification;
+use florin::link::PhoneLink;
 use florin::service::wall_clock;
 use florin::till::{NewPayment, TillAddress, TillClient};
 use florin::wallet::{

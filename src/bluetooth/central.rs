@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{PhoneLink, PhoneLinkError, att};
+use crate::link::{PhoneLink, PhoneLinkError, att};
 use crate::protocol::{AdvertisedName, INBOX_UUID, OUTBOX_UUID, SERVICE_UUID};
 
 /// How often a connection is tried. The first one to a device often fails in the radio (Android's

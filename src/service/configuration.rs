@@ -458,7 +458,7 @@ mod tests {
                 "absolute",
             ),
             (
-                "[institution]\nask_again_max_ms = 1000\nask_again_min_ms = 2000\n",
+                "[institution]\nretry_backoff_max_ms = 1000\nretry_backoff_min_ms = 2000\n",
                 "florin.toml:2:20: ",
                 "2000",
             ),

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{ConfigurationError, DriverError, EnrolmentError};
-use crate::bluetooth::{RadioFault, SocketAirError};
+use crate::bluetooth::RadioFault;
 use crate::domain::TerminalId;
 use crate::journal::JournalError;
+use crate::link::SocketAirError;
 use crate::private_file::PrivateFileError;
 use crate::relay::{ConnectError, StatementError};
 use crate::till::TillListenError;

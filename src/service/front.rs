@@ -15,7 +15,7 @@ use super::clock::wall_clock;
 use super::enrolment::Validity;
 use super::metrics::Metrics;
 use super::systemd::tell_systemd;
-use crate::bluetooth::{LinkCommand, LinkEvent, TerminalLink};
+use crate::link::{LinkCommand, LinkEvent, TerminalLink};
 use crate::terminal::{AdvertisingPace, Input, OpenPayments, PhoneId, Terminal, TillRefusal};
 use crate::till::{TillCall, TillDriverEnd, TillStatus};
 
@@ -331,9 +331,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::bluetooth::{EmulatedAir, PhoneLink, RecoveryAction};
     use crate::credential::{SigningKey, TerminalCertificate};
     use crate::domain::{TransactionId, UnixTime};
+    use crate::link::{EmulatedAir, PhoneLink, RecoveryAction};
     use crate::protocol::ChannelKey;
     use crate::terminal::{Identity, Now, Payment, PaymentState, Settings};
     use crate::till::TillPort;
@@ -413,7 +413,7 @@ mod tests {
         let sent_away = tokio::time::timeout(Duration::from_secs(60), silent.next_value());
         front.journal_failed("the disk is full".into()).await;
         let ended = front.stand_in(sent_away).await.unwrap().expect("it is sent away").unwrap_err();
-        assert!(matches!(ended, crate::bluetooth::PhoneLinkError::Lost(_)), "{ended}");
+        assert!(matches!(ended, crate::link::PhoneLinkError::Lost(_)), "{ended}");
     }
 
     /// An engine with one payment that is being captured, for years.

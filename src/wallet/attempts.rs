@@ -12,7 +12,7 @@ use super::{
     Card, DriverSettings, PaymentRecord, PaymentStatus, PaymentStore, Person, Reported, SessionEnd,
     SessionSeed, StoreError, drive,
 };
-use crate::bluetooth::PhoneLink;
+use crate::link::PhoneLink;
 
 /// How often a payment is tried where no command was sent. Radios fail often enough that one try is
 /// too few; after three a person has to look.

@@ -9,10 +9,10 @@ use super::fixtures::{
     self, card, certificate, channel_key, offer, settings, signed_receipt, transaction_id,
 };
 use super::*;
-use crate::bluetooth::{
+use crate::domain::Outcome;
+use crate::link::{
     EmulatedAir, EmulatedPhoneLink, LinkCommand, LinkEvent, PhoneLink, PhoneLinkError, TerminalLink,
 };
-use crate::domain::Outcome;
 use crate::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, HelloAnswer, MessageKind,
     Reassembler, accept, encode_offer,

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
-use super::card::CardParts;
+use super::CardParts;
 use super::{
     Card, CardError, CardName, PaymentRecord, PaymentRecordError, PaymentStore, Reservation,
     StoreError,

@@ -12,8 +12,8 @@ use super::{
     Card, Decision, DirectoryError, Input, Notice, OfferView, Output, PaymentRecord, Refusal,
     Reservation, Session, SessionEnd, SessionSeed, SessionSettings,
 };
-use crate::bluetooth::PhoneLink;
 use crate::domain::{Moment, TransactionId};
+use crate::link::PhoneLink;
 
 /// How long a write may take, in milliseconds, before the link counts as lost. ATT itself allows 30
 /// s, which is longer than a person waits (Core Specification 5.4, Vol 3 Part F, 3.3.3).

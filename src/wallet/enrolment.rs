@@ -17,7 +17,7 @@ use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use sha2::{Digest, Sha256};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
-use super::card::CardParts;
+use super::CardParts;
 use super::{Card, CardError, CardName, DirectoryError, WalletDirectory};
 use crate::credential::{CredentialError, Signed, SigningKey, VerifyingKey, card_enrolment_proof};
 use crate::domain::{Amount, CardId, MINOR_UNITS_MAX, UnixTime};

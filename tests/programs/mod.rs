@@ -18,7 +18,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use florin::bluetooth::AirAddress;
+use florin::link::AirAddress;
 use florin::till::{TillAddress, TillClient};
 use serde_json::Value;
 
@@ -98,7 +98,7 @@ impl Programs {
     fn write_configuration(&self) {
         let text = format!(
             "[terminal]\nstate_directory = \"{}\"\n[till]\nlisten = \"{}\"\n\
-             [institution]\nurl = \"{}\"\nask_again_min_ms = 100\nask_again_max_ms = 1000\n",
+             [institution]\nurl = \"{}\"\nretry_backoff_min_ms = 100\nretry_backoff_max_ms = 1000\n",
             self.state().display(),
             self.till_address(),
             self.institution_url()

@@ -4,11 +4,12 @@
 #[cfg(unix)]
 use std::time::Duration;
 
-#[cfg(unix)]
-use florin::bluetooth::{AirAddress, SocketPhoneLink};
-use florin::bluetooth::{Central, CentralLink, FoundTerminal, PhoneLink, PhoneLinkError};
+use florin::bluetooth::{Central, CentralLink, FoundTerminal};
 #[cfg(unix)]
 use florin::domain::TerminalId;
+#[cfg(unix)]
+use florin::link::{AirAddress, SocketPhoneLink};
+use florin::link::{PhoneLink, PhoneLinkError};
 #[cfg(unix)]
 use tokio::time::Instant;
 

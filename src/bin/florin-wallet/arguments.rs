@@ -151,7 +151,7 @@ pub struct RadioArguments {
     /// `florin serve --air`.
     #[cfg(unix)]
     #[arg(long, value_name = "ADDRESS", conflicts_with = "adapter", help_heading = "Testing")]
-    pub air: Option<florin::bluetooth::AirAddress>,
+    pub air: Option<florin::link::AirAddress>,
 }
 
 fn short_code(text: &str) -> Result<String, String> {

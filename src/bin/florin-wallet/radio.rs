@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use florin::bluetooth::{CentralError, PhoneLinkError};
+use florin::bluetooth::CentralError;
+use florin::link::PhoneLinkError;
 use florin::wallet::Connector;
 use serde_json::json;
 use tokio::time::Instant;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use florin::bluetooth::AirAddress;
+use florin::link::AirAddress;
 use florin::service::{
     CONFIGURATION_PATH, Configuration, ConfigurationError, Extent, ServiceError, ServiceExit,
     examine, serve,

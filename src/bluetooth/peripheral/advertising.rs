@@ -30,8 +30,8 @@ use super::fault::RadioFault;
 use super::fault_tolerance::FaultTolerance;
 use super::milliseconds;
 use super::radio::{connected_phones, in_time, switched_off};
-use crate::bluetooth::{LinkEvent, RecoveryAction};
 use crate::domain::TerminalId;
+use crate::link::{LinkEvent, RecoveryAction};
 use crate::protocol::{SERVICE_UUID, advertised_name};
 use crate::terminal::AdvertisingPace;
 

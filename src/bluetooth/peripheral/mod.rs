@@ -52,8 +52,8 @@ pub use bluez_session::tasks_of_sessions;
 pub use examination::{RadioExamination, examine_radio, probe_registration};
 pub use fault::RadioFault;
 
-use super::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, RecoveryAction, TerminalLink};
 use crate::domain::TerminalId;
+use crate::link::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, RecoveryAction, TerminalLink};
 use crate::protocol::{Info, VERSION};
 use crate::terminal::AdvertisingPace;
 use bluez_session::BlueZSession;

@@ -9,7 +9,7 @@ use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::bluetooth::VALUES_WAITING_MAX;
+use crate::link::VALUES_WAITING_MAX;
 
 /// A socket over which BlueZ notifies one phone, or before 5.76 all of them.
 pub(super) struct Outbox {

@@ -3,7 +3,7 @@
 //! Pure: it is told the time. It takes no action itself.
 
 use super::fault::RadioFault;
-use crate::bluetooth::RecoveryAction;
+use crate::link::RecoveryAction;
 
 /// So many attempts in a row fail, although adapter and BlueZ are there, before the adapter is
 /// switched off and on.

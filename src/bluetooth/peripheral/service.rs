@@ -28,7 +28,7 @@ use super::fault::RadioFault;
 use super::outbox::Outbox;
 use super::phones::{Phones, Sent};
 use super::radio::{connected_phones, find_adapter, in_time, is_phone, power_cycle, switch_on};
-use crate::bluetooth::{LinkCommand, LinkEvent, RecoveryAction, att};
+use crate::link::{LinkCommand, LinkEvent, RecoveryAction, att};
 use crate::protocol::{INBOX_UUID, INFO_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use crate::terminal::{AdvertisingPace, PhoneId};
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::{broadcast, oneshot};
 
-use florin::bluetooth::{EmulatedAir, EmulatedPhoneLink, PhoneLinkError, Traffic};
 use florin::domain::{Amount, HolderVerification, TransactionId, UnixTime};
 use florin::journal::SqliteJournal;
+use florin::link::{EmulatedAir, EmulatedPhoneLink, PhoneLinkError, Traffic};
 use florin::service::{Driver, Front};
 use florin::terminal::{PaymentRequest, PaymentState, PaymentView, Settings, TillRequest};
 use florin::till::{TillCall, TillPort};

@@ -94,7 +94,7 @@ class Installation(Kiosk):
             account = ("account", "create", "--name", "Alice", "--currency", "EUR", "--balance", BALANCE)
             self.account = self._institution_command(*account)["account"]
             self.start_institution(PORT)
-            self._enrol_terminal("[institution]\nask_again_min_ms = 200\nask_again_max_ms = 2000\n")
+            self._enrol_terminal("[institution]\nretry_backoff_min_ms = 200\nretry_backoff_max_ms = 2000\n")
             self.short_code_file.write_text(self.short_code)
         else:
             # As the cut left it: a copy, since to read it is to mend it.

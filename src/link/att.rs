@@ -3,11 +3,11 @@
 use crate::protocol::{VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
 
 /// Octets of a write or notification beside its value: opcode and handle.
-pub(super) const HEADER_OCTETS: usize = 3;
+pub(crate) const HEADER_OCTETS: usize = 3;
 
 /// The longest value that a connection of this MTU carries; of an MTU that cannot be, the nearest
 /// that can.
-pub(super) fn value_octets_max(mtu: usize) -> usize {
+pub(crate) fn value_octets_max(mtu: usize) -> usize {
     mtu.saturating_sub(HEADER_OCTETS).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX)
 }
 

@@ -1,7 +1,7 @@
 //! The engine of the machine's side: what happens to a payment, and when.
 //!
 //! Pure: inputs (with time among them) go in, outputs come out. It opens no socket and no file and
-//! asks no clock; the driver in [`crate::service`] does that. An output that has an effect outside
+//! asks no clock; a driver does that (`florin::service`). An output that has an effect outside
 //! comes only after the journal has confirmed the record on which it rests.
 
 mod engine;

@@ -1,4 +1,6 @@
-//! An institution, a terminal and a card with fixed keys, for the tests of this room.
+//! An institution, a terminal and a card with fixed keys, for tests.
+
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 
@@ -13,58 +15,58 @@ use crate::domain::{
 };
 use crate::protocol::{ChannelKey, EngagementLink, Fingerprint, digest_offer, encode_offer};
 
-pub(super) const NOW: UnixTime = UnixTime { seconds: 1_800_000_000 };
-pub(super) const TAG: u8 = 5;
+pub const NOW: UnixTime = UnixTime { seconds: 1_800_000_000 };
+pub const TAG: u8 = 5;
 
-pub(super) fn later(seconds: u64) -> UnixTime {
+pub fn later(seconds: u64) -> UnixTime {
     UnixTime { seconds: NOW.seconds + seconds }
 }
 
-pub(super) fn at(milliseconds: u64) -> Moment {
+pub fn at(milliseconds: u64) -> Moment {
     Moment { milliseconds }
 }
 
-pub(super) fn key(seed: u8) -> SigningKey {
+pub fn key(seed: u8) -> SigningKey {
     SigningKey::from_scalar(&[seed; 32]).unwrap()
 }
 
-pub(super) fn root_key() -> SigningKey {
+pub fn root_key() -> SigningKey {
     key(1)
 }
 
-pub(super) fn certificate_key() -> SigningKey {
+pub fn certificate_key() -> SigningKey {
     key(2)
 }
 
-pub(super) fn receipt_key() -> SigningKey {
+pub fn receipt_key() -> SigningKey {
     key(3)
 }
 
-pub(super) fn card_key() -> SigningKey {
+pub fn card_key() -> SigningKey {
     key(4)
 }
 
-pub(super) fn sealing_key() -> SealingKey {
+pub fn sealing_key() -> SealingKey {
     SealingKey::from_octets([5; 32])
 }
 
-pub(super) fn channel_key() -> ChannelKey {
+pub fn channel_key() -> ChannelKey {
     ChannelKey::from_octets([6; 32])
 }
 
-pub(super) fn terminal_id() -> TerminalId {
+pub fn terminal_id() -> TerminalId {
     "0123456789".parse().unwrap()
 }
 
-pub(super) fn transaction_id() -> TransactionId {
+pub fn transaction_id() -> TransactionId {
     TransactionId::from_random([7; 16])
 }
 
-pub(super) fn card_id() -> CardId {
+pub fn card_id() -> CardId {
     CardId::from_octets(&[0xab; 16]).unwrap()
 }
 
-pub(super) fn card() -> Arc<Card> {
+pub fn card() -> Arc<Card> {
     let institution_key =
         |purpose, public_key| InstitutionKey { purpose, public_key, not_after: later(1_000_000) };
     let keyring = Keyring {
@@ -91,7 +93,7 @@ pub(super) fn card() -> Arc<Card> {
     Arc::new(Card::new(parts).unwrap())
 }
 
-pub(super) fn certificate() -> TerminalCertificate {
+pub fn certificate() -> TerminalCertificate {
     TerminalCertificate {
         terminal_id: terminal_id(),
         merchant_id: "m".into(),
@@ -102,7 +104,7 @@ pub(super) fn certificate() -> TerminalCertificate {
     }
 }
 
-pub(super) fn offer() -> Offer {
+pub fn offer() -> Offer {
     Offer {
         transaction_id: transaction_id(),
         terminal_id: terminal_id(),
@@ -116,7 +118,7 @@ pub(super) fn offer() -> Offer {
     }
 }
 
-pub(super) fn receipt() -> Receipt {
+pub fn receipt() -> Receipt {
     Receipt {
         transaction_id: transaction_id(),
         offer_digest: digest_offer(&encode_offer(&offer())),
@@ -128,11 +130,11 @@ pub(super) fn receipt() -> Receipt {
     }
 }
 
-pub(super) fn signed_receipt(receipt: &Receipt) -> Vec<u8> {
+pub fn signed_receipt(receipt: &Receipt) -> Vec<u8> {
     sign_receipt(receipt, &receipt_key()).encode()
 }
 
-pub(super) fn settings() -> SessionSettings {
+pub fn settings() -> SessionSettings {
     SessionSettings {
         value_octets_max: 200,
         link: None,
@@ -144,13 +146,10 @@ pub(super) fn settings() -> SessionSettings {
     }
 }
 
-pub(super) fn link(
-    fingerprint: Fingerprint,
-    transaction_id: Option<TransactionId>,
-) -> EngagementLink {
+pub fn link(fingerprint: Fingerprint, transaction_id: Option<TransactionId>) -> EngagementLink {
     EngagementLink { terminal_id: terminal_id(), fingerprint, transaction_id }
 }
 
-pub(super) fn seed(octet: u8) -> SessionSeed {
+pub fn seed(octet: u8) -> SessionSeed {
     SessionSeed { tag: TAG, ephemeral: [octet; 32], sealing: [octet.wrapping_add(1); 32] }
 }

@@ -35,6 +35,6 @@ pub const MESSAGE_OCTETS_MAX: usize = 16 * 1024;
 
 /// The generated types of `payment.proto`; nothing outside this room sees them.
 mod generated {
-    #![allow(missing_docs, clippy::wildcard_enum_match_arm)]
+    #![allow(clippy::wildcard_enum_match_arm)]
     include!(concat!(env!("OUT_DIR"), "/florin.payment.v1.rs"));
 }

@@ -23,7 +23,7 @@ pub use terminal_certificate::TerminalCertificate;
 
 /// The generated types of `credential.proto`; nothing outside this room sees them.
 mod generated {
-    #![allow(missing_docs, clippy::wildcard_enum_match_arm)]
+    #![allow(clippy::wildcard_enum_match_arm)]
     include!(concat!(env!("OUT_DIR"), "/florin.credential.v1.rs"));
 }
 

@@ -1,14 +1,15 @@
 //! ECDSA P-256 over the DSSE pre-authentication encoding.
 //!
-//! `p256` signs, since its signatures are deterministic; `ring`, which TLS brings in any case,
-//! verifies several times as fast.
+//! `p256` signs, since its signatures are deterministic, and verifies. With the feature `ring`,
+//! `ring` verifies instead, several times as fast; where TLS is, `ring` is there in any case.
 
 use std::fmt;
 
 use p256::ecdsa::signature::Signer;
+#[cfg(any(test, not(feature = "ring")))]
+use p256::ecdsa::signature::Verifier;
 use p256::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use prost::Message;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -190,10 +191,28 @@ impl VerifyingKey {
         payload_type: PayloadType,
         signed: &Signed,
     ) -> Result<(), CredentialError> {
+        let message = payload_type.pre_authentication_encoding(&signed.body);
+        #[cfg(feature = "ring")]
+        let is_valid = self.verifies_by_ring(&message, &signed.signature);
+        #[cfg(not(feature = "ring"))]
+        let is_valid = self.verifies_in_rust(&message, &signed.signature);
+        if is_valid { Ok(()) } else { Err(CredentialError::BadSignature(payload_type.noun())) }
+    }
+
+    #[cfg(feature = "ring")]
+    fn verifies_by_ring(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+
         let point = self.0.to_encoded_point(false);
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point.as_bytes())
-            .verify(&payload_type.pre_authentication_encoding(&signed.body), &signed.signature)
-            .map_err(|_| CredentialError::BadSignature(payload_type.noun()))
+            .verify(message, signature)
+            .is_ok()
+    }
+
+    #[cfg(any(test, not(feature = "ring")))]
+    fn verifies_in_rust(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        p256::ecdsa::Signature::from_slice(signature)
+            .is_ok_and(|signature| self.0.verify(message, &signature).is_ok())
     }
 }
 
@@ -316,6 +335,30 @@ mod tests {
         let proof = card_enrolment_proof(&key, "ABCD-EFGH");
         verify_card_enrolment_proof(&key.verifying_key(), "ABCDEFGH", &proof).unwrap();
         assert!(verify_card_enrolment_proof(&key.verifying_key(), "ABCDEFGX", &proof).is_err());
+    }
+
+    #[cfg(feature = "ring")]
+    proptest! {
+        #[test]
+        fn both_verifiers_agree_on_every_signature(
+            body: Vec<u8>, octet in 0usize..64, flip: u8, is_high: bool
+        ) {
+            let key = SigningKey::from_scalar(&[7; 32]).unwrap();
+            let mut signature = key.sign(PayloadType::Receipt, body.clone()).signature;
+            if is_high {
+                // The other s of the same signature, which is as valid (SEC 1, section 4.1.4).
+                let parsed = p256::ecdsa::Signature::from_slice(&signature).unwrap();
+                let (r, s) = parsed.split_scalars();
+                let other = p256::ecdsa::Signature::from_scalars(r, -s).unwrap();
+                signature = other.to_bytes().into();
+            }
+            signature[octet] ^= flip;
+            let message = PayloadType::Receipt.pre_authentication_encoding(&body);
+            let verifying = key.verifying_key();
+            let in_rust = verifying.verifies_in_rust(&message, &signature);
+            prop_assert_eq!(verifying.verifies_by_ring(&message, &signature), in_rust);
+            prop_assert_eq!(in_rust, flip == 0);
+        }
     }
 
     proptest! {

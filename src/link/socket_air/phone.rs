@@ -5,7 +5,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::frame::{FrameReader, write_frame};
 use super::{AirAddress, value_octets_max};
-use crate::bluetooth::{PhoneLink, PhoneLinkError};
+use crate::link::{PhoneLink, PhoneLinkError};
 use crate::protocol::Info;
 
 /// One connection to a terminal that was started with `--air`. Dropping it ends the connection.

@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use super::frame::{FrameReader, write_frame};
 use super::{AirAddress, value_octets_max};
-use crate::bluetooth::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, TerminalLink};
 use crate::domain::TerminalId;
+use crate::link::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, TerminalLink};
 use crate::protocol::{Info, VERSION};
 use crate::terminal::PhoneId;
 
@@ -281,7 +281,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::bluetooth::{PhoneLink, SocketPhoneLink};
+    use crate::link::{PhoneLink, SocketPhoneLink};
 
     struct Place {
         _directory: tempfile::TempDir,
