@@ -123,7 +123,7 @@ impl Terminal {
 /// What a phone heard, in order, without signs of life: how many of those there are depends on the
 /// clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum BusEvent {
+enum Reply {
     NothingToPay,
     Offer,
     Taken,
@@ -137,7 +137,7 @@ struct Phone {
     fragmenter: Fragmenter,
     reassembler: Reassembler,
     channel: Option<Channel>,
-    heard: Vec<BusEvent>,
+    heard: Vec<Reply>,
     values_heard: usize,
 }
 
@@ -188,7 +188,7 @@ impl Phone {
         self.channel = Some(channel);
         let first = HelloAnswer::decode(&answer).unwrap().first;
         if matches!(first, FromTerminal::NothingToPay) {
-            self.heard.push(BusEvent::NothingToPay);
+            self.heard.push(Reply::NothingToPay);
         }
         first
     }
@@ -208,9 +208,9 @@ impl Phone {
                     .unwrap();
             let heard = match message {
                 FromTerminal::Working => continue,
-                FromTerminal::Offer(_) => BusEvent::Offer,
-                FromTerminal::Taken(_) => BusEvent::Taken,
-                FromTerminal::Result { .. } => BusEvent::Paid,
+                FromTerminal::Offer(_) => Reply::Offer,
+                FromTerminal::Taken(_) => Reply::Taken,
+                FromTerminal::Result { .. } => Reply::Paid,
                 ref other => panic!("phone {} heard {other:?}", self.number),
             };
             self.heard.push(heard);
@@ -238,7 +238,7 @@ impl Phone {
 /// What one phone got, for a comparison of two runs.
 #[derive(Debug, PartialEq, Eq)]
 struct Account {
-    heard: Vec<BusEvent>,
+    heard: Vec<Reply>,
     values_heard: usize,
     values_written: u64,
     octets_to_phone: u64,
@@ -336,7 +336,7 @@ async fn sixty_four_phones_are_served_and_those_that_misbehave_change_nothing_fo
     for (number, account) in alone.iter().enumerate() {
         let count = |what| account.heard.iter().filter(|heard| **heard == what).count();
         assert_eq!(
-            (count(BusEvent::Offer), count(BusEvent::Paid), count(BusEvent::Taken)),
+            (count(Reply::Offer), count(Reply::Paid), count(Reply::Taken)),
             (PHONES, 1, PHONES - 1),
             "{number}"
         );

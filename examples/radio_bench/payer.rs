@@ -104,7 +104,7 @@ impl Person for Watch {
             return;
         }
         match notice {
-            Notice::Said { octets, .. } => {
+            Notice::MessageSent { octets, .. } => {
                 if !self.is_up {
                     let now = self.begin.elapsed();
                     self.trips.push(Trip { up: 0, down: 0, times: [now, now] });
@@ -114,7 +114,7 @@ impl Person for Watch {
                     trip.up += octets;
                 }
             }
-            Notice::BusEvent { message, octets } => {
+            Notice::MessageReceived { message, octets } => {
                 self.is_up = false;
                 if let Some(trip) = self.trips.last_mut() {
                     trip.down += octets;

@@ -68,10 +68,10 @@ impl Screen {
     /// What goes on in a session.
     pub fn notice(&self, notice: &Notice) {
         match notice {
-            Notice::Said { message, octets } => {
+            Notice::MessageSent { message, octets } => {
                 self.event(json!({ "event": "said", "message": message, "octets": octets }));
             }
-            Notice::BusEvent { message, octets } => {
+            Notice::MessageReceived { message, octets } => {
                 self.event(json!({ "event": "heard", "message": message, "octets": octets }));
             }
             Notice::NothingToPay => {

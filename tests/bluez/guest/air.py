@@ -54,7 +54,7 @@ def command(opcode, parameters=b""):
     return struct.pack("<BHB", COMMAND, opcode, len(parameters)) + parameters
 
 
-class BusEvent:
+class Heard:
     """One advertisement: `moment` (time.monotonic), `address`, `data`."""
 
     def __init__(self, moment, address, data):
@@ -106,7 +106,7 @@ class Observer:
             address, length, place = packet[8:14], packet[28], 29
         else:
             return
-        yield BusEvent(moment, ":".join(f"{octet:02X}" for octet in reversed(address)), packet[place : place + length])
+        yield Heard(moment, ":".join(f"{octet:02X}" for octet in reversed(address)), packet[place : place + length])
 
     def wait_florin(self, since, seconds):
         """The first advertisement of a terminal after a moment (time.monotonic); None if there is none in time."""

@@ -106,7 +106,7 @@ impl Line {
         let values = self.fragmenter.cut(kind, message, self.value_octets_max)?;
         let octets = values.iter().map(Vec::len).sum();
         let mut outputs: Vec<Output> = values.into_iter().map(Output::Write).collect();
-        outputs.push(Output::Tell(Notice::Said { message: name, octets }));
+        outputs.push(Output::Tell(Notice::MessageSent { message: name, octets }));
         Ok(outputs)
     }
 

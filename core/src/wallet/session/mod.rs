@@ -166,14 +166,14 @@ pub enum Output {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// The phone sent a message.
-    Said {
+    MessageSent {
         /// Which.
         message: &'static str,
         /// With its fragments' headers.
         octets: usize,
     },
     /// The terminal sent a message.
-    BusEvent {
+    MessageReceived {
         /// Which.
         message: &'static str,
         /// With its fragments' headers.
@@ -361,7 +361,10 @@ impl Session {
                 }
                 Reading::Malformed(error) => Event::Malformed(error),
                 Reading::PlainError { error, octets } => {
-                    outputs.push(Output::Tell(Notice::BusEvent { message: "plain_error", octets }));
+                    outputs.push(Output::Tell(Notice::MessageReceived {
+                        message: "plain_error",
+                        octets,
+                    }));
                     Event::PlainError(error)
                 }
                 Reading::TooManyUnreadable => Event::Unreadable,
@@ -887,7 +890,7 @@ fn heard(message: &FromTerminal, octets: usize) -> Output {
         FromTerminal::Expired(_) => "expired",
         FromTerminal::Error(_) => "error",
     };
-    Output::Tell(Notice::BusEvent { message, octets })
+    Output::Tell(Notice::MessageReceived { message, octets })
 }
 
 #[cfg(test)]

@@ -233,12 +233,12 @@ impl Storyteller {
 impl Person for Storyteller {
     fn tell(&mut self, notice: &Notice) {
         match notice {
-            Notice::Said { message, octets } => {
+            Notice::MessageSent { message, octets } => {
                 self.has_spoken = true;
                 self.hello_at.get_or_insert_with(Instant::now);
                 self.story.step("wallet", "terminal", described(message), Some(*octets));
             }
-            Notice::BusEvent { message, octets } => {
+            Notice::MessageReceived { message, octets } => {
                 if std::mem::take(&mut self.has_spoken) {
                     self.round_trips += 1;
                 }
