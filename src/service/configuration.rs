@@ -459,7 +459,7 @@ mod tests {
             ),
             (
                 "[institution]\nretry_backoff_max_ms = 1000\nretry_backoff_min_ms = 2000\n",
-                "florin.toml:2:20: ",
+                "florin.toml:2:24: ",
                 "2000",
             ),
             (
