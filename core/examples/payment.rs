@@ -35,7 +35,7 @@ const NOW: Now =
     Now { moment: florin_core::domain::Moment { milliseconds: 0 }, wall: fixtures::NOW };
 
 enum Event {
-    AtTerminal(terminal::Input),
+    AtTerminal(Box<terminal::Input>),
     AtWallet(wallet::Input),
 }
 
@@ -75,7 +75,7 @@ impl Payment {
         while let Some(event) = payment.events.pop_front() {
             match event {
                 Event::AtTerminal(input) => {
-                    let outputs = payment.terminal.handle(NOW, input);
+                    let outputs = payment.terminal.handle(NOW, *input);
                     payment.take_from_terminal(outputs);
                 }
                 Event::AtWallet(input) => {
@@ -88,7 +88,7 @@ impl Payment {
     }
 
     fn at_terminal(&mut self, input: terminal::Input) {
-        self.events.push_back(Event::AtTerminal(input));
+        self.events.push_back(Event::AtTerminal(Box::new(input)));
     }
 
     fn at_wallet(&mut self, input: wallet::Input) {
