@@ -61,7 +61,6 @@ const IMPURE: [&str; 11] = [
     "std::collections::hash_map::RandomState",
 ];
 
-
 fn is_in(file: &str, place: &str) -> bool {
     file.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '.']))
 }

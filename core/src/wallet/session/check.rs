@@ -1,7 +1,7 @@
 //! What a wallet checks before it shows, sends or believes something. Each check names what it
 //! found.
 
-use super::SessionSettings;
+use super::exchange::SessionSettings;
 use crate::credential::{Keyring, Signed, TerminalCertificate, verify_receipt};
 use crate::domain::{DeclineReason, Offer, Outcome, Receipt, ReceiptStatus, TerminalId, UnixTime};
 use crate::protocol::{Fingerprint, ProtocolError, decode_offer};

@@ -1,10 +1,14 @@
 //! The phone's end of the channel: fragments, handshake, decryption. It knows no payment.
 
-use super::{Notice, Output, UNREADABLE_MAX};
+use super::exchange::{Notice, Output};
 use crate::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
     MessageKind, ProtocolError, Reassembler, WireError, decode_plain_error, matching_code,
 };
+
+/// How many messages that cannot be read are dropped before the session gives up. BlueZ before 5.76
+/// sends a phone the notifications of others; of 16, one has this connection's tag.
+pub(super) const UNREADABLE_MAX: u32 = 8;
 
 /// Where the channel stands.
 #[derive(Debug)]

@@ -2,15 +2,24 @@
 
 use proptest::prelude::*;
 
+use super::conversation::{ANSWER_MS_MAX, PENDING_MS_MAX, QUIET_MS_MAX, RESULT_MS_MAX};
+use super::line::UNREADABLE_MAX;
 use super::*;
-use crate::credential::{SealedCommand, Signed, sign_receipt};
-use crate::domain::{DeclineReason, OfferDigest, Receipt};
-use crate::protocol::{
-    Channel, ChannelKey, Fingerprint, FragmentTag, Fragmenter, HelloAnswer, MessageKind,
-    Reassembler, accept, digest_offer, encode_offer, encode_plain_error, matching_code,
+use crate::credential::{CardCommand, SealedCommand, Signed, TerminalCertificate, sign_receipt};
+use crate::domain::{
+    DeclineReason, Moment, Offer, OfferDigest, Outcome, Receipt, ReceiptStatus, TransactionId,
+    UnixTime,
 };
-use crate::wallet::ReceiptFault;
+use crate::protocol::{
+    Channel, ChannelKey, EngagementLink, Fingerprint, FragmentTag, Fragmenter, FromPhone,
+    FromTerminal, Hello, HelloAnswer, MessageKind, ProtocolError, Reassembler, WireError, accept,
+    digest_offer, encode_offer, encode_plain_error, matching_code,
+};
 use crate::wallet::fixtures::*;
+use crate::wallet::{
+    LinkFault, NotCharged, NotPaid, PaymentRecord, PaymentStatus, PendingReason, ReceiptFault,
+    Refusal, SessionEnd,
+};
 
 /// The terminal's end of one connection.
 struct Terminal {
