@@ -1,5 +1,5 @@
-//! docs/by-hand.md, word for word: its shell blocks run in one shell in an empty directory, and print
-//! what the page says.
+//! docs/by-hand.md, word for word: its shell blocks run in one shell in an empty directory, and
+//! print what the page says.
 
 #![cfg(all(feature = "terminal", feature = "wallet", feature = "institution", unix))]
 #![allow(clippy::unwrap_used)]
@@ -51,8 +51,8 @@ fn the_commands_of_the_page_print_what_the_page_says() {
     assert_eq!(printed.len(), steps.len(), "the shell stopped early: {printed:#?}");
 }
 
-/// Each `sh` block with the `text` block that follows it; without one it prints nothing. The `console`
-/// block builds the programs, which cargo has done for this test.
+/// Each `sh` block with the `text` block that follows it; without one it prints nothing. The
+/// `console` block builds the programs, which cargo has done for this test.
 fn steps(page: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for block in page::code_blocks(page) {
@@ -86,8 +86,8 @@ impl Drop for Shell {
     }
 }
 
-/// Runs all steps in one shell; what each of them printed, on both outputs. A command that fails ends
-/// the shell, so that the steps after it are missing.
+/// Runs all steps in one shell; what each of them printed, on both outputs. A command that fails
+/// ends the shell and the test.
 fn run(steps: &[Step]) -> Vec<Vec<String>> {
     let directory = tempfile::tempdir().unwrap();
     let script: String = steps
