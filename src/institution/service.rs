@@ -39,12 +39,12 @@ pub(super) fn unix_time() -> UnixTime {
     UnixTime { seconds: since.as_secs() }
 }
 
-/// Service `Payments`.
+/// The gRPC service `Payments`, which terminals call.
 pub(super) struct InstitutionService {
     pub institution: InstitutionThread,
 }
 
-/// Service `Enrolment`.
+/// The gRPC service `Enrolment`, which terminals and phones call before they are known.
 pub(super) struct EnrolmentService {
     pub institution: InstitutionThread,
     pub authority: Arc<CertificateAuthority>,
