@@ -1,7 +1,7 @@
 //! The service's metrics, in the text format of OpenMetrics 1.0. docs/operations.md says what each
 //! means.
 //!
-//! It counts and shows, and decides nothing. No metric holds the id of a card, a phone or a payment.
+//! It counts and shows, and decides nothing. No metric holds the id of a card, phone or payment.
 
 use std::sync::atomic::AtomicU64;
 
