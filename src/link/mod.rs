@@ -86,7 +86,7 @@ impl RecoveryAction {
         match self {
             Self::RestartAdvertising => "restart_advertising",
             Self::Reregister => "reregister",
-            Self::PowerOn => "switch_on",
+            Self::PowerOn => "power_on",
             Self::PowerCycle => "power_cycle",
         }
     }

@@ -505,7 +505,11 @@ mod tests {
         front.link_happened(LinkEvent::Up);
         shows(
             &front,
-            &["florin_bluetooth_up 1", "florin_phones 2", "florin_phones_connected_total 2"],
+            &[
+                "florin_bluetooth_up 1",
+                "florin_phones_connected 2",
+                "florin_phone_connections_total 2",
+            ],
         );
         front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });
         // A second word about the same does not count.
@@ -522,8 +526,8 @@ mod tests {
                 "florin_bluetooth_up 0",
                 "florin_bluetooth_recovery_actions_total{action=\"reregister\"} 1",
                 "florin_bluetooth_recovery_actions_total{action=\"power_cycle\"} 2",
-                "florin_phones 1",
-                "florin_phones_connected_total 2",
+                "florin_phones_connected 1",
+                "florin_phone_connections_total 2",
             ],
         );
     }

@@ -1,7 +1,7 @@
-//! The service's figures, as monitoring systems read them (OpenMetrics 1.0). docs/operations.md
-//! says what each means.
+//! The service's metrics, in the text format of OpenMetrics 1.0. docs/operations.md says what each
+//! means.
 //!
-//! Counts and shows; decides nothing. No figure carries a card, a phone or a payment's id.
+//! It counts and shows, and decides nothing. No metric holds the id of a card, phone or payment.
 
 use std::sync::atomic::AtomicU64;
 
@@ -16,24 +16,24 @@ use tokio::runtime::Handle;
 use crate::bluetooth::tasks_of_sessions;
 use crate::terminal::{InstitutionAnswer, OpenPayments};
 
-/// What a figure is split by: a label's name, and one of its few values.
+/// The label of a metric: its name and its value, of which there are few.
 type Label = [(&'static str, &'static str); 1];
 
-/// Every figure of one process.
+/// All metrics of one process.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
     open: Family<Label, Gauge>,
-    oldest_open: Gauge,
+    oldest_open_age: Gauge,
     escalated: Gauge,
-    ended: Family<Label, Counter>,
-    answers: Family<Label, Counter>,
-    phones: Gauge,
-    phones_seen: Counter,
+    finished: Family<Label, Counter>,
+    institution_requests: Family<Label, Counter>,
+    phones_connected: Gauge,
+    phone_connections: Counter,
     bluetooth_up: Gauge,
     recovery_actions: Family<Label, Counter>,
     journal_up: Gauge,
-    certificates_good_until: Gauge<u64, AtomicU64>,
+    certificate_expiration: Gauge<u64, AtomicU64>,
     tasks: Gauge,
 }
 
@@ -42,126 +42,131 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("florin"),
             open: Family::default(),
-            oldest_open: Gauge::default(),
+            oldest_open_age: Gauge::default(),
             escalated: Gauge::default(),
-            ended: Family::default(),
-            answers: Family::default(),
-            phones: Gauge::default(),
-            phones_seen: Counter::default(),
+            finished: Family::default(),
+            institution_requests: Family::default(),
+            phones_connected: Gauge::default(),
+            phone_connections: Counter::default(),
             bluetooth_up: Gauge::default(),
             recovery_actions: Family::default(),
             journal_up: Gauge::default(),
-            certificates_good_until: Gauge::default(),
+            certificate_expiration: Gauge::default(),
             tasks: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
             "payments_open",
-            "Payments that are not final, by state",
+            "Number of payments to which something may still happen, by state",
             metrics.open.clone(),
         );
         registry.register_with_unit(
-            "payments_oldest_open",
-            "Age of the oldest payment that is not final",
+            "oldest_open_payment_age",
+            "Age of the oldest open payment, in seconds, by the wall clock; 0 without one",
             Unit::Seconds,
-            metrics.oldest_open.clone(),
+            metrics.oldest_open_age.clone(),
         );
         registry.register(
             "payments_escalated",
-            "Payments open for so long that a person should look",
+            "Number of open payments whose age has reached payments.escalate_after_s",
             metrics.escalated.clone(),
         );
         registry.register(
-            "payments",
-            "Payments that came to their end, by state",
-            metrics.ended.clone(),
+            "payments_finished",
+            "Payments that have reached a final state since the service started, by that state",
+            metrics.finished.clone(),
         );
         registry.register(
-            "institution_answers",
-            "What became of requests to the institution",
-            metrics.answers.clone(),
+            "institution_requests",
+            "Requests to the institution since the service started, by what became of them",
+            metrics.institution_requests.clone(),
         );
-        registry.register("phones", "Phones that are connected", metrics.phones.clone());
         registry.register(
             "phones_connected",
-            "Phones that have connected since the start",
-            metrics.phones_seen.clone(),
+            "Number of phones that are connected now",
+            metrics.phones_connected.clone(),
+        );
+        registry.register(
+            "phone_connections",
+            "Connections that phones have opened since the service started",
+            metrics.phone_connections.clone(),
         );
         registry.register(
             "bluetooth_up",
-            "1 while phones can find the terminal",
+            "1 while phones can find the terminal, else 0",
             metrics.bluetooth_up.clone(),
         );
         registry.register(
             "bluetooth_recovery_actions",
-            "What was done to have Bluetooth back, by action",
+            "Recovery actions that Bluetooth needed since the service started, by action",
             metrics.recovery_actions.clone(),
         );
         registry.register(
             "journal_up",
-            "1 while the journal can be written",
+            "1 while the journal can be written, else 0",
             metrics.journal_up.clone(),
         );
         registry.register_with_unit(
-            "certificates_good_until_timestamp",
-            "When the first of the terminal's certificates runs out, in Unix time; 0 if not known",
+            "certificate_expiration_timestamp",
+            "Unix time in seconds at which the first of the terminal's certificates expires; 0 if \
+             unknown",
             Unit::Seconds,
-            metrics.certificates_good_until.clone(),
+            metrics.certificate_expiration.clone(),
         );
         registry.register(
             "tasks",
-            "What the process has under way at once, as its runtime counts it",
+            "Number of asynchronous tasks of the service that have not ended",
             metrics.tasks.clone(),
         );
         registry.register(
             "build",
-            "Which version runs",
+            "Always 1; the label names the version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         metrics
     }
 
-    /// How the open payments stand now.
+    /// The open payments as they are now.
     pub(super) fn open_payments(&self, open: &OpenPayments) {
         self.open.clear();
         for (state, count) in &open.by_state {
             self.open.get_or_create(&[("state", state)]).set(whole(*count));
         }
-        self.oldest_open.set(i64::try_from(open.oldest_s).unwrap_or(i64::MAX));
+        self.oldest_open_age.set(i64::try_from(open.oldest_s).unwrap_or(i64::MAX));
         self.escalated.set(whole(open.escalated.len()));
     }
 
-    /// A payment came to its end.
+    /// A payment has reached this final state.
     pub(super) fn payment_ended(&self, state: &'static str) {
-        self.ended.get_or_create(&[("state", state)]).inc();
+        self.finished.get_or_create(&[("state", state)]).inc();
     }
 
-    /// A request to the institution was answered, or was not.
+    /// A request to the institution has ended, with an answer or without one.
     pub(super) fn institution_answered(&self, answer: &InstitutionAnswer) {
-        let kind = match answer {
+        let result = match answer {
             InstitutionAnswer::Transaction { .. } => "answered",
             InstitutionAnswer::NotSent { .. } => "not_sent",
             InstitutionAnswer::Refused { .. } => "refused",
             InstitutionAnswer::Unanswered { .. } => "unanswered",
         };
-        self.answers.get_or_create(&[("answer", kind)]).inc();
+        self.institution_requests.get_or_create(&[("result", result)]).inc();
     }
 
-    /// One more has connected since the start.
+    /// A phone has connected.
     pub(super) fn phone_seen(&self) {
-        self.phones_seen.inc();
+        self.phone_connections.inc();
     }
 
-    /// So many are connected now.
+    /// How many phones are connected now.
     pub(super) fn phones(&self, count: usize) {
-        self.phones.set(whole(count));
+        self.phones_connected.set(whole(count));
     }
 
     pub(super) fn bluetooth_up(&self, is_up: bool) {
         self.bluetooth_up.set(i64::from(is_up));
     }
 
-    /// Something was done to have Bluetooth back.
+    /// The link has taken this recovery action.
     pub(super) fn recovery_action(&self, action: &'static str) {
         self.recovery_actions.get_or_create(&[("action", action)]).inc();
     }
@@ -170,12 +175,12 @@ impl Metrics {
         self.journal_up.set(i64::from(is_up));
     }
 
-    /// In seconds since 1970.
+    /// The Unix time at which the first of the terminal's certificates expires.
     pub(super) fn certificates_good_until(&self, until_unix_s: u64) {
-        self.certificates_good_until.set(until_unix_s);
+        self.certificate_expiration.set(until_unix_s);
     }
 
-    /// All figures, as text.
+    /// All metrics, as text.
     pub(super) fn text(&self) -> String {
         if let Ok(runtime) = Handle::try_current() {
             self.tasks.set(whole(runtime.metrics().num_alive_tasks() + tasks_of_sessions()));
@@ -193,18 +198,21 @@ fn whole(count: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
-    fn figures_are_there_before_anything_happened_and_count_what_happens() {
+    fn metrics_are_there_before_anything_happened_and_count_what_happens() {
         let metrics = Metrics::new();
         let before = metrics.text();
         for line in [
             "florin_payments_escalated 0",
             "florin_journal_up 0",
             "florin_bluetooth_up 0",
-            "florin_phones 0",
-            "florin_phones_connected_total 0",
+            "florin_phones_connected 0",
+            "florin_phone_connections_total 0",
         ] {
             assert!(before.lines().any(|found| found == line), "{line} is not in\n{before}");
         }
@@ -219,16 +227,41 @@ mod tests {
         metrics.open_payments(&open);
         let text = metrics.text();
         for line in [
-            "florin_payments_total{state=\"captured\"} 1",
+            "florin_payments_finished_total{state=\"captured\"} 1",
             "florin_payments_open{state=\"unresolved\"} 1",
-            "florin_payments_oldest_open_seconds 90",
-            "florin_institution_answers_total{answer=\"not_sent\"} 1",
+            "florin_oldest_open_payment_age_seconds 90",
+            "florin_institution_requests_total{result=\"not_sent\"} 1",
             "florin_bluetooth_recovery_actions_total{action=\"restart_advertising\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("reversing"), "a state without payments is gone");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_document_for_operators_lists_every_metric_and_no_other() {
+        let metrics = Metrics::new();
+        metrics.payment_ended("captured");
+        metrics.institution_answered(&InstitutionAnswer::NotSent { detail: "x".into() });
+        metrics.recovery_action("reregister");
+        let mut open = OpenPayments::default();
+        open.by_state.insert("unresolved", 1);
+        metrics.open_payments(&open);
+        let exposed: BTreeSet<String> = metrics
+            .text()
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split(['{', ' ']).next().map(str::to_owned))
+            .collect();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+        let documented: BTreeSet<String> = std::fs::read_to_string(path)
+            .unwrap()
+            .split('`')
+            .filter(|code| code.starts_with("florin_"))
+            .filter_map(|code| code.split('{').next().map(str::to_owned))
+            .collect();
+        assert_eq!(documented, exposed);
     }
 
     #[tokio::test]

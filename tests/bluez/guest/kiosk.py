@@ -93,7 +93,7 @@ class Kiosk:
         self.terminal = self.bed.start("terminal", *command)
 
     def metrics(self):
-        """The terminal's figures, {"florin_bluetooth_up": 1.0, 'florin_payments_total{state="captured"}': 2.0}."""
+        """The terminal's figures, {"florin_bluetooth_up": 1.0, 'florin_payments_finished_total{state="captured"}': 2.0}."""
         said = self.bed.run(self.bed.binary("florin"), "metrics", "--till", self.till).stdout
         lines = [line.rsplit(" ", 1) for line in said.splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, value in lines}

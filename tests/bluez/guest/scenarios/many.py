@@ -66,7 +66,7 @@ def another_leaves(bed):
     card = Card(kiosk)
     terminal, _, passing = bed.controllers
     phone = kiosk.wallets[0].start_paying()
-    bed.wait_until("the phone to be there", lambda: kiosk.metrics()["florin_phones"] == 1)
+    bed.wait_until("the phone to be there", lambda: kiosk.metrics()["florin_phones_connected"] == 1)
     # Its hello is answered: from now on it waits.
     time.sleep(2)
     with RawPhone(passing, terminal) as other:

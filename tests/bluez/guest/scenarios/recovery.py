@@ -259,7 +259,7 @@ def adapter_is_switched_off(bed):
         moment = time.monotonic()
         bed.set_bluez_property(bed.controllers[0].path, "Adapter1", "Powered", "b", False)
         recovery.kiosk.terminal.expect(r"cannot find this terminal.*switched off")
-        recovery.kiosk.terminal.expect(r"so that phones find this terminal.*switch_on")
+        recovery.kiosk.terminal.expect(r"so that phones find this terminal.*power_on")
         recovery.find(moment, "the adapter was switched off")
     recovery.phone_has_its_result()
     recovery.pay()
