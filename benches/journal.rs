@@ -7,8 +7,8 @@
 //! never answers. Prints times and their ratios; asserts nothing about them, since machines differ.
 //!
 //! Of the open payments a quarter each is `approved`, `unresolved`, `reversing` and `capturing`.
-//! The institution knows none of them: it settles those that it is asked to give back, and those that
-//! it is asked to take are asked about for ever.
+//! The institution knows none of them: it settles those that it is asked to give back, and those
+//! that it is asked to take are asked about for ever.
 //!
 //! `cargo bench --bench journal [-- PAYMENTS]`. It needs about 5 GB of disk for a million.
 
@@ -43,6 +43,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use rusqlite::Connection;
 use terminal_identity::identity;
+use tokio::runtime::Runtime;
 
 const FINISHED: u64 = 1_000_000;
 const OPEN: u64 = 1_000;
@@ -82,14 +83,33 @@ fn main() {
     let mebibytes = std::fs::metadata(full.journal()).unwrap().len() / 1024 / 1024;
     let seconds = begin.elapsed().as_secs();
     println!(
-        "a journal of {finished} finished payments and {OPEN} open ones: {mebibytes} MiB, made in {seconds} s\n"
+        "a journal of {finished} finished payments and {OPEN} open ones: {mebibytes} MiB, \
+         made in {seconds} s\n"
     );
 
     let both = [&empty, &full];
+    compare_starts(both, &runtime);
+    let running = both.map(|programs| start(programs, &runtime).0);
+    compare_payments(both, &runtime, &mut phone);
+    institution.stop();
+    compare_offers(both, &runtime);
+    running.into_iter().for_each(Running::stop);
+    let mut journals = both.map(|programs| SqliteJournal::open(&programs.journal()).unwrap());
+    compare_records(&mut journals);
+    compare_engines(&journals[0].payments(false, 1).unwrap().remove(0));
+}
+
+/// The medians of what was measured on both sides by turns.
+fn print_medians(times: [Vec<Duration>; 2]) {
+    let [empty_ms, full_ms] = times.map(median_ms);
+    println!("  empty {empty_ms:.2} ms, full {full_ms:.2} ms: ratio {:.2}\n", full_ms / empty_ms);
+}
+
+fn compare_starts(both: [&Programs; 2], runtime: &Runtime) {
     let mut starts = [Vec::new(), Vec::new()];
     for _ in 0..STARTS {
         for (programs, times) in both.iter().zip(&mut starts) {
-            let (running, time) = start(programs, &runtime);
+            let (running, time) = start(programs, runtime);
             times.push(time);
             running.stop();
         }
@@ -97,57 +117,56 @@ fn main() {
     let [empty_ms, full_ms] = starts.map(median_ms);
     println!("from the start until it takes payments, median of {STARTS}");
     println!("  empty {empty_ms:.1} ms, full {full_ms:.1} ms: {:.1} ms more\n", full_ms - empty_ms);
+}
 
-    let running = both.map(|programs| start(programs, &runtime).0);
+fn compare_payments(both: [&Programs; 2], runtime: &Runtime, phone: &mut Phone) {
+    let full = both[1];
     for (moment, is_quiet) in
         [("while the open ones are settled", false), ("once no more of them can be", true)]
     {
         if is_quiet {
-            wait_until_quiet(&full, &runtime);
+            wait_until_quiet(full, runtime);
         }
         let mut payments = [Vec::new(), Vec::new()];
         for _ in 0..PAYMENTS {
             for (programs, times) in both.iter().zip(&mut payments) {
-                times.push(runtime.block_on(payment(programs, &mut phone)));
+                times.push(runtime.block_on(payment(programs, phone)));
             }
         }
-        let [empty_ms, full_ms] = payments.map(median_ms);
         println!("a payment, from the till's offer to captured, {moment}, median of {PAYMENTS}");
-        println!("  empty {empty_ms:.1} ms, full {full_ms:.1} ms: ratio {:.2}", full_ms / empty_ms);
-        println!("  {} are open in the full one by now\n", open_payments(&full, &runtime));
+        println!("  {} are open in the full one by now", open_payments(full, runtime));
+        print_medians(payments);
     }
+}
 
-    institution.stop();
+fn compare_offers(both: [&Programs; 2], runtime: &Runtime) {
     let mut offers = [Vec::new(), Vec::new()];
     for _ in 0..OFFERS {
         for (programs, times) in both.iter().zip(&mut offers) {
             times.push(runtime.block_on(offer_and_cancel(programs)));
         }
     }
-    let [empty_ms, full_ms] = offers.map(median_ms);
     println!("an offer made and taken back while the institution is away, median of {OFFERS}");
-    println!("  empty {empty_ms:.1} ms, full {full_ms:.1} ms: ratio {:.2}\n", full_ms / empty_ms);
-    running.into_iter().for_each(Running::stop);
+    print_medians(offers);
+}
 
-    let mut journals = both.map(|programs| SqliteJournal::open(&programs.journal()).unwrap());
+fn compare_records(journals: &mut [SqliteJournal; 2]) {
     let mut records = [Vec::new(), Vec::new()];
     for number in 0..RECORDED {
         for (journal, times) in journals.iter_mut().zip(&mut records) {
             times.push(record(journal, number));
         }
     }
-    let [empty_ms, full_ms] = records.map(median_ms);
-    println!(
-        "a payment's search by key and four records, durable, in the journal alone, median of {RECORDED}"
-    );
-    println!("  empty {empty_ms:.2} ms, full {full_ms:.2} ms: ratio {:.2}\n", full_ms / empty_ms);
+    println!("a payment's search by key and four records, durable, in the journal alone,");
+    println!("median of {RECORDED}");
+    print_medians(records);
+}
 
-    println!(
-        "the same in the engine alone, with an institution that never answers, median of {OFFERS}"
-    );
-    let template = journals[0].payments(false, 1).unwrap().remove(0);
+fn compare_engines(template: &Payment) {
+    println!("the same in the engine alone, with an institution that never answers,");
+    println!("median of {OFFERS}");
     for open in [0, OPEN, OPEN_IN_ENGINE] {
-        let times = offers_in_engine(&template, open);
+        let times = offers_in_engine(template, open);
         println!("  {open} reversing: {:.3} ms", median_ms(times));
     }
 }
@@ -170,16 +189,23 @@ fn fill(journal: &Path, finished: u64) {
     let connection = Connection::open(journal).unwrap();
     connection
         .execute_batch(&format!(
-            "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000; BEGIN;
+            "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF;
+             PRAGMA cache_size = -1000000; BEGIN;
              CREATE TEMP TABLE made AS
-                 WITH RECURSIVE count (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM count LIMIT {finished} + {OPEN})
-                 SELECT number, hex(randomblob(16)) AS random, number > {finished} AS is_open FROM count;
+                 WITH RECURSIVE count (number) AS (
+                     SELECT 1 UNION ALL SELECT number + 1 FROM count LIMIT {finished} + {OPEN})
+                 SELECT number, hex(randomblob(16)) AS random, number > {finished} AS is_open
+                 FROM count;
              INSERT INTO payments
-                 SELECT unhex(substr(random, 1, 12) || '4' || substr(random, 14, 3) || '8' || substr(random, 18)),
-                     CASE WHEN NOT made.is_open THEN state WHEN made.number % 4 = 0 THEN 'approved' WHEN made.number % 4 = 1
-                         THEN 'unresolved' WHEN made.number % 4 = 2 THEN 'reversing' ELSE 'capturing' END,
-                     iif(made.is_open AND made.number % 4 = 2, 'unanswered', reason), made.is_open, amount_minor, currency, reference,
-                     made.is_open, offer, sealed_command, receipt, released, 'key-' || made.number, randomblob(32),
+                 SELECT unhex(substr(random, 1, 12) || '4' || substr(random, 14, 3)
+                         || '8' || substr(random, 18)),
+                     CASE WHEN NOT made.is_open THEN state
+                         WHEN made.number % 4 = 0 THEN 'approved'
+                         WHEN made.number % 4 = 1 THEN 'unresolved'
+                         WHEN made.number % 4 = 2 THEN 'reversing' ELSE 'capturing' END,
+                     iif(made.is_open AND made.number % 4 = 2, 'unanswered', reason),
+                     made.is_open, amount_minor, currency, reference, made.is_open, offer,
+                     sealed_command, receipt, released, 'key-' || made.number, randomblob(32),
                      created_at_unix_s, updated_at_unix_s, payments.number + made.number
                  FROM made, payments ORDER BY random;
              INSERT INTO changes (transaction_id, state, reason, at_unix_s)

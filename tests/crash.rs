@@ -22,12 +22,14 @@ mod programs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use florin::domain::TransactionId;
-use florin::institution::{TransactionState, open_institution};
+use florin::institution::{LedgerEntry, TransactionDetail, TransactionState, open_institution};
 use florin::journal::SqliteJournal;
 use florin::till::{NewPayment, PaymentJson, TillClient, TillClientError};
 use programs::storage_fault::{FaultKind, StorageFault};
@@ -80,6 +82,8 @@ struct Told {
 }
 
 type Sale = Arc<Mutex<Vec<Told>>>;
+/// The journal's newest payments.
+type Records = BTreeMap<TransactionId, PaymentJson>;
 
 /// How one crash went.
 #[derive(Debug)]
@@ -215,15 +219,63 @@ impl Stage {
 
     /// Plays a sale with a crash in it, to its end.
     fn play(&mut self, crash: &Crash, log: Option<&Path>) -> Report {
-        let (victim, bystander) = match crash.victim {
-            Victim::Terminal => (Victim::Terminal, Victim::Institution),
-            Victim::Institution => (Victim::Institution, Victim::Terminal),
+        let fault = self.prepare(crash, log);
+        self.sales += 1;
+        let (sale, phone_is_gone) = (Sale::default(), Arc::new(AtomicBool::new(false)));
+        let running = self.start(crash.victim, Some(&fault));
+        let (wallet, said) = start_wallet(&self.programs);
+        let (till, name) = (self.programs.till(), format!("sale-{}", self.sales));
+        let selling = {
+            let (sale, gone) = (Arc::clone(&sale), Arc::clone(&phone_is_gone));
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let after_dispense = crash.after_dispense;
+            std::thread::spawn(move || {
+                runtime.block_on(sell(till, name, after_dispense, sale, gone))
+            })
+        };
+        let mut run = Run {
+            stage: self,
+            victim: crash.victim,
+            running,
+            wallet,
+            sale: Arc::clone(&sale),
+            was_shot: false,
+        };
+        let settled = run.until_settled(&selling, &phone_is_gone);
+        let was_killed = run.was_shot;
+        let records = match settled {
+            Ok(records) => records,
+            Err(violations) => {
+                self.bystander = None;
+                let ends = Vec::new();
+                return Report { was_killed, ends, wallet: String::new(), violations };
+            }
+        };
+        let mut violations = Vec::new();
+        if selling.join().is_err() {
+            violations.push("the till gave up".to_owned());
+        }
+        let wallet = std::fs::read_to_string(said.path()).unwrap();
+        let wallet: Value =
+            wallet.lines().last().map_or(Value::Null, |line| serde_json::from_str(line).unwrap());
+        let sale = sale.lock().unwrap().clone();
+        let ends = self.judge(&sale, &records, &wallet, &mut violations);
+        let wallet = wallet["outcome"].as_str().unwrap_or("nothing").to_owned();
+        Report { was_killed, ends, wallet, violations }
+    }
+
+    /// Starts who is not killed, and gives who is its files anew. The fault that kills it.
+    fn prepare(&mut self, crash: &Crash, log: Option<&Path>) -> StorageFault {
+        let bystander = match crash.victim {
+            Victim::Terminal => Victim::Institution,
+            Victim::Institution => Victim::Terminal,
         };
         if self.bystander.as_ref().is_none_or(|(who, _)| *who != bystander) {
             self.bystander = None;
             self.bystander = Some((bystander, self.start(bystander, None)));
         }
-        let directory = match victim {
+        let directory = match crash.victim {
             Victim::Terminal => {
                 replace_directory(&template().state(), &self.programs.state());
                 self.programs.state()
@@ -235,86 +287,15 @@ impl Stage {
             }
         };
         let seed = crash.at * 2 + u64::from(crash.after_dispense);
-        let mut fault = StorageFault::new(&directory, crash.kind, crash.at).seed(seed);
-        if let Some(log) = log {
-            fault = fault.log(log);
+        let fault = StorageFault::new(&directory, crash.kind, crash.at).seed(seed);
+        match log {
+            Some(log) => fault.log(log),
+            None => fault,
         }
-
-        self.sales += 1;
-        let (sale, phone_is_gone) = (Sale::default(), Arc::new(AtomicBool::new(false)));
-        let mut running = self.start(victim, Some(&fault));
-        let (mut wallet, said) = start_wallet(&self.programs);
-        let selling = {
-            let (till, name) = (self.programs.till(), format!("sale-{}", self.sales));
-            let (sale, gone) = (Arc::clone(&sale), Arc::clone(&phone_is_gone));
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let after_dispense = crash.after_dispense;
-            std::thread::spawn(move || {
-                runtime.block_on(sell(till, name, after_dispense, sale, gone))
-            })
-        };
-
-        let mut violations = Vec::new();
-        let mut was_shot = false;
-        let mut is_stopping = false;
-        let end = Instant::now() + Duration::from_secs(TIMEOUT_S);
-        let mut records = None;
-        loop {
-            let wallet_has_ended = wallet.ended().is_some();
-            phone_is_gone.store(wallet_has_ended, Ordering::Relaxed);
-            if let Some(status) = running.ended() {
-                if is_stopping && status.success() {
-                    break;
-                }
-                if !was_killed(status) || was_shot {
-                    violations
-                        .push(format!("the {victim:?} ended with {status}: {}", running.log()));
-                    break;
-                }
-                was_shot = true;
-                if victim == Victim::Terminal {
-                    violations.extend(told_without_record(&self.programs, &sale));
-                }
-                running = self.start(victim, None);
-                // It may have been killed while it stopped.
-                is_stopping = false;
-            }
-            let is_over = selling.is_finished() && wallet_has_ended;
-            if is_over && !is_stopping {
-                // The journal's word for it, while somebody is there to tell it.
-                match self.records() {
-                    Some(answer) => records = Some(answer),
-                    None => continue,
-                }
-                running.ask_to_stop();
-                is_stopping = true;
-            }
-            if Instant::now() > end {
-                violations.push(format!("nothing settled within {TIMEOUT_S} s: {}", running.log()));
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(3));
-        }
-        if !violations.is_empty() {
-            self.bystander = None;
-            let ends = Vec::new();
-            return Report { was_killed: was_shot, ends, wallet: String::new(), violations };
-        }
-        if selling.join().is_err() {
-            violations.push("the till gave up".to_owned());
-        }
-        let wallet = std::fs::read_to_string(said.path()).unwrap();
-        let wallet: Value =
-            wallet.lines().last().map_or(Value::Null, |line| serde_json::from_str(line).unwrap());
-        let sale = sale.lock().unwrap().clone();
-        let ends = self.judge(&sale, &records.unwrap(), &wallet, &mut violations);
-        let wallet = wallet["outcome"].as_str().unwrap_or("nothing").to_owned();
-        Report { was_killed: was_shot, ends, wallet, violations }
     }
 
     /// What the terminal says of its newest payments; none while it does not answer.
-    fn records(&self) -> Option<BTreeMap<TransactionId, PaymentJson>> {
+    fn records(&self) -> Option<Records> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let list = runtime.block_on(self.programs.till().list(false, 20)).ok()?;
         let named = list
@@ -329,109 +310,183 @@ impl Stage {
     fn judge(
         &mut self,
         sale: &[Told],
-        records: &BTreeMap<TransactionId, PaymentJson>,
+        records: &Records,
         wallet: &Value,
         violations: &mut Vec<String>,
     ) -> Vec<String> {
         let mut institution = open_institution(&self.programs.bank()).unwrap().institution;
-        let mut wrong = |what: String| violations.push(what);
         let mut ends = Vec::new();
         for told in sale {
             let id = told.transaction_id;
             let Some(record) = records.get(&id) else {
-                wrong(format!("{id} was told to the till, and the journal has no record of it"));
+                let wrong = "was told to the till, and the journal has no record of it";
+                violations.push(format!("{id} {wrong}"));
                 continue;
             };
-            let state = record.state.as_str();
-            ends.push(state.to_owned());
-            if !record.is_final {
-                wrong(format!("{id} is not settled: {state}"));
-            }
-            let is_captured = state == "captured";
-            if is_captured != told.goods_are_out {
-                wrong(format!(
-                    "{id} ended as {state}, goods released: {}; {told:?}",
-                    told.goods_are_out
-                ));
-            }
-            let first_final = told.views.iter().find(|(_, _, is_final)| *is_final);
-            if first_final.is_none_or(|(told_state, _, _)| told_state != state) {
-                wrong(format!("{id} ended as {state}, and the till was told {:?}", told.views));
-            }
-            let was_taken_back = told.views.windows(2).any(|views| views[0].1 && !views[1].1);
-            let went_on = told.views.iter().rev().skip(1).any(|(_, _, is_final)| *is_final);
-            if was_taken_back || went_on {
-                wrong(format!("{id}: what the till was told changed afterwards: {:?}", told.views));
-            }
+            ends.push(record.state.clone());
+            violations.extend(told_otherwise(told, record));
             let at_bank = institution.transactions_with_id(id).unwrap();
-            let states: Vec<_> = at_bank.iter().map(|transaction| transaction.state).collect();
-            let agrees = match state {
-                "captured" => {
-                    states == [TransactionState::Captured]
-                        && at_bank[0]
-                            .amount
-                            .is_some_and(|amount| amount.minor() == record.amount_minor)
-                }
-                "declined" => states == [TransactionState::Declined],
-                "reversed" => states == [TransactionState::Reversed],
-                _ => states.is_empty(),
-            };
-            if !agrees {
-                wrong(format!("{id} is {state} in the journal, and in the ledger: {at_bank:?}"));
-            }
+            violations.extend(booked_otherwise(record, &at_bank));
         }
         if ends.iter().filter(|state| *state == "captured").count() > 1 {
-            wrong(format!("one sale was paid twice: {sale:?}"));
+            violations.push(format!("one sale was paid twice: {sale:?}"));
         }
 
         let at_bank = institution.newest_transactions(None, 20).unwrap();
-        for transaction in
-            at_bank.iter().filter(|transaction| !self.known.contains(&transaction.id))
-        {
+        for transaction in at_bank.iter().filter(|found| !self.known.contains(&found.id)) {
             if !records.contains_key(&transaction.id) {
-                wrong(format!(
-                    "the institution has a payment that the journal does not know: {transaction:?}"
-                ));
+                let wrong = "the institution has a payment that the journal does not know";
+                violations.push(format!("{wrong}: {transaction:?}"));
             }
         }
         self.known.extend(at_bank.iter().map(|transaction| transaction.id));
         let entries = institution.newest_ledger_entries(50).unwrap();
         for told in sale {
             let of_kind = |kind| {
-                let of_it = entries
-                    .iter()
-                    .filter(|entry| entry.transaction_id == Some(told.transaction_id));
-                of_it.filter(|entry| entry.kind == kind).count()
+                let is_it = |entry: &&LedgerEntry| {
+                    entry.transaction_id == Some(told.transaction_id) && entry.kind == kind
+                };
+                entries.iter().filter(is_it).count()
             };
             if of_kind("hold") > 1 || of_kind("capture") > 1 {
-                wrong(format!("{} was debited more than once", told.transaction_id));
+                violations.push(format!("{} was debited more than once", told.transaction_id));
             }
         }
         let report = institution.check_ledger().unwrap();
         if !report.faults.is_empty() {
-            wrong(format!("the books are wrong: {:?}", report.faults));
+            violations.push(format!("the books are wrong: {:?}", report.faults));
         }
-
-        // Of the transaction that the phone means, if it came to one.
-        let end_of = |id: &Value| {
-            let id: TransactionId = id.as_str()?.parse().ok()?;
-            records.get(&id).map(|record| record.state.as_str())
-        };
-        let (outcome, end) =
-            (wallet["outcome"].as_str().unwrap_or_default(), end_of(&wallet["transaction_id"]));
-        let is_contradicted = match outcome {
-            "approved" => end != Some("captured"),
-            // Each of these says that nothing was, or stays, charged.
-            "declined" | "reversed" | "not_charged" | "not_paid" | "cancelled" | "refused"
-            | "link_failed" | "no_terminal" => end == Some("captured"),
-            "pending" => false,
-            _ => true,
-        };
-        if is_contradicted {
-            wrong(format!("the phone was told {wallet}, and the payment ended as {end:?}"));
-        }
+        violations.extend(phone_was_misled(wallet, records));
         ends
     }
+}
+
+/// A sale that is under way, with whoever is to be killed in it.
+struct Run<'stage> {
+    stage: &'stage Stage,
+    victim: Victim,
+    running: Running,
+    wallet: Running,
+    sale: Sale,
+    was_shot: bool,
+}
+
+impl Run<'_> {
+    /// Starts the victim again after its crash, and waits until till and phone are done. What the
+    /// journal says then; or what went wrong.
+    fn until_settled(
+        &mut self,
+        selling: &JoinHandle<()>,
+        phone_is_gone: &AtomicBool,
+    ) -> Result<Records, Vec<String>> {
+        let end = Instant::now() + Duration::from_secs(TIMEOUT_S);
+        let mut records = None;
+        let mut is_stopping = false;
+        loop {
+            let wallet_has_ended = self.wallet.ended().is_some();
+            phone_is_gone.store(wallet_has_ended, Ordering::Relaxed);
+            if let Some(status) = self.running.ended() {
+                if let Some(records) = records.take_if(|_| is_stopping && status.success()) {
+                    return Ok(records);
+                }
+                self.rise_again(status)?;
+                // It may have been killed while it stopped.
+                is_stopping = false;
+            }
+            let is_over = selling.is_finished() && wallet_has_ended;
+            if is_over && !is_stopping {
+                // The journal's word for it, while somebody is there to tell it.
+                match self.stage.records() {
+                    Some(answer) => records = Some(answer),
+                    None => continue,
+                }
+                self.running.ask_to_stop();
+                is_stopping = true;
+            }
+            if Instant::now() > end {
+                let log = self.running.log();
+                return Err(vec![format!("nothing settled within {TIMEOUT_S} s: {log}")]);
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+    }
+
+    /// The victim was killed, once: it starts again, without a fault.
+    fn rise_again(&mut self, status: ExitStatus) -> Result<(), Vec<String>> {
+        let victim = self.victim;
+        if !was_killed(status) || self.was_shot {
+            let log = self.running.log();
+            return Err(vec![format!("the {victim:?} ended with {status}: {log}")]);
+        }
+        self.was_shot = true;
+        if victim == Victim::Terminal {
+            let violations = told_without_record(&self.stage.programs, &self.sale);
+            if !violations.is_empty() {
+                return Err(violations);
+            }
+        }
+        self.running = self.stage.start(victim, None);
+        Ok(())
+    }
+}
+
+/// Where the till was told something else than the journal has.
+fn told_otherwise(told: &Told, record: &PaymentJson) -> Vec<String> {
+    let (id, state) = (told.transaction_id, record.state.as_str());
+    let mut wrong = Vec::new();
+    if !record.is_final {
+        wrong.push(format!("{id} is not settled: {state}"));
+    }
+    if (state == "captured") != told.goods_are_out {
+        let released = told.goods_are_out;
+        wrong.push(format!("{id} ended as {state}, goods released: {released}; {told:?}"));
+    }
+    let first_final = told.views.iter().find(|(_, _, is_final)| *is_final);
+    if first_final.is_none_or(|(told_state, _, _)| told_state != state) {
+        wrong.push(format!("{id} ended as {state}, and the till was told {:?}", told.views));
+    }
+    let was_taken_back = told.views.windows(2).any(|views| views[0].1 && !views[1].1);
+    let went_on = told.views.iter().rev().skip(1).any(|(_, _, is_final)| *is_final);
+    if was_taken_back || went_on {
+        wrong.push(format!("{id}: what the till was told changed afterwards: {:?}", told.views));
+    }
+    wrong
+}
+
+/// Where the ledger has something else than the journal.
+fn booked_otherwise(record: &PaymentJson, at_bank: &[TransactionDetail]) -> Option<String> {
+    let states: Vec<_> = at_bank.iter().map(|transaction| transaction.state).collect();
+    let agrees = match record.state.as_str() {
+        "captured" => {
+            let amount = at_bank.first().and_then(|transaction| transaction.amount);
+            states == [TransactionState::Captured]
+                && amount.is_some_and(|amount| amount.minor() == record.amount_minor)
+        }
+        "declined" => states == [TransactionState::Declined],
+        "reversed" => states == [TransactionState::Reversed],
+        _ => states.is_empty(),
+    };
+    let (id, state) = (&record.transaction_id, &record.state);
+    (!agrees).then(|| format!("{id} is {state} in the journal, and in the ledger: {at_bank:?}"))
+}
+
+/// Where the phone was told something else than what became of its transaction, if it came to one.
+fn phone_was_misled(wallet: &Value, records: &Records) -> Option<String> {
+    let end_of = |id: &Value| {
+        let id: TransactionId = id.as_str()?.parse().ok()?;
+        records.get(&id).map(|record| record.state.as_str())
+    };
+    let end = end_of(&wallet["transaction_id"]);
+    let is_contradicted = match wallet["outcome"].as_str().unwrap_or_default() {
+        "approved" => end != Some("captured"),
+        // Each of these says that nothing was, or stays, charged.
+        "declined" | "reversed" | "not_charged" | "not_paid" | "cancelled" | "refused"
+        | "link_failed" | "no_terminal" => end == Some("captured"),
+        "pending" => false,
+        _ => true,
+    };
+    is_contradicted
+        .then(|| format!("the phone was told {wallet}, and the payment ended as {end:?}"))
 }
 
 /// At the moment of the crash: what the till was told to release has its approval in the journal.

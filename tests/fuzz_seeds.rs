@@ -16,9 +16,6 @@ use florin::protocol::{
 };
 use serde_json::Value;
 
-/// By target and name.
-type Seeds = BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>;
-
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -38,15 +35,38 @@ fn after(choice: u8, content: &[u8]) -> Vec<u8> {
     [&[choice], content].concat()
 }
 
+/// Seeds by target and name.
+#[derive(Default)]
+struct Seeds(BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>);
+
+impl Seeds {
+    fn add(&mut self, target: &'static str, name: &str, content: Vec<u8>) {
+        let before = self.0.entry(target).or_default().insert(name.to_owned(), content);
+        assert_eq!(before, None, "{target}/{name} twice");
+    }
+}
+
+/// The transaction of the test vectors.
+fn transaction_id() -> TransactionId {
+    TransactionId::from_random([0x31; 16])
+}
+
 fn seeds() -> Seeds {
     let text = std::fs::read_to_string(root().join("tests/vectors/payment.json")).unwrap();
     let vectors: Value = serde_json::from_str(&text).unwrap();
-    let mut seeds = Seeds::new();
-    let mut add = |target, name: &str, content: Vec<u8>| {
-        let before = seeds.entry(target).or_default().insert(name.to_owned(), content);
-        assert_eq!(before, None, "{target}/{name} twice");
-    };
+    let mut seeds = Seeds::default();
+    add_fragments(&mut seeds, &vectors);
+    add_messages(&mut seeds, &vectors);
+    add_handshakes(&mut seeds, &vectors);
+    add_channels(&mut seeds);
+    add_certificates(&mut seeds, &vectors);
+    add_links(&mut seeds, &vectors);
+    add_till_requests(&mut seeds);
+    add_configurations(&mut seeds);
+    seeds
+}
 
+fn add_fragments(seeds: &mut Seeds, vectors: &Value) {
     for message in
         ["hello", "hello_answer", "payment_command", "result", "receipt_ack", "plain_error"]
     {
@@ -54,19 +74,22 @@ fn seeds() -> Seeds {
         for mtu in ["mtu_23", "mtu_185", "mtu_517"] {
             let values = fragments[format!("values_at_{mtu}")].as_array().unwrap();
             let values: Vec<_> = values.iter().map(octets).collect();
-            add("fragments", &format!("{message}-{mtu}"), in_pieces(&values));
+            seeds.add("fragments", &format!("{message}-{mtu}"), in_pieces(&values));
         }
         let plain = &vectors[message]["plaintext"];
         let payload = &vectors[message]["payload"];
         let content =
             [plain, payload, &fragments["message"]].into_iter().find(|value| value.is_string());
-        add("messages", message, octets(content.unwrap()));
+        seeds.add("messages", message, octets(content.unwrap()));
     }
-    add("messages", "info", octets(&vectors["info"]));
-    add("messages", "offer", octets(&vectors["offer"]["octets"]));
-    add("messages", "result_query", octets(&vectors["result_query"]["plaintext"]));
-    let transaction_id = TransactionId::from_random([0x31; 16]);
-    add("messages", "cancel", FromPhone::Cancel { transaction_id }.encode());
+}
+
+fn add_messages(seeds: &mut Seeds, vectors: &Value) {
+    seeds.add("messages", "info", octets(&vectors["info"]));
+    seeds.add("messages", "offer", octets(&vectors["offer"]["octets"]));
+    seeds.add("messages", "result_query", octets(&vectors["result_query"]["plaintext"]));
+    let transaction_id = transaction_id();
+    seeds.add("messages", "cancel", FromPhone::Cancel { transaction_id }.encode());
     let declined = Outcome::Declined(DeclineReason::InsufficientFunds);
     for (name, message) in [
         ("offered", FromTerminal::Offer(octets(&vectors["offer"]["octets"]))),
@@ -93,69 +116,100 @@ fn seeds() -> Seeds {
             FromTerminal::Error(ProtocolError::new(WireError::OutOfService, "the adapter is gone")),
         ),
     ] {
-        add("messages", name, message.encode());
+        seeds.add("messages", name, message.encode());
     }
+}
 
+fn add_handshakes(seeds: &mut Seeds, vectors: &Value) {
     let hello = octets(&vectors["hello"]["fragments"]["message"]);
     let channel_key = ChannelKey::from_octets([0x15; 32]);
     let (_, answer) = accept(&hello, &channel_key, [0x22; 32], |_| Ok(b"answer".to_vec())).unwrap();
     let (_, bare) = Initiator::start(b"", [0x21; 32]).unwrap();
-    add("handshake", "hello", after(0, &hello));
-    add("handshake", "hello-without-payload", after(0, &bare));
-    add("handshake", "answer", after(1, &answer));
-    add("handshake", "hello-unaltered", after(2, &vec![0; hello.len()]));
-    add("handshake", "hello-altered", after(2, &[&vec![0; hello.len() - 1][..], &[1]].concat()));
-    add("handshake", "answer-unaltered", after(3, &vec![0; answer.len()]));
-    add("handshake", "answer-altered", after(3, &[&vec![0; answer.len() - 1][..], &[1]].concat()));
+    seeds.add("handshake", "hello", after(0, &hello));
+    seeds.add("handshake", "hello-without-payload", after(0, &bare));
+    seeds.add("handshake", "answer", after(1, &answer));
+    seeds.add("handshake", "hello-unaltered", after(2, &vec![0; hello.len()]));
+    seeds.add(
+        "handshake",
+        "hello-altered",
+        after(2, &[&vec![0; hello.len() - 1][..], &[1]].concat()),
+    );
+    seeds.add("handshake", "answer-unaltered", after(3, &vec![0; answer.len()]));
+    seeds.add(
+        "handshake",
+        "answer-altered",
+        after(3, &[&vec![0; answer.len() - 1][..], &[1]].concat()),
+    );
+}
 
+fn add_channels(seeds: &mut Seeds) {
     let steps =
         |steps: &[&[u8]]| in_pieces(&steps.iter().map(|step| step.to_vec()).collect::<Vec<_>>());
-    add(
+    seeds.add(
         "channel",
         "in-order",
         steps(&[b"\x00one", b"\x02", b"\x80two", b"\x82", b"\x00three", b"\x02"]),
     );
-    add("channel", "repeated", steps(&[b"\x00one", b"\x02", b"\x03\x00", b"\x00two", b"\x02"]));
-    add("channel", "swapped", steps(&[b"\x00one", b"\x00two", b"\x03\x01", b"\x02", b"\x02"]));
-    add(
+    seeds.add(
+        "channel",
+        "repeated",
+        steps(&[b"\x00one", b"\x02", b"\x03\x00", b"\x00two", b"\x02"]),
+    );
+    seeds.add(
+        "channel",
+        "swapped",
+        steps(&[b"\x00one", b"\x00two", b"\x03\x01", b"\x02", b"\x02"]),
+    );
+    seeds.add(
         "channel",
         "altered",
         steps(&[b"\x00one", b"\x04\x01", b"\x02", b"\x80two", b"\x84\x00\x01", b"\x82"]),
     );
-    add("channel", "invented", steps(&[b"\x05nothing of yours", b"\x00one", b"\x05", b"\x02"]));
-    add(
+    seeds.add(
+        "channel",
+        "invented",
+        steps(&[b"\x05nothing of yours", b"\x00one", b"\x05", b"\x02"]),
+    );
+    seeds.add(
         "channel",
         "reflected",
         steps(&[b"\x00one", b"\x86", b"\x80two", b"\x06", b"\x02", b"\x82"]),
     );
+}
 
+fn add_certificates(seeds: &mut Seeds, vectors: &Value) {
     for (choice, name) in
         ["terminal_certificate", "keyring", "receipt", "card_command"].into_iter().enumerate()
     {
-        add("certificates", name, after(0, &octets(&vectors[name]["encoded"])));
+        seeds.add("certificates", name, after(0, &octets(&vectors[name]["encoded"])));
         let choice = 0x80 | u8::try_from(choice).unwrap();
-        add(
+        seeds.add(
             "certificates",
             &format!("{name}-body"),
             after(choice, &octets(&vectors[name]["body"])),
         );
     }
     for (index, case) in vectors["receipts_to_refuse"].as_array().unwrap().iter().enumerate() {
-        add(
+        seeds.add(
             "certificates",
             &format!("receipt-to-refuse-{index}"),
             after(0, &octets(&case["receipt"])),
         );
     }
-    add(
+    seeds.add(
         "certificates",
         "card-enrolment-proof",
         after(0, &octets(&vectors["card_enrolment"]["proof"])),
     );
+    seeds.add("sealed_command", "sealed", after(0, &octets(&vectors["sealed_command"]["encoded"])));
+    seeds.add(
+        "sealed_command",
+        "to-seal",
+        after(0x80, &octets(&vectors["card_command"]["encoded"])),
+    );
+}
 
-    add("sealed_command", "sealed", after(0, &octets(&vectors["sealed_command"]["encoded"])));
-    add("sealed_command", "to-seal", after(0x80, &octets(&vectors["card_command"]["encoded"])));
-
+fn add_links(seeds: &mut Seeds, vectors: &Value) {
     let link = vectors["engagement_link"].as_str().unwrap();
     let terminal_id: TerminalId = "7M3KQ0ZT4V".parse().unwrap();
     for (name, text) in [
@@ -163,34 +217,49 @@ fn seeds() -> Seeds {
         ("sticker", link.rsplit_once('/').unwrap().0.to_owned()),
         ("lower-case", link.to_lowercase()),
         ("terminal-id", terminal_id.to_string()),
-        ("transaction-id", transaction_id.to_string()),
+        ("transaction-id", transaction_id().to_string()),
         ("name-on-the-air", advertised_name(&terminal_id, false)),
         ("name-out-of-service", advertised_name(&terminal_id, true)),
         ("amount", "2.50 EUR".to_owned()),
         ("amount-without-minor-units", "250 JPY".to_owned()),
     ] {
-        add("engagement_link", name, text.into_bytes());
+        seeds.add("engagement_link", name, text.into_bytes());
     }
+}
 
+fn add_till_requests(seeds: &mut Seeds) {
     for (name, text) in [
         ("least", r#"{"amount_minor":1,"currency":"JPY"}"#),
         (
             "full",
-            r#"{"amount_minor":250,"currency":"EUR","reference":"Order 7","capture":"after_dispense","items":[{"name":"Coffee","quantity":2,"amount_minor":250}],"valid_for_s":60}"#,
+            concat!(
+                r#"{"amount_minor":250,"currency":"EUR","reference":"Order 7","#,
+                r#""capture":"after_dispense","#,
+                r#""items":[{"name":"Coffee","quantity":2,"amount_minor":250}],"valid_for_s":60}"#
+            ),
         ),
         (
             "at-once",
-            r#"{"amount_minor":999999999999,"currency":"EUR","capture":"at_once","reference":null}"#,
+            concat!(
+                r#"{"amount_minor":999999999999,"currency":"EUR","#,
+                r#""capture":"at_once","reference":null}"#
+            ),
         ),
         ("unknown-field", r#"{"amount_minor":250,"currency":"EUR","amuont":1}"#),
         ("doubled-field", r#"{"amount_minor":250,"amount_minor":1,"currency":"EUR"}"#),
         (
             "quantity-0",
-            r#"{"amount_minor":1,"currency":"EUR","items":[{"name":"a","quantity":0,"amount_minor":1}]}"#,
+            concat!(
+                r#"{"amount_minor":1,"currency":"EUR","#,
+                r#""items":[{"name":"a","quantity":0,"amount_minor":1}]}"#
+            ),
         ),
         (
             "quantity-10001",
-            r#"{"amount_minor":1,"currency":"EUR","items":[{"name":"a","quantity":10001,"amount_minor":1}]}"#,
+            concat!(
+                r#"{"amount_minor":1,"currency":"EUR","#,
+                r#""items":[{"name":"a","quantity":10001,"amount_minor":1}]}"#
+            ),
         ),
         ("amount-0", r#"{"amount_minor":0,"currency":"EUR"}"#),
         ("amount-too-high", r#"{"amount_minor":1000000000000,"currency":"EUR"}"#),
@@ -201,16 +270,18 @@ fn seeds() -> Seeds {
         ("cancel", "{}"),
         ("key", "sale-4711"),
     ] {
-        add("till_json", name, text.as_bytes().to_vec());
+        seeds.add("till_json", name, text.as_bytes().to_vec());
     }
+}
 
+fn add_configurations(seeds: &mut Seeds) {
     let shipped = std::fs::read_to_string(root().join("deploy/florin.toml")).unwrap();
     let keys = |line: &str| {
         let key =
             line.strip_prefix("# ").filter(|rest| rest.contains(" = ") && !rest.contains(". "));
         key.or(line.starts_with('[').then_some(line)).map(|line| format!("{line}\n"))
     };
-    add(
+    seeds.add(
         "configuration",
         "every-key",
         shipped.lines().filter_map(keys).collect::<String>().into_bytes(),
@@ -230,9 +301,8 @@ fn seeds() -> Seeds {
         ),
         ("cut-off", "[till\n"),
     ] {
-        add("configuration", name, text.as_bytes().to_vec());
+        seeds.add("configuration", name, text.as_bytes().to_vec());
     }
-    seeds
 }
 
 #[test]
@@ -240,14 +310,14 @@ fn the_committed_seeds_are_those_that_are_made() {
     let directory = root().join("fuzz/seeds");
     let seeds = seeds();
     if std::env::var_os("FLORIN_WRITE_SEEDS").is_some() {
-        for (target, files) in &seeds {
+        for (target, files) in &seeds.0 {
             std::fs::create_dir_all(directory.join(target)).unwrap();
             for (name, content) in files {
                 std::fs::write(directory.join(target).join(name), content).unwrap();
             }
         }
     }
-    for (target, files) in &seeds {
+    for (target, files) in &seeds.0 {
         let committed = names(&directory.join(target));
         for (name, content) in files {
             let found = std::fs::read(directory.join(target).join(name)).unwrap_or_default();
@@ -272,7 +342,7 @@ fn every_target_has_seeds_and_every_seed_a_target() {
         .map(|name| name.strip_suffix(".rs").unwrap().to_owned())
         .collect();
     assert_eq!(targets, names(&root().join("fuzz/seeds")));
-    assert!(targets.iter().map(String::as_str).eq(seeds().into_keys()));
+    assert!(targets.iter().map(String::as_str).eq(seeds().0.into_keys()));
 }
 
 fn names(directory: &Path) -> Vec<String> {

@@ -8,7 +8,7 @@
 
 use florin::credential::{
     CardCommand, InstitutionKey, KeyPurpose, Keyring, PayloadType, SealedCommand, SealingKey,
-    Signed, SigningKey, TerminalCertificate, sign_receipt, verify_receipt,
+    Signed, SigningKey, TerminalCertificate, card_enrolment_proof, sign_receipt, verify_receipt,
 };
 use florin::domain::{
     CardId, DeclineReason, HolderVerification, LineItem, Offer, Outcome, Receipt, ReceiptStatus,
@@ -48,7 +48,63 @@ fn fragments(kind: MessageKind, tag: FragmentTag, message: &[u8]) -> Value {
         let values = Fragmenter::new(tag).cut(kind, message, octets).unwrap();
         values.iter().map(hex).collect::<Vec<_>>()
     };
-    json!({ "message": hex(message), "values_at_mtu_23": cut(20), "values_at_mtu_185": cut(182), "values_at_mtu_517": cut(512) })
+    json!({
+        "message": hex(message),
+        "values_at_mtu_23": cut(20),
+        "values_at_mtu_185": cut(182),
+        "values_at_mtu_517": cut(512),
+    })
+}
+
+/// Until then everything with a time of validity is good.
+const NOT_AFTER: UnixTime = UnixTime { seconds: 2_000_000_000 };
+
+fn keyring(
+    certificate_key: &SigningKey,
+    receipt_key: &SigningKey,
+    sealing_key: &SealingKey,
+) -> Keyring {
+    let key = |purpose, public_key| InstitutionKey { purpose, public_key, not_after: NOT_AFTER };
+    Keyring {
+        institution_name: "Example Bank".into(),
+        keys: vec![
+            key(KeyPurpose::TerminalCertificate, certificate_key.verifying_key().to_sec1()),
+            key(KeyPurpose::Receipt, receipt_key.verifying_key().to_sec1()),
+            key(KeyPurpose::Sealing, sealing_key.public_key().0.to_vec()),
+        ],
+        issued_at: UnixTime { seconds: 1_700_000_000 },
+    }
+}
+
+/// Receipts that prove nothing of the payment, each with the reason.
+fn receipts_to_refuse(
+    receipt: &Receipt,
+    receipt_key: &SigningKey,
+    certificate_key: &SigningKey,
+) -> Value {
+    let signed_by = |key: &SigningKey, receipt: &Receipt| hex(sign_receipt(receipt, key).encode());
+    let unknown_key = SigningKey::from_scalar(&[0x51; 32]).unwrap();
+    let mut altered = sign_receipt(receipt, receipt_key);
+    altered.body[0] ^= 1;
+    let other_amount = Receipt { amount: "25.00 EUR".parse().unwrap(), ..receipt.clone() };
+    let declined = Receipt {
+        status: ReceiptStatus::Declined(DeclineReason::InsufficientFunds),
+        ..receipt.clone()
+    };
+    let other_transaction =
+        Receipt { transaction_id: TransactionId::from_random([0x33; 16]), ..receipt.clone() };
+    json!([
+        { "why": "signed with a key that is not in the keyring",
+          "receipt": signed_by(&unknown_key, receipt) },
+        { "why": "signed with the institution's key for terminal certificates",
+          "receipt": signed_by(certificate_key, receipt) },
+        { "why": "an octet of the body was altered", "receipt": hex(altered.encode()) },
+        { "why": "for another amount", "receipt": signed_by(receipt_key, &other_amount) },
+        { "why": "a decline, shown with outcome approved",
+          "receipt": signed_by(receipt_key, &declined) },
+        { "why": "for another transaction",
+          "receipt": signed_by(receipt_key, &other_transaction) },
+    ])
 }
 
 fn vectors() -> Value {
@@ -61,17 +117,8 @@ fn vectors() -> Value {
     let (phone_ephemeral, terminal_ephemeral, seal_material) = ([0x21; 32], [0x22; 32], [0x23; 32]);
     let tag = FragmentTag::from_low_bits(0xa);
 
-    let not_after = UnixTime { seconds: 2_000_000_000 };
-    let key = |purpose, public_key| InstitutionKey { purpose, public_key, not_after };
-    let keyring = Keyring {
-        institution_name: "Example Bank".into(),
-        keys: vec![
-            key(KeyPurpose::TerminalCertificate, certificate_key.verifying_key().to_sec1()),
-            key(KeyPurpose::Receipt, receipt_key.verifying_key().to_sec1()),
-            key(KeyPurpose::Sealing, sealing_key.public_key().0.to_vec()),
-        ],
-        issued_at: UnixTime { seconds: 1_700_000_000 },
-    };
+    let not_after = NOT_AFTER;
+    let keyring = keyring(&certificate_key, &receipt_key, &sealing_key);
     let certificate = TerminalCertificate {
         terminal_id: "7M3KQ0ZT4V".parse().unwrap(),
         merchant_id: "M-1001".into(),
@@ -159,34 +206,16 @@ fn vectors() -> Value {
     let acknowledgement = FromPhone::ReceiptAck { transaction_id }.encode();
     let acknowledgement_message = phone.seal(&acknowledgement).unwrap();
 
-    let declined = sign_receipt(
-        &Receipt {
-            status: ReceiptStatus::Declined(DeclineReason::InsufficientFunds),
-            ..receipt.clone()
-        },
-        &receipt_key,
-    );
-    let mut altered = signed_receipt.clone();
-    altered.body[0] ^= 1;
-    let other_amount = Receipt { amount: "25.00 EUR".parse().unwrap(), ..receipt.clone() };
-    let must_refuse = json!([
-        { "why": "signed with a key that is not in the keyring",
-          "receipt": hex(sign_receipt(&receipt, &SigningKey::from_scalar(&[0x51; 32]).unwrap()).encode()) },
-        { "why": "signed with the institution's key for terminal certificates",
-          "receipt": hex(sign_receipt(&receipt, &certificate_key).encode()) },
-        { "why": "an octet of the body was altered", "receipt": hex(altered.encode()) },
-        { "why": "for another amount", "receipt": hex(sign_receipt(&other_amount, &receipt_key).encode()) },
-        { "why": "a decline, shown with outcome approved", "receipt": hex(declined.encode()) },
-        { "why": "for another transaction", "receipt": hex(sign_receipt(
-            &Receipt { transaction_id: TransactionId::from_random([0x33; 16]), ..receipt }, &receipt_key).encode()) },
-    ]);
     let query = FromPhone::ResultQuery {
         transaction_id,
         command_digest: SealedCommand::digest_of_encoded(&sealed.encode()),
     };
 
     json!({
-        "about": "One payment of protocol version 1. Octets in hexadecimal. docs/protocol.md explains each step.",
+        "about": concat!(
+            "One payment of protocol version 1. Octets in hexadecimal. ",
+            "docs/protocol.md explains each step."
+        ),
         "keys": {
             "root_private": hex([0x11; 32]),
             "root_public": hex(root.verifying_key().to_sec1()),
@@ -244,7 +273,7 @@ fn vectors() -> Value {
             "plaintext": hex(&acknowledgement),
             "fragments": fragments(MessageKind::Sealed, tag, &acknowledgement_message),
         },
-        "receipts_to_refuse": must_refuse,
+        "receipts_to_refuse": receipts_to_refuse(&receipt, &receipt_key, &certificate_key),
         "result_query": { "plaintext": hex(query.encode()) },
         "plain_error": {
             "fragments": fragments(MessageKind::PlainError, tag,
@@ -252,7 +281,7 @@ fn vectors() -> Value {
         },
         "card_enrolment": {
             "code": "ABCD-EFGH-JKMN-PQRS",
-            "proof": hex(florin::credential::card_enrolment_proof(&card_key, "ABCD-EFGH-JKMN-PQRS")),
+            "proof": hex(card_enrolment_proof(&card_key, "ABCD-EFGH-JKMN-PQRS")),
         },
     })
 }

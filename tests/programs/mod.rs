@@ -1,7 +1,8 @@
 //! The real programs, set up as their owners would: an institution, an enrolled terminal, a wallet
 //! with a card.
 //!
-//! Each set has a directory of its own and an institution port of its own, so sets run side by side.
+//! Each set has a directory of its own and an institution port of its own, so sets run side by
+//! side.
 
 #![allow(dead_code)]
 
@@ -28,8 +29,8 @@ use wall_clock::WallClock;
 /// How long anything may take before a test gives up, in seconds: a busy machine is slow, a hung
 /// one for ever.
 pub const TIMEOUT_S: u64 = 120;
-/// Institutions listen from here on: below the range from which the system takes ports for connections
-/// (32768 on Linux), so that nobody takes one between two starts.
+/// Institutions listen from here on: below the range from which Linux takes ports for connections
+/// (from 32768), so that nobody takes one between two starts.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 10_000;
 const SIGKILL: i32 = 9;
@@ -98,7 +99,8 @@ impl Programs {
     fn write_configuration(&self) {
         let text = format!(
             "[terminal]\nstate_directory = \"{}\"\n[till]\nlisten = \"{}\"\n\
-             [institution]\nurl = \"{}\"\nretry_backoff_min_ms = 100\nretry_backoff_max_ms = 1000\n",
+             [institution]\nurl = \"{}\"\n\
+             retry_backoff_min_ms = 100\nretry_backoff_max_ms = 1000\n",
             self.state().display(),
             self.till_address(),
             self.institution_url()
