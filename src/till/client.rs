@@ -1,8 +1,8 @@
-//! The till API from the other side: what the command line uses, and any till written in Rust may.
+//! A client of the till API, for the command line and for tills written in Rust.
 //!
-//! One connection a request: the API is on the same machine, where that costs nothing worth keeping
-//! one open for.
+//! It makes one connection for each request: on the same machine a connection costs little.
 
+use std::io;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -56,17 +56,19 @@ pub struct NewPaymentItem {
 pub enum TillClientError {
     /// No service there. Nothing was asked.
     #[error(
-        "cannot reach the terminal's till API at {address}: {detail}; is `florin serve` running, and may this user use its socket?"
+        "cannot reach the terminal's till API at {address}: {detail}; {}",
+        .detail.advice()
     )]
     Unreachable {
         /// Where it should be.
         address: TillAddress,
         /// Why not.
-        detail: String,
+        detail: ConnectFault,
     },
     /// The connection was lost after the request had gone out. It may have been done.
     #[error(
-        "the terminal's answer was lost ({0}); it may have done what was asked: see `florin payments`"
+        "the terminal's answer was lost: {0}. It may have done what was asked; look with \
+         `florin payments`"
     )]
     Lost(String),
     /// The service refuses.
@@ -76,22 +78,63 @@ pub enum TillClientError {
         status: u16,
         /// The problem's type.
         kind: String,
-        /// In general.
+        /// The problem in general.
         title: String,
-        /// In particular.
+        /// The problem in particular.
         detail: String,
     },
     /// What came back is not what this version understands.
-    #[error("the answer of {address} is not the till API's: {detail}")]
+    #[error("what answers at {address} is not a till API of this version: {detail}")]
     Foreign {
         /// Who answered.
         address: TillAddress,
-        /// What about it.
+        /// What is wrong with the answer.
         detail: String,
     },
 }
 
-/// A problem as it comes back.
+/// Why there is no connection to the till API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectFault {
+    /// The path of the Unix socket does not exist.
+    #[error("there is no such socket")]
+    NoSocket,
+    /// The socket or the port has no listener.
+    #[error("nothing listens there")]
+    NoListener,
+    /// The file system or the operating system does not allow it.
+    #[error("this user may not use it")]
+    NotPermitted,
+    /// Any other reason, in the operating system's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl ConnectFault {
+    /// What to do about it.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::NoSocket | Self::NoListener => {
+                "start the service, or say with --till where it listens"
+            }
+            Self::NotPermitted => "run this as the service's user, or as a member of its group",
+            Self::Other(_) => "is the service running?",
+        }
+    }
+}
+
+impl From<io::Error> for ConnectFault {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::NoSocket,
+            io::ErrorKind::ConnectionRefused => Self::NoListener,
+            io::ErrorKind::PermissionDenied => Self::NotPermitted,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// An error answer (RFC 9457).
 #[derive(Deserialize)]
 struct ProblemJson {
     #[serde(rename = "type")]
@@ -168,7 +211,7 @@ impl TillClient {
         self.read_json(self.send(Method::GET, &path, &[], Vec::new(), 0).await?)
     }
 
-    /// Says whether the goods were released.
+    /// Tells the service whether the goods were released.
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -194,7 +237,7 @@ impl TillClient {
         self.payment(self.post(&path, "{}".to_owned()).await?)
     }
 
-    /// How the terminal is.
+    /// The terminal's state.
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -202,13 +245,13 @@ impl TillClient {
         self.read_json(self.send(Method::GET, "/v1/status", &[], Vec::new(), 0).await?)
     }
 
-    /// The service's figures, as OpenMetrics text.
+    /// The service's metrics, as OpenMetrics text.
     ///
     /// # Errors
     /// [`TillClientError`].
     pub async fn metrics(&self) -> Result<String, TillClientError> {
         let (_, body) = self.send(Method::GET, "/v1/metrics", &[], Vec::new(), 0).await?;
-        String::from_utf8(body.to_vec()).map_err(|error| self.foreign(error))
+        String::from_utf8(body.to_vec()).map_err(|_| self.foreign("the metrics are not UTF-8"))
     }
 
     async fn post(
@@ -236,13 +279,14 @@ impl TillClient {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request =
-            request.body(Full::new(Bytes::from(body))).map_err(|error| self.foreign(error))?;
-        let patience =
-            Duration::from_millis(REQUEST_TIMEOUT_MS) + Duration::from_secs(wait_s.into());
-        timeout(patience, self.exchange(request))
+        // Only a header's value can be wrong: the key that the caller gave.
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|_| {
+            self.foreign("a header of the request cannot be sent; is the idempotency key ASCII?")
+        })?;
+        let wait = Duration::from_millis(REQUEST_TIMEOUT_MS) + Duration::from_secs(wait_s.into());
+        timeout(wait, self.exchange(request))
             .await
-            .map_err(|_| TillClientError::Lost(format!("none within {} s", patience.as_secs())))?
+            .map_err(|_| TillClientError::Lost(format!("none came within {} s", wait.as_secs())))?
     }
 
     async fn exchange(
@@ -271,18 +315,18 @@ impl TillClient {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let lost = |error: String| TillClientError::Lost(error);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.unreachable(error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| {
+                self.unreachable(ConnectFault::Other("the connection ended at once".to_owned()))
+            })?;
         let connection = tokio::spawn(connection);
-        let response =
-            sender.send_request(request).await.map_err(|error| lost(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_OCTETS_MAX)
-            .collect()
-            .await
-            .map_err(|error| lost(error.to_string()))?;
+        let collected = Limited::new(body, ANSWER_OCTETS_MAX).collect().await;
+        let body = collected.map_err(|error| match error.downcast_ref::<hyper::Error>() {
+            Some(error) => lost(error),
+            None => TillClientError::Lost(format!("it is longer than {ANSWER_OCTETS_MAX} octets")),
+        })?;
         connection.abort();
         Ok((Response::from_parts(parts, ()), body.to_bytes()))
     }
@@ -300,24 +344,42 @@ impl TillClient {
         &self,
         (response, body): (Response<()>, Bytes),
     ) -> Result<T, TillClientError> {
-        if response.status().is_success() {
-            return serde_json::from_slice(&body).map_err(|error| self.foreign(error));
+        let status = response.status();
+        let foreign = |error: serde_json::Error| {
+            tracing::debug!(%error, "the answer of the till API cannot be read");
+            let (line, column) = (error.line(), error.column());
+            self.foreign(format!(
+                "status {}, and JSON of another form at line {line}, column {column}",
+                status.as_u16()
+            ))
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(foreign);
         }
-        let problem: ProblemJson = serde_json::from_slice(&body)
-            .map_err(|error| self.foreign(format!("status {}, {error}", response.status())))?;
+        let problem: ProblemJson = serde_json::from_slice(&body).map_err(foreign)?;
         Err(TillClientError::Refused {
-            status: response.status().as_u16(),
+            status: status.as_u16(),
             kind: problem.kind,
             title: problem.title,
             detail: problem.detail,
         })
     }
 
-    fn unreachable(&self, error: impl ToString) -> TillClientError {
-        TillClientError::Unreachable { address: self.address.clone(), detail: error.to_string() }
+    fn unreachable(&self, detail: impl Into<ConnectFault>) -> TillClientError {
+        TillClientError::Unreachable { address: self.address.clone(), detail: detail.into() }
     }
 
-    fn foreign(&self, error: impl ToString) -> TillClientError {
-        TillClientError::Foreign { address: self.address.clone(), detail: error.to_string() }
+    fn foreign(&self, detail: impl Into<String>) -> TillClientError {
+        TillClientError::Foreign { address: self.address.clone(), detail: detail.into() }
     }
+}
+
+/// The connection ended before the answer did, or the answer is not HTTP.
+fn lost(error: &hyper::Error) -> TillClientError {
+    tracing::debug!(%error, "the connection to the till API failed");
+    TillClientError::Lost(if error.is_parse() {
+        "it is not HTTP/1.1".to_owned()
+    } else {
+        "the connection ended before the answer was complete".to_owned()
+    })
 }

@@ -19,7 +19,8 @@ mod till;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 use florin::log::{LogFilter, LogForm, log_help, start_log};
 use tracing::level_filters::LevelFilter;
 
@@ -63,7 +64,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| about_amounts(error).exit());
     let level =
         if matches!(arguments.command, Command::Serve(_)) { SERVICE_LOG_LEVEL } else { LOG_LEVEL };
     start_log(arguments.log, level, LogForm::Text);
@@ -81,11 +82,11 @@ fn main() -> ExitCode {
             Command::Enrol(arguments) => enrol::run(arguments).await,
             Command::Doctor(arguments) => doctor::run(arguments).await,
             Command::Pay(arguments) => pay::run(arguments).await,
-            Command::Complete(arguments) => payments::complete(arguments).await,
-            Command::Cancel(arguments) => payments::cancel(arguments).await,
-            Command::Payments(arguments) => payments::list(arguments).await,
-            Command::Status(arguments) => payments::status(arguments).await,
-            Command::Metrics(arguments) => payments::metrics(arguments).await,
+            Command::Complete(arguments) => ended(payments::complete(arguments).await),
+            Command::Cancel(arguments) => ended(payments::cancel(arguments).await),
+            Command::Payments(arguments) => ended(payments::list(arguments).await),
+            Command::Status(arguments) => ended(payments::status(arguments).await),
+            Command::Metrics(arguments) => ended(payments::metrics(arguments).await),
             Command::Reconcile(arguments) => reconcile::run(arguments).await,
             Command::Journal(arguments) => journal::run(arguments),
             #[cfg(all(feature = "wallet", feature = "institution"))]
@@ -99,10 +100,34 @@ fn main() -> ExitCode {
     exit
 }
 
+/// The exit code of a command that prints its own errors.
+fn ended(result: Result<(), ExitCode>) -> ExitCode {
+    result.err().unwrap_or(ExitCode::SUCCESS)
+}
+
+/// To clap `-2,50` and `-€2` are options that it does not know: says that they are negative.
+fn about_amounts(error: clap::Error) -> clap::Error {
+    let is_amount = error.kind() == ErrorKind::UnknownArgument
+        && matches!(
+            error.get(ContextKind::InvalidArg),
+            Some(ContextValue::String(word))
+                if word.strip_prefix('-').is_some_and(|rest| rest.starts_with(is_of_amount))
+        );
+    if is_amount {
+        let negative = "an amount cannot be negative; leave the minus sign out";
+        Arguments::command().error(ErrorKind::ValueValidation, negative)
+    } else {
+        error
+    }
+}
+
+fn is_of_amount(character: char) -> bool {
+    character.is_ascii_digit() || ".,€$£¥".contains(character)
+}
+
 #[cfg(feature = "manual")]
 fn manual(arguments: &florin::manual::ManualArguments) -> ExitCode {
-    let program = <Arguments as clap::CommandFactory>::command();
-    match florin::manual::write_manual(program, arguments) {
+    match florin::manual::write_manual(Arguments::command(), arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("florin manual: {error}");
@@ -113,8 +138,6 @@ fn manual(arguments: &florin::manual::ManualArguments) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Arguments, clap::Error> {
@@ -135,6 +158,7 @@ mod tests {
             "enrol --institution https://bank.example:7443 --root root.pem ABCD-EFGH",
             "enrol --institution https://bank.example --root root.pem --replace --state-directory /tmp/x -",
             "pay 2.50 EUR",
+            "pay EUR 2,50 --json",
             "pay 250 JPY --reference 7 --item Coffee=250 --valid-for-s 60 --idempotency-key k --json",
             "pay 2.50 EUR --after-dispense --dispensed true --till 127.0.0.1:8411",
             "pay 2.50 EUR --till http://127.0.0.1:8411 --until final",
@@ -145,6 +169,9 @@ mod tests {
             "doctor --configuration /tmp/florin.toml --json",
             "status --till unix:/tmp/till.sock --log debug",
             "metrics --till unix:/tmp/till.sock",
+            "metrics --till /tmp/till.sock",
+            "metrics --configuration /tmp/florin.toml",
+            "cancel 2F6E6CF031C14D4C9C3C2F1F0D9A7F11",
             "reconcile --from 2026-11-01 --until 2026-11-23T06:00:00Z --json",
             "journal check",
             "journal export --until 2026-01-01 --prune old.jsonl",
@@ -160,8 +187,8 @@ mod tests {
             "serve --air /tmp/air.sock",
             "serve --air unix:/tmp/air.sock --check",
             "pay",
-            "pay 2.50",
-            "pay 2.50 eur",
+            "pay -2,50 EUR",
+            "pay 2.50 EUR --valid-for-s 60s",
             "pay 2.50 EUR --dispensed true",
             "pay 2.50 EUR --after-dispense --dispensed maybe",
             "pay 2.50 EUR --valid-for-s 0",
@@ -184,7 +211,13 @@ mod tests {
     fn amounts_are_read_in_their_currency() {
         for (line, right) in [
             ("pay 2.50 EUR --item Coffee=2.50", true),
+            ("pay 2.50 eur", true),
+            ("pay €2.50 --item Water=0", true),
+            ("pay 1 000,00 EUR", true),
             ("pay 250 JPY", true),
+            ("pay 2.50", false),
+            ("pay -2.50 EUR", false),
+            ("pay 1,234 EUR", false),
             ("pay 2.505 EUR", false),
             ("pay 2.5 JPY", false),
             ("pay 0 EUR", false),
@@ -192,6 +225,51 @@ mod tests {
         ] {
             let Command::Pay(arguments) = parse(line).unwrap().command else { panic!("{line}") };
             assert_eq!(arguments.payment().is_ok(), right, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_negative_amount_is_called_negative_also_where_it_looks_like_an_option() {
+        for line in ["pay -2,50 EUR", "pay -€2.50"] {
+            let error = about_amounts(parse(line).unwrap_err());
+            assert!(error.to_string().contains("cannot be negative"), "{error}");
+            assert_eq!(error.exit_code(), i32::from(till::USAGE));
+        }
+        let error = about_amounts(parse("pay 2.50 EUR -x").unwrap_err()).to_string();
+        assert!(error.contains("unexpected argument '-x'"), "{error}");
+    }
+
+    /// Every default that a help text names stands in the code once: clap prints it, or the text is
+    /// made from the constant.
+    #[test]
+    fn defaults_in_help_texts_come_from_the_code() {
+        let spelt_out = [
+            ("florin", "log", "[default: info for `serve`, warn for all else]".to_owned()),
+            ("pay", "valid_for_s", "[default: as the service is configured]".to_owned()),
+            ("pay", "idempotency_key", "[default: a random one]".to_owned()),
+            ("export", "from", "[default: all]".to_owned()),
+            ("reconcile", "from", reconcile::default_from()),
+            ("reconcile", "until", reconcile::default_until()),
+        ];
+        let mut commands = vec![Arguments::command()];
+        while let Some(command) = commands.pop() {
+            for argument in command.get_arguments() {
+                let texts = [argument.get_help(), argument.get_long_help()];
+                let help = texts.into_iter().flatten().map(ToString::to_string).collect::<String>();
+                if !help.contains("[default") {
+                    continue;
+                }
+                let named = spelt_out.iter().find(|(name, id, _)| {
+                    *name == command.get_name() && *id == argument.get_id().as_str()
+                });
+                let is_till = argument.get_id() == "till"
+                    && help.contains(florin::service::TILL_ADDRESS)
+                    || argument.get_id() == "configuration"
+                        && help.contains(florin::service::CONFIGURATION_PATH);
+                let is_known = named.is_some_and(|(_, _, text)| help.contains(text.as_str()));
+                assert!(is_known || is_till, "{} {help}", command.get_name());
+            }
+            commands.extend(command.get_subcommands().cloned());
         }
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use florin::domain::UnixTime;
+use florin::plural::counted;
 use florin::service::{CONFIGURATION_PATH, reconcile, wall_clock};
 use florin::terminal::{Reconciliation, Total, TotalKey};
 use serde::Serialize;
@@ -14,10 +15,21 @@ use crate::till::{USAGE, print_json};
 
 /// The two sides differ.
 const DIFFERS: u8 = 20;
-/// How far back a comparison goes where nothing is said, in seconds: some nights may be missed.
-const PERIOD_S: u64 = 7 * 86_400;
-/// How far ahead the institution's clock may be, in seconds.
-const CLOCKS_APART_S: u64 = 86_400;
+/// How many days back a comparison goes if --from is not given: some nights may be missed.
+const DAYS_BACK: u64 = 7;
+/// How many days ahead a comparison goes if --until is not given: the institution's clock may be
+/// ahead of this machine's.
+const DAYS_AHEAD: u64 = 1;
+const SECONDS_PER_DAY: u64 = 86_400;
+
+pub fn default_from() -> String {
+    format!("[default: {} ago]", counted(DAYS_BACK, "day", "days"))
+}
+
+pub fn default_until() -> String {
+    let days = counted(DAYS_AHEAD, "day", "days");
+    format!("[default: {days} from now, as the institution's clock may be ahead]")
+}
 
 /// Compare the journal with the institution's books.
 ///
@@ -39,11 +51,20 @@ pub struct ReconcileArguments {
     /// The configuration of the service.
     #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
     configuration: PathBuf,
-    /// From this time on, such as 2026-11-23 or 2026-11-23T06:00:00Z [default: seven days ago].
-    #[arg(long, value_name = "TIME")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help = format!(
+            "From this time on, in UTC, such as 2026-11-23 or 2026-11-23T06:00:00Z {}",
+            default_from()
+        ),
+    )]
     from: Option<UnixTime>,
-    /// Up to this time, which is not included [default: now].
-    #[arg(long, value_name = "TIME")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help = format!("Up to this time, which is not included {}", default_until()),
+    )]
     until: Option<UnixTime>,
     /// Print one line of JSON.
     #[arg(long)]
@@ -52,9 +73,10 @@ pub struct ReconcileArguments {
 
 pub async fn run(arguments: ReconcileArguments) -> ExitCode {
     let now = wall_clock();
-    let until =
-        arguments.until.unwrap_or(UnixTime { seconds: now.seconds.saturating_add(CLOCKS_APART_S) });
-    let from = arguments.from.unwrap_or(UnixTime { seconds: now.seconds.saturating_sub(PERIOD_S) });
+    let ahead = now.seconds.saturating_add(DAYS_AHEAD * SECONDS_PER_DAY);
+    let until = arguments.until.unwrap_or(UnixTime { seconds: ahead });
+    let back = now.seconds.saturating_sub(DAYS_BACK * SECONDS_PER_DAY);
+    let from = arguments.from.unwrap_or(UnixTime { seconds: back });
     if until <= from {
         eprintln!("florin reconcile: the period ends ({until}) before it begins ({from})");
         return ExitCode::from(USAGE);
@@ -79,7 +101,8 @@ pub async fn run(arguments: ReconcileArguments) -> ExitCode {
 }
 
 fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
-    println!("from {from} until {until}: {} payments compared", reconciliation.compared);
+    let compared = counted(reconciliation.compared, "payment", "payments");
+    println!("from {from} until {until}: {compared} compared");
     if !reconciliation.totals.is_empty() {
         println!("{:<10}  {:<8}  {:>24}  {:>24}", "day", "state", "journal", "institution");
     }
@@ -115,7 +138,8 @@ fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
     } else if reconciliation.agrees() {
         println!("they agree; what is still being settled can be in different sums");
     } else {
-        println!("they differ over {} payments", reconciliation.findings.len());
+        let findings = reconciliation.findings.len() as u64;
+        println!("they differ over {}", counted(findings, "payment", "payments"));
     }
 }
 
