@@ -13,16 +13,17 @@ use crate::domain::{Amount, CardId, UnixTime};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CardName(String);
 
-/// Why something is no card.
+/// Why something is not a card.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CardError {
     /// Not a name.
     #[error(
-        "a card's name is 1 to 32 lower-case letters, digits and hyphens, and starts with no hyphen"
+        "a card's name is 1 to 32 lower-case letters, digits and hyphens, and does not begin with \
+         a hyphen"
     )]
     Name,
     /// A key or the keyring is not good.
-    #[error("the card is not usable: {0}; enrol it again")]
+    #[error("the card's keys are not usable: {0}")]
     Credential(#[from] CredentialError),
 }
 

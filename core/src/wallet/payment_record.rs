@@ -49,19 +49,19 @@ impl PaymentStatus {
     }
 }
 
-/// Why a file is no record.
+/// Why a file is not a payment record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PaymentRecordError {
     /// Not the JSON that belongs there.
-    #[error("line {line}: {detail}")]
+    #[error("line {line}, column {column}: not the JSON of a payment record")]
     Json {
         /// Counted from 1.
         line: usize,
-        /// What was expected.
-        detail: String,
+        /// Counted from 1.
+        column: usize,
     },
     /// A field's value is wrong.
-    #[error("{field}: {expected}")]
+    #[error("{field}: expected {expected}")]
     Field {
         /// Its name.
         field: &'static str,
@@ -189,8 +189,9 @@ impl PaymentRecord {
     /// # Errors
     /// [`PaymentRecordError`], naming the line or the field.
     pub fn from_json(text: &str) -> Result<Self, PaymentRecordError> {
+        // What serde says is for a developer; where it is, for everybody.
         let file: RecordFile = serde_json::from_str(text).map_err(|error| {
-            PaymentRecordError::Json { line: error.line(), detail: error.to_string() }
+            PaymentRecordError::Json { line: error.line(), column: error.column() }
         })?;
         let fault = |field, expected: &str| PaymentRecordError::Field {
             field,
@@ -205,7 +206,7 @@ impl PaymentRecord {
         let offer_octets = octets("offer", &file.offer)?;
         let offer = decode_offer(&offer_octets).map_err(|error| PaymentRecordError::Field {
             field: "offer",
-            expected: error.to_string(),
+            expected: format!("an encoded offer ({error})"),
         })?;
         if file.transaction_id.parse() != Ok(offer.transaction_id) {
             return Err(fault("transaction_id", "the same as the offer's"));

@@ -1,4 +1,4 @@
-//! `florin reconcile`: the journal against the institution, for a period.
+//! `florin reconcile`: compares the journal with the institution's books for a period.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +33,7 @@ pub fn default_until() -> String {
 
 /// Compare the journal with the institution's books.
 ///
-/// Names every payment over which they differ, and what to do about it. Changes nothing, and can
+/// Lists every payment over which the two differ, and what to do about it. Changes nothing, and can
 /// run beside the service.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -136,7 +136,7 @@ fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
     if reconciliation.agrees() && reconciliation.settling.is_empty() {
         println!("they agree");
     } else if reconciliation.agrees() {
-        println!("they agree; what is still being settled can be in different sums");
+        println!("they agree; payments that are still being settled can make the sums differ");
     } else {
         let findings = reconciliation.findings.len() as u64;
         println!("they differ over {}", counted(findings, "payment", "payments"));
