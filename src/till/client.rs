@@ -125,11 +125,15 @@ impl ConnectFault {
 
 impl From<io::Error> for ConnectFault {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::NotFound => Self::NoSocket,
-            io::ErrorKind::ConnectionRefused => Self::NoListener,
-            io::ErrorKind::PermissionDenied => Self::NotPermitted,
-            _ => Self::Other(error.to_string()),
+        let kind = error.kind();
+        if kind == io::ErrorKind::NotFound {
+            Self::NoSocket
+        } else if kind == io::ErrorKind::ConnectionRefused {
+            Self::NoListener
+        } else if kind == io::ErrorKind::PermissionDenied {
+            Self::NotPermitted
+        } else {
+            Self::Other(error.to_string())
         }
     }
 }

@@ -210,7 +210,8 @@ mod tests {
     #[test]
     fn a_full_request_reads() {
         let body = br#"{"amount_minor":250,"currency":"EUR","reference":"Order 7",
-            "capture":"after_dispense","items":[{"name":"Coffee","quantity":2,"amount_minor":250}],"valid_for_s":60}"#;
+            "capture":"after_dispense","valid_for_s":60,
+            "items":[{"name":"Coffee","quantity":2,"amount_minor":250}]}"#;
         let request = read_create(body, Some("k".into())).unwrap();
         assert_eq!(request.amount.to_string(), "2.50 EUR");
         assert_eq!((request.reference.as_str(), request.capture_after_dispense), ("Order 7", true));

@@ -156,10 +156,12 @@ mod tests {
             "serve --configuration /tmp/florin.toml --check",
             "serve --air unix:/tmp/air.sock",
             "enrol --institution https://bank.example:7443 --root root.pem ABCD-EFGH",
-            "enrol --institution https://bank.example --root root.pem --replace --state-directory /tmp/x -",
+            "enrol --institution https://bank.example --root root.pem --replace - \
+             --state-directory /tmp/x",
             "pay 2.50 EUR",
             "pay EUR 2,50 --json",
-            "pay 250 JPY --reference 7 --item Coffee=250 --valid-for-s 60 --idempotency-key k --json",
+            "pay 250 JPY --reference 7 --item Coffee=250 --valid-for-s 60 --json \
+             --idempotency-key k",
             "pay 2.50 EUR --after-dispense --dispensed true --till 127.0.0.1:8411",
             "pay 2.50 EUR --till http://127.0.0.1:8411 --until final",
             "complete 2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11 --dispensed false",

@@ -72,11 +72,7 @@ pub struct ReconcileArguments {
 }
 
 pub async fn run(arguments: ReconcileArguments) -> ExitCode {
-    let now = wall_clock();
-    let ahead = now.seconds.saturating_add(DAYS_AHEAD * SECONDS_PER_DAY);
-    let until = arguments.until.unwrap_or(UnixTime { seconds: ahead });
-    let back = now.seconds.saturating_sub(DAYS_BACK * SECONDS_PER_DAY);
-    let from = arguments.from.unwrap_or(UnixTime { seconds: back });
+    let (from, until) = period(arguments.from, arguments.until, wall_clock());
     if until <= from {
         eprintln!("florin reconcile: the period ends ({until}) before it begins ({from})");
         return ExitCode::from(USAGE);
@@ -98,6 +94,13 @@ pub async fn run(arguments: ReconcileArguments) -> ExitCode {
         print(&reconciliation, from, until);
     }
     if reconciliation.agrees() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) }
+}
+
+/// The period that is given, with the defaults for what is not.
+fn period(from: Option<UnixTime>, until: Option<UnixTime>, now: UnixTime) -> (UnixTime, UnixTime) {
+    let back = now.seconds.saturating_sub(DAYS_BACK * SECONDS_PER_DAY);
+    let ahead = now.seconds.saturating_add(DAYS_AHEAD * SECONDS_PER_DAY);
+    (from.unwrap_or(UnixTime { seconds: back }), until.unwrap_or(UnixTime { seconds: ahead }))
 }
 
 fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
@@ -138,9 +141,12 @@ fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
     } else if reconciliation.agrees() {
         println!("they agree; payments that are still being settled can make the sums differ");
     } else {
-        let findings = reconciliation.findings.len() as u64;
-        println!("they differ over {}", counted(findings, "payment", "payments"));
+        println!("{}", difference(reconciliation.findings.len() as u64));
     }
+}
+
+fn difference(payments: u64) -> String {
+    format!("they differ over {}", counted(payments, "payment", "payments"))
 }
 
 fn day(key: &TotalKey) -> String {
@@ -213,5 +219,29 @@ impl ReconciliationJson {
             differences: differences.collect(),
             totals: totals.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_payment_is_not_payments() {
+        assert_eq!(difference(1), "they differ over 1 payment");
+        assert_eq!(difference(2), "they differ over 2 payments");
+    }
+
+    #[test]
+    fn the_default_period_is_the_one_that_the_help_names() {
+        assert_eq!(default_from(), "[default: 7 days ago]");
+        assert_eq!(
+            default_until(),
+            "[default: 1 day from now, as the institution's clock may be ahead]"
+        );
+        let now = UnixTime { seconds: 100 * SECONDS_PER_DAY };
+        let (from, until) = period(None, None, now);
+        assert_eq!(now.seconds - from.seconds, 7 * SECONDS_PER_DAY);
+        assert_eq!(until.seconds - now.seconds, SECONDS_PER_DAY);
     }
 }

@@ -100,17 +100,19 @@ mod tests {
             ),
             (
                 "Coffee 2.50",
-                "`Coffee 2.50` has no `=`; write the name, `=` and the amount, such as `Coffee=2.50`",
+                "`Coffee 2.50` has no `=`; write the name, `=` and the amount, such as \
+                 `Coffee=2.50`",
             ),
             (
                 "Coffee=",
-                "`Coffee`: `` is not an amount; expected a number and a currency, such as `2.50 EUR`",
+                "`Coffee`: `` is not an amount; expected a number and a currency, such as \
+                 `2.50 EUR`",
             ),
             ("Coffee=2.5051", "`Coffee`: `2.5051` has too many decimals: EUR has 2 decimals"),
             (
                 "Coffee=2.505",
-                "`Coffee`: `2.505` can be read as 2505 or as 2.505; write `2505 EUR` for the first; \
-                 EUR has 2 decimals",
+                "`Coffee`: `2.505` can be read as 2505 or as 2.505; write `2505 EUR` for the \
+                 first; EUR has 2 decimals",
             ),
             ("Coffee=-1", "`Coffee`: `-1` has a minus sign; an amount cannot be negative"),
             ("Coffee=2 USD", "`Coffee`: `2 USD` is in USD; expected an amount in EUR"),
