@@ -1,5 +1,5 @@
-//! `florin pay` and the other commands that use the till API, against a scripted terminal: what they
-//! print, and their exit codes.
+//! `florin pay` and the other commands that use the till API, against a scripted terminal: what
+//! they print, and their exit codes.
 
 #![cfg(feature = "terminal")]
 #![allow(clippy::unwrap_used)]

@@ -137,7 +137,7 @@ async fn enrol(
         "not_after": card.not_after().to_string(),
     }));
     screen.say(&format!(
-        "{} Card {} of {}: at most {} at once, valid until {}.",
+        "{} Card {} of {}, up to {} at once, good until {}.",
         screen.styled(Style::Good, "Enrolled."),
         screen.styled(Style::Strong, card.name().as_str()),
         on_screen(&card.keyring().institution_name),
@@ -166,7 +166,7 @@ fn cards(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
             "counter": counter,
         }));
         screen.say(&format!(
-            "{}  {}  …{}  at most {}  valid until {}  counter {counter}",
+            "{}  {}  …{}  up to {}  good until {}  counter {counter}",
             screen.styled(Style::Strong, &format!("{:<16}", name.as_str())),
             on_screen(&card.keyring().institution_name),
             card.card_id().hint(),

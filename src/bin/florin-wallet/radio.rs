@@ -64,8 +64,8 @@ pub enum RadioError {
     },
     /// It says itself that it takes no payments.
     #[error(
-        "the machine {0} is out of service: it takes no payments now; use another one, or come back \
-         later"
+        "the machine {0} is out of service: it takes no payments now; use another one, or come \
+         back later"
     )]
     OutOfService(String),
     /// None is clearly the nearest, and nobody may be asked.

@@ -190,7 +190,7 @@ fn line(payment: &PaymentJson, now: UnixTime) -> String {
     match payment.created_at.parse::<UnixTime>() {
         Ok(created_at) if !payment.is_final => {
             let unknown = if payment.dispense_unknown {
-                "; were the goods released? Say it with `florin complete`"
+                "; released or not? say it with `florin complete`"
             } else {
                 ""
             };

@@ -96,7 +96,7 @@ impl PaymentFollower {
                     is_completed = true;
                     let Some(dispensed) = self.dispensed(arguments).await? else {
                         eprintln!(
-                            "florin: approved. Release the goods, then run: florin complete {} \
+                            "florin: approved; release the goods, then say so: florin complete {} \
                              --dispensed true",
                             self.payment.transaction_id
                         );

@@ -39,7 +39,7 @@ impl Screen {
         }
         for code in &payment.matching_codes {
             if before.is_none_or(|before| !before.matching_codes.contains(code)) {
-                println!("{:<11}  a phone has the offer and shows {code}", "");
+                println!("{:<11}  a phone sees it, and shows {code}", "");
             }
         }
     }
