@@ -35,7 +35,7 @@ pub struct NewPayment {
     pub items: Vec<NewPaymentItem>,
     /// `at_once` or `after_dispense`.
     pub capture: &'static str,
-    /// How long a phone has, in seconds; the terminal's setting if none.
+    /// How long a phone has to pay, in seconds; if none, as the service is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_for_s: Option<u32>,
 }
@@ -43,9 +43,7 @@ pub struct NewPayment {
 /// One line of what is paid for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NewPaymentItem {
-    /// What it is.
     pub name: String,
-    /// How many.
     pub quantity: u32,
     /// For the whole line, in minor units.
     pub amount_minor: u64,
@@ -54,18 +52,13 @@ pub struct NewPaymentItem {
 /// Why a request to the till API did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum TillClientError {
-    /// No service there. Nothing was asked.
+    /// There is no connection. Nothing was asked.
     #[error(
         "cannot reach the terminal's till API at {address}: {detail}; {}",
         .detail.advice()
     )]
-    Unreachable {
-        /// Where it should be.
-        address: TillAddress,
-        /// Why not.
-        detail: ConnectFault,
-    },
-    /// The connection was lost after the request had gone out. It may have been done.
+    Unreachable { address: TillAddress, detail: ConnectFault },
+    /// The connection was lost after the request was sent. The service may have done it.
     #[error(
         "the terminal's answer was lost: {0}. It may have done what was asked; look with \
          `florin payments`"
@@ -86,7 +79,6 @@ pub enum TillClientError {
     /// What came back is not what this version understands.
     #[error("what answers at {address} is not a till API of this version: {detail}")]
     Foreign {
-        /// Who answered.
         address: TillAddress,
         /// What is wrong with the answer.
         detail: String,
@@ -147,14 +139,14 @@ struct ProblemJson {
     detail: String,
 }
 
-/// A till's way to the terminal.
+/// A client of the service at one address.
 #[derive(Debug, Clone)]
 pub struct TillClient {
     address: TillAddress,
 }
 
 impl TillClient {
-    /// For the service at this address. Connects with each request.
+    /// A client of the service at this address. It connects for each request.
     pub fn new(address: TillAddress) -> Self {
         Self { address }
     }
@@ -174,7 +166,7 @@ impl TillClient {
         self.payment(self.send(Method::POST, "/v1/payments", &headers, body, 0).await?)
     }
 
-    /// One payment as it is now.
+    /// Reads one payment.
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -186,8 +178,8 @@ impl TillClient {
         self.payment(self.send(Method::GET, &path, &[], Vec::new(), 0).await?)
     }
 
-    /// One payment as soon as it differs from the view with this entity tag; none if it has not
-    /// within `wait_s` seconds (at most 60).
+    /// Waits until a payment differs from the view with this entity tag; none if it does not within
+    /// `wait_s` seconds (at most 60).
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -206,7 +198,7 @@ impl TillClient {
         self.payment((response, body)).map(Some)
     }
 
-    /// Payments, newest first; at most 1,000.
+    /// Lists payments, newest first (oldest first with `open_only`); at most 1,000.
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -241,7 +233,7 @@ impl TillClient {
         self.payment(self.post(&path, "{}".to_owned()).await?)
     }
 
-    /// The terminal's state.
+    /// Reads the terminal's state.
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -249,7 +241,7 @@ impl TillClient {
         self.read_json(self.send(Method::GET, "/v1/status", &[], Vec::new(), 0).await?)
     }
 
-    /// The service's metrics, as OpenMetrics text.
+    /// Reads the service's metrics, as OpenMetrics text.
     ///
     /// # Errors
     /// [`TillClientError`].

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::TillPortError;
 use crate::terminal::TillRefusal;
 
-/// What went wrong, whose turn it is, what to do.
+/// An error answer: what went wrong, whose turn it is, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// A stable name for programs, as a URI.
@@ -19,13 +19,13 @@ pub struct Problem {
     title: &'static str,
     status: u16,
     detail: String,
-    /// Which field of the request, where it is one.
+    /// The field of the request that is wrong, if one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// Which payment is in the way, where one is.
+    /// The payment that is in the way, if one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction_id: Option<String>,
-    /// After how many seconds the same request may go better.
+    /// After how many seconds the same request may succeed.
     #[serde(skip)]
     retry_after_s: Option<u16>,
 }
@@ -116,7 +116,6 @@ impl Problem {
     }
 }
 
-/// The one place where a refusal gets its HTTP status.
 impl From<TillRefusal> for Problem {
     fn from(refusal: TillRefusal) -> Self {
         let detail = refusal.to_string();

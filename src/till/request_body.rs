@@ -104,7 +104,7 @@ fn read_item(index: usize, item: Json) -> Result<LineItem, Problem> {
 /// The body of `POST /v1/payments/{id}/complete`: were the goods released?
 ///
 /// # Errors
-/// A [`Problem`]: no boolean `dispensed`, or anything else beside it.
+/// A [`Problem`]: `dispensed` is missing or not a boolean, or there is another field.
 pub fn read_complete(body: &[u8]) -> Result<bool, Problem> {
     let mut fields = Fields::of(Json::parse(body)?, "", &["dispensed"])?;
     let expected = "true (the goods were released) or false";
@@ -129,7 +129,7 @@ pub fn read_cancel(body: &[u8]) -> Result<(), Problem> {
 /// Checks the value of the header `Idempotency-Key`.
 ///
 /// # Errors
-/// A [`Problem`]: longer than 64 octets, empty, or with what is not visible ASCII.
+/// A [`Problem`]: the key is empty, longer than 64 octets, or not visible ASCII.
 pub fn check_idempotency_key(key: &str) -> Result<(), Problem> {
     let is_visible = key.bytes().all(|octet| octet.is_ascii_graphic());
     if key.is_empty() || key.len() > IDEMPOTENCY_KEY_OCTETS_MAX || !is_visible {
@@ -184,7 +184,7 @@ fn whole_number(
     number.map(Some).ok_or_else(problem)
 }
 
-/// A text on one line, of at least so many octets.
+/// A text on one line, of `octets_min` to [`TEXT_OCTETS_MAX`] octets.
 fn line(fields: &mut Fields, name: &str, octets_min: usize) -> Result<Option<String>, Problem> {
     let expected = format!(
         "a text of {octets_min} to {TEXT_OCTETS_MAX} octets of UTF-8 on one line, without control \

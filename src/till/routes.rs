@@ -30,21 +30,20 @@ use crate::domain::TransactionId;
 use crate::protocol::EngagementLink;
 use crate::terminal::{PaymentState, PaymentView, TillRequest};
 
-/// The longest body of a request, in octets: 32 line items with all their names fill a quarter of
-/// it.
+/// The longest body of a request, in octets: four times that of 32 line items with long names.
 pub const BODY_OCTETS_MAX: usize = 16 * 1024;
-/// Up to how many octets a body that is too long is read and thrown away, so that the till gets to
-/// read the answer: a connection closed over unread octets is reset.
+/// How many octets of a body that is too long are read and discarded, so that the till can read the
+/// answer: a connection that is closed with unread octets is reset.
 const BODY_OCTETS_DISCARDED_MAX: usize = 1024 * 1024;
 /// How long a till may take to send a body, in milliseconds: it is on the same machine.
 const BODY_TIMEOUT_MS: u64 = 5_000;
 /// How long the driver may take to answer, in milliseconds: a few synchronised writes to a slow SD
 /// card.
 const ANSWER_TIMEOUT_MS: u64 = 10_000;
-/// How many requests may wait for a change at once. Half of the connections stay free for those
+/// How many requests may wait for a change at once. Half of the connections stay free for requests
 /// that do not wait.
 pub const WAITERS_MAX: usize = super::CONNECTIONS_MAX / 2;
-/// The type of the figures (OpenMetrics 1.0).
+/// The media type of the metrics (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How many payments a list holds if the request does not say.
 pub const LIST_LIMIT_DEFAULT: u32 = 50;
@@ -54,7 +53,7 @@ pub const LIST_LIMIT_MAX: u32 = 1000;
 /// `POST /v1/payments` with 200.
 const ANSWERED_MAX: usize = 256;
 
-/// What every request is served with.
+/// The state that all requests share.
 pub(super) struct Till {
     port: TillPort,
     sticker: EngagementLink,
@@ -63,7 +62,7 @@ pub(super) struct Till {
     answered: Mutex<VecDeque<TransactionId>>,
 }
 
-/// All paths.
+/// The routes of all paths.
 pub(super) fn router(port: TillPort, sticker: EngagementLink, is_tcp: bool) -> Router {
     let till = Arc::new(Till {
         port,
@@ -219,7 +218,7 @@ impl Till {
         wait: Duration,
     ) -> Result<PaymentView, Problem> {
         let deadline = Instant::now() + wait;
-        // Before the reading, so that no change falls between the two.
+        // Before the payment is read, so that no change is missed between the two.
         let mut updates = self.port.listen();
         let mut view = self.read(transaction_id).await?;
         while !until.is_reached(&view, &PaymentJson::of(&view, &self.sticker)) {
