@@ -320,7 +320,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 type PathId = Result<Path<String>, PathRejection>;
 
 fn transaction_id(id: PathId) -> Result<TransactionId, Problem> {
-    let written = id.map(|Path(id)| id).unwrap_or_default();
+    let written = id.map_or_else(|_| "?".to_owned(), |Path(id)| id);
     let detail = match written.parse::<TransactionId>() {
         // The canonical form only, so that one payment has one path.
         Ok(id) if id.to_string() == written => return Ok(id),

@@ -58,6 +58,7 @@ Exit codes:
 const ENROL_EXIT_CODES: &str = "\
 Exit codes:
    0  enrolled
+   1  something else went wrong on this machine
    2  wrong arguments
   10  the card could not be enrolled; the message says whose turn it is
   11  the wallet's files: damaged, open to other users, or a card of that name is there";
@@ -65,12 +66,14 @@ Exit codes:
 const FILES_EXIT_CODES: &str = "\
 Exit codes:
    0  done
+   1  something else went wrong on this machine
    2  wrong arguments
   11  the wallet's files: damaged, or open to other users";
 
 const TERMINALS_EXIT_CODES: &str = "\
 Exit codes:
    0  done, also if no machine is in reach
+   1  something else went wrong on this machine
    2  wrong arguments
    8  the connection failed
    9  Bluetooth cannot be used on this machine
@@ -204,7 +207,7 @@ pub struct PayArguments {
         default_value_t = 30_000,
         value_parser = whole_number::<u64>("milliseconds", WAIT_MS),
         help = milliseconds(
-            "How long to look for the machine, and then to wait for its offer, each",
+            "How long to look for the machine, and as long again for its offer",
             &WAIT_MS,
         ),
     )]
@@ -229,8 +232,8 @@ pub struct WhichTerminal {
         long,
         help = format!(
             "The machine that you stand at: received with {STRENGTH_MIN_DBM} dBm or more, and all \
-             others at least {MARGIN_MIN_DB} dB weaker. If this is no machine, you are asked which \
-             one, unless nobody is to be asked (--yes of `pay`)"
+             others at least {MARGIN_MIN_DB} dB weaker. If there is no such machine, you are asked \
+             which one; `pay --yes` does not ask, and pays nothing then"
         ),
     )]
     pub nearest: bool,

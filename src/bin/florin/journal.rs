@@ -2,11 +2,11 @@
 //! the journal if asked.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use data_encoding::BASE64;
 use florin::causes::with_causes;
@@ -41,6 +41,7 @@ enum JournalCommand {
 #[command(after_help = "\
 Exit codes:
    0  the journal is whole
+   1  something else went wrong
    2  wrong arguments
   10  the configuration is wrong
   14  the journal is damaged or cannot be read")]
@@ -61,6 +62,7 @@ struct CheckArguments {
 #[command(after_help = "\
 Exit codes:
    0  done
+   1  something else went wrong
    2  wrong arguments
   10  the configuration is wrong
   14  the journal or the output file cannot be used; nothing is removed that is not in the file")]
@@ -166,8 +168,12 @@ fn write_out(configuration: &Configuration, export: &ExportArguments) -> anyhow:
     };
     let finished = journal.finished_between(export.from(), export.until)?;
     let output = export.output.display();
-    let file =
-        File::create_new(&export.output).with_context(|| format!("cannot create {output}"))?;
+    let file = match File::create_new(&export.output) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{output} exists already, and is not overwritten; name another file")
+        }
+        created => created.with_context(|| format!("cannot create {output}"))?,
+    };
     write_payments(&mut journal, &finished, &file)
         .with_context(|| format!("cannot write {output}"))?;
     sync_parent(&export.output)

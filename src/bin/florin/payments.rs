@@ -12,6 +12,7 @@ use crate::till::{TillArguments, failure, print_json, state};
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done
+   1  something else went wrong
    2  wrong arguments
    8  the service cannot be reached, or its answer was lost
    9  the service refuses: the message says why

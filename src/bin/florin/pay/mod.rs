@@ -44,7 +44,10 @@ Exit codes:
 /// and does it once. Ctrl-C takes the offer back and still shows how the payment ends; a second
 /// Ctrl-C ends the command at once.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(
+    after_help = EXIT_CODES,
+    override_usage = "florin pay [OPTIONS] <AMOUNT> <CURRENCY>",
+)]
 pub struct PayArguments {
     /// How much, in major units and with the currency (ISO 4217): `2.50 EUR`.
     #[arg(required = true, num_args = 1.., allow_negative_numbers = true, value_name = "AMOUNT")]
@@ -52,8 +55,8 @@ pub struct PayArguments {
     /// Shown to the person: an order number or the like.
     #[arg(long, default_value = "", hide_default_value = true)]
     reference: String,
-    /// A line of what is paid for, with the amount of the whole line: `Coffee=2.50`, or
-    /// `2 Coffee=5.00`. Give it once for each line.
+    /// An item that is paid for, with the amount of all its pieces: `Coffee=2.50`, or
+    /// `2 Coffee=5.00`. Give the option once for each item.
     #[arg(long = "item", value_name = "[QUANTITY ]NAME=AMOUNT")]
     items: Vec<String>,
     /// Reserve the amount now, and take it only after the goods were released.
