@@ -35,7 +35,7 @@ use florin::terminal::{
 };
 use florin::till::NewPayment;
 use florin::wallet::{
-    Card, Connector, Decision, DirectoryStore, DriverSettings, Notice, OfferView, Person,
+    Card, Cardholder, Connector, Decision, DirectoryStore, DriverSettings, Notice, OfferView,
     SessionEnd, SessionSettings, WalletDirectory, pay,
 };
 use programs::{Programs, Running, wait_for};
@@ -372,7 +372,7 @@ impl Connector for Air {
 
 struct Willing;
 
-impl Person for Willing {
+impl Cardholder for Willing {
     fn tell(&mut self, _notice: &Notice) {}
 
     fn ask(&mut self, _offer: &OfferView) -> Pin<Box<dyn Future<Output = Decision> + Send>> {

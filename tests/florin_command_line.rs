@@ -1,5 +1,5 @@
-//! `florin pay` and its relatives against a till API with a driver that plays the engine: lines and
-//! exit codes.
+//! `florin pay` and the other commands that use the till API, against a scripted terminal: what
+//! they print, and their exit codes.
 
 #![cfg(feature = "terminal")]
 #![allow(clippy::unwrap_used)]
@@ -23,7 +23,7 @@ use tokio::time::sleep;
 
 /// One payment, which goes through a list of states once it is offered. The same idempotency key is
 /// the same payment.
-struct Engine {
+struct ScriptedTerminal {
     end: TillDriverEnd,
     view: Option<PaymentView>,
     key: Option<String>,
@@ -31,7 +31,7 @@ struct Engine {
     then: Vec<(PaymentState, bool)>,
 }
 
-impl Engine {
+impl ScriptedTerminal {
     async fn run(mut self) {
         loop {
             tokio::select! {
@@ -39,12 +39,16 @@ impl Engine {
                     Some(call) => self.answer(call),
                     None => return,
                 },
-                () = sleep(Duration::from_millis(50)), if self.view.is_some() && !self.then.is_empty() => {
+                () = sleep(Duration::from_millis(50)), if self.has_more() => {
                     let (state, release) = self.then.remove(0);
                     self.become_state(state, release);
                 }
             }
         }
+    }
+
+    fn has_more(&self) -> bool {
+        self.view.is_some() && !self.then.is_empty()
     }
 
     fn become_state(&mut self, state: PaymentState, release: bool) {
@@ -128,16 +132,18 @@ fn view(amount: Amount, capture_after_dispense: bool) -> PaymentView {
     }
 }
 
-/// A till API with an engine behind it.
+/// A till API with an terminal behind it.
 struct Service {
     serving: JoinHandle<()>,
-    engine: JoinHandle<()>,
+    terminal: JoinHandle<()>,
 }
 
 impl Service {
     async fn start(address: &TillAddress, then: &[(PaymentState, bool)]) -> Self {
         let (port, end) = TillPort::new();
-        let engine = tokio::spawn(Engine { end, view: None, key: None, then: then.to_vec() }.run());
+        let terminal = tokio::spawn(
+            ScriptedTerminal { end, view: None, key: None, then: then.to_vec() }.run(),
+        );
         let sticker = EngagementLink {
             terminal_id: "0123456789".parse().unwrap(),
             fingerprint: Fingerprint::of(&[7; 32]),
@@ -145,18 +151,21 @@ impl Service {
         };
         let listener = TillListener::bind(address).await.unwrap();
         let serving = tokio::spawn(listener.serve(port, sticker, std::future::pending()));
-        Self { serving, engine }
+        Self { serving, terminal }
     }
 
-    /// It has done nothing that it should not.
+    /// Stops it; fails if an assertion of the scripted terminal failed.
     async fn stop(self) {
         self.serving.abort();
-        self.engine.abort();
-        assert!(!self.engine.await.is_err_and(|error| error.is_panic()), "the engine objected");
+        self.terminal.abort();
+        assert!(
+            !self.terminal.await.is_err_and(|error| error.is_panic()),
+            "the scripted terminal objected"
+        );
     }
 }
 
-/// Runs `florin` with these words against an engine; what it printed, and its exit code.
+/// Runs `florin` with these words against an terminal; what it printed, and its exit code.
 async fn florin(words: &str, then: &[(PaymentState, bool)]) -> (String, i32) {
     let directory = tempfile::tempdir().unwrap();
     let address = TillAddress::Unix(directory.path().join("till.sock"));
@@ -178,9 +187,9 @@ async fn a_list_of_open_payments_says_how_many_it_leaves_out() {
     assert!(!json.contains("more"), "{json}");
 }
 
-/// What becomes of a call on its way.
+/// What happens to a call on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum Delivery {
     /// It is answered.
     Answered,
     /// It is done, and the connection ends before the answer.
@@ -189,12 +198,12 @@ enum Fate {
     Silent,
 }
 
-/// Stands before the service. `fate` decides by a call's first line, and how many with the same
-/// line there were before.
-async fn stand_before(
+/// A proxy before the service. `delivery` decides by a call's first line, and by how many calls
+/// with the same line there were before.
+async fn lossy_proxy(
     listener: UnixListener,
     service: PathBuf,
-    fate: impl Fn(&str, usize) -> Fate + Send + 'static,
+    delivery: impl Fn(&str, usize) -> Delivery + Send + 'static,
 ) {
     let mut lines: Vec<String> = Vec::new();
     while let Ok((mut till, _)) = listener.accept().await {
@@ -211,12 +220,12 @@ async fn stand_before(
         }
         let line = String::from_utf8_lossy(&begun).lines().next().unwrap().to_owned();
         let before = lines.iter().filter(|earlier| **earlier == line).count();
-        let fate = fate(&line, before);
+        let delivery = delivery(&line, before);
         lines.push(line);
         let mut real = UnixStream::connect(&service).await.unwrap();
         tokio::spawn(async move {
             real.write_all(&begun).await.unwrap();
-            if fate == Fate::Answered {
+            if delivery == Delivery::Answered {
                 let _ = tokio::io::copy_bidirectional(&mut till, &mut real).await;
                 return;
             }
@@ -227,7 +236,7 @@ async fn stand_before(
                 _ = from_real.read_u8() => {}
                 _ = tokio::io::copy(&mut from_till, &mut to_real) => {}
             }
-            if fate == Fate::Silent {
+            if delivery == Delivery::Silent {
                 std::future::pending::<()>().await;
             }
         });
@@ -355,6 +364,131 @@ async fn no_service_is_said_so() {
     assert_eq!(run("pay 2.505 EUR", "unix:/nowhere/till.sock").await.1, 2);
 }
 
+/// Runs `florin` with these arguments and environment; standard output and error, and exit code.
+async fn run_all(arguments: &[&str], environment: &[(&str, &str)]) -> (String, String, i32) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+    command.args(arguments).env_remove("FLORIN_TILL").envs(environment.iter().copied());
+    let output = output_of(command).await;
+    let text = |octets| String::from_utf8(octets).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+}
+
+#[tokio::test]
+async fn an_amount_is_taken_as_people_type_it_or_told_what_to_type() {
+    let then = [(PaymentState::Authorising, false), (PaymentState::Captured, true)];
+    let directory = tempfile::tempdir().unwrap();
+    let address = TillAddress::Unix(directory.path().join("till.sock"));
+    let till = address.to_string();
+    for words in [&["2.50 EUR"][..], &["2,50", "eur"], &["€2.50"], &["EUR", "2.5"]] {
+        let service = Service::start(&address, &then).await;
+        let (printed, said, code) =
+            run_all(&[&["pay"], words, &["--till", &till]].concat(), &[]).await;
+        assert!(code == 0 && printed.ends_with("captured     2.50 EUR paid\n"), "{words:?} {said}");
+        service.stop().await;
+    }
+    for (words, problem) in [
+        (
+            &["2,50"][..],
+            "florin pay: AMOUNT: `2,50` has no currency; write it behind the amount, such as \
+             `2,50 EUR`\n",
+        ),
+        (
+            &["1,234", "EUR"],
+            "florin pay: AMOUNT: `1,234` can be read as 1234 or as 1.234; write `1234 EUR` for the \
+             first; EUR has 2 decimals\n",
+        ),
+        (
+            &["-2.50", "EUR"],
+            "florin pay: AMOUNT: `-2.50 EUR` has a minus sign; an amount cannot be negative\n",
+        ),
+        (
+            &["2.50", "EUR", "--item", "Coffee"],
+            "florin pay: --item: `Coffee` has no `=`; write the name, `=` and the amount, such as \
+             `Coffee=2.50`\n",
+        ),
+    ] {
+        let (printed, said, code) = run_all(&[&["pay"], words].concat(), &[]).await;
+        assert_eq!((printed.as_str(), said.as_str(), code), ("", problem, 2));
+    }
+}
+
+/// The flag, else the environment, else the configuration's `[till] listen`.
+#[tokio::test]
+async fn the_clients_find_the_service_where_the_configuration_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let service = Service::start(&TillAddress::Unix(path("real.sock").into()), &[]).await;
+    let right = format!("unix:{}", path("real.sock"));
+    let wrong = format!("unix:{}", path("none.sock"));
+    let configuration = path("florin.toml");
+    let id = "07070707-0707-4707-8707-070707070707";
+    let write = |listen: &str| {
+        std::fs::write(&configuration, format!("[till]\nlisten = \"{listen}\"\n")).unwrap();
+    };
+    let with = ["--configuration", &configuration];
+    let code = async |words: &[&str], environment: &[(&str, &str)]| {
+        let (_, said, code) = run_all(words, environment).await;
+        (code, said)
+    };
+    write(&right);
+    for words in [&["status"][..], &["payments"], &["metrics"]] {
+        assert_eq!(code(&[words, &with].concat(), &[]).await, (0, String::new()), "{words:?}");
+    }
+    write(&wrong);
+    for words in [
+        &["status"][..],
+        &["payments"],
+        &["metrics"],
+        &["cancel", id],
+        &["complete", id, "--dispensed", "true"],
+        &["pay", "1 EUR"],
+    ] {
+        let (code, said) = code(&[words, &with].concat(), &[]).await;
+        assert!(code == 8 && said.contains(&wrong), "{words:?}: {said}");
+    }
+    assert_eq!(code(&[&["status"], &with[..], &["--till", &right]].concat(), &[]).await.0, 0);
+    assert_eq!(code(&[&["status"], &with[..]].concat(), &[("FLORIN_TILL", &right)]).await.0, 0);
+    let both = [&["status"], &with[..], &["--till", &right]].concat();
+    assert_eq!(code(&both, &[("FLORIN_TILL", &wrong)]).await.0, 0);
+    std::fs::write(&configuration, "[till]\nlissen = 1\n").unwrap();
+    let (exit, said) = code(&[&["status"], &with[..]].concat(), &[]).await;
+    assert!(exit == 10 && said.contains("till.lissen"), "{said}");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn numbers_that_cannot_be_read_are_told_what_is_expected() {
+    for (words, problem) in [
+        (&["payments", "--limit", "x"][..], "expected a whole number from 1 to 1000, digits only"),
+        (
+            &["pay", "1 EUR", "--valid-for-s", "60s"],
+            "expected a whole number of seconds from 1 to 3600, digits only",
+        ),
+        (&["reconcile", "--from", "yesterday"], "expected a date such as 2026-11-23"),
+        (&["status", "--till", "8411"], "is a port without an address"),
+        (&["cancel", "2f6e6cf0"], "is not a transaction id; expected a whole UUID"),
+    ] {
+        let (_, said, code) = run_all(words, &[]).await;
+        assert!(code == 2 && said.contains(problem), "{words:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_opened_is_told_its_cause_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let configuration = directory.path().join("florin.toml");
+    let state = directory.path().join("state");
+    let text = format!("[terminal]\nstate_directory = \"{}\"\n", state.display());
+    std::fs::write(&configuration, text).unwrap();
+    let configuration = configuration.to_str().unwrap();
+    let (_, said, code) =
+        run_all(&["journal", "check", "--configuration", configuration], &[]).await;
+    assert_eq!((said.matches("unable to open database file").count(), code), (1, 14), "{said}");
+    let period = ["--until", "2026-01-01", "--from", "2026-01-01", "/dev/null"];
+    let (_, said, code) = run_all(&[&["journal", "export"], &period[..]].concat(), &[]).await;
+    assert!(code == 2 && said.contains("before it begins"), "{said}");
+}
+
 /// The service's own commands, as far as they need no radio.
 #[tokio::test]
 async fn what_keeps_the_service_from_starting_has_its_exit_code() {
@@ -406,7 +540,8 @@ async fn the_doctor_names_what_is_wrong_and_ends_with_the_first_of_it() {
 
     let address = TillAddress::Unix(directory.path().join("till.sock"));
     let text = format!(
-        "[terminal]\nstate_directory = \"{}\"\n[bluetooth]\nadapter = \"hci999\"\n[till]\nlisten = \"{address}\"\n",
+        "[terminal]\nstate_directory = \"{}\"\n[bluetooth]\nadapter = \"hci999\"\n\
+         [till]\nlisten = \"{address}\"\n",
         state.display()
     );
     let report = doctor(&text).await;
@@ -439,19 +574,19 @@ async fn the_doctor_names_what_is_wrong_and_ends_with_the_first_of_it() {
     service.stop().await;
 }
 
-/// Runs `florin` with these words against an engine, over a way that loses some of the answers.
+/// Runs `florin` with these words against an terminal, over a way that loses some of the answers.
 async fn florin_over(
     words: &str,
     then: &[(PaymentState, bool)],
-    fate: impl Fn(&str, usize) -> Fate + Send + 'static,
+    delivery: impl Fn(&str, usize) -> Delivery + Send + 'static,
 ) -> (String, i32) {
     let directory = tempfile::tempdir().unwrap();
     let real = directory.path().join("real.sock");
     let service = Service::start(&TillAddress::Unix(real.clone()), then).await;
     let front = directory.path().join("till.sock");
-    let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
+    let proxy = tokio::spawn(lossy_proxy(UnixListener::bind(&front).unwrap(), real, delivery));
     let result = run(words, &format!("unix:{}", front.display())).await;
-    standing.abort();
+    proxy.abort();
     service.stop().await;
     result
 }
@@ -461,9 +596,9 @@ async fn a_lost_answer_to_an_offer_offers_nothing_twice() {
     let then = [(PaymentState::Authorising, false), (PaymentState::Captured, true)];
     let lost = |line: &str, before| {
         if line.starts_with("POST /v1/payments ") && before < 2 {
-            Fate::AnswerLost
+            Delivery::AnswerLost
         } else {
-            Fate::Answered
+            Delivery::Answered
         }
     };
     let (printed, exit) = florin_over("pay 2.50 EUR", &then, lost).await;
@@ -473,7 +608,11 @@ async fn a_lost_answer_to_an_offer_offers_nothing_twice() {
 #[tokio::test]
 async fn a_lost_answer_to_the_release_is_asked_for_again() {
     let lost = |line: &str, before| {
-        if line.contains("/complete ") && before < 2 { Fate::AnswerLost } else { Fate::Answered }
+        if line.contains("/complete ") && before < 2 {
+            Delivery::AnswerLost
+        } else {
+            Delivery::Answered
+        }
     };
     for (dispensed, code) in [(true, 0), (false, 7)] {
         let words = format!("pay 2.50 EUR --after-dispense --dispensed {dispensed}");
@@ -545,14 +684,14 @@ async fn an_interrupt_takes_the_offer_back_also_where_the_answer_is_lost() {
         let real = directory.path().join("real.sock");
         let service = Service::start(&TillAddress::Unix(real.clone()), &[]).await;
         let front = directory.path().join("till.sock");
-        let fate = move |line: &str, before| {
+        let delivery = move |line: &str, before| {
             if line.contains("/cancel ") && before < losses {
-                Fate::AnswerLost
+                Delivery::AnswerLost
             } else {
-                Fate::Answered
+                Delivery::Answered
             }
         };
-        let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
+        let proxy = tokio::spawn(lossy_proxy(UnixListener::bind(&front).unwrap(), real, delivery));
         let running = tokio::task::spawn_blocking(move || {
             let running = Running::start("pay 2.50 EUR", &TillAddress::Unix(front));
             running.expect("offered");
@@ -562,7 +701,7 @@ async fn an_interrupt_takes_the_offer_back_also_where_the_answer_is_lost() {
         });
         let (said, exit) = running.await.unwrap();
         assert_eq!(exit, 5, "{said}");
-        standing.abort();
+        proxy.abort();
         service.stop().await;
     }
 }
@@ -573,9 +712,10 @@ async fn a_second_interrupt_ends_the_command_and_says_what_is_left_to_do() {
     let real = directory.path().join("real.sock");
     let service = Service::start(&TillAddress::Unix(real.clone()), &[]).await;
     let front = directory.path().join("till.sock");
-    let fate =
-        |line: &str, _| if line.contains("/cancel ") { Fate::Silent } else { Fate::Answered };
-    let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
+    let delivery = |line: &str, _| {
+        if line.contains("/cancel ") { Delivery::Silent } else { Delivery::Answered }
+    };
+    let proxy = tokio::spawn(lossy_proxy(UnixListener::bind(&front).unwrap(), real, delivery));
     let running = tokio::task::spawn_blocking(move || {
         let running = Running::start("pay 2.50 EUR", &TillAddress::Unix(front));
         running.expect("offered");
@@ -586,7 +726,7 @@ async fn a_second_interrupt_ends_the_command_and_says_what_is_left_to_do() {
     });
     let (said, exit) = running.await.unwrap();
     assert!(exit == 130 && said.contains("florin cancel 07070707-"), "{exit} {said}");
-    standing.abort();
+    proxy.abort();
     service.stop().await;
 }
 
@@ -597,14 +737,14 @@ async fn an_interrupt_before_the_offer_stands_takes_it_back_as_soon_as_it_does()
     let service = Service::start(&TillAddress::Unix(real.clone()), &[]).await;
     let front = directory.path().join("till.sock");
     let (asked, was_asked) = std::sync::mpsc::channel();
-    let fate = move |line: &str, before| {
+    let delivery = move |line: &str, before| {
         if !line.starts_with("POST /v1/payments ") || before == 2 {
-            return Fate::Answered;
+            return Delivery::Answered;
         }
         asked.send(()).unwrap();
-        Fate::AnswerLost
+        Delivery::AnswerLost
     };
-    let standing = tokio::spawn(stand_before(UnixListener::bind(&front).unwrap(), real, fate));
+    let proxy = tokio::spawn(lossy_proxy(UnixListener::bind(&front).unwrap(), real, delivery));
     let running = tokio::task::spawn_blocking(move || {
         let running = Running::start("pay 2.50 EUR", &TillAddress::Unix(front));
         was_asked.recv_timeout(Duration::from_secs(60)).unwrap();
@@ -614,6 +754,6 @@ async fn an_interrupt_before_the_offer_stands_takes_it_back_as_soon_as_it_does()
     });
     let (said, exit) = running.await.unwrap();
     assert_eq!(exit, 5, "{said}");
-    standing.abort();
+    proxy.abort();
     service.stop().await;
 }

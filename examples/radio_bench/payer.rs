@@ -12,7 +12,7 @@ use florin::link::PhoneLink;
 use florin::service::wall_clock;
 use florin::till::{NewPayment, TillAddress, TillClient};
 use florin::wallet::{
-    Card, Decision, DirectoryStore, DriverSettings, Notice, OfferView, Person, SessionSeed,
+    Card, Cardholder, Decision, DirectoryStore, DriverSettings, Notice, OfferView, SessionSeed,
     SessionSettings, WalletDirectory, drive,
 };
 use rand::TryRngCore;
@@ -98,7 +98,7 @@ struct Watch {
     is_up: bool,
 }
 
-impl Person for Watch {
+impl Cardholder for Watch {
     fn tell(&mut self, notice: &Notice) {
         if self.result_after.is_some() {
             return;

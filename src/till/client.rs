@@ -1,8 +1,8 @@
-//! The till API from the other side: what the command line uses, and any till written in Rust may.
+//! A client of the till API, for the command line and for tills written in Rust.
 //!
-//! One connection a request: the API is on the same machine, where that costs nothing worth keeping
-//! one open for.
+//! It makes one connection for each request: on the same machine a connection costs little.
 
+use std::io;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -35,7 +35,7 @@ pub struct NewPayment {
     pub items: Vec<NewPaymentItem>,
     /// `at_once` or `after_dispense`.
     pub capture: &'static str,
-    /// How long a phone has, in seconds; the terminal's setting if none.
+    /// How long a phone has to pay, in seconds; if none, as the service is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_for_s: Option<u32>,
 }
@@ -43,9 +43,7 @@ pub struct NewPayment {
 /// One line of what is paid for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NewPaymentItem {
-    /// What it is.
     pub name: String,
-    /// How many.
     pub quantity: u32,
     /// For the whole line, in minor units.
     pub amount_minor: u64,
@@ -54,19 +52,16 @@ pub struct NewPaymentItem {
 /// Why a request to the till API did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum TillClientError {
-    /// No service there. Nothing was asked.
+    /// There is no connection. Nothing was asked.
     #[error(
-        "cannot reach the terminal's till API at {address}: {detail}; is `florin serve` running, and may this user use its socket?"
+        "cannot reach the terminal's till API at {address}: {detail}; {}",
+        .detail.advice()
     )]
-    Unreachable {
-        /// Where it should be.
-        address: TillAddress,
-        /// Why not.
-        detail: String,
-    },
-    /// The connection was lost after the request had gone out. It may have been done.
+    Unreachable { address: TillAddress, detail: ConnectFault },
+    /// The connection was lost after the request was sent. The service may have done it.
     #[error(
-        "the terminal's answer was lost ({0}); it may have done what was asked: see `florin payments`"
+        "the terminal's answer was lost: {0}. It may have done what was asked; look with \
+         `florin payments`"
     )]
     Lost(String),
     /// The service refuses.
@@ -76,22 +71,66 @@ pub enum TillClientError {
         status: u16,
         /// The problem's type.
         kind: String,
-        /// In general.
+        /// The problem in general.
         title: String,
-        /// In particular.
+        /// The problem in particular.
         detail: String,
     },
     /// What came back is not what this version understands.
-    #[error("the answer of {address} is not the till API's: {detail}")]
+    #[error("what answers at {address} is not a till API of this version: {detail}")]
     Foreign {
-        /// Who answered.
         address: TillAddress,
-        /// What about it.
+        /// What is wrong with the answer.
         detail: String,
     },
 }
 
-/// A problem as it comes back.
+/// Why there is no connection to the till API.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectFault {
+    /// The path of the Unix socket does not exist.
+    #[error("there is no such socket")]
+    NoSocket,
+    /// The socket or the port has no listener.
+    #[error("nothing listens there")]
+    NoListener,
+    /// The file system or the operating system does not allow it.
+    #[error("this user may not use it")]
+    NotPermitted,
+    /// Any other reason, in the operating system's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl ConnectFault {
+    /// What to do about it.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::NoSocket | Self::NoListener => {
+                "start the service, or say with --till where it listens"
+            }
+            Self::NotPermitted => "run this as the service's user, or as a member of its group",
+            Self::Other(_) => "is the service running?",
+        }
+    }
+}
+
+impl From<io::Error> for ConnectFault {
+    fn from(error: io::Error) -> Self {
+        let kind = error.kind();
+        if kind == io::ErrorKind::NotFound {
+            Self::NoSocket
+        } else if kind == io::ErrorKind::ConnectionRefused {
+            Self::NoListener
+        } else if kind == io::ErrorKind::PermissionDenied {
+            Self::NotPermitted
+        } else {
+            Self::Other(error.to_string())
+        }
+    }
+}
+
+/// An error answer (RFC 9457).
 #[derive(Deserialize)]
 struct ProblemJson {
     #[serde(rename = "type")]
@@ -100,14 +139,14 @@ struct ProblemJson {
     detail: String,
 }
 
-/// A till's way to the terminal.
+/// A client of the service at one address.
 #[derive(Debug, Clone)]
 pub struct TillClient {
     address: TillAddress,
 }
 
 impl TillClient {
-    /// For the service at this address. Connects with each request.
+    /// A client of the service at this address. It connects for each request.
     pub fn new(address: TillAddress) -> Self {
         Self { address }
     }
@@ -127,7 +166,7 @@ impl TillClient {
         self.payment(self.send(Method::POST, "/v1/payments", &headers, body, 0).await?)
     }
 
-    /// One payment as it is now.
+    /// Reads one payment.
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -139,8 +178,8 @@ impl TillClient {
         self.payment(self.send(Method::GET, &path, &[], Vec::new(), 0).await?)
     }
 
-    /// One payment as soon as it differs from the view with this entity tag; none if it has not
-    /// within `wait_s` seconds (at most 60).
+    /// Waits until a payment differs from the view with this entity tag; none if it does not within
+    /// `wait_s` seconds (at most 60).
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -159,7 +198,7 @@ impl TillClient {
         self.payment((response, body)).map(Some)
     }
 
-    /// Payments, newest first; at most 1,000.
+    /// Lists payments, newest first (oldest first with `open_only`); at most 1,000.
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -168,7 +207,7 @@ impl TillClient {
         self.read_json(self.send(Method::GET, &path, &[], Vec::new(), 0).await?)
     }
 
-    /// Says whether the goods were released.
+    /// Tells the service whether the goods were released.
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -194,7 +233,7 @@ impl TillClient {
         self.payment(self.post(&path, "{}".to_owned()).await?)
     }
 
-    /// How the terminal is.
+    /// Reads the terminal's state.
     ///
     /// # Errors
     /// [`TillClientError`].
@@ -202,13 +241,13 @@ impl TillClient {
         self.read_json(self.send(Method::GET, "/v1/status", &[], Vec::new(), 0).await?)
     }
 
-    /// The service's figures, as OpenMetrics text.
+    /// Reads the service's metrics, as OpenMetrics text.
     ///
     /// # Errors
     /// [`TillClientError`].
     pub async fn metrics(&self) -> Result<String, TillClientError> {
         let (_, body) = self.send(Method::GET, "/v1/metrics", &[], Vec::new(), 0).await?;
-        String::from_utf8(body.to_vec()).map_err(|error| self.foreign(error))
+        String::from_utf8(body.to_vec()).map_err(|_| self.foreign("the metrics are not UTF-8"))
     }
 
     async fn post(
@@ -236,13 +275,14 @@ impl TillClient {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request =
-            request.body(Full::new(Bytes::from(body))).map_err(|error| self.foreign(error))?;
-        let patience =
-            Duration::from_millis(REQUEST_TIMEOUT_MS) + Duration::from_secs(wait_s.into());
-        timeout(patience, self.exchange(request))
+        // Only a header's value can be wrong: the key that the caller gave.
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|_| {
+            self.foreign("a header of the request cannot be sent; is the idempotency key ASCII?")
+        })?;
+        let wait = Duration::from_millis(REQUEST_TIMEOUT_MS) + Duration::from_secs(wait_s.into());
+        timeout(wait, self.exchange(request))
             .await
-            .map_err(|_| TillClientError::Lost(format!("none within {} s", patience.as_secs())))?
+            .map_err(|_| TillClientError::Lost(format!("none came within {} s", wait.as_secs())))?
     }
 
     async fn exchange(
@@ -271,18 +311,18 @@ impl TillClient {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let lost = |error: String| TillClientError::Lost(error);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.unreachable(error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|_| {
+                self.unreachable(ConnectFault::Other("the connection ended at once".to_owned()))
+            })?;
         let connection = tokio::spawn(connection);
-        let response =
-            sender.send_request(request).await.map_err(|error| lost(error.to_string()))?;
+        let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_OCTETS_MAX)
-            .collect()
-            .await
-            .map_err(|error| lost(error.to_string()))?;
+        let collected = Limited::new(body, ANSWER_OCTETS_MAX).collect().await;
+        let body = collected.map_err(|error| match error.downcast_ref::<hyper::Error>() {
+            Some(error) => lost(error),
+            None => TillClientError::Lost(format!("it is longer than {ANSWER_OCTETS_MAX} octets")),
+        })?;
         connection.abort();
         Ok((Response::from_parts(parts, ()), body.to_bytes()))
     }
@@ -300,24 +340,42 @@ impl TillClient {
         &self,
         (response, body): (Response<()>, Bytes),
     ) -> Result<T, TillClientError> {
-        if response.status().is_success() {
-            return serde_json::from_slice(&body).map_err(|error| self.foreign(error));
+        let status = response.status();
+        let foreign = |error: serde_json::Error| {
+            tracing::debug!(%error, "the answer of the till API cannot be read");
+            let (line, column) = (error.line(), error.column());
+            self.foreign(format!(
+                "status {}, and JSON of another form at line {line}, column {column}",
+                status.as_u16()
+            ))
+        };
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(foreign);
         }
-        let problem: ProblemJson = serde_json::from_slice(&body)
-            .map_err(|error| self.foreign(format!("status {}, {error}", response.status())))?;
+        let problem: ProblemJson = serde_json::from_slice(&body).map_err(foreign)?;
         Err(TillClientError::Refused {
-            status: response.status().as_u16(),
+            status: status.as_u16(),
             kind: problem.kind,
             title: problem.title,
             detail: problem.detail,
         })
     }
 
-    fn unreachable(&self, error: impl ToString) -> TillClientError {
-        TillClientError::Unreachable { address: self.address.clone(), detail: error.to_string() }
+    fn unreachable(&self, detail: impl Into<ConnectFault>) -> TillClientError {
+        TillClientError::Unreachable { address: self.address.clone(), detail: detail.into() }
     }
 
-    fn foreign(&self, error: impl ToString) -> TillClientError {
-        TillClientError::Foreign { address: self.address.clone(), detail: error.to_string() }
+    fn foreign(&self, detail: impl Into<String>) -> TillClientError {
+        TillClientError::Foreign { address: self.address.clone(), detail: detail.into() }
     }
+}
+
+/// The connection ended before the answer did, or the answer is not HTTP.
+fn lost(error: &hyper::Error) -> TillClientError {
+    tracing::debug!(%error, "the connection to the till API failed");
+    TillClientError::Lost(if error.is_parse() {
+        "it is not HTTP/1.1".to_owned()
+    } else {
+        "the connection ended before the answer was complete".to_owned()
+    })
 }

@@ -1,126 +1,118 @@
-//! What passes between the till's transport and the driver of the engine.
-//!
-//! Channels only: nothing here knows HTTP, and nothing here decides anything about a payment.
+//! The channels between the till API and the driver of the engine. They know nothing of HTTP and
+//! decide nothing about payments.
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::domain::TransactionId;
 use crate::terminal::{PaymentView, TillRefusal, TillRequest};
 
-/// How many calls may wait for the driver: more than one till ever has open, since it waits for
-/// each answer.
+/// How many calls may wait for the driver: more than a till makes at once, as it waits for each
+/// answer.
 pub const CALLS_MAX: usize = 64;
-/// How many updates a slow listener may be behind before it has to read the payment anew.
+/// How many updates a slow listener may be behind before it has to read the payment again.
 pub const UPDATES_MAX: usize = 256;
 
-/// Where the one answer to a call goes. The caller may have given up: a failed send is no fault.
+/// Takes the answer to a call. The caller may have given up: a failed send is no error.
 pub type Answer<T> = oneshot::Sender<Result<T, TillRefusal>>;
 
-/// One call of the till, with the place for its answer. The driver answers each, from the engine or
-/// the journal.
+/// One call of the till. The driver answers each, from the engine or the journal.
 #[derive(Debug)]
 pub enum TillCall {
-    /// For the engine.
+    /// A request to the engine.
     Request {
-        /// What is asked.
         request: TillRequest,
         /// The payment after the request, once that is durable.
         answer: Answer<PaymentView>,
     },
     /// One payment, open or finished.
     Read {
-        /// Which.
         transaction_id: TransactionId,
         /// [`TillRefusal::Unknown`] if the journal does not hold it.
         answer: Answer<PaymentView>,
     },
-    /// Payments, newest first; where only open ones, oldest first.
+    /// Payments, newest first; oldest first if only open ones are asked for.
     List {
         /// Only those that are not final.
         open_only: bool,
-        /// How many at most.
+        /// How many payments at most.
         limit: usize,
-        /// The payments.
         answer: Answer<PaymentList>,
     },
-    /// How the terminal is.
-    Status {
-        /// Its state.
-        answer: Answer<TillStatus>,
-    },
-    /// The service's figures, for monitoring.
+    /// The terminal's state.
+    Status { answer: Answer<TillStatus> },
+    /// The service's metrics.
     Metrics {
         /// OpenMetrics text.
         answer: Answer<String>,
     },
 }
 
-/// Some payments.
+/// The answer to [`TillCall::List`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentList {
-    /// As many as were asked for.
+    /// At most as many as were asked for.
     pub views: Vec<PaymentView>,
-    /// How many are open beyond these; none where not only open ones were asked for.
+    /// How many more are open; none unless only open ones were asked for.
     pub more: Option<usize>,
 }
 
-/// How the terminal is, as far as it changes while it runs.
+/// The terminal's state, as far as it changes while the service runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TillStatus {
-    /// Why it cannot take payments now and what to do about it; none while it can.
+    /// Why it cannot take payments now, and what to do; none while it can.
     pub out_of_service: Option<String>,
     /// How many payments are not final.
     pub open_payments: usize,
     /// The age of the oldest of them, in seconds; 0 if there is none.
     pub oldest_open_s: u64,
-    /// Some of those that are open for so long that a person should look, oldest first.
+    /// Some of the payments that were escalated to an operator because of their age, oldest first.
     pub escalated: Vec<TransactionId>,
 }
 
-/// The transport's end: calls go out here, updates can be listened to.
+/// The end of the till API: it sends calls and listens to updates.
 #[derive(Debug, Clone)]
 pub struct TillPort {
     calls: mpsc::Sender<TillCall>,
     updates: broadcast::Sender<PaymentView>,
 }
 
-/// The driver's end.
+/// The end of the driver.
 #[derive(Debug)]
 pub struct TillDriverEnd {
-    /// What the till asks, in order.
+    /// The till's calls, in order.
     pub calls: mpsc::Receiver<TillCall>,
-    /// Every payment that changed, after the change is durable. Nobody listening is no fault.
+    /// Every payment that changed, after the change is durable. It is no error if nobody listens.
     pub updates: broadcast::Sender<PaymentView>,
 }
 
-/// Why a call has no answer from the driver.
+/// Why the driver did not answer a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TillPortError {
-    /// [`CALLS_MAX`] calls wait already. This one was not taken.
+    /// [`CALLS_MAX`] calls are waiting already. This one was not taken.
     #[error("{CALLS_MAX} calls are waiting already")]
     Full,
-    /// The driver has stopped. A request may have been taken before.
+    /// The driver has stopped. It may have taken the call before.
     #[error("the terminal is stopping")]
     Stopped,
 }
 
 impl TillPort {
-    /// Both ends.
+    /// Makes both ends.
     pub fn new() -> (Self, TillDriverEnd) {
         let (calls, calls_receiver) = mpsc::channel(CALLS_MAX);
         let (updates, _) = broadcast::channel(UPDATES_MAX);
         (Self { calls, updates: updates.clone() }, TillDriverEnd { calls: calls_receiver, updates })
     }
 
-    /// Every update from now on. Listen before you read, and you miss none.
+    /// Returns every update from now on. Listen before you read a payment, to miss none.
     pub fn listen(&self) -> broadcast::Receiver<PaymentView> {
         self.updates.subscribe()
     }
 
-    /// Hands a call to the driver and waits for the answer. `call` is given the place for it.
+    /// Sends a call to the driver and waits for the answer. `call` makes it from its [`Answer`].
     ///
     /// # Errors
-    /// [`TillPortError`]; the inner result is the driver's own answer.
+    /// [`TillPortError`]; the inner result is the driver's answer.
     pub async fn call<T>(
         &self,
         call: impl FnOnce(Answer<T>) -> TillCall,

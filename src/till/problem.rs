@@ -1,7 +1,7 @@
-//! Errors as a till is told them: `application/problem+json` (RFC 9457).
+//! Errors as the till API answers them: `application/problem+json` (RFC 9457).
 //!
-//! The one place that gives a refusal its HTTP status. Says nothing of what it does not know:
-//! whether a request that got no answer took effect is for the till to read.
+//! The one place that gives a refusal its HTTP status. A request that got no answer may have taken
+//! effect: the till has to read the payment to know.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::TillPortError;
 use crate::terminal::TillRefusal;
 
-/// What went wrong, whose turn it is, what to do.
+/// An error answer: what went wrong, whose turn it is, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// A stable name for programs, as a URI.
@@ -19,13 +19,13 @@ pub struct Problem {
     title: &'static str,
     status: u16,
     detail: String,
-    /// Which field of the request, where it is one.
+    /// The field of the request that is wrong, if one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// Which payment is in the way, where one is.
+    /// The payment that is in the way, if one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction_id: Option<String>,
-    /// After how many seconds the same request may go better.
+    /// After how many seconds the same request may succeed.
     #[serde(skip)]
     retry_after_s: Option<u16>,
 }
@@ -70,7 +70,14 @@ impl Problem {
         )
     }
 
-    /// It comes from where no till is.
+    /// A parameter of the query is unknown, repeated, or cannot be read.
+    pub(super) fn malformed_parameter(name: &str, detail: impl ToString) -> Self {
+        let mut problem = Self::malformed(format!("{name}: {}", detail.to_string()));
+        problem.field = Some(name.to_owned());
+        problem
+    }
+
+    /// The request comes from a web page or another machine.
     pub(super) fn forbidden(detail: impl ToString) -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
@@ -80,7 +87,7 @@ impl Problem {
         )
     }
 
-    /// The terminal has too much to do.
+    /// Too many requests at once.
     pub(super) fn busy(detail: impl ToString) -> Self {
         let mut problem = Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -98,7 +105,8 @@ impl Problem {
             StatusCode::GATEWAY_TIMEOUT,
             "no-answer",
             "The terminal has not answered in time",
-            "it may still do what was asked: read the payment, or repeat the request with the same Idempotency-Key",
+            "it may still do what was asked: read the payment, or repeat the request with the same \
+             Idempotency-Key",
         )
     }
 
@@ -108,7 +116,6 @@ impl Problem {
     }
 }
 
-/// The one place where a refusal gets its HTTP status.
 impl From<TillRefusal> for Problem {
     fn from(refusal: TillRefusal) -> Self {
         let detail = refusal.to_string();
@@ -152,7 +159,7 @@ impl From<TillRefusal> for Problem {
             TillRefusal::WrongState { .. } => Self::new(
                 StatusCode::CONFLICT,
                 "wrong-state",
-                "That does not fit where the payment stands",
+                "The payment's state does not allow this",
                 detail,
             ),
             TillRefusal::TooManyOpen(_) => {
@@ -188,8 +195,8 @@ impl From<TillPortError> for Problem {
                     StatusCode::SERVICE_UNAVAILABLE,
                     "stopping",
                     "The terminal is stopping",
-                    "whether it did what was asked can be read once it runs again, or repeat the request then with \
-                     the same Idempotency-Key",
+                    "it may have done what was asked: when it runs again, read the payment, or \
+                     repeat the request with the same Idempotency-Key",
                 );
                 problem.retry_after_s = Some(5);
                 problem

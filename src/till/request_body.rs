@@ -1,121 +1,117 @@
 //! Reads what a till sends in JSON, and says which field is wrong and what it should be.
 //!
-//! Ranges that the engine checks too are checked here only where a name for the field would
-//! otherwise be lost.
+//! The engine checks ranges too; here they are checked so that the answer can name the field.
 
-use serde::Deserialize;
-use serde_json::Value;
-
+use super::json::{Fields, Json};
 use super::problem::Problem;
+use super::query::shortened;
 use crate::domain::{
-    Amount, Currency, LINE_ITEMS_MAX, LineItem, MINOR_UNITS_MAX, TEXT_OCTETS_MAX, VALID_FOR_S_MAX,
+    Amount, Currency, LINE_ITEMS_MAX, LineItem, MINOR_UNITS_MAX, QUANTITY_MAX, TEXT_OCTETS_MAX,
+    VALID_FOR_S_MAX,
 };
+use crate::plural::counted;
 use crate::terminal::PaymentRequest;
 
 /// The longest idempotency key, in octets.
 pub(super) const IDEMPOTENCY_KEY_OCTETS_MAX: usize = 64;
 
-/// Every field as whatever it is, so that unknown and repeated ones are refused by name and wrong
-/// ones below.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CreateBody {
-    amount_minor: Option<Value>,
-    currency: Option<Value>,
-    reference: Option<Value>,
-    items: Option<Vec<ItemBody>>,
-    capture: Option<Value>,
-    valid_for_s: Option<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ItemBody {
-    name: Option<Value>,
-    quantity: Option<Value>,
-    amount_minor: Option<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CompleteBody {
-    dispensed: Option<Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CancelBody {}
+const PAYMENT_FIELDS: [&str; 6] =
+    ["amount_minor", "currency", "reference", "items", "capture", "valid_for_s"];
+const ITEM_FIELDS: [&str; 3] = ["name", "quantity", "amount_minor"];
 
 /// The body of `POST /v1/payments`.
 ///
 /// # Errors
-/// A [`Problem`]: a field that is missing, unknown, of the wrong kind or out of its range, or no
-/// JSON object at all.
+/// A [`Problem`]: a field that is missing, unknown, repeated, of the wrong kind or out of its
+/// range, or no JSON object at all.
 pub fn read_create(
     body: &[u8],
     idempotency_key: Option<String>,
 ) -> Result<PaymentRequest, Problem> {
-    let body: CreateBody = parse(body)?;
-    let currency =
-        required(text("currency", body.currency)?, "currency", "an ISO 4217 code such as \"EUR\"")?;
+    let mut fields = Fields::of(Json::parse(body)?, "", &PAYMENT_FIELDS)?;
+    let currency = text(&mut fields, "currency", "an ISO 4217 code such as \"EUR\"")?;
+    let currency = required(&fields, "currency", currency, "an ISO 4217 code such as \"EUR\"")?;
     let currency: Currency =
         currency.parse().map_err(|error| Problem::invalid("currency", error))?;
-    let amount_minor = required(
-        whole_number("amount_minor", body.amount_minor, MINOR_UNITS_MAX)?,
-        "amount_minor",
-        "the amount in minor units (cents), such as 250",
-    )?;
+    let expected = format!(
+        "a whole number of minor units (such as cents) from 1 to {MINOR_UNITS_MAX}: 250 is 2.50 EUR"
+    );
+    let amount_minor = whole_number(&mut fields, "amount_minor", 1, MINOR_UNITS_MAX, &expected)?;
+    let amount_minor = required(&fields, "amount_minor", amount_minor, &expected)?;
     let amount = Amount::new(amount_minor, currency)
         .map_err(|error| Problem::invalid("amount_minor", error))?;
-    let reference = text("reference", body.reference)?.unwrap_or_default();
-    check_line("reference", &reference)?;
-    let capture_after_dispense = match text("capture", body.capture)?.as_deref() {
-        None | Some("at_once") => false,
-        Some("after_dispense") => true,
-        Some(_) => {
-            return Err(Problem::invalid("capture", "expected \"at_once\" or \"after_dispense\""));
-        }
-    };
-    let valid_for_s =
-        match whole_number("valid_for_s", body.valid_for_s, u64::from(VALID_FOR_S_MAX))? {
-            None => None,
-            Some(0) => {
-                return Err(Problem::invalid(
-                    "valid_for_s",
-                    format!("expected 1 to {VALID_FOR_S_MAX} seconds"),
-                ));
-            }
-            Some(seconds) => u32::try_from(seconds).ok(),
-        };
-    let items = body.items.unwrap_or_default();
-    if items.len() > LINE_ITEMS_MAX {
-        return Err(Problem::invalid(
-            "items",
-            format!("expected at most {LINE_ITEMS_MAX}, got {}", items.len()),
-        ));
-    }
-    let items = items.into_iter().enumerate().map(read_item).collect::<Result<_, _>>()?;
+    let reference = line(&mut fields, "reference", 0)?.unwrap_or_default();
     Ok(PaymentRequest {
         amount,
         reference,
-        items,
-        capture_after_dispense,
-        valid_for_s,
+        items: items(&mut fields)?,
+        capture_after_dispense: capture_after_dispense(&mut fields)?,
+        valid_for_s: valid_for_s(&mut fields)?,
         idempotency_key,
     })
+}
+
+fn capture_after_dispense(fields: &mut Fields) -> Result<bool, Problem> {
+    let expected = "\"at_once\" or \"after_dispense\"";
+    match text(fields, "capture", expected)?.as_deref() {
+        None | Some("at_once") => Ok(false),
+        Some("after_dispense") => Ok(true),
+        Some(other) => {
+            let got = Json::Text(other.to_owned());
+            Err(unexpected(&fields.path("capture"), expected, &got))
+        }
+    }
+}
+
+fn valid_for_s(fields: &mut Fields) -> Result<Option<u32>, Problem> {
+    let max = u64::from(VALID_FOR_S_MAX);
+    let expected = format!("a whole number of seconds from 1 to {max}");
+    let seconds = whole_number(fields, "valid_for_s", 1, max, &expected)?;
+    Ok(seconds.and_then(|seconds| u32::try_from(seconds).ok()))
+}
+
+fn items(fields: &mut Fields) -> Result<Vec<LineItem>, Problem> {
+    let items = match fields.take("items") {
+        None => Vec::new(),
+        Some(Json::Array(items)) => items,
+        Some(other) => return Err(unexpected("items", "an array of items", &other)),
+    };
+    if items.len() > LINE_ITEMS_MAX {
+        return Err(Problem::invalid(
+            "items",
+            format!("expected at most {LINE_ITEMS_MAX} items, got {}", items.len()),
+        ));
+    }
+    items.into_iter().enumerate().map(|(index, item)| read_item(index, item)).collect()
+}
+
+fn read_item(index: usize, item: Json) -> Result<LineItem, Problem> {
+    let mut fields = Fields::of(item, &format!("items[{index}]"), &ITEM_FIELDS)?;
+    let name = line(&mut fields, "name", 1)?;
+    let name = required(&fields, "name", name, "what it is, such as \"Coffee\"")?;
+    let quantity_max = u64::from(QUANTITY_MAX);
+    let expected = format!("a whole number from 1 to {quantity_max}");
+    let quantity = whole_number(&mut fields, "quantity", 1, quantity_max, &expected)?;
+    let quantity = quantity.and_then(|quantity| u32::try_from(quantity).ok()).unwrap_or(1);
+    let expected = format!(
+        "the amount of the whole line, a whole number of minor units from 0 to {MINOR_UNITS_MAX}"
+    );
+    let amount_minor = whole_number(&mut fields, "amount_minor", 0, MINOR_UNITS_MAX, &expected)?;
+    let amount_minor = required(&fields, "amount_minor", amount_minor, &expected)?;
+    Ok(LineItem { name, quantity, amount_minor })
 }
 
 /// The body of `POST /v1/payments/{id}/complete`: were the goods released?
 ///
 /// # Errors
-/// A [`Problem`]: no boolean `dispensed`, or anything else beside it.
+/// A [`Problem`]: `dispensed` is missing or not a boolean, or there is another field.
 pub fn read_complete(body: &[u8]) -> Result<bool, Problem> {
-    let body: CompleteBody = parse(body)?;
-    match body.dispensed {
-        Some(Value::Bool(dispensed)) => Ok(dispensed),
-        Some(_) | None => {
-            Err(Problem::invalid("dispensed", "expected true or false: were the goods released?"))
-        }
+    let mut fields = Fields::of(Json::parse(body)?, "", &["dispensed"])?;
+    let expected = "true (the goods were released) or false";
+    match fields.take("dispensed") {
+        Some(Json::Boolean(dispensed)) => Ok(dispensed),
+        Some(other) => Err(unexpected("dispensed", expected, &other)),
+        None => required(&fields, "dispensed", None, expected),
     }
 }
 
@@ -127,123 +123,82 @@ pub fn read_cancel(body: &[u8]) -> Result<(), Problem> {
     if body.is_empty() {
         return Ok(());
     }
-    parse::<CancelBody>(body).map(|CancelBody {}| ())
+    Fields::of(Json::parse(body)?, "", &[]).map(drop)
 }
 
 /// Checks the value of the header `Idempotency-Key`.
 ///
 /// # Errors
-/// A [`Problem`]: longer than 64 octets, empty, or with what is not visible ASCII.
+/// A [`Problem`]: the key is empty, longer than 64 octets, or not visible ASCII.
 pub fn check_idempotency_key(key: &str) -> Result<(), Problem> {
     let is_visible = key.bytes().all(|octet| octet.is_ascii_graphic());
     if key.is_empty() || key.len() > IDEMPOTENCY_KEY_OCTETS_MAX || !is_visible {
         return Err(Problem::invalid(
             "Idempotency-Key",
             format!(
-                "expected 1 to {IDEMPOTENCY_KEY_OCTETS_MAX} visible ASCII characters without spaces"
+                "expected 1 to {IDEMPOTENCY_KEY_OCTETS_MAX} visible ASCII characters without \
+                 spaces; got `{}`",
+                shortened(key)
             ),
         ));
     }
     Ok(())
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
-        // Right JSON that is not this object: the message names the field.
-        serde_json::error::Category::Data => match quoted_name(&error.to_string()) {
-            Some(field) => Problem::invalid(&field, error),
-            None => Problem::malformed(format!(
-                "expected a JSON object with the documented fields: {error}"
-            )),
-        },
-        serde_json::error::Category::Syntax
-        | serde_json::error::Category::Eof
-        | serde_json::error::Category::Io => Problem::malformed(format!("not JSON: {error}")),
+fn required<T>(
+    fields: &Fields,
+    name: &str,
+    value: Option<T>,
+    expected: &str,
+) -> Result<T, Problem> {
+    value.ok_or_else(|| {
+        Problem::invalid(&fields.path(name), format!("is missing; expected {expected}"))
     })
 }
 
-/// The field that serde complains of: "unknown field `x`, …", "duplicate field `x` …".
-fn quoted_name(message: &str) -> Option<String> {
-    let rest = message
-        .strip_prefix("unknown field `")
-        .or_else(|| message.strip_prefix("duplicate field `"))?;
-    rest.split_once('`').map(|(name, _)| name.chars().take(IDEMPOTENCY_KEY_OCTETS_MAX).collect())
+fn unexpected(field: &str, expected: &str, got: &Json) -> Problem {
+    Problem::invalid(field, format!("expected {expected}; got {}", got.description()))
 }
 
-fn read_item((index, item): (usize, ItemBody)) -> Result<LineItem, Problem> {
-    let field = |name: &str| format!("items[{index}].{name}");
-    let name_field = field("name");
-    let name =
-        required(text(&name_field, item.name)?, &name_field, "what it is, such as \"Coffee\"")?;
-    check_line(&name_field, &name)?;
-    if name.is_empty() {
-        return Err(Problem::invalid(&name_field, "expected at least one character"));
-    }
-    let quantity_field = field("quantity");
-    let quantity = whole_number(&quantity_field, item.quantity, 10_000)?.unwrap_or(1);
-    if quantity == 0 {
-        return Err(Problem::invalid(&quantity_field, "expected 1 to 10000"));
-    }
-    let quantity = u32::try_from(quantity)
-        .map_err(|_| Problem::invalid(&quantity_field, "expected 1 to 10000"))?;
-    let amount_field = field("amount_minor");
-    let amount_minor = required(
-        whole_number(&amount_field, item.amount_minor, MINOR_UNITS_MAX)?,
-        &amount_field,
-        "the amount of the whole line in minor units",
-    )?;
-    Ok(LineItem { name, quantity, amount_minor })
-}
-
-fn required<T>(value: Option<T>, field: &str, expected: &str) -> Result<T, Problem> {
-    value.ok_or_else(|| Problem::invalid(field, format!("is missing; expected {expected}")))
-}
-
-fn text(field: &str, value: Option<Value>) -> Result<Option<String>, Problem> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => {
-            Err(Problem::invalid(field, format!("expected a text, got {}", kind_of(&other))))
-        }
+fn text(fields: &mut Fields, name: &str, expected: &str) -> Result<Option<String>, Problem> {
+    match fields.take(name) {
+        None => Ok(None),
+        Some(Json::Text(text)) => Ok(Some(text)),
+        Some(other) => Err(unexpected(&fields.path(name), expected, &other)),
     }
 }
 
-fn whole_number(field: &str, value: Option<Value>, max: u64) -> Result<Option<u64>, Problem> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(value) => match value.as_u64().filter(|number| *number <= max) {
-            Some(number) => Ok(Some(number)),
-            None => Err(Problem::invalid(
-                field,
-                format!("expected a whole number up to {max}, got {}", kind_of(&value)),
-            )),
-        },
-    }
+fn whole_number(
+    fields: &mut Fields,
+    name: &str,
+    min: u64,
+    max: u64,
+    expected: &str,
+) -> Result<Option<u64>, Problem> {
+    let Some(value) = fields.take(name) else { return Ok(None) };
+    let number = match &value {
+        Json::Number(number) => number.as_u64().filter(|number| (min..=max).contains(number)),
+        Json::Null | Json::Boolean(_) | Json::Text(_) | Json::Array(_) | Json::Object(_) => None,
+    };
+    let problem = || unexpected(&fields.path(name), expected, &value);
+    number.map(Some).ok_or_else(problem)
 }
 
-fn check_line(field: &str, text: &str) -> Result<(), Problem> {
-    if text.len() > TEXT_OCTETS_MAX || text.chars().any(char::is_control) {
-        return Err(Problem::invalid(
-            field,
-            format!(
-                "expected at most {TEXT_OCTETS_MAX} octets of UTF-8 on one line, without control characters"
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// What a value is, in words; numbers are short enough to repeat, texts may not be.
-fn kind_of(value: &Value) -> String {
-    match value {
-        Value::Null => "null".into(),
-        Value::Bool(value) => value.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::String(_) => "a text".into(),
-        Value::Array(_) => "an array".into(),
-        Value::Object(_) => "an object".into(),
-    }
+/// A text on one line, of `octets_min` to [`TEXT_OCTETS_MAX`] octets.
+fn line(fields: &mut Fields, name: &str, octets_min: usize) -> Result<Option<String>, Problem> {
+    let expected = format!(
+        "a text of {octets_min} to {TEXT_OCTETS_MAX} octets of UTF-8 on one line, without control \
+         characters"
+    );
+    let Some(line) = text(fields, name, &expected)? else { return Ok(None) };
+    let got = if line.chars().any(char::is_control) {
+        "one with a control character".to_owned()
+    } else if (octets_min..=TEXT_OCTETS_MAX).contains(&line.len()) {
+        return Ok(Some(line));
+    } else {
+        counted(line.len() as u64, "octet", "octets")
+    };
+    Err(Problem::invalid(&fields.path(name), format!("expected {expected}; got {got}")))
 }
 
 #[cfg(test)]
@@ -254,8 +209,9 @@ mod tests {
 
     #[test]
     fn a_full_request_reads() {
-        let body = br#"{"amount_minor":250,"currency":"EUR","reference":"Order 7","capture":"after_dispense",
-            "items":[{"name":"Coffee","quantity":2,"amount_minor":250}],"valid_for_s":60}"#;
+        let body = br#"{"amount_minor":250,"currency":"EUR","reference":"Order 7",
+            "capture":"after_dispense","valid_for_s":60,
+            "items":[{"name":"Coffee","quantity":2,"amount_minor":250}]}"#;
         let request = read_create(body, Some("k".into())).unwrap();
         assert_eq!(request.amount.to_string(), "2.50 EUR");
         assert_eq!((request.reference.as_str(), request.capture_after_dispense), ("Order 7", true));
@@ -291,7 +247,14 @@ mod tests {
                 r#"{"amount_minor":250,"currency":"EUR","items":[{"amount_minor":1}]}"#,
                 "items[0].name",
             ),
-            (r#"{"amount_minor":250,"currency":"EUR","items":[{"name":"a","price":1}]}"#, "price"),
+            (
+                r#"{"amount_minor":250,"currency":"EUR","items":[{"name":"","amount_minor":1}]}"#,
+                "items[0].name",
+            ),
+            (
+                r#"{"amount_minor":250,"currency":"EUR","items":[{"name":"a","price":1}]}"#,
+                "items[0].price",
+            ),
         ] {
             let problem = read_create(body.as_bytes(), None).unwrap_err();
             let json = serde_json::to_value(&problem).unwrap();
@@ -301,6 +264,66 @@ mod tests {
                 "{json}"
             );
         }
+    }
+
+    #[test]
+    fn details_say_what_was_got_and_what_is_expected_in_words_of_the_api() {
+        for (body, detail) in [
+            (
+                r#"{"amount_minor":"250","currency":"EUR"}"#,
+                "amount_minor: expected a whole number of minor units (such as cents) from 1 to \
+                 999999999999: 250 is 2.50 EUR; got the text \"250\"",
+            ),
+            (
+                r#"{"amount_minor":2.5,"currency":"EUR"}"#,
+                "amount_minor: expected a whole number of minor units (such as cents) from 1 to \
+                 999999999999: 250 is 2.50 EUR; got 2.5",
+            ),
+            (
+                r#"{"amount_minor":250,"currency":"eur"}"#,
+                "currency: `eur` is not a currency of ISO 4217 that money is paid in; expected \
+                 capital letters: EUR",
+            ),
+            (
+                r#"{"amount_minor":250,"currency":7}"#,
+                "currency: expected an ISO 4217 code such as \"EUR\"; got 7",
+            ),
+            (
+                r#"{"amount_minor":250,"currency":"EUR","items":"Coffee"}"#,
+                "items: expected an array of items; got the text \"Coffee\"",
+            ),
+            (
+                r#"{"amount_minor":250,"currency":"EUR","items":[1]}"#,
+                "items[0]: expected an object with the fields name, quantity, amount_minor, got 1",
+            ),
+            (
+                r#"{"amount_minor":250,"currency":"EUR","capture":"later"}"#,
+                "capture: expected \"at_once\" or \"after_dispense\"; got the text \"later\"",
+            ),
+            (
+                r#"{"amount_minor":250,"currency":"EUR","valid_for_s":"60s"}"#,
+                "valid_for_s: expected a whole number of seconds from 1 to 3600; got the text \
+                 \"60s\"",
+            ),
+            (
+                r#"{"amount_minor":250,"amuont":1}"#,
+                "amuont: is not known; expected only amount_minor, currency, reference, items, \
+                 capture, valid_for_s",
+            ),
+            (
+                "[]",
+                "the body: expected an object with the fields amount_minor, currency, reference, \
+                 items, capture, valid_for_s, got an array",
+            ),
+        ] {
+            let problem = read_create(body.as_bytes(), None).unwrap_err();
+            assert_eq!(serde_json::to_value(&problem).unwrap()["detail"], detail, "{body}");
+        }
+        let problem = read_complete(br#"{"dispensed":"true"}"#).unwrap_err();
+        assert_eq!(
+            serde_json::to_value(&problem).unwrap()["detail"],
+            "dispensed: expected true (the goods were released) or false; got the text \"true\""
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The till API's paths and what each does. docs/till-api.md is the text for integrators.
+//! The till API's paths and what each does. docs/till-api.md describes them for integrators.
 //!
-//! Reads requests, calls the driver through the port, writes answers. Decides nothing about a
+//! Reads requests, calls the driver through the port, writes answers. It decides nothing about a
 //! payment.
 
 use std::collections::VecDeque;
@@ -9,67 +9,67 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http_body_util::BodyExt;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::problem::Problem;
+use super::query::Query;
 use super::view::{PaymentJson, PaymentsJson, StatusJson};
-use super::{Answer, TillCall, TillPort, guard, request_body};
-use crate::domain::{Outcome, TransactionId};
+use super::wait::Until;
+use super::{Answer, TillCall, TillPort, request_body, web_page_check};
+use crate::domain::TransactionId;
 use crate::protocol::EngagementLink;
 use crate::terminal::{PaymentState, PaymentView, TillRequest};
 
-/// The longest body of a request, in octets: 32 line items with all their names fill a quarter of
-/// it.
+/// The longest body of a request, in octets: four times that of 32 line items with long names.
 pub const BODY_OCTETS_MAX: usize = 16 * 1024;
-/// Up to how many octets a body that is too long is read and thrown away, so that the till gets to
-/// read the answer: a connection closed over unread octets is reset.
+/// How many octets of a body that is too long are read and discarded, so that the till can read the
+/// answer: a connection that is closed with unread octets is reset.
 const BODY_OCTETS_DISCARDED_MAX: usize = 1024 * 1024;
 /// How long a till may take to send a body, in milliseconds: it is on the same machine.
 const BODY_TIMEOUT_MS: u64 = 5_000;
 /// How long the driver may take to answer, in milliseconds: a few synchronised writes to a slow SD
 /// card.
 const ANSWER_TIMEOUT_MS: u64 = 10_000;
-/// The longest `wait_s`, in seconds: below the idle time after which proxies and HTTP libraries
-/// give up.
-pub const WAIT_S_MAX: u32 = 60;
-/// How many requests may wait for a change at once. Half of the connections stay free for those
+/// How many requests may wait for a change at once. Half of the connections stay free for requests
 /// that do not wait.
 pub const WAITERS_MAX: usize = super::CONNECTIONS_MAX / 2;
-/// The type of the figures (OpenMetrics 1.0).
+/// The media type of the metrics (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How many payments a list holds where nothing is said, and at most.
-const LIST_LIMIT_DEFAULT: usize = 50;
-const LIST_LIMIT_MAX: usize = 1000;
-/// How many payments are remembered as told once, to tell a repeat of `POST /v1/payments` from the
-/// first.
-const TOLD_MAX: usize = 256;
+/// How many payments a list holds if the request does not say.
+pub const LIST_LIMIT_DEFAULT: u32 = 50;
+/// How many payments a list holds at most.
+pub const LIST_LIMIT_MAX: u32 = 1000;
+/// How many payments are remembered as answered with 201, to answer a repeated
+/// `POST /v1/payments` with 200.
+const ANSWERED_MAX: usize = 256;
 
-/// What every request is served with.
+/// The state that all requests share.
 pub(super) struct Till {
     port: TillPort,
     sticker: EngagementLink,
     is_tcp: bool,
     waiters: Semaphore,
-    told: Mutex<VecDeque<TransactionId>>,
+    answered: Mutex<VecDeque<TransactionId>>,
 }
 
-/// All paths.
+/// The routes of all paths.
 pub(super) fn router(port: TillPort, sticker: EngagementLink, is_tcp: bool) -> Router {
     let till = Arc::new(Till {
         port,
         sticker,
         is_tcp,
         waiters: Semaphore::new(WAITERS_MAX),
-        told: Mutex::new(VecDeque::with_capacity(TOLD_MAX)),
+        answered: Mutex::new(VecDeque::with_capacity(ANSWERED_MAX)),
     });
     Router::new()
         .route("/v1/payments", post(create).get(list))
@@ -80,12 +80,12 @@ pub(super) fn router(port: TillPort, sticker: EngagementLink, is_tcp: bool) -> R
         .route("/v1/metrics", get(metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&till), keep_pages_away))
+        .layer(middleware::from_fn_with_state(Arc::clone(&till), refuse_web_pages))
         .with_state(till)
 }
 
-async fn keep_pages_away(State(till): State<Arc<Till>>, request: Request, next: Next) -> Response {
-    match guard::check(request.headers(), request.method(), till.is_tcp) {
+async fn refuse_web_pages(State(till): State<Arc<Till>>, request: Request, next: Next) -> Response {
+    match web_page_check::check(request.headers(), request.method(), till.is_tcp) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
@@ -100,7 +100,7 @@ async fn create(State(till): State<Arc<Till>>, request: Request) -> Result<Respo
         .ask(|answer| TillCall::Request { request: TillRequest::Create(payment), answer })
         .await?;
     let status =
-        if till.is_first_told(&view, is_keyed) { StatusCode::CREATED } else { StatusCode::OK };
+        if till.is_first_answer(&view, is_keyed) { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/v1/payments/{}", view.transaction_id);
     let mut response = till.payment(status, &view);
     if let Ok(location) = HeaderValue::from_str(&location) {
@@ -109,112 +109,36 @@ async fn create(State(till): State<Arc<Till>>, request: Request) -> Result<Respo
     Ok(response)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReadQuery {
-    wait_s: Option<u32>,
-    until: Option<String>,
-}
-
-/// Until what a reader waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Until {
-    /// The till knows whether to release: yes, no, or pending.
-    Decided,
-    /// Nothing more happens.
-    Final,
-    /// Something differs from the view with this entity tag.
-    Changed(String),
-}
-
-impl Until {
-    fn is_reached(&self, view: &PaymentView, json: &PaymentJson) -> bool {
-        match self {
-            Self::Decided => is_decided(view),
-            Self::Final => view.state.is_final(),
-            Self::Changed(entity_tag) => *entity_tag != json.entity_tag(),
-        }
-    }
-}
-
-/// The till has been told to release, or has been told that it is not to, or that nobody knows yet.
-fn is_decided(view: &PaymentView) -> bool {
-    let will_not_release = match view.state {
-        PaymentState::Reversing(_) => true,
-        // Approved, and the till not told yet: that is about to come.
-        PaymentState::Offered
-        | PaymentState::Authorising
-        | PaymentState::Approved
-        | PaymentState::Capturing
-        | PaymentState::Captured
-        | PaymentState::Unresolved
-        | PaymentState::Reversed(_)
-        | PaymentState::Declined(_)
-        | PaymentState::NotCharged(_)
-        | PaymentState::Cancelled
-        | PaymentState::Expired => false,
-    };
-    view.release
-        || view.state.is_final()
-        || view.state.outcome() == Some(Outcome::Pending)
-        || will_not_release
-}
-
 async fn read(
     State(till): State<Arc<Till>>,
-    Path(id): Path<String>,
+    id: PathId,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let transaction_id = transaction_id(&id)?;
-    let query: ReadQuery = query(&uri)?;
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let until = match (query.until.as_deref(), known) {
-        (Some("decided"), _) => Until::Decided,
-        (Some("final"), _) => Until::Final,
-        (None, Some(entity_tag)) => Until::Changed(entity_tag.to_owned()),
-        (None, None) if query.wait_s.is_none() => Until::Changed(String::new()),
-        (None, None) => {
-            return Err(Problem::invalid(
-                "until",
-                "is missing; expected `decided` or `final` with `wait_s`, or the header If-None-Match",
-            ));
-        }
-        (Some(_), _) => return Err(Problem::invalid("until", "expected `decided` or `final`")),
-    };
-    let wait_s = query.wait_s.unwrap_or(0);
-    if wait_s > WAIT_S_MAX {
-        return Err(Problem::invalid("wait_s", format!("expected 0 to {WAIT_S_MAX} seconds")));
-    }
+    let transaction_id = transaction_id(id)?;
+    let (until, wait_s) = Until::read(&Query::read(&uri, &["wait_s", "until"])?, &headers)?;
     let view = if wait_s == 0 {
         till.read(transaction_id).await?
     } else {
         let _place = till.waiters.try_acquire().map_err(|_| {
-            Problem::busy(format!("{WAITERS_MAX} requests are waiting for a change already"))
+            Problem::busy(format!(
+                "{WAITERS_MAX} requests wait for changes, and no more may wait at once"
+            ))
         })?;
         till.wait(transaction_id, &until, Duration::from_secs(wait_s.into())).await?
     };
     let entity_tag = PaymentJson::of(&view, &till.sticker).entity_tag();
-    if known == Some(entity_tag.as_str()) {
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| known == entity_tag.as_str()) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, entity_tag)]).into_response());
     }
     Ok(till.payment(StatusCode::OK, &view))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListQuery {
-    open: Option<bool>,
-    limit: Option<usize>,
-}
-
 async fn list(State(till): State<Arc<Till>>, uri: Uri) -> Result<Response, Problem> {
-    let query: ListQuery = query(&uri)?;
-    let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
-    if !(1..=LIST_LIMIT_MAX).contains(&limit) {
-        return Err(Problem::invalid("limit", format!("expected 1 to {LIST_LIMIT_MAX}")));
-    }
-    let open_only = query.open.unwrap_or(false);
+    let query = Query::read(&uri, &["open", "limit"])?;
+    let limit = query.number("limit", 1..=LIST_LIMIT_MAX)?.unwrap_or(LIST_LIMIT_DEFAULT);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let open_only = query.boolean("open")?.unwrap_or(false);
     let list = till.ask(|answer| TillCall::List { open_only, limit, answer }).await?;
     let payments = list.views.iter().map(|view| PaymentJson::of(view, &till.sticker)).collect();
     Ok(json(StatusCode::OK, &PaymentsJson { payments, more: list.more }))
@@ -222,20 +146,20 @@ async fn list(State(till): State<Arc<Till>>, uri: Uri) -> Result<Response, Probl
 
 async fn complete(
     State(till): State<Arc<Till>>,
-    Path(id): Path<String>,
+    id: PathId,
     request: Request,
 ) -> Result<Response, Problem> {
-    let transaction_id = transaction_id(&id)?;
+    let transaction_id = transaction_id(id)?;
     let dispensed = request_body::read_complete(&body(request).await?)?;
     till.request(TillRequest::Complete { transaction_id, dispensed }).await
 }
 
 async fn cancel(
     State(till): State<Arc<Till>>,
-    Path(id): Path<String>,
+    id: PathId,
     request: Request,
 ) -> Result<Response, Problem> {
-    let transaction_id = transaction_id(&id)?;
+    let transaction_id = transaction_id(id)?;
     request_body::read_cancel(&body(request).await?)?;
     till.request(TillRequest::Cancel { transaction_id }).await
 }
@@ -270,7 +194,7 @@ async fn no_such_method() -> Problem {
 }
 
 impl Till {
-    /// Asks the driver, within the time it has.
+    /// Asks the driver and waits for the answer, for a bounded time.
     async fn ask<T>(&self, call: impl FnOnce(Answer<T>) -> TillCall) -> Result<T, Problem> {
         let answered =
             timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), self.port.call(call)).await;
@@ -286,7 +210,7 @@ impl Till {
         Ok(self.payment(StatusCode::OK, &view))
     }
 
-    /// The payment as soon as it is as asked for, or as it is when the time is over.
+    /// The payment when it is as asked for, or when the time is over.
     async fn wait(
         &self,
         transaction_id: TransactionId,
@@ -294,7 +218,7 @@ impl Till {
         wait: Duration,
     ) -> Result<PaymentView, Problem> {
         let deadline = Instant::now() + wait;
-        // Before the reading, so that no change falls between the two.
+        // Before the payment is read, so that no change is missed between the two.
         let mut updates = self.port.listen();
         let mut view = self.read(transaction_id).await?;
         while !until.is_reached(&view, &PaymentJson::of(&view, &self.sticker)) {
@@ -317,21 +241,21 @@ impl Till {
         response
     }
 
-    /// Whether this is the first answer to a request for this payment. Without a key every request
-    /// is a new payment; a repeat names a payment that was told before, or that has gone on
-    /// since. A restart ends every offer, so nothing has to be remembered beyond this process.
-    fn is_first_told(&self, view: &PaymentView, is_keyed: bool) -> bool {
+    /// Whether this is the first answer about a new payment. Without a key every request makes a
+    /// new payment; a repeated request finds one that was answered before, or that is not an offer
+    /// any more. A restart ends every offer, so nothing has to be remembered beyond this process.
+    fn is_first_answer(&self, view: &PaymentView, is_keyed: bool) -> bool {
         if !is_keyed {
             return true;
         }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.contains(&view.transaction_id) || view.state != PaymentState::Offered {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if answered.contains(&view.transaction_id) || view.state != PaymentState::Offered {
             return false;
         }
-        if told.len() == TOLD_MAX {
-            told.pop_front();
+        if answered.len() == ANSWERED_MAX {
+            answered.pop_front();
         }
-        told.push_back(view.transaction_id);
+        answered.push_back(view.transaction_id);
         true
     }
 }
@@ -349,7 +273,7 @@ async fn body(request: Request) -> Result<Vec<u8>, Problem> {
             StatusCode::REQUEST_TIMEOUT,
             "body-too-slow",
             "The body did not come in time",
-            format!("expected within {BODY_TIMEOUT_MS} ms"),
+            format!("expected the whole body within {BODY_TIMEOUT_MS} ms"),
         )
     })?
 }
@@ -358,7 +282,11 @@ async fn read_bounded(mut body: Body) -> Result<Vec<u8>, Problem> {
     let mut octets = Vec::new();
     let mut octets_seen = 0;
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(Problem::malformed)?.into_data() else { continue };
+        let frame = frame.map_err(|error| {
+            tracing::debug!(%error, "the body of a till's request cannot be read");
+            Problem::malformed("the body cannot be read to its end; send it whole")
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
         octets_seen += data.len();
         if octets_seen <= BODY_OCTETS_MAX {
             octets.extend_from_slice(&data);
@@ -381,28 +309,23 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Problem::invalid("Idempotency-Key", "expected once"));
+        return Err(Problem::invalid("Idempotency-Key", "is given twice; expected once"));
     }
     let key = value.to_str().unwrap_or_default();
     request_body::check_idempotency_key(key)?;
     Ok(Some(key.to_owned()))
 }
 
-fn transaction_id(text: &str) -> Result<TransactionId, Problem> {
-    // The canonical form only, so that one payment has one path.
-    match text.parse::<TransactionId>() {
-        Ok(id) if id.to_string() == text => Ok(id),
-        Ok(_) | Err(_) => Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "unknown-payment",
-            "There is no such payment",
-            "a transaction id is a UUID in lower case with hyphens",
-        )),
-    }
-}
+/// The id in the path as it was written, if it is UTF-8.
+type PathId = Result<Path<String>, PathRejection>;
 
-fn query<T: for<'de> Deserialize<'de>>(uri: &Uri) -> Result<T, Problem> {
-    Query::try_from_uri(uri)
-        .map(|Query(query)| query)
-        .map_err(|rejection| Problem::malformed(rejection.body_text()))
+fn transaction_id(id: PathId) -> Result<TransactionId, Problem> {
+    let written = id.map_or_else(|_| "?".to_owned(), |Path(id)| id);
+    let detail = match written.parse::<TransactionId>() {
+        // The canonical form only, so that one payment has one path.
+        Ok(id) if id.to_string() == written => return Ok(id),
+        Ok(id) => format!("write the transaction id in lower case with hyphens: {id}"),
+        Err(error) => error.to_string(),
+    };
+    Err(Problem::new(StatusCode::NOT_FOUND, "unknown-payment", "There is no such payment", detail))
 }

@@ -1,6 +1,5 @@
-//! Listens for tills and serves each connection, with bounds on how many and how slow.
-//!
-//! Which path does what is in `routes`.
+//! Listens for tills and serves their connections, with limits on their number and on how slow they
+//! may be. `routes` has the paths.
 
 use std::fs;
 use std::io;
@@ -24,20 +23,20 @@ use super::routes::router;
 use super::{TillAddress, TillPort};
 use crate::protocol::EngagementLink;
 
-/// How many connections are served at once; more wait in the listen queue. A kiosk has one till and
-/// a few tools.
+/// How many connections are served at once; further ones wait in the listen queue. A kiosk has one
+/// till and a few tools.
 pub const CONNECTIONS_MAX: usize = 32;
 /// How long a till may take to send a request's head, and how long a connection may stay idle, in
 /// milliseconds.
 const HEAD_TIMEOUT_MS: u64 = 30_000;
-/// The largest head of a request, in octets. The smallest that the HTTP implementation allows.
+/// The largest head of a request, in octets: the smallest limit that the HTTP library allows.
 const HEAD_OCTETS_MAX: usize = 8 * 1024;
 /// How long open connections get to finish when the service stops, in milliseconds.
 const STOP_TIMEOUT_MS: u64 = 1_000;
-/// How long to pause after the system refused a connection (no file descriptors left), in
+/// How long to wait after the system refused a connection (no file descriptors left), in
 /// milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
-/// Owner and group may use the socket.
+/// The mode of the socket: owner and group may use it.
 const SOCKET_MODE: u32 = 0o660;
 
 /// Why the till API cannot listen.
@@ -45,15 +44,16 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum TillListenError {
     /// Another process listens there.
     #[error(
-        "{0} is in use: another florin is running, or another program listens there; stop it or change [till] listen"
+        "{0} is in use by another florin or another program; stop that one, or change [till] listen"
     )]
     InUse(TillAddress),
-    /// There is a file at the socket's path that is no socket.
+    /// The file at the socket's path is not a socket.
     #[error("{} exists and is not a socket; move it away or change [till] listen", .0.display())]
     NotASocket(PathBuf),
     /// The operating system refused.
     #[error(
-        "cannot listen on {address}: {source}; check that its directory exists and may be written, or change [till] listen"
+        "cannot listen on {address}: {source}; check that its directory exists and may be written, \
+         or change [till] listen"
     )]
     System {
         /// Where.
@@ -77,8 +77,8 @@ enum Socket {
 }
 
 impl TillListener {
-    /// Opens the address. A socket file that nobody listens on any more is replaced. Needs a tokio
-    /// runtime.
+    /// Opens the address. A socket file that no process listens on any more is replaced. Needs a
+    /// tokio runtime.
     ///
     /// # Errors
     /// [`TillListenError`].
@@ -107,12 +107,12 @@ impl TillListener {
         Ok(Self { socket, address })
     }
 
-    /// Where it listens; the port that was chosen, where 0 was asked for.
+    /// Where it listens; with the port that the system chose if 0 was asked for.
     pub fn address(&self) -> &TillAddress {
         &self.address
     }
 
-    /// Serves tills until `stop` is done. `sticker` is the engagement link without a transaction.
+    /// Serves tills until `stop` completes. `sticker` is the engagement link without a transaction.
     pub async fn serve(
         self,
         port: TillPort,
@@ -138,12 +138,12 @@ impl TillListener {
                         });
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "a till's connection was not accepted");
+                        tracing::warn!(%error, "cannot accept a till's connection");
                         sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
                     }
                 },
             }
-            // Forget those that have ended.
+            // Drops the connections that have ended.
             while connections.try_join_next().is_some() {}
         }
         let _ = stopping.send(true);
@@ -198,7 +198,7 @@ async fn serve_connection(
     }
 }
 
-/// Removes a socket that a killed service has left behind, and nothing else.
+/// Removes a socket that a killed service left behind, and nothing else.
 fn remove_stale(path: &Path, address: &TillAddress) -> Result<(), TillListenError> {
     let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
     if !metadata.file_type().is_socket() {

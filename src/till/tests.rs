@@ -1,4 +1,4 @@
-//! The till API over real sockets, with a driver that knows a few tricks in place of the engine.
+//! The till API over real sockets, with a fake driver in place of the engine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn sticker() -> EngagementLink {
     }
 }
 
-/// Keeps payments, lets a test move them on, and refuses as the engine would.
+/// Keeps payments, changes their state as the till asks, and refuses as the engine would.
 struct FakeDriver {
     end: TillDriverEnd,
     payments: BTreeMap<TransactionId, PaymentView>,
@@ -191,7 +191,8 @@ impl Running {
     async fn post(&self, path: &str, headers: &str, body: &str) -> String {
         let length = body.len();
         self.raw(&format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\n\
              Content-Length: {length}\r\n{headers}\r\n{body}"
         ))
         .await
@@ -316,9 +317,10 @@ async fn refusals_are_problems_with_their_status() {
     let (payment, _) = client.create(&coffee(), None).await.unwrap();
     client.cancel(&payment.transaction_id).await.unwrap();
     let refused = client.complete(&payment.transaction_id, true).await.unwrap_err();
-    assert!(
-        matches!(&refused, TillClientError::Refused { status: 409, kind, .. } if kind.ends_with("wrong-state"))
-    );
+    assert!(matches!(
+        &refused,
+        TillClientError::Refused { status: 409, kind, .. } if kind.ends_with("wrong-state")
+    ));
     for (id, status) in [("99999999-0000-4000-8000-000000000000", 404), ("x", 404)] {
         let error = client.read(id).await.unwrap_err();
         assert!(matches!(error, TillClientError::Refused { status: got, .. } if got == status));
@@ -346,7 +348,8 @@ async fn refusals_are_problems_with_their_status() {
     assert!(till.post("/v1/payments", "", &long).await.starts_with("HTTP/1.1 413 "));
     let chunked = till
         .raw(&format!(
-            "POST /v1/payments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+            "POST /v1/payments HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Content-Type: application/json\r\n\
              Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{long}\r\n0\r\n\r\n",
             long.len()
         ))
@@ -370,7 +373,8 @@ async fn a_web_page_cannot_make_or_read_payments() {
     assert!(rebound.starts_with("HTTP/1.1 403 "), "{rebound}");
     let form = till
         .raw(&format!(
-            "POST /v1/payments HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+            "POST /v1/payments HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
+             Content-Type: text/plain\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         ))
@@ -406,9 +410,10 @@ async fn a_driver_that_stops_is_said_to_have_stopped() {
     let till = Running::start_with(false, port).await;
     drop(end);
     let error = till.client().status().await.unwrap_err();
-    assert!(
-        matches!(&error, TillClientError::Refused { status: 503, kind, .. } if kind.ends_with("stopping"))
-    );
+    assert!(matches!(
+        &error,
+        TillClientError::Refused { status: 503, kind, .. } if kind.ends_with("stopping")
+    ));
 }
 
 #[tokio::test]
@@ -443,8 +448,8 @@ async fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
     assert!(error.contains("its directory exists"), "{error}");
 }
 
-/// A change that falls right after the reading: whoever listens only after it has read never learns
-/// of it.
+/// A change right after the payment was read: a reader that begins to listen only then would miss
+/// it.
 #[tokio::test]
 async fn a_change_between_reading_and_waiting_is_not_missed() {
     let (port, mut end) = TillPort::new();
@@ -472,7 +477,8 @@ async fn a_change_between_reading_and_waiting_is_not_missed() {
         }
     });
     let request = format!(
-        "GET /v1/payments/{id}?wait_s=30&until=final HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        "GET /v1/payments/{id}?wait_s=30&until=final HTTP/1.1\r\nHost: localhost\r\n\
+         Connection: close\r\n\r\n"
     );
     let answer = timeout(Duration::from_secs(2), till.raw(&request)).await.unwrap();
     assert!(answer.contains(r#""state":"expired""#), "{answer}");

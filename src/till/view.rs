@@ -10,15 +10,14 @@ use crate::terminal::PaymentView;
 /// A payment as the till API shows it. The command line reads the same type back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentJson {
-    /// Which payment.
     pub transaction_id: String,
-    /// The state's name.
+    /// The name of the state.
     pub state: String,
-    /// What goes with the state; none for most.
+    /// Why it is in this state; most states have no reason.
     pub reason: Option<String>,
     /// Release the goods, if you have not yet.
     pub release: bool,
-    /// Nobody knows what became of the goods: say it.
+    /// The terminal does not know whether the goods were released: tell it.
     pub dispense_unknown: bool,
     /// Nothing more happens to it.
     #[serde(rename = "final")]
@@ -35,16 +34,16 @@ pub struct PaymentJson {
     pub capture: String,
     /// Six digits for each phone that sees the offer now.
     pub matching_codes: Vec<String>,
-    /// What a QR code on the screen says.
+    /// For a QR code on a screen.
     pub engagement_link: String,
-    /// RFC 3339, by the terminal's clock.
+    /// In the form of RFC 3339, by the terminal's clock.
     pub created_at: String,
-    /// Likewise.
+    /// In the form of RFC 3339, by the terminal's clock.
     pub updated_at: String,
 }
 
 impl PaymentJson {
-    /// The payment, with the link that leads a phone to it.
+    /// Shows a payment. `sticker` is the engagement link of the terminal.
     pub fn of(view: &PaymentView, sticker: &EngagementLink) -> Self {
         let link = EngagementLink { transaction_id: Some(view.transaction_id), ..sticker.clone() };
         Self {
@@ -69,8 +68,8 @@ impl PaymentJson {
         }
     }
 
-    /// The entity tag (RFC 9110, 8.8.3): equal exactly where nothing that the till can see has
-    /// changed.
+    /// The entity tag (RFC 9110, 8.8.3): it changes if and only if something that the till can see
+    /// changes.
     pub(super) fn entity_tag(&self) -> String {
         let octets = serde_json::to_vec(self).unwrap_or_default();
         format!("\"{}\"", data_encoding::HEXLOWER.encode(&Sha256::digest(octets)[..8]))
@@ -80,9 +79,9 @@ impl PaymentJson {
 /// `GET /v1/payments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentsJson {
-    /// Newest first; where only open ones were asked for, oldest first.
+    /// Newest first; oldest first if only open ones were asked for.
     pub payments: Vec<PaymentJson>,
-    /// How many are open beyond these; only where only open ones were asked for.
+    /// How many more are open; only if only open ones were asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<usize>,
 }
@@ -90,28 +89,27 @@ pub struct PaymentsJson {
 /// `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusJson {
-    /// Which terminal.
     pub terminal_id: String,
-    /// The last four characters of it: on the machine, and in the advertised name.
+    /// The last four characters of the terminal id, as printed on the machine and advertised.
     pub short_code: String,
-    /// Can it take payments now?
+    /// Whether it can take payments now.
     pub in_service: bool,
-    /// Why not, and what to do.
+    /// Why it cannot, and what to do.
     pub reason: Option<String>,
-    /// What a sticker on the machine says.
+    /// For a QR code on a sticker.
     pub engagement_link: String,
     /// How many payments are not final.
     pub open_payments: usize,
     /// The age of the oldest of them, in seconds.
     pub oldest_open_s: u64,
-    /// Those that are open for so long that a person should look; the oldest 5.
+    /// The oldest 5 of the payments that were escalated to an operator because of their age.
     pub escalated: Vec<String>,
-    /// Of the service.
+    /// The version of the service.
     pub version: String,
 }
 
 impl StatusJson {
-    /// The terminal's state.
+    /// Shows the terminal's state. `sticker` is its engagement link.
     pub fn of(status: TillStatus, sticker: &EngagementLink) -> Self {
         Self {
             terminal_id: sticker.terminal_id.to_string(),

@@ -1,6 +1,5 @@
-//! Pays over links that may fail: tries again where nothing was sent, asks where something was.
-//!
-//! How to reach the terminal is the connector's business.
+//! Pays over links that may fail: tries again if nothing was sent, asks for the result if something
+//! was. The connector knows how to reach the terminal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,77 +8,76 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 
 use super::{
-    Card, DriverSettings, PaymentRecord, PaymentStatus, PaymentStore, Person, Reported, SessionEnd,
-    SessionSeed, StoreError, drive,
+    Card, Cardholder, DriverSettings, PaymentRecord, PaymentStatus, PaymentStore, Reported,
+    SessionEnd, SessionSeed, StoreError, drive,
 };
 use crate::link::PhoneLink;
 
-/// How often a payment is tried where no command was sent. Radios fail often enough that one try is
-/// too few; after three a person has to look.
+/// How often a payment is tried if no command was sent. Radios fail often enough that one attempt
+/// is too few; after three a person has to look.
 pub const PAY_ATTEMPTS_MAX: u32 = 3;
-/// How often the result is asked for at once after the connection was lost.
+/// How often the result is asked for after the connection was lost.
 pub const ASK_ATTEMPTS_MAX: u32 = 3;
-/// How long to wait between two connections, in milliseconds: some stacks need a moment to see that
-/// one has ended.
+/// How long to wait between two connections, in milliseconds: some Bluetooth stacks take a moment
+/// to notice that one has ended.
 pub const PAUSE_MS: u64 = 500;
 
 /// Makes connections to one terminal.
 pub trait Connector: Send {
-    /// What it makes.
     type Link: PhoneLink;
-    /// Why it cannot.
     type Error: std::error::Error + Send;
 
-    /// A connected and subscribed link.
+    /// Makes a connected and subscribed link.
     fn connect(&mut self) -> impl Future<Output = Result<Self::Link, Self::Error>> + Send;
 }
 
 /// Pays once.
 ///
-/// Connects and pays; tries again as long as nothing was sent and the fault may go away by itself.
-/// Where the connection was lost after the command, it connects again and asks for the result,
-/// unless the settings say to vanish.
+/// Connects and pays; tries again as long as nothing was sent and the fault may be transient. If
+/// the connection is lost after the command, it connects again and asks for the result, unless
+/// `vanish_after_command` is set.
 ///
 /// # Errors
-/// The connector's, where not even the first connection came about.
+/// The connector's, if the first connection fails.
 pub async fn pay<C: Connector>(
     connector: &mut C,
     card: Arc<Card>,
     settings: DriverSettings,
     store: &mut dyn PaymentStore,
-    person: &mut dyn Person,
+    cardholder: &mut dyn Cardholder,
 ) -> Result<Reported, C::Error> {
-    let mut reported = run(connector.connect().await?, &card, None, &settings, store, person).await;
+    let mut reported =
+        run(connector.connect().await?, &card, None, &settings, store, cardholder).await;
     for _ in 1..PAY_ATTEMPTS_MAX {
         if !reported.end.may_retry() {
             break;
         }
         pause().await;
         let Ok(link) = connector.connect().await else { break };
-        reported = run(link, &card, None, &settings, store, person).await;
+        reported = run(link, &card, None, &settings, store, cardholder).await;
     }
     if settings.vanish_after_command {
         return Ok(reported);
     }
     let Some(record) = record_to_ask_about(&reported, &settings, store) else {
-        return Ok(in_view_of_earlier(reported, &settings, store));
+        return Ok(with_earlier_order(reported, &settings, store));
     };
     for _ in 0..ASK_ATTEMPTS_MAX {
         pause().await;
         let Ok(link) = connector.connect().await else { continue };
-        let asked = run(link, &card, Some(record.clone()), &settings, store, person).await;
+        let asked = run(link, &card, Some(record.clone()), &settings, store, cardholder).await;
         if asked.end.is_an_answer() {
             reported.end = asked.end;
             reported.store_error = asked.store_error;
             break;
         }
     }
-    Ok(in_view_of_earlier(reported, &settings, store))
+    Ok(with_earlier_order(reported, &settings, store))
 }
 
-/// Where the link's payment was ordered before and was not offered again, its end is the earlier
-/// order's.
-fn in_view_of_earlier(
+/// If the engagement link's payment was ordered before and was not offered again, its end is that
+/// of the earlier order.
+fn with_earlier_order(
     mut reported: Reported,
     settings: &DriverSettings,
     store: &dyn PaymentStore,
@@ -96,17 +94,17 @@ fn in_view_of_earlier(
 /// Asks for the result of an earlier command.
 ///
 /// # Errors
-/// The connector's, where no connection came about.
+/// The connector's, if the first connection fails.
 pub async fn ask<C: Connector>(
     connector: &mut C,
     card: Arc<Card>,
     record: PaymentRecord,
     settings: DriverSettings,
     store: &mut dyn PaymentStore,
-    person: &mut dyn Person,
+    cardholder: &mut dyn Cardholder,
 ) -> Result<Reported, C::Error> {
     let mut reported =
-        run(connector.connect().await?, &card, Some(record.clone()), &settings, store, person)
+        run(connector.connect().await?, &card, Some(record.clone()), &settings, store, cardholder)
             .await;
     for _ in 1..ASK_ATTEMPTS_MAX {
         if !reported.end.may_retry() {
@@ -114,7 +112,7 @@ pub async fn ask<C: Connector>(
         }
         pause().await;
         let Ok(link) = connector.connect().await else { break };
-        reported = run(link, &card, Some(record.clone()), &settings, store, person).await;
+        reported = run(link, &card, Some(record.clone()), &settings, store, cardholder).await;
     }
     reported.end = reported.end.given_earlier(record.status);
     Ok(reported)
@@ -126,7 +124,7 @@ async fn run<L: PhoneLink>(
     record: Option<PaymentRecord>,
     settings: &DriverSettings,
     store: &mut dyn PaymentStore,
-    person: &mut dyn Person,
+    cardholder: &mut dyn Cardholder,
 ) -> Reported {
     let mut octets = [0; 65];
     if let Err(error) = OsRng.try_fill_bytes(&mut octets) {
@@ -137,14 +135,14 @@ async fn run<L: PhoneLink>(
         return Reported { end: SessionEnd::StoreFailed, offer: None, store_error };
     }
     let seed = SessionSeed::from_random(&octets);
-    drive(link, Arc::clone(card), record, settings.clone(), seed, store, person).await
+    drive(link, Arc::clone(card), record, settings.clone(), seed, store, cardholder).await
 }
 
 async fn pause() {
     tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
 }
 
-/// The record of the payment that is to be asked about, where it is pending.
+/// The record of the payment to ask about, if it is pending.
 fn record_to_ask_about(
     reported: &Reported,
     settings: &DriverSettings,

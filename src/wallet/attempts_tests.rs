@@ -1,5 +1,4 @@
-//! Driver and attempts over the emulated air, with a wallet on disk and a terminal that plays a
-//! part.
+//! Driver and attempts over the emulated air, with a wallet on disk and a scripted terminal.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -20,7 +19,7 @@ use crate::protocol::{
 
 /// What the terminal does with a command.
 #[derive(Clone, Copy, PartialEq)]
-enum Part {
+enum TerminalBehaviour {
     Approve,
     /// Takes the command and breaks the connection; answers a query.
     BreakAfterCommand,
@@ -31,7 +30,7 @@ enum Part {
 }
 
 /// A terminal with one offer. Returns every command it got, by connection.
-async fn play(mut link: TerminalLink, part: Part) -> Vec<(u64, FromPhone)> {
+async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64, FromPhone)> {
     struct Phone {
         tag: FragmentTag,
         reassembler: Reassembler,
@@ -47,8 +46,8 @@ async fn play(mut link: TerminalLink, part: Part) -> Vec<(u64, FromPhone)> {
     };
     while let Some(event) = link.events.recv().await {
         let LinkEvent::Wrote { phone: id, value_octets_max, value } = event else { continue };
-        let is_taken = part == Part::TakeAndGoSilent && id.0 > 1;
-        if part == Part::BreakFirstConnection && id.0 == 1 {
+        let is_taken = behaviour == TerminalBehaviour::TakeAndGoSilent && id.0 > 1;
+        if behaviour == TerminalBehaviour::BreakFirstConnection && id.0 == 1 {
             link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
             continue;
         }
@@ -78,10 +77,10 @@ async fn play(mut link: TerminalLink, part: Part) -> Vec<(u64, FromPhone)> {
                 let message = FromPhone::decode(&channel.open(&message).unwrap()).unwrap();
                 heard.push((id.0, message.clone()));
                 let is_command = matches!(message, FromPhone::PaymentCommand { .. });
-                let breaks = match part {
-                    Part::BreakAfterCommand => is_command,
-                    Part::TakeAndGoSilent => true,
-                    Part::Approve | Part::BreakFirstConnection => false,
+                let breaks = match behaviour {
+                    TerminalBehaviour::BreakAfterCommand => is_command,
+                    TerminalBehaviour::TakeAndGoSilent => true,
+                    TerminalBehaviour::Approve | TerminalBehaviour::BreakFirstConnection => false,
                 };
                 if breaks {
                     link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
@@ -116,14 +115,14 @@ impl Connector for AirConnector {
     }
 }
 
-/// A person who always says the same, and remembers.
-struct Scripted {
+/// A cardholder who always decides the same, and records what it was told.
+struct ScriptedCardholder {
     decision: Decision,
     seen: Vec<OfferView>,
     notices: Vec<Notice>,
 }
 
-impl Person for Scripted {
+impl Cardholder for ScriptedCardholder {
     fn tell(&mut self, notice: &Notice) {
         self.notices.push(notice.clone());
     }
@@ -139,11 +138,11 @@ struct Scene {
     wallet: WalletDirectory,
     card: Arc<Card>,
     connector: AirConnector,
-    person: Scripted,
+    cardholder: ScriptedCardholder,
     terminal: tokio::task::JoinHandle<Vec<(u64, FromPhone)>>,
 }
 
-fn scene(part: Part, att_mtu: usize) -> Scene {
+fn scene(behaviour: TerminalBehaviour, att_mtu: usize) -> Scene {
     let directory = tempfile::tempdir().unwrap();
     let wallet = WalletDirectory::open(directory.path().join("wallet")).unwrap();
     wallet.add_card(&card(), 0).unwrap();
@@ -153,8 +152,12 @@ fn scene(part: Part, att_mtu: usize) -> Scene {
         wallet,
         card: card(),
         connector: AirConnector { air, att_mtu },
-        person: Scripted { decision: Decision::Pay, seen: Vec::new(), notices: Vec::new() },
-        terminal: tokio::spawn(play(link, part)),
+        cardholder: ScriptedCardholder {
+            decision: Decision::Pay,
+            seen: Vec::new(),
+            notices: Vec::new(),
+        },
+        terminal: tokio::spawn(play(link, behaviour)),
     }
 }
 
@@ -165,13 +168,13 @@ fn driver_settings() -> DriverSettings {
 async fn pay_in(scene: &mut Scene, settings: DriverSettings) -> Reported {
     let mut store = scene.wallet.store(scene.card.name());
     let card = Arc::clone(&scene.card);
-    pay(&mut scene.connector, card, settings, &mut store, &mut scene.person).await.unwrap()
+    pay(&mut scene.connector, card, settings, &mut store, &mut scene.cardholder).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_payment_runs_over_a_link_of_any_width() {
     for att_mtu in [23, 100, 517] {
-        let mut scene = scene(Part::Approve, att_mtu);
+        let mut scene = scene(TerminalBehaviour::Approve, att_mtu);
         let reported = pay_in(&mut scene, driver_settings()).await;
         assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
         assert!(reported.store_error.is_none());
@@ -183,20 +186,20 @@ async fn a_payment_runs_over_a_link_of_any_width() {
         let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
         assert_eq!(record.status, PaymentStatus::Approved);
         assert_eq!(scene.wallet.counter(card().name()).unwrap(), 1);
-        assert_eq!(scene.person.seen.len(), 1);
+        assert_eq!(scene.cardholder.seen.len(), 1);
     }
 }
 
 #[tokio::test]
 async fn the_connection_is_tried_again_where_nothing_was_sent() {
-    let mut scene = scene(Part::BreakFirstConnection, 517);
+    let mut scene = scene(TerminalBehaviour::BreakFirstConnection, 517);
     let reported = pay_in(&mut scene, driver_settings()).await;
     assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
 }
 
 #[tokio::test]
 async fn after_a_lost_link_the_result_is_asked_for_and_no_second_command_is_sent() {
-    let mut scene = scene(Part::BreakAfterCommand, 517);
+    let mut scene = scene(TerminalBehaviour::BreakAfterCommand, 517);
     let reported = pay_in(&mut scene, driver_settings()).await;
     assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
     let heard = scene.terminal.await.unwrap();
@@ -210,17 +213,18 @@ async fn after_a_lost_link_the_result_is_asked_for_and_no_second_command_is_sent
 
 #[tokio::test]
 async fn a_phone_that_vanishes_leaves_its_payment_pending_and_asks_later() {
-    let mut scene = scene(Part::Approve, 517);
+    let mut scene = scene(TerminalBehaviour::Approve, 517);
     let vanishing = DriverSettings { vanish_after_command: true, ..driver_settings() };
     let reported = pay_in(&mut scene, vanishing).await;
     assert_eq!(reported.end, SessionEnd::Pending(PendingReason::LinkLost));
     let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
     assert_eq!(record.status, PaymentStatus::Pending);
     let mut store = scene.wallet.store(scene.card.name());
-    let (card, person) = (Arc::clone(&scene.card), &mut scene.person);
-    let reported = ask(&mut scene.connector, card, record, driver_settings(), &mut store, person)
-        .await
-        .unwrap();
+    let (card, cardholder) = (Arc::clone(&scene.card), &mut scene.cardholder);
+    let reported =
+        ask(&mut scene.connector, card, record, driver_settings(), &mut store, cardholder)
+            .await
+            .unwrap();
     assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
     let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
     assert_eq!(record.status, PaymentStatus::Approved);
@@ -228,7 +232,7 @@ async fn a_phone_that_vanishes_leaves_its_payment_pending_and_asks_later() {
 
 #[tokio::test]
 async fn who_ordered_before_is_not_told_that_nothing_was_paid() {
-    let mut scene = scene(Part::TakeAndGoSilent, 517);
+    let mut scene = scene(TerminalBehaviour::TakeAndGoSilent, 517);
     let vanishing = DriverSettings { vanish_after_command: true, ..driver_settings() };
     pay_in(&mut scene, vanishing).await;
     // The same code is scanned again. The terminal says "taken" and cannot be asked by whom.
@@ -241,8 +245,8 @@ async fn who_ordered_before_is_not_told_that_nothing_was_paid() {
 
 #[tokio::test]
 async fn who_declines_pays_nothing_and_uses_no_counter() {
-    let mut scene = scene(Part::Approve, 517);
-    scene.person.decision = Decision::Decline;
+    let mut scene = scene(TerminalBehaviour::Approve, 517);
+    scene.cardholder.decision = Decision::Decline;
     let reported = pay_in(&mut scene, driver_settings()).await;
     assert_eq!(reported.end, SessionEnd::NotPaid(NotPaid::Declined));
     assert_eq!(scene.wallet.counter(card().name()).unwrap(), 0);
@@ -251,13 +255,13 @@ async fn who_declines_pays_nothing_and_uses_no_counter() {
 
 #[tokio::test]
 async fn without_its_counter_a_card_sends_nothing() {
-    let mut scene = scene(Part::Approve, 517);
+    let mut scene = scene(TerminalBehaviour::Approve, 517);
     let path = scene.wallet.path().join("cards").join(card().name().as_str()).join("counter");
     std::fs::remove_file(path).unwrap();
     let reported = pay_in(&mut scene, driver_settings()).await;
     assert_eq!(reported.end, SessionEnd::StoreFailed);
     assert!(reported.store_error.unwrap().to_string().contains("enrol it again"));
-    assert!(!scene.person.notices.contains(&Notice::CommandSent));
+    assert!(!scene.cardholder.notices.contains(&Notice::CommandSent));
 }
 
 /// Hears nothing until it has subscribed again.
@@ -295,12 +299,12 @@ impl PhoneLink for CutOff {
 
 #[tokio::test(start_paused = true)]
 async fn a_phone_that_hears_nothing_subscribes_again_and_pays() {
-    let scene = scene(Part::Approve, 517);
+    let scene = scene(TerminalBehaviour::Approve, 517);
     let link =
         CutOff { link: scene.connector.air.connect(517).await.unwrap(), subscribed_again: 0 };
-    let (mut store, mut person) = (scene.wallet.store(scene.card.name()), scene.person);
+    let (mut store, mut cardholder) = (scene.wallet.store(scene.card.name()), scene.cardholder);
     let seed = SessionSeed::from_random(&[7; 65]);
     let settings = driver_settings();
-    let reported = drive(link, scene.card, None, settings, seed, &mut store, &mut person).await;
+    let reported = drive(link, scene.card, None, settings, seed, &mut store, &mut cardholder).await;
     assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
 }

@@ -1,18 +1,18 @@
-//! Where a wallet keeps its cards and what they paid.
+//! The wallet's files: cards and the payments that they made.
 //!
 //! ```text
 //! <wallet>/                     mode 700
 //!   cards/<name>/card.json      the institution's identifiers and public keys, limit, validity
 //!                key.pem        the card's private key (PKCS #8)
 //!                counter        the last value that was used
-//!                lock           held while the counter is written
+//!                lock           locked while the counter is written
 //!   payments/<transaction id>.json
 //!   enrolments/<digest of the code>.pem    a key that is being enrolled
 //! ```
 //!
-//! Every file is whole or not there, also after a power cut ([`crate::private_file`]). A card whose
-//! counter cannot be read does not pay: starting over would repeat a value. Nothing here talks to
-//! anybody.
+//! Every file is written whole or not at all, also in a power cut ([`crate::private_file`]). A card
+//! whose counter cannot be read does not pay: starting over would repeat a value. Nothing here uses
+//! the network.
 
 use std::fs::{self, File};
 use std::io;
@@ -37,12 +37,12 @@ pub enum DirectoryError {
     #[error(transparent)]
     File(#[from] PrivateFileError),
     /// There is no card of that name.
-    #[error("there is no card `{0}` in this wallet; `florin-wallet cards` lists those there are")]
+    #[error("there is no card `{0}` in this wallet; `florin-wallet cards` lists its cards")]
     NoSuchCard(CardName),
     /// There is one of that name.
     #[error("there is a card `{0}` in this wallet already; give the new one another name")]
     CardExists(CardName),
-    /// A card's file is not what belongs there.
+    /// A file of a card is damaged.
     #[error("{}: {detail}; enrol the card again", path.display())]
     CardFile {
         /// Which file.
@@ -52,7 +52,8 @@ pub enum DirectoryError {
     },
     /// The counter cannot be trusted.
     #[error(
-        "{}: {detail}. Without its counter the card must not pay, since no value may be used twice: enrol it again",
+        "{}: {detail}. The card cannot pay without its counter, as no value may be used twice; \
+         enrol it again",
         path.display()
     )]
     Counter {
@@ -61,15 +62,26 @@ pub enum DirectoryError {
         /// What is wrong.
         detail: &'static str,
     },
-    /// A record is not what belongs there.
-    #[error("{}: {source}", path.display())]
+    /// The file of a key that is being enrolled is damaged.
+    #[error("{}: {detail}; remove the file and enrol the card again", path.display())]
+    EnrolmentKey {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The file of a payment record is damaged.
+    #[error(
+        "{}: {source}; put a copy back, or move the file out of the wallet",
+        path.display()
+    )]
     Record {
         /// Which file.
         path: PathBuf,
         /// What is wrong.
         source: PaymentRecordError,
     },
-    /// The lock cannot be had.
+    /// The counter cannot be locked.
     #[error("cannot lock {}: {source}", path.display())]
     Lock {
         /// Which file.
@@ -87,7 +99,7 @@ pub enum DirectoryError {
     },
 }
 
-/// A wallet's directory. Copies stand for the same directory.
+/// A wallet's directory. Clones are the same directory.
 #[derive(Debug, Clone)]
 pub struct WalletDirectory {
     path: PathBuf,
@@ -101,8 +113,8 @@ impl WalletDirectory {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, DirectoryError> {
         let path = path.into();
         private_file::create_directory(&path)?;
-        for room in [CARDS, PAYMENTS, ENROLMENTS] {
-            private_file::create_directory(&path.join(room))?;
+        for subdirectory in [CARDS, PAYMENTS, ENROLMENTS] {
+            private_file::create_directory(&path.join(subdirectory))?;
         }
         Ok(Self { path })
     }
@@ -148,8 +160,8 @@ impl WalletDirectory {
         read_card(name, &text, key).map_err(|detail| fault(&path, detail))
     }
 
-    /// Adds a card whose counter was last at `counter`, 0 for a new one. It is there whole or not
-    /// at all.
+    /// Adds a card with the last used value of its counter, 0 for a new card. The card is added
+    /// whole or not at all.
     ///
     /// # Errors
     /// [`DirectoryError::CardExists`]; [`DirectoryError::File`]; [`DirectoryError::System`].
@@ -158,23 +170,23 @@ impl WalletDirectory {
         if place.exists() {
             return Err(DirectoryError::CardExists(card.name().clone()));
         }
-        // A name that no card can have.
-        let beside =
+        // No card can have a name that begins with a point.
+        let temporary =
             self.path.join(CARDS).join(format!(".{}.{}.new", card.name(), std::process::id()));
-        if beside.exists() {
-            fs::remove_dir_all(&beside).map_err(system(&beside))?;
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary).map_err(system(&temporary))?;
         }
-        private_file::create_directory(&beside)?;
-        let key_path = beside.join(KEY_FILE);
+        private_file::create_directory(&temporary)?;
+        let key_path = temporary.join(KEY_FILE);
         let key_pem = card.key().to_pem().map_err(|error| DirectoryError::CardFile {
             path: key_path.clone(),
             detail: error.to_string(),
         })?;
         private_file::create(&key_path, key_pem.as_bytes())?;
-        private_file::create(&beside.join(COUNTER_FILE), format!("{counter}\n").as_bytes())?;
-        private_file::create(&beside.join(LOCK_FILE), b"")?;
-        private_file::create(&beside.join(CARD_FILE), write_card(card).as_bytes())?;
-        fs::rename(&beside, &place).map_err(system(&place))?;
+        private_file::create(&temporary.join(COUNTER_FILE), format!("{counter}\n").as_bytes())?;
+        private_file::create(&temporary.join(LOCK_FILE), b"")?;
+        private_file::create(&temporary.join(CARD_FILE), write_card(card).as_bytes())?;
+        fs::rename(&temporary, &place).map_err(system(&place))?;
         private_file::sync_parent(&place)?;
         Ok(())
     }
@@ -193,8 +205,8 @@ impl WalletDirectory {
         text.trim().parse().map_err(|_| fault("not a whole number"))
     }
 
-    /// Takes the next value of the card's counter. When this returns, the value is on the disk as
-    /// used; no other process gets it.
+    /// Takes the next value of the card's counter. When this returns, the disk has it as used, and
+    /// no other process gets it.
     ///
     /// # Errors
     /// [`DirectoryError`]; no value was taken then, or one was lost, which does no harm.
@@ -250,8 +262,8 @@ impl WalletDirectory {
         Ok(records)
     }
 
-    /// The key that is being enrolled under this code, if an attempt was cut off; else `make`'s,
-    /// kept for the next.
+    /// The key that is being enrolled with this code, if an earlier attempt stored one; else one
+    /// from `make`, which is stored for the next attempt.
     ///
     /// # Errors
     /// [`DirectoryError`].
@@ -261,7 +273,7 @@ impl WalletDirectory {
         make: impl FnOnce() -> Result<SigningKey, CardError>,
     ) -> Result<SigningKey, DirectoryError> {
         let path = self.enrolment_path(code_digest);
-        let fault = |error: &dyn std::fmt::Display| DirectoryError::CardFile {
+        let fault = |error: &dyn std::fmt::Display| DirectoryError::EnrolmentKey {
             path: path.clone(),
             detail: error.to_string(),
         };
@@ -277,7 +289,7 @@ impl WalletDirectory {
         }
     }
 
-    /// Forgets the key that was enrolled under this code; the card has it now.
+    /// Removes the key that was enrolled with this code: the card has it now.
     ///
     /// # Errors
     /// [`DirectoryError::System`].
@@ -388,7 +400,7 @@ fn write_card(card: &Card) -> String {
     text
 }
 
-/// The error names line or field and never repeats what stands there.
+/// The error names the line or the field, and never repeats its content.
 fn read_card(name: &CardName, text: &str, key: SigningKey) -> Result<Card, String> {
     let file: CardFile = serde_json::from_str(text).map_err(|error| {
         format!("line {}, column {}: not the JSON of a card", error.line(), error.column())
@@ -479,6 +491,32 @@ mod tests {
             let error = directory.card(card.name()).unwrap_err().to_string();
             assert!(error.contains(hint) && error.contains("card.json"), "{error}");
             assert!(!error.contains(&id[1..]), "{error}");
+            assert_eq!(error.matches("again").count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_is_told_its_place_once_and_no_words_of_a_library() {
+        let (_parent, directory) = wallet();
+        let card = fixtures::card();
+        directory.add_card(&card, 0).unwrap();
+        directory.store(card.name()).create(&record()).unwrap();
+        let path = directory.record_path(&record().transaction_id());
+        let text = private_file::read_text(&path).unwrap();
+        for (broken, problem) in [
+            ("{\n".to_owned(), "line 2, column 0: not the JSON of a payment record"),
+            (
+                text.replace("\"version\": 1", "\"version\": 2"),
+                "version: expected 1; a newer wallet wrote this",
+            ),
+        ] {
+            private_file::replace(&path, broken.as_bytes()).unwrap();
+            let error = anyhow::Error::from(directory.records().unwrap_err());
+            let expected = format!(
+                "{}: {problem}; put a copy back, or move the file out of the wallet",
+                path.display()
+            );
+            assert_eq!(crate::causes::with_causes(error.as_ref()), expected);
         }
     }
 

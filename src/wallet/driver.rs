@@ -1,5 +1,5 @@
-//! Runs a session over a link: passes values, time, the person's word and the store's answers in,
-//! and does what comes out. It decides nothing itself.
+//! Runs a session over a link: hands values, time, decisions and the store's answers to it, and
+//! does what it says. It decides nothing itself.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,21 +18,22 @@ use crate::link::PhoneLink;
 /// How long a write may take, in milliseconds, before the link counts as lost. ATT itself allows 30
 /// s, which is longer than a person waits (Core Specification 5.4, Vol 3 Part F, 3.3.3).
 const WRITE_MS_MAX: u64 = 5_000;
-/// After how long without a word the phone subscribes again, in case its radio stack or the
-/// terminal's has lost the subscription: two signs of life (docs/protocol.md, section 4).
-const QUIET: Duration = Duration::from_millis(4_000);
+/// How long the terminal may be silent before the phone subscribes again, in milliseconds, in case
+/// its radio stack or the terminal's has lost the subscription: two signs of life
+/// (docs/protocol.md, section 4).
+const QUIET_MS_MAX: u64 = 4_000;
 
-/// Who sees what goes on, and decides.
-pub trait Person: Send {
+/// The person who is told what happens, and decides.
+pub trait Cardholder: Send {
     /// Something happened. For a screen or a log; must not block.
     fn tell(&mut self, notice: &Notice);
 
-    /// Asks whether to pay. The answer may take as long as the offer is good; it is dropped if the
-    /// offer goes away.
+    /// Asks whether to pay. The answer may take as long as the offer is valid; the future is
+    /// dropped if the offer ends before.
     fn ask(&mut self, offer: &OfferView) -> Pin<Box<dyn Future<Output = Decision> + Send>>;
 }
 
-/// Why a store does not work.
+/// Why a store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The wallet's directory.
@@ -43,7 +44,7 @@ pub enum StoreError {
     Other(String),
 }
 
-/// Where a card's counter and payments are kept. When a call returns, it is on the disk.
+/// Stores a card's counter and payments. When a call returns, its change is on the disk.
 pub trait PaymentStore: Send {
     /// The record of this transaction, if there is one.
     ///
@@ -51,7 +52,7 @@ pub trait PaymentStore: Send {
     /// [`StoreError`].
     fn record(&self, transaction_id: &TransactionId) -> Result<Option<PaymentRecord>, StoreError>;
 
-    /// The record of this transaction, or else the next value of the counter.
+    /// The record of this transaction, or, if there is none, the next value of the counter.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is paid then.
@@ -63,7 +64,7 @@ pub trait PaymentStore: Send {
     /// [`StoreError`], also where there is one.
     fn create(&mut self, record: &PaymentRecord) -> Result<(), StoreError>;
 
-    /// Stores a record instead of the one there is.
+    /// Replaces the record of this transaction.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -73,21 +74,20 @@ pub trait PaymentStore: Send {
 /// How to run a session.
 #[derive(Debug, Clone)]
 pub struct DriverSettings {
-    /// What the session gets; the link's own value length is put in.
+    /// For the session. The driver sets the length of a value to the link's.
     pub session: SessionSettings,
-    /// For tests of what is around: disconnect as soon as the command is sent, and wait for
-    /// nothing.
+    /// For tests: disconnect as soon as the command is sent, without waiting for the result.
     pub vanish_after_command: bool,
 }
 
-/// What a session came to.
+/// What became of a session.
 #[derive(Debug)]
 pub struct Reported {
     /// How it ended.
     pub end: SessionEnd,
-    /// What the person was asked, if it came to that.
+    /// The offer that the cardholder was asked about, if any.
     pub offer: Option<OfferView>,
-    /// Why the store did not work, if it did not.
+    /// Why the store failed, if it did.
     pub store_error: Option<StoreError>,
 }
 
@@ -96,8 +96,8 @@ pub struct Reported {
 /// With `record` it asks for the result of that earlier command; without, it pays. The store's
 /// calls block the calling task for a few milliseconds each: a wallet does nothing else meanwhile.
 ///
-/// Must be called within a tokio runtime with its time driver. Dropping the future is as losing the
-/// link.
+/// Must be called within a tokio runtime with its time driver. Dropping the future has the effect
+/// of a lost link.
 pub async fn drive<L: PhoneLink>(
     mut link: L,
     card: Arc<Card>,
@@ -105,7 +105,7 @@ pub async fn drive<L: PhoneLink>(
     settings: DriverSettings,
     seed: SessionSeed,
     store: &mut dyn PaymentStore,
-    person: &mut dyn Person,
+    cardholder: &mut dyn Cardholder,
 ) -> Reported {
     let origin = Instant::now();
     let mut session_settings = settings.session;
@@ -121,11 +121,11 @@ pub async fn drive<L: PhoneLink>(
             return refused(refusal);
         }
     };
-    let mut run = Run {
+    let mut run = RunningSession {
         session,
         origin,
         store,
-        person,
+        cardholder,
         question: None,
         vanish_after_command: settings.vanish_after_command,
         reported: Reported {
@@ -136,7 +136,8 @@ pub async fn drive<L: PhoneLink>(
         is_over: false,
     };
     run.perform(&mut link, outputs).await;
-    let mut quiet_until = Instant::now() + QUIET;
+    let quiet = Duration::from_millis(QUIET_MS_MAX);
+    let mut quiet_until = Instant::now() + quiet;
     while !run.is_over {
         let deadline = run
             .session
@@ -144,7 +145,7 @@ pub async fn drive<L: PhoneLink>(
             .map(|moment| origin + Duration::from_millis(moment.milliseconds));
         let input = tokio::select! {
             value = link.next_value() => {
-                quiet_until = Instant::now() + QUIET;
+                quiet_until = Instant::now() + quiet;
                 value.map_or(Input::LinkLost, Input::Value)
             }
             decision = answer(&mut run.question) => {
@@ -153,11 +154,11 @@ pub async fn drive<L: PhoneLink>(
             }
             () = sleep_until(deadline) => Input::Tick,
             () = tokio::time::sleep_until(quiet_until) => {
-                quiet_until = Instant::now() + QUIET;
+                quiet_until = Instant::now() + quiet;
                 if link.subscribe_again().await.is_ok() { continue } else { Input::LinkLost }
             }
         };
-        run.put(&mut link, input).await;
+        run.handle(&mut link, input).await;
     }
     link.disconnect().await;
     run.reported
@@ -187,28 +188,28 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-struct Run<'environment> {
+struct RunningSession<'environment> {
     session: Session,
     origin: Instant,
     store: &'environment mut dyn PaymentStore,
-    person: &'environment mut dyn Person,
+    cardholder: &'environment mut dyn Cardholder,
     question: Option<Question>,
     vanish_after_command: bool,
     reported: Reported,
     is_over: bool,
 }
 
-impl Run<'_> {
-    async fn put<L: PhoneLink>(&mut self, link: &mut L, input: Input) {
+impl RunningSession<'_> {
+    async fn handle<L: PhoneLink>(&mut self, link: &mut L, input: Input) {
         match self.session.handle(now(self.origin), input) {
             Ok(outputs) => self.perform(link, outputs).await,
-            // Only an input out of turn, which the loop does not give; then nothing has changed.
+            // The loop gives no input out of turn; if it did, nothing has changed.
             Err(refusal) => tracing::debug!(%refusal, "the session refused an input"),
         }
     }
 
-    /// Does what the session says, in order. What comes of it goes back in at once, before anything
-    /// else.
+    /// Does what the session says, in order. The result of each output goes back to the session
+    /// before the next output.
     async fn perform<L: PhoneLink>(&mut self, link: &mut L, outputs: Vec<Output>) {
         let mut todo: std::collections::VecDeque<Output> = outputs.into();
         let mut is_link_lost = false;
@@ -224,10 +225,10 @@ impl Run<'_> {
                         input = Some(Input::LinkLost);
                     }
                 }
-                // The rest of a message whose beginning did not get through.
+                // The rest of a message whose beginning could not be written.
                 Output::Write(_) => {}
                 Output::Ask(offer) => {
-                    self.question = Some(self.person.ask(&offer));
+                    self.question = Some(self.cardholder.ask(&offer));
                     self.reported.offer = Some(*offer);
                 }
                 Output::Reserve(transaction_id) => {
@@ -243,7 +244,7 @@ impl Run<'_> {
                     input = Some(self.stored(stored.map(|()| Input::Stored)));
                 }
                 Output::Tell(notice) => {
-                    self.person.tell(&notice);
+                    self.cardholder.tell(&notice);
                     if notice == Notice::CommandSent && self.vanish_after_command {
                         link.disconnect().await;
                         is_link_lost = true;
@@ -251,13 +252,12 @@ impl Run<'_> {
                     }
                 }
                 Output::End(end) => {
-                    // Every write before this was made; what may be left is of a message that got
-                    // stuck.
+                    // All writes before this were made.
                     self.reported.end = *end;
                     self.is_over = true;
                     return;
                 }
-                // The caller's loop does that when the session is over.
+                // `drive` disconnects when the session is over.
                 Output::Disconnect => {}
             }
             let Some(input) = input else { continue };
@@ -267,7 +267,7 @@ impl Run<'_> {
                         todo.push_front(output);
                     }
                 }
-                // After the end a lost link is no news.
+                // A link that is lost after the end changes nothing.
                 Err(refusal) => tracing::debug!(%refusal, "the session refused an input"),
             }
         }

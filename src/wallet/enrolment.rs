@@ -1,7 +1,7 @@
-//! How a card comes into the wallet: a one-time code for a card, over TLS 1.3.
+//! Enrols a card: exchanges a one-time code for a card of the institution, over TLS 1.3.
 //!
-//! The private key is made here and never leaves. It is on disk before the institution hears of it,
-//! so that an answer that got lost can be asked for again with the same key.
+//! The private key is made here and never leaves. It is on the disk before the institution gets the
+//! public key, so that a lost answer can be asked for again with the same key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,17 +46,18 @@ pub struct EnrolmentRequest {
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolmentError {
     /// Not `https://host:port`.
-    #[error("`{0}` is not the address of an institution; expected https://host:port")]
+    #[error("`{0}` is not the address of an institution; expected one such as https://host:port")]
     Address(String),
     /// No certificate in the file of roots.
     #[error(
-        "the root file holds no usable certificate ({0}); it is the PEM file that the institution hands out"
+        "the root file holds no usable certificate ({0}); give the PEM file that the institution \
+         hands out"
     )]
     Root(String),
     /// No connection.
     #[error(
-        "cannot reach the institution at {address}: {detail}. Check the address, the network, and that the root \
-         certificate is this institution's"
+        "cannot reach the institution at {address}: {detail}. Check the address, the network, and \
+         that the root certificate is this institution's"
     )]
     Unreachable {
         /// Where it was tried.
@@ -65,12 +66,10 @@ pub enum EnrolmentError {
         detail: String,
     },
     /// The institution does not accept the code.
-    #[error("the institution refused: {0}. A code is good once and for a while; ask for a new one")]
+    #[error("the institution refused: {0}. A code can be used once, and for a limited time")]
     Refused(String),
     /// The institution did not answer as it should.
-    #[error(
-        "the institution failed: {0}. Try again with the same code; the card's key was kept for that"
-    )]
+    #[error("the institution failed: {0}. Try again with the same code; the card's key was kept")]
     Failed(String),
     /// The answer is not usable.
     #[error("the institution's answer is not usable: {0}")]
@@ -93,8 +92,8 @@ pub async fn enrol_card(
     request: EnrolmentRequest,
 ) -> Result<Card, EnrolmentError> {
     use secrecy::ExposeSecret;
-    // As the institution reads it, so that the same code in other letters finds the same key again.
-    let code = zeroize::Zeroizing::new(as_read(request.code.expose_secret()));
+    // As the institution reads it, so that another spelling of the code finds the same key.
+    let code = zeroize::Zeroizing::new(normalised(request.code.expose_secret()));
     if let Some(name) = &request.name
         && directory.card_names()?.contains(name)
     {
@@ -121,7 +120,7 @@ pub async fn enrol_card(
     let answer = match client.enrol_card(message).await {
         Ok(answer) => answer.into_inner(),
         Err(status) => {
-            // A code that never made a card of this key will not make one later.
+            // The institution will not make a card with this code and this key later either.
             if let tonic::Code::InvalidArgument
             | tonic::Code::NotFound
             | tonic::Code::PermissionDenied = status.code()
@@ -216,8 +215,9 @@ impl ServerCertVerifier for Tls13Only {
     }
 }
 
-/// A code without what people put in between, in capitals, without letters that look like digits.
-fn as_read(code: &str) -> String {
+/// A code without spaces and hyphens, in capital letters, and with digits for the letters that look
+/// like them.
+fn normalised(code: &str) -> String {
     code.chars()
         .filter(|character| !matches!(character, '-' | ' '))
         .map(|character| match character.to_ascii_uppercase() {
@@ -269,7 +269,7 @@ fn read_answer(
     .map_err(|error| unusable(&error))
 }
 
-/// Whose fault a gRPC status is.
+/// Whether the institution refused, or failed and may be asked again.
 fn failed(status: &tonic::Status) -> EnrolmentError {
     use tonic::Code;
     let message = printable(status.message());
@@ -294,12 +294,12 @@ fn failed(status: &tonic::Status) -> EnrolmentError {
     }
 }
 
-/// What another party wrote, safe for a terminal screen and short.
+/// What another party wrote, shortened and without control characters.
 fn printable(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(200).collect()
 }
 
-/// The cause that says most: tonic's own text is only "transport error".
+/// The cause with the most detail: tonic's own text is only "transport error".
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     loop {

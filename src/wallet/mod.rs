@@ -1,8 +1,7 @@
 //! The phone's side around the pure session of `florin_core::wallet`: files, attempts, enrolment,
 //! and a driver that runs a session over any [`crate::link::PhoneLink`].
 //!
-//! This room knows no radio: which terminal to connect to is the business of
-//! `bluetooth::Central` and of the binary.
+//! This room knows no radio: `bluetooth::Central` and the binary choose the terminal.
 
 mod attempts;
 #[cfg(test)]
@@ -15,5 +14,5 @@ pub use florin_core::wallet::*;
 
 pub use attempts::{ASK_ATTEMPTS_MAX, Connector, PAUSE_MS, PAY_ATTEMPTS_MAX, ask, pay};
 pub use directory::{DirectoryError, DirectoryStore, WalletDirectory};
-pub use driver::{DriverSettings, PaymentStore, Person, Reported, StoreError, drive};
+pub use driver::{Cardholder, DriverSettings, PaymentStore, Reported, StoreError, drive};
 pub use enrolment::{EnrolmentError, EnrolmentRequest, enrol_card};

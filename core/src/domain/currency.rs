@@ -13,9 +13,19 @@ pub struct Currency {
 /// Why a text is not a currency.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a currency of ISO 4217 that money is paid in; expected three capital letters such as EUR"
+    "`{text}` is not a currency of ISO 4217 that money is paid in; expected {expected}",
+    text = .0,
+    expected = expected(.0)
 )]
 pub struct CurrencyError(pub String);
+
+/// The code in capital letters, if the text is one; else an example.
+fn expected(text: &str) -> String {
+    match text.to_ascii_uppercase().parse::<Currency>() {
+        Ok(currency) => format!("capital letters: {currency}"),
+        Err(_) => "a code such as EUR".to_owned(),
+    }
+}
 
 /// Codes whose minor unit is not a hundredth, with their exponent (ISO 4217 list one).
 const OTHER_EXPONENTS: [(&[u8; 3], u8); 24] = [
@@ -128,5 +138,7 @@ mod tests {
             let error = text.parse::<Currency>().unwrap_err();
             assert!(error.to_string().contains("ISO 4217"), "{error}");
         }
+        let error = "eur".parse::<Currency>().unwrap_err().to_string();
+        assert!(error.ends_with("expected capital letters: EUR"), "{error}");
     }
 }

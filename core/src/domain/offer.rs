@@ -15,7 +15,7 @@ pub const TEXT_OCTETS_MAX: usize = 64;
 /// How long a merchant's name may be, in octets of UTF-8.
 const MERCHANT_NAME_OCTETS_MAX: usize = 40;
 /// The largest quantity of one line.
-const QUANTITY_MAX: u32 = 10_000;
+pub const QUANTITY_MAX: u32 = 10_000;
 
 /// One line of what is paid for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,6 @@
-//! One card: who it is at the institution, its key, and the institution's keys that it trusts.
+//! One card: its identifier at the institution, its key, and the institution's keys that it trusts.
 //!
-//! Not here: the counter, which lives where it can be locked and synchronised
-//! ([`super::WalletDirectory`]), and money, which lives at the institution.
+//! The counter is not here: the wallet's files keep it, where it can be locked and synchronised.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,21 +12,20 @@ use crate::domain::{Amount, CardId, UnixTime};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CardName(String);
 
-/// Why something is no card.
+/// Why something is not a card.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CardError {
-    /// Not a name.
     #[error(
-        "a card's name is 1 to 32 lower-case letters, digits and hyphens, and starts with no hyphen"
+        "a card's name is 1 to 32 lower-case letters, digits and hyphens, and does not begin with \
+         a hyphen"
     )]
     Name,
-    /// A key or the keyring is not good.
-    #[error("the card is not usable: {0}; enrol it again")]
+    /// A key or the keyring cannot be used.
+    #[error("the card's keys are not usable: {0}")]
     Credential(#[from] CredentialError),
 }
 
 impl CardName {
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -53,8 +51,8 @@ impl fmt::Display for CardName {
     }
 }
 
-/// A card as the wallet uses it. The keyring in it was verified under the root key. Prints no key,
-/// and of its identifier only the hint.
+/// A card as the wallet uses it, with a keyring that was verified with the root key. `Debug` prints
+/// no key, and only the hint of the identifier.
 #[derive(Clone)]
 pub struct Card {
     name: CardName,
@@ -67,18 +65,18 @@ pub struct Card {
     keyring: Keyring,
 }
 
-/// What a card is made of.
+/// The parts of a card, for [`Card::new`].
 #[derive(Debug)]
 pub struct CardParts {
     /// What the person calls it.
     pub name: CardName,
-    /// As the institution names it.
+    /// The institution's identifier of the card.
     pub card_id: CardId,
     /// Its private key.
     pub key: SigningKey,
     /// The most it pays at once, in its account's currency.
     pub payment_limit: Amount,
-    /// Last second it is good.
+    /// The last second in which it is valid.
     pub not_after: UnixTime,
     /// The institution's root key, pinned at enrolment.
     pub root_key: VerifyingKey,
@@ -87,7 +85,7 @@ pub struct CardParts {
 }
 
 impl Card {
-    /// Puts a card together.
+    /// Makes a card of its parts.
     ///
     /// # Errors
     /// [`CardError::Credential`] if the keyring is not signed by the root key.
@@ -110,7 +108,7 @@ impl Card {
         &self.name
     }
 
-    /// As the institution names it.
+    /// The institution's identifier of the card.
     pub fn card_id(&self) -> &CardId {
         &self.card_id
     }
@@ -125,7 +123,7 @@ impl Card {
         self.payment_limit
     }
 
-    /// Last second it is good.
+    /// The last second in which it is valid.
     pub fn not_after(&self) -> UnixTime {
         self.not_after
     }

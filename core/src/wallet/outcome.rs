@@ -1,7 +1,7 @@
-//! How a conversation with a terminal ends for the wallet, and what the person is told.
+//! How a wallet's session with a terminal ends, and what the person is told.
 //!
-//! Words and reasons only. What became of the money is known by the institution's signed receipt
-//! alone; everything else here is the terminal's word or the wallet's own.
+//! Texts and reasons only. Only the institution's signed receipt proves what became of the money;
+//! everything else here is what the terminal says or what the wallet itself knows.
 
 use super::PaymentStatus;
 use crate::credential::CredentialError;
@@ -13,49 +13,49 @@ use crate::protocol::{ProtocolError, WireError};
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// The institution's word, proven by its signature and about this payment.
+    /// A receipt about this payment, signed by the institution.
     Settled(Receipt),
-    /// The terminal says that nothing is charged and the institution never approved: there is no
-    /// receipt for that.
+    /// The terminal says that nothing is charged. The institution never approved, so there is no
+    /// receipt.
     ReversedUnproven,
-    /// A command was sent, and nobody here knows what became of it.
+    /// A command was sent, and its result is not known here.
     Pending(PendingReason),
     /// A command was sent, and the terminal says that the institution did not act on it.
     NotCharged(NotCharged),
-    /// A command was sent, and what the terminal presented as the result does not prove it.
+    /// A command was sent, and the receipt that the terminal presented does not prove the result.
     NotProven(ReceiptFault),
     /// No command was sent, for a reason outside this wallet.
     NotPaid(NotPaid),
     /// No command was sent: this wallet refused.
     Refused(Refusal),
-    /// No command was sent: the link did not work.
+    /// No command was sent: the link failed.
     LinkFailed(LinkFault),
-    /// No command was sent: the wallet could not store what must be stored first.
+    /// No command was sent: the wallet could not store the payment before sending it.
     StoreFailed,
 }
 
-/// Why nobody here knows.
+/// Why the result is not known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PendingReason {
-    /// The terminal waits for the institution.
+    /// The terminal is waiting for the institution.
     #[error("your bank has not answered the machine yet")]
     Institution,
     /// The connection broke.
     #[error("the connection to the machine was lost after the payment was sent")]
     LinkLost,
-    /// The terminal went quiet.
-    #[error("the machine went quiet after the payment was sent")]
+    /// The terminal stopped answering.
+    #[error("the machine stopped answering after the payment was sent")]
     NoSignOfLife,
-    /// The terminal kept saying that it works on it.
+    /// The terminal kept saying that it is working on it.
     #[error("the machine took too long")]
     TookTooLong,
     /// What came could not be read.
     #[error("what the machine answered could not be read")]
     Unreadable,
-    /// The terminal refused to say.
-    #[error("the machine answered \"{}\"", .0.message())]
+    /// The terminal answered with an error.
+    #[error("{}", cause(*.0))]
     Terminal(WireError),
-    /// A command was sent before, not now, and the terminal could not be asked about it.
+    /// The command was sent in an earlier session, and the terminal could not be asked about it.
     #[error("you ordered this payment before, and the machine has not said what became of it")]
     OrderedBefore,
 }
@@ -73,17 +73,38 @@ pub enum NotCharged {
     #[error("the offer's time ran out")]
     Expired,
     /// The institution was not reached, or does not serve the terminal.
-    #[error("the machine answered \"{}\"", .0.message())]
+    #[error("{}", cause(*.0))]
     Institution(WireError),
+}
+
+/// What an error of the terminal means, as a part of a sentence. [`WireError::message`] has whole
+/// sentences, with advice that does not fit after a command was sent.
+fn cause(error: WireError) -> &'static str {
+    match error {
+        WireError::MalformedFragment
+        | WireError::MessageTooLong
+        | WireError::MalformedMessage
+        | WireError::UnexpectedMessage
+        | WireError::HandshakeFailed
+        | WireError::ChannelFailed => "phone and machine did not understand each other",
+        WireError::VersionUnsupported => "your wallet and the machine have no version in common",
+        WireError::TooManyAttempts => "the machine got too many requests from this phone",
+        WireError::TransactionUnknown => "the machine does not know this payment",
+        WireError::Busy => "too many phones are at the machine",
+        WireError::OutOfService => "the machine is out of service",
+        WireError::InstitutionUnreachable => "the machine cannot reach your bank",
+        WireError::InstitutionRefused => "your bank does not serve the machine",
+        WireError::TooSlow => "the phone took too long",
+    }
 }
 
 /// Why no command was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotPaid {
-    /// The person did not want to.
+    /// The person declined.
     #[error("you declined")]
     Declined,
-    /// The person took longer than the offer was good for.
+    /// The person took longer than the offer was valid.
     #[error("the offer's time ran out before you decided")]
     DecidedTooLate,
     /// Another phone's command was first.
@@ -95,35 +116,37 @@ pub enum NotPaid {
     /// The offer's time ran out.
     #[error("the offer's time ran out")]
     Expired,
-    /// No offer came in the time that was given.
+    /// No offer came in time.
     #[error("the machine has nothing to pay; order something and try again")]
     NothingToPay,
     /// The terminal answered with an error.
-    #[error("the machine answered \"{}\"", .0.message())]
+    #[error("{}", cause(*.0))]
     Terminal(WireError),
-    /// The terminal said something that makes no sense here. It is at fault.
-    #[error("the machine does not keep to the protocol ({0}); tell its operator")]
+    /// The terminal said something that does not belong here. It is at fault.
+    #[error("the machine breaks the protocol ({0}); tell its operator")]
     TerminalMisbehaves(ProtocolError),
 }
 
 /// Why this wallet refused. Nothing was paid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Nobody whom this card trusts vouches for the terminal, or not now.
+    /// The terminal's certificate is not signed by this card's institution, or not valid now.
     #[error(
-        "the machine cannot prove who it is: {0}. Do not pay here; if this phone's clock is wrong, set it"
+        "the machine cannot prove who it is: {0}. Do not pay here; if this phone's clock is wrong, \
+         set it"
     )]
     Certificate(CredentialError),
     /// The certificate belongs to another terminal's key.
-    #[error("the machine shows the certificate of another one. Do not pay here")]
+    #[error("the machine shows the certificate of another machine. Do not pay here")]
     CertificateOfAnotherKey,
     /// Not the key that the engagement link names.
     #[error(
-        "this is not the machine whose code you scanned, but one that looks like it. Do not pay here"
+        "this is not the machine whose code you scanned, but one that looks like it. Do not pay \
+         here"
     )]
     LookAlike,
     /// Not the terminal that was asked for.
-    #[error("this is machine {found}, not {expected} that you pointed at")]
+    #[error("this is machine {found}, and you chose {expected}")]
     OtherTerminal {
         /// Asked for.
         expected: TerminalId,
@@ -132,9 +155,7 @@ pub enum Refusal {
     },
     /// Not a terminal with the short code that the person read on the machine, whatever name it
     /// advertises.
-    #[error(
-        "this is machine {found}, not one with the code {expected} that you pointed at. Do not pay here"
-    )]
+    #[error("this is machine {found}, and you chose one with the code {expected}. Do not pay here")]
     OtherShortCode {
         /// Read on the machine.
         expected: String,
@@ -149,7 +170,8 @@ pub enum Refusal {
     OfferOfAnotherMerchant,
     /// Another transaction than the engagement link's.
     #[error(
-        "the machine offers another payment than the one whose code you scanned; scan what its screen shows now"
+        "the machine offers another payment than the one whose code you scanned; scan the code \
+         that its screen shows now"
     )]
     OtherTransaction,
     /// Over the card's limit, or the person's own.
@@ -161,19 +183,20 @@ pub enum Refusal {
         limit: Amount,
     },
     /// The card's account is in another currency.
-    #[error("the machine wants {amount}, and this card pays in {card}")]
+    #[error("the machine asks for {amount}, and this card pays in {card}")]
     OtherCurrency {
         /// Of the offer.
         amount: Amount,
         /// Of the card.
         card: crate::domain::Currency,
     },
-    /// The card's time has run out.
-    #[error("this card was good until {0}; enrol a new one")]
+    /// The card has expired.
+    #[error("this card was valid until {0}; enrol a new one")]
     CardExpired(UnixTime),
     /// The phone's clock is before the time at which the institution made its keyring.
     #[error(
-        "this phone's clock says {now}, which is before this card was issued ({issued_at}); set the clock"
+        "this phone's clock says {now}, which is before this card was issued ({issued_at}); set \
+         the clock"
     )]
     ClockBehind {
         /// The phone's clock.
@@ -181,16 +204,17 @@ pub enum Refusal {
         /// When the keyring was made.
         issued_at: UnixTime,
     },
-    /// There is no key to seal the command with.
-    #[error("this card's keys of the institution are out of date ({0}); enrol the card again")]
+    /// The keyring has no key to seal the command with.
+    #[error("the keys of your bank on this card are out of date ({0}); enrol the card again")]
     KeyringOutOfDate(CredentialError),
-    /// This wallet has the institution's word on this transaction already.
-    #[error("this payment was settled already; look at its receipt with `receipts`")]
+    /// This wallet has the institution's receipt for this transaction already.
+    #[error("this payment was settled before")]
     AlreadySettled,
     /// A command for this transaction was sent before, and the terminal now offers it with other
     /// content or to another card.
     #[error(
-        "the machine offers a payment again that you ordered before, with other content. Do not pay here"
+        "the machine offers a payment that you ordered before again, with other content. Do not \
+         pay here"
     )]
     OfferChanged,
 }
@@ -198,46 +222,46 @@ pub enum Refusal {
 /// Why what was presented as the result proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptFault {
-    /// There is none where there must be one.
+    /// There must be one, and there is none.
     #[error("there is no receipt")]
     Missing,
     /// Not signed by the institution, or not readable.
     #[error("{0}")]
     Credential(CredentialError),
     /// About another transaction.
-    #[error("the receipt is of another payment")]
+    #[error("the receipt is for another payment")]
     OtherTransaction,
     /// About another offer than the person saw.
     #[error("the receipt is for another offer than the one you saw")]
     OtherOffer,
     /// About another amount.
-    #[error("the receipt is over another amount")]
+    #[error("the receipt is for another amount")]
     OtherAmount,
     /// About another terminal.
-    #[error("the receipt is of another machine")]
+    #[error("the receipt is for another machine")]
     OtherTerminal,
     /// About another card.
-    #[error("the receipt is of another card")]
+    #[error("the receipt is for another card")]
     OtherCard,
-    /// It says something else than the terminal.
-    #[error("the receipt says something else than the machine")]
+    /// It states another result than the terminal.
+    #[error("the receipt states another result than the machine")]
     OtherStatus,
     /// Older than what the wallet has already.
     #[error("the receipt is older than the one you have")]
     Outdated,
 }
 
-/// Why the link did not work.
+/// Why the link failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LinkFault {
     /// The connection broke.
-    #[error("the connection to the machine was lost before anything was paid; try again")]
+    #[error("the connection to the machine was lost; try again")]
     Lost,
     /// No answer to the hello.
-    #[error("the machine did not answer; nothing was paid; try again")]
+    #[error("the machine did not answer; try again")]
     NoAnswer,
     /// What came could not be read.
-    #[error("what the machine sent could not be read; nothing was paid; try again")]
+    #[error("what the machine sent could not be read; try again")]
     Unreadable,
 }
 
@@ -262,7 +286,7 @@ impl SessionEnd {
         }
     }
 
-    /// A stable name for programs of why it ended so, where the end alone does not say it.
+    /// A stable name of the reason, for programs, where the end alone does not give it.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Settled(receipt) => match receipt.status {
@@ -289,26 +313,30 @@ impl SessionEnd {
                     format!("{} was given back. You were not charged.", receipt.amount)
                 }
             },
-            Self::ReversedUnproven => {
-                "The machine says that the payment was called off. You should not be \
-                charged; look at your account if in doubt."
-                    .to_owned()
-            }
+            Self::ReversedUnproven => "The machine says that the payment was called off. You \
+                should not be charged; look at your account if in doubt."
+                .to_owned(),
             Self::Pending(reason) => format!(
-                "Nobody knows yet whether this was paid: {reason}. Do not pay again; ask later with `result`, at \
-                 this machine, or ask your bank."
+                "Nobody knows yet whether this was paid: {reason}. Do not pay again; ask later \
+                 with `florin-wallet result`, at this machine, or ask your bank."
             ),
             Self::NotCharged(reason) => {
-                format!("Not paid: {reason}. The machine says you were not charged.")
+                format!("Not paid: {reason}. The machine says that you were not charged.")
             }
             Self::NotProven(fault) => format!(
-                "The machine claims a result that your bank did not confirm: {fault}. Believe neither \"paid\" nor \
-                 \"not paid\"; ask your bank, and do not pay here again."
+                "The machine claims a result that your bank did not confirm: {fault}. Believe \
+                 neither \"paid\" nor \"not paid\"; ask your bank, and do not pay here again."
             ),
             Self::NotPaid(NotPaid::Terminal(wire)) => {
                 format!("Nothing was paid. {}", wire.message())
             }
             Self::NotPaid(reason) => format!("Nothing was paid: {reason}."),
+            // "Nothing was paid" is true of this session, and wrong of the payment.
+            Self::Refused(Refusal::AlreadySettled) => {
+                "This payment was settled before, and is not made again; `florin-wallet receipts` \
+                shows its receipt."
+                    .to_owned()
+            }
             Self::Refused(refusal) => format!("Refused, nothing was paid: {refusal}."),
             Self::LinkFailed(fault) => format!("Nothing was paid: {fault}."),
             Self::StoreFailed => {
@@ -349,8 +377,8 @@ impl SessionEnd {
         }
     }
 
-    /// May the wallet try again on its own? Only where no command was sent and the link or the air
-    /// was at fault.
+    /// Whether the wallet may try again on its own: only if no command was sent and the link or the
+    /// radio failed.
     pub fn may_retry(&self) -> bool {
         match self {
             Self::LinkFailed(_) => true,
@@ -366,9 +394,9 @@ impl SessionEnd {
         }
     }
 
-    /// About which payment the wallet asks on its own after this end of an attempt to pay, if it
-    /// ordered it: about what was offered, where the result is not known because of the link;
-    /// about the link's, where its offer is gone, perhaps to this very phone.
+    /// The payment that the wallet asks about on its own after this end of an attempt to pay: the
+    /// one that was offered, if the link hid its result; the engagement link's, if that offer is
+    /// gone, perhaps to this very phone.
     pub fn to_ask_about(
         &self,
         offered: Option<TransactionId>,
@@ -393,7 +421,7 @@ impl SessionEnd {
         }
     }
 
-    /// Has who asked for a result got one?
+    /// Whether this answers the question for a payment's result.
     pub fn is_an_answer(&self) -> bool {
         match self {
             Self::Settled(_)
@@ -409,9 +437,8 @@ impl SessionEnd {
         }
     }
 
-    /// What the end of a session without an offer means where this wallet ordered the same payment
-    /// in an earlier one: "nothing was paid" is true of this session alone, and must not be
-    /// said of the payment.
+    /// What the end of a session without an offer means if this wallet ordered the same payment in
+    /// an earlier session: "nothing was paid" is true of this session, but not of the payment.
     #[must_use]
     pub fn given_earlier(self, earlier: PaymentStatus) -> Self {
         match (&self, earlier) {
@@ -427,7 +454,7 @@ impl SessionEnd {
         }
     }
 
-    /// Which transaction a settled end is about.
+    /// The transaction of the receipt, where there is one.
     pub fn transaction_id(&self) -> Option<TransactionId> {
         self.receipt().map(|receipt| receipt.transaction_id)
     }
@@ -524,6 +551,55 @@ impl LinkFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One end of each kind whose message is put together of parts.
+    fn ends() -> Vec<SessionEnd> {
+        let mut ends = vec![
+            SessionEnd::ReversedUnproven,
+            SessionEnd::StoreFailed,
+            SessionEnd::Refused(Refusal::AlreadySettled),
+            SessionEnd::Refused(Refusal::LookAlike),
+            SessionEnd::Refused(Refusal::OtherTransaction),
+            SessionEnd::Refused(Refusal::OfferChanged),
+            SessionEnd::NotProven(ReceiptFault::Missing),
+            SessionEnd::NotProven(ReceiptFault::OtherStatus),
+            SessionEnd::Pending(PendingReason::Institution),
+            SessionEnd::Pending(PendingReason::LinkLost),
+            SessionEnd::Pending(PendingReason::NoSignOfLife),
+            SessionEnd::Pending(PendingReason::OrderedBefore),
+            SessionEnd::NotCharged(NotCharged::Taken),
+            SessionEnd::NotCharged(NotCharged::Withdrawn),
+            SessionEnd::NotPaid(NotPaid::Declined),
+            SessionEnd::NotPaid(NotPaid::NothingToPay),
+            SessionEnd::LinkFailed(LinkFault::Lost),
+            SessionEnd::LinkFailed(LinkFault::NoAnswer),
+            SessionEnd::LinkFailed(LinkFault::Unreadable),
+        ];
+        for error in WireError::ALL {
+            ends.push(SessionEnd::Pending(PendingReason::Terminal(error)));
+            ends.push(SessionEnd::NotCharged(NotCharged::Institution(error)));
+            ends.push(SessionEnd::NotPaid(NotPaid::Terminal(error)));
+        }
+        ends
+    }
+
+    #[test]
+    fn no_message_says_anything_twice() {
+        for end in ends() {
+            let message = end.message();
+            let lower = message.to_lowercase();
+            let clauses: Vec<&str> = lower
+                .split(['.', ';', ':', ','])
+                .map(str::trim)
+                .filter(|clause| clause.len() > 8)
+                .collect();
+            for (index, clause) in clauses.iter().enumerate() {
+                for (other, longer) in clauses.iter().enumerate() {
+                    assert!(index == other || !longer.contains(clause), "{clause:?} in {message}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn nothing_was_paid_is_not_said_of_a_payment_that_was_ordered_before() {

@@ -1,8 +1,7 @@
-//! What the wallet keeps of a payment: enough to ask for its result later, and to show its receipt
+//! The wallet's record of a payment: enough to ask for its result later, and to show its receipt
 //! for years.
 //!
-//! A record is written before its command is sent. It holds the command only in its sealed form.
-//! Files are the directory's business.
+//! A record is written before its command is sent, and holds the command in its sealed form only.
 
 use std::fmt;
 
@@ -14,23 +13,23 @@ use crate::credential::{CredentialError, Keyring, SealedCommand, Signed, verify_
 use crate::domain::{Offer, OfferDigest, Receipt, TransactionId, UnixTime};
 use crate::protocol::{ProtocolError, decode_offer, digest_offer};
 
-/// How a payment stands, as far as this wallet knows.
+/// The state of a payment, as far as this wallet knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentStatus {
-    /// The command was sent, or was about to be. Only the institution's word ends this.
+    /// The command was sent, or was about to be sent. Only the institution's answer ends this.
     Pending,
-    /// The command certainly never left.
+    /// The command was certainly not sent.
     NotSent,
     /// By a verified receipt.
     Approved,
     /// By a verified receipt.
     Declined,
-    /// By a verified receipt, or the terminal's word where the institution never approved.
+    /// By a verified receipt; or by the terminal's statement, if the institution never approved.
     Reversed,
-    /// The terminal's word: the institution did not act on it.
+    /// By the terminal's statement: the institution did not act on the command.
     NotCharged,
-    /// The terminal presented something that proves nothing.
+    /// The terminal presented a receipt that proves nothing.
     NotProven,
 }
 
@@ -49,25 +48,20 @@ impl PaymentStatus {
     }
 }
 
-/// Why a file is no record.
+/// Why a file is not a payment record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PaymentRecordError {
-    /// Not the JSON that belongs there.
-    #[error("line {line}: {detail}")]
+    /// The file is not the JSON of a record.
+    #[error("line {line}, column {column}: not the JSON of a payment record")]
     Json {
         /// Counted from 1.
         line: usize,
-        /// What was expected.
-        detail: String,
+        /// Counted from 1.
+        column: usize,
     },
     /// A field's value is wrong.
-    #[error("{field}: {expected}")]
-    Field {
-        /// Its name.
-        field: &'static str,
-        /// What it should be.
-        expected: String,
-    },
+    #[error("{field}: expected {expected}")]
+    Field { field: &'static str, expected: String },
 }
 
 /// One payment that a card of this wallet ordered.
@@ -78,7 +72,6 @@ pub struct PaymentRecord {
     card_name: CardName,
     card_hint: String,
     sealed_command: Vec<u8>,
-    /// How it stands.
     pub status: PaymentStatus,
     /// The newest verified receipt, as the institution signed it.
     pub receipt: Option<Vec<u8>>,
@@ -91,7 +84,7 @@ impl PaymentRecord {
     /// A record of a command that is about to be sent. `sealed_command` is encoded.
     ///
     /// # Errors
-    /// A [`ProtocolError`] if the octets are no offer.
+    /// A [`ProtocolError`] if the octets are not an offer.
     pub fn new(
         offer_octets: Vec<u8>,
         card_name: CardName,
@@ -112,22 +105,20 @@ impl PaymentRecord {
         })
     }
 
-    /// Which payment.
     pub fn transaction_id(&self) -> TransactionId {
         self.offer.transaction_id
     }
 
-    /// What the person saw.
+    /// The offer, as the person saw it.
     pub fn offer(&self) -> &Offer {
         &self.offer
     }
 
-    /// What the card signed.
+    /// The digest of the offer, which the card signed.
     pub fn offer_digest(&self) -> OfferDigest {
         digest_offer(&self.offer_octets)
     }
 
-    /// With which card.
     pub fn card_name(&self) -> &CardName {
         &self.card_name
     }
@@ -137,7 +128,7 @@ impl PaymentRecord {
         &self.card_hint
     }
 
-    /// The encoded sealed command: sent again as it is, never made anew.
+    /// The encoded sealed command. It is sent again as it is, and never made again.
     pub fn sealed_command(&self) -> &[u8] {
         &self.sealed_command
     }
@@ -152,7 +143,7 @@ impl PaymentRecord {
         self.created_at
     }
 
-    /// The receipt, verified anew.
+    /// Verifies the receipt again and returns it.
     ///
     /// # Errors
     /// [`CredentialError`] if it is not signed by a key of the keyring.
@@ -189,8 +180,9 @@ impl PaymentRecord {
     /// # Errors
     /// [`PaymentRecordError`], naming the line or the field.
     pub fn from_json(text: &str) -> Result<Self, PaymentRecordError> {
+        // The words of serde are for developers; the place is for everybody.
         let file: RecordFile = serde_json::from_str(text).map_err(|error| {
-            PaymentRecordError::Json { line: error.line(), detail: error.to_string() }
+            PaymentRecordError::Json { line: error.line(), column: error.column() }
         })?;
         let fault = |field, expected: &str| PaymentRecordError::Field {
             field,
@@ -205,7 +197,7 @@ impl PaymentRecord {
         let offer_octets = octets("offer", &file.offer)?;
         let offer = decode_offer(&offer_octets).map_err(|error| PaymentRecordError::Field {
             field: "offer",
-            expected: error.to_string(),
+            expected: format!("an encoded offer ({error})"),
         })?;
         if file.transaction_id.parse() != Ok(offer.transaction_id) {
             return Err(fault("transaction_id", "the same as the offer's"));

@@ -5,6 +5,7 @@
 
 mod air;
 mod arguments;
+mod failure;
 mod nearest;
 mod radio;
 mod screen;
@@ -17,41 +18,38 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use florin::bluetooth::CentralError;
+use florin::causes::with_causes;
+use florin::command_line::yes_or_no;
 use florin::domain::{Amount, HolderVerification, Offer, TransactionId};
 use florin::log::{LogForm, start_log};
-use florin::private_file::PrivateFileError;
 use florin::wallet::{
-    Card, CardName, Decision, DirectoryError, DriverSettings, EnrolmentError, EnrolmentRequest,
-    Notice, OfferView, PaymentStatus, Person, Reported, SessionEnd, SessionSettings, StoreError,
-    WalletDirectory, ask, enrol_card, pay,
+    Card, CardName, Cardholder, Decision, DriverSettings, EnrolmentError, EnrolmentRequest, Notice,
+    OfferView, PaymentStatus, Reported, SessionEnd, SessionSettings, StoreError, WalletDirectory,
+    ask, enrol_card, pay,
 };
 use secrecy::SecretString;
 use serde_json::json;
 
 use self::air::Air;
-use self::arguments::{Arguments, Command, PayArguments, RadioArguments, WhichTerminal};
-use self::radio::{Radio, RadioError, Target};
-use self::screen::{Ink, Screen, Told, on_screen, wall_clock};
+use self::arguments::{Arguments, Command, LOG_LEVEL, PayArguments, RadioArguments, WhichTerminal};
+use self::failure::{NoCard, Usage, name_and_exit_code};
+use self::radio::{Radio, Target};
+use self::screen::{Screen, SessionContext, Style, on_screen, wall_clock};
 
 fn main() -> ExitCode {
+    let arguments = Arguments::parse();
     #[cfg(feature = "manual")]
-    if let Some(written) =
-        florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command())
-    {
-        return written.map_or_else(
+    if let Command::Manual(manual) = &arguments.command {
+        let program = <Arguments as clap::CommandFactory>::command();
+        return florin::manual::write_manual(program, manual).map_or_else(
             |error| {
-                eprintln!("florin-wallet: the manual cannot be written: {error}");
+                eprintln!("florin-wallet manual: {error}");
                 ExitCode::FAILURE
             },
             |()| ExitCode::SUCCESS,
         );
     }
-    let arguments = Arguments::parse();
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
-    if let Err(error) = start_log(&filter, LogForm::Text) {
-        eprintln!("florin-wallet: RUST_LOG: {error}");
-    }
+    start_log(arguments.log.clone(), LOG_LEVEL, LogForm::Text);
     let screen = Screen::new(arguments.json);
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -63,65 +61,13 @@ fn main() -> ExitCode {
         };
     let code = runtime.block_on(async {
         run(arguments, screen).await.unwrap_or_else(|error| {
-            let (name, code) = blame(&error);
-            screen.failed(name, &format!("{error:#}"), code, None)
+            let (name, code) = name_and_exit_code(&error);
+            screen.failed(name, &with_causes(error.as_ref()), code, None)
         })
     });
-    // A question that nobody answered still holds a thread; the process does not wait for it.
+    // A question that was not answered still holds a thread; the process does not wait for it.
     runtime.shutdown_background();
     ExitCode::from(code)
-}
-
-/// The one place where an error becomes a name and an exit code. `arguments.rs` lists the codes for
-/// people.
-fn blame(error: &anyhow::Error) -> (&'static str, u8) {
-    if error.is::<Usage>() {
-        ("usage", 2)
-    } else if let Some(error) = error.downcast_ref::<RadioError>() {
-        match error {
-            RadioError::Central(error) => blame_central(error),
-            RadioError::EmulatedAir(_) => ("link_failed", 8),
-            RadioError::NotFound { .. } | RadioError::NotClear { .. } => ("no_terminal", 7),
-            RadioError::OutOfService(_) => ("out_of_service", 7),
-            RadioError::NotChosen => ("cancelled", 6),
-        }
-    } else if let Some(error) = error.downcast_ref::<CentralError>() {
-        blame_central(error)
-    } else if let Some(error) = error.downcast_ref::<EnrolmentError>() {
-        match error {
-            EnrolmentError::Directory(_) => ("wallet", 11),
-            EnrolmentError::Address(_)
-            | EnrolmentError::Root(_)
-            | EnrolmentError::Unreachable { .. }
-            | EnrolmentError::Refused(_)
-            | EnrolmentError::Failed(_)
-            | EnrolmentError::Answer(_)
-            | EnrolmentError::Random(_) => ("enrolment_failed", 10),
-        }
-    } else if error.is::<DirectoryError>() || error.is::<PrivateFileError>() || error.is::<NoCard>()
-    {
-        ("wallet", 11)
-    } else {
-        ("error", 1)
-    }
-}
-
-fn blame_central(error: &CentralError) -> (&'static str, u8) {
-    if error.is_about_this_machine() { ("no_bluetooth", 9) } else { ("link_failed", 8) }
-}
-
-/// The command line asks for what does not go together.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Usage(String);
-
-/// Which card is not clear.
-#[derive(Debug, thiserror::Error)]
-enum NoCard {
-    #[error("there is no card in {}; put one in with `florin-wallet enrol`", .0.display())]
-    None(PathBuf),
-    #[error("there are several cards ({0}); say which with --card")]
-    Several(String),
 }
 
 async fn run(arguments: Arguments, screen: Screen) -> anyhow::Result<u8> {
@@ -148,6 +94,8 @@ async fn run(arguments: Arguments, screen: Screen) -> anyhow::Result<u8> {
             ask_for_result(&directory, screen, transaction_id, which, radio, wait_ms).await
         }
         Command::Receipts => receipts(&directory, screen),
+        #[cfg(feature = "manual")]
+        Command::Manual(_) => Ok(0),
     }
 }
 
@@ -158,7 +106,7 @@ fn default_directory() -> anyhow::Result<PathBuf> {
     }
     let home = set("HOME").ok_or_else(|| {
         Usage(
-            "neither HOME nor XDG_DATA_HOME is set; say where the wallet is with --directory"
+            "neither HOME nor XDG_DATA_HOME is set; say with --directory where the wallet is"
                 .into(),
         )
     })?;
@@ -190,8 +138,8 @@ async fn enrol(
     }));
     screen.say(&format!(
         "{} Card {} of {}, up to {} at once, good until {}.",
-        screen.ink(Ink::Good, "Enrolled."),
-        screen.ink(Ink::Strong, card.name().as_str()),
+        screen.styled(Style::Good, "Enrolled."),
+        screen.styled(Style::Strong, card.name().as_str()),
         on_screen(&card.keyring().institution_name),
         card.payment_limit(),
         card.not_after(),
@@ -219,7 +167,7 @@ fn cards(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
         }));
         screen.say(&format!(
             "{}  {}  …{}  up to {}  good until {}  counter {counter}",
-            screen.ink(Ink::Strong, &format!("{:<16}", name.as_str())),
+            screen.styled(Style::Strong, &format!("{:<16}", name.as_str())),
             on_screen(&card.keyring().institution_name),
             card.card_id().hint(),
             card.payment_limit(),
@@ -237,7 +185,7 @@ async fn pay_once(
     let which = &arguments.which;
     if arguments.yes && which.link.is_none() && which.code.is_none() && !which.nearest {
         return Err(Usage(
-            "--yes pays without asking: say whom, with --link, --code or --nearest".into(),
+            "--yes pays without asking; say which machine with --link, --code or --nearest".into(),
         )
         .into());
     }
@@ -289,16 +237,16 @@ async fn ask_for_result(
 ) -> anyhow::Result<u8> {
     let record = directory.record(&transaction_id)?.ok_or_else(|| {
         Usage(format!(
-            "this wallet made no payment {transaction_id}; `florin-wallet receipts` lists those it made"
+            "this wallet did not make payment {transaction_id}; `florin-wallet receipts` lists the \
+             payments that it made"
         ))
     })?;
     let card = Arc::new(directory.card(record.card_name())?);
     let by_record = Target::ShortCode(record.offer().terminal_id.short_code().to_owned());
-    let target = Target::new(&which, true, by_record);
+    let target = Target::new(&which, false, by_record);
     let settings = DriverSettings {
         session: SessionSettings {
-            // The transaction of the question is the record's, whatever the machine's screen shows
-            // now.
+            // It asks about the record's payment, whatever the machine's screen shows now.
             link: which
                 .link
                 .map(|link| florin::protocol::EngagementLink { transaction_id: None, ..link }),
@@ -312,29 +260,11 @@ async fn ask_for_result(
     let mut customer = Customer { screen, is_asked: true, has_sent: false, shown: None };
     let asking = ask(&mut radio, card, record.clone(), settings, &mut store, &mut customer);
     let code = match until_interrupted(asking).await {
-        Some(Ok(reported)) => match reported.end {
-            // It could not be asked; the payment stands where it stood.
-            SessionEnd::NotPaid(_) | SessionEnd::LinkFailed(_) | SessionEnd::Refused(_)
-                if record.status == PaymentStatus::Pending =>
-            {
-                let error =
-                    format!("the result could not be asked for: {}", reported.end.message());
-                Ok(screen.failed(record.status.name(), &error, 5, Some(record.offer())))
-            }
-            SessionEnd::Settled(_)
-            | SessionEnd::ReversedUnproven
-            | SessionEnd::Pending(_)
-            | SessionEnd::NotCharged(_)
-            | SessionEnd::NotProven(_)
-            | SessionEnd::NotPaid(_)
-            | SessionEnd::Refused(_)
-            | SessionEnd::LinkFailed(_)
-            | SessionEnd::StoreFailed => Ok(show(&screen, &reported, Some(record.offer()))),
-        },
+        Some(Ok(reported)) => Ok(show(&screen, &reported, Some(record.offer()))),
         Some(Err(error)) => {
             let error = anyhow::Error::from(error);
-            let (name, code) = blame(&error);
-            Ok(screen.failed(name, &format!("{error:#}"), code, Some(record.offer())))
+            let (name, code) = name_and_exit_code(&error);
+            Ok(screen.failed(name, &with_causes(error.as_ref()), code, Some(record.offer())))
         }
         None => {
             Ok(interrupted(&screen, record.status == PaymentStatus::Pending, Some(record.offer())))
@@ -357,8 +287,7 @@ fn session_settings() -> SessionSettings {
     }
 }
 
-/// What comes of it, or nothing if the person pressed Ctrl-C first. Dropping the future ends its
-/// connection.
+/// The result, or none if the person pressed Ctrl-C first. Dropping the future ends its connection.
 async fn until_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         result = work => Some(result),
@@ -368,8 +297,9 @@ async fn until_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
 
 fn interrupted(screen: &Screen, may_have_paid: bool, offer: Option<&Offer>) -> u8 {
     if may_have_paid {
-        let error = "interrupted after the payment was sent: nobody knows yet whether it was paid. Do not pay again; \
-            find it with `florin-wallet receipts` and ask with `florin-wallet result`";
+        let error = "interrupted after the payment was sent: nobody knows yet whether it was paid. \
+            Do not pay again; find the payment with `florin-wallet receipts`, and ask for its \
+            result with `florin-wallet result`";
         screen.failed("pending", error, 5, offer)
     } else {
         screen.failed("cancelled", "interrupted; nothing was paid", 6, offer)
@@ -377,7 +307,7 @@ fn interrupted(screen: &Screen, may_have_paid: bool, offer: Option<&Offer>) -> u
 }
 
 fn show(screen: &Screen, reported: &Reported, offer: Option<&Offer>) -> u8 {
-    let told = Told {
+    let context = SessionContext {
         offer: reported.offer.as_ref().map(|view| &view.offer).or(offer),
         matching_code: reported.offer.as_ref().map(|view| view.matching_code.as_str()),
     };
@@ -388,7 +318,7 @@ fn show(screen: &Screen, reported: &Reported, offer: Option<&Offer>) -> u8 {
         }
         screen.event(json!({ "event": "store_failed", "error": error.to_string() }));
     }
-    screen.end(&reported.end, &told)
+    screen.end(&reported.end, &context)
 }
 
 fn choose_card(directory: &WalletDirectory, wanted: Option<&CardName>) -> anyhow::Result<Card> {
@@ -437,12 +367,12 @@ fn receipts(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
             "created_at": record.created_at().to_string(),
             "decided_at": receipt.as_ref().map(|receipt| receipt.decided_at.to_string()),
         }));
-        let ink = match record.status {
-            PaymentStatus::Approved => Ink::Good,
-            PaymentStatus::Declined | PaymentStatus::NotProven => Ink::Bad,
-            PaymentStatus::Pending => Ink::Doubtful,
+        let style = match record.status {
+            PaymentStatus::Approved => Style::Good,
+            PaymentStatus::Declined | PaymentStatus::NotProven => Style::Bad,
+            PaymentStatus::Pending => Style::Doubtful,
             PaymentStatus::NotSent | PaymentStatus::Reversed | PaymentStatus::NotCharged => {
-                Ink::Faint
+                Style::Faint
             }
         };
         let proof = match (&receipt, &record.receipt) {
@@ -454,7 +384,7 @@ fn receipts(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
             "{}  {:>14}  {}  {}  {}  {}",
             record.created_at(),
             offer.amount.to_string(),
-            screen.ink(ink, &format!("{:<11}", record.status.name())),
+            screen.styled(style, &format!("{:<11}", record.status.name())),
             record.transaction_id(),
             on_screen(&offer.merchant_name),
             proof.trim_end(),
@@ -463,15 +393,16 @@ fn receipts(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Whoever sits before the terminal.
+/// The person at the command line.
 struct Customer {
     screen: Screen,
     is_asked: bool,
+    /// Whether a command was sent, so that the payment may have been made.
     has_sent: bool,
     shown: Option<Offer>,
 }
 
-impl Person for Customer {
+impl Cardholder for Customer {
     fn tell(&mut self, notice: &Notice) {
         self.has_sent |= *notice == Notice::CommandSent;
         self.screen.notice(notice);
@@ -490,15 +421,15 @@ impl Person for Customer {
         );
         Box::pin(async move {
             match typed_line(&question).await {
-                Some(answer) if matches!(answer.trim(), "y" | "Y" | "yes") => Decision::Pay,
+                Some(answer) if yes_or_no(&answer) == Some(true) => Decision::Pay,
                 Some(_) | None => Decision::Decline,
             }
         })
     }
 }
 
-/// Asks on standard error, so that standard output stays what was asked for; a line from standard
-/// input, or nothing at its end.
+/// Asks on standard error, as standard output is for the results; returns a line from standard
+/// input, or none at its end.
 async fn typed_line(question: &str) -> Option<String> {
     let _ = write!(io::stderr(), "{question}").and_then(|()| io::stderr().flush());
     let read = tokio::task::spawn_blocking(|| {

@@ -19,7 +19,8 @@ pub enum NotClear {
     Unknown,
     /// Whoever stands at one receives it better.
     #[error(
-        "the strongest is received with {strongest_dbm} dBm, and where you stand at it that is {STRENGTH_MIN_DBM} or more"
+        "the strongest is received with {strongest_dbm} dBm, and {STRENGTH_MIN_DBM} or more is \
+         needed"
     )]
     Weak {
         /// Of the strongest.
@@ -27,7 +28,8 @@ pub enum NotClear {
     },
     /// Two that might be it.
     #[error(
-        "the second is received only {margin_db} dB weaker than the strongest, and has to be {MARGIN_MIN_DB} weaker"
+        "the second is received only {margin_db} dB weaker than the strongest, and {MARGIN_MIN_DB} \
+         are needed"
     )]
     Close {
         /// Between the two.

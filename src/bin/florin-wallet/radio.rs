@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::air::{Air, AirLink, Found};
 use crate::arguments::WhichTerminal;
 use crate::nearest::{NotClear, nearest};
-use crate::screen::{Ink, Screen};
+use crate::screen::{Screen, Style};
 use crate::typed_line;
 
 /// How long to listen before the nearest is chosen or all are listed, in milliseconds: several
@@ -64,12 +64,14 @@ pub enum RadioError {
     },
     /// It says itself that it takes no payments.
     #[error(
-        "the machine {0} is out of service: it takes no payments now; use another one, or come back later"
+        "the machine {0} is out of service: it takes no payments now; use another one, or come \
+         back later"
     )]
     OutOfService(String),
     /// None is clearly the nearest, and nobody may be asked.
     #[error(
-        "it is not clear which machine you stand at ({in_reach} in reach): {why}; use --code or --link, or leave --yes out"
+        "it is not clear which machine you stand at ({in_reach} in reach): {why}; use --code or \
+         --link, or leave --yes out"
     )]
     NotClear {
         /// How many machines.
@@ -105,7 +107,8 @@ impl Radio {
             Target::Nearest { .. } | Target::Ask => String::new(),
         };
         self.screen.event(json!({ "event": "searching", "adapter": self.air.name() }));
-        self.screen.say(&self.screen.ink(Ink::Faint, &format!("Looking for a machine{with} ...")));
+        self.screen
+            .say(&self.screen.styled(Style::Faint, &format!("Looking for a machine{with} ...")));
         loop {
             let left_ms = u64::try_from(end.saturating_duration_since(Instant::now()).as_millis())
                 .unwrap_or(0);
@@ -200,7 +203,7 @@ pub fn list(screen: &Screen, found: &[Found]) {
         screen.say(&format!(
             "{:>3}  {}  {strength}{state}",
             index + 1,
-            screen.ink(Ink::Strong, code)
+            screen.styled(Style::Strong, code)
         ));
     }
 }

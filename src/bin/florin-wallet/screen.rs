@@ -2,12 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use florin::domain::{Amount, Offer, ReceiptStatus, UnixTime};
+use florin::domain::{Currency, LineItem, Offer, ReceiptStatus, UnixTime};
 use florin::wallet::{NotPaid, Notice, OfferView, SessionEnd};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-/// Standard output, as people or programs want it. Copies print to the same place.
+/// Prints to standard output, for people or for programs.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
     is_json: bool,
@@ -15,9 +15,9 @@ pub struct Screen {
     started: Instant,
 }
 
-/// How a word is set off, where there is colour.
+/// The colour or weight of a word, on terminals that have it.
 #[derive(Debug, Clone, Copy)]
-pub enum Ink {
+pub enum Style {
     Good,
     Bad,
     Doubtful,
@@ -34,14 +34,14 @@ impl Screen {
         Self { is_json, has_colour, started: Instant::now() }
     }
 
-    /// A word in colour.
-    pub fn ink(&self, ink: Ink, text: &str) -> String {
-        let code = match ink {
-            Ink::Good => "1;32",
-            Ink::Bad => "1;31",
-            Ink::Doubtful => "1;33",
-            Ink::Strong => "1",
-            Ink::Faint => "2",
+    /// A word in this style, if the terminal has colours.
+    pub fn styled(&self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Good => "1;32",
+            Style::Bad => "1;31",
+            Style::Doubtful => "1;33",
+            Style::Strong => "1",
+            Style::Faint => "2",
         };
         if self.has_colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -65,7 +65,7 @@ impl Screen {
         }
     }
 
-    /// What goes on in a session.
+    /// Shows what happens in a session.
     pub fn notice(&self, notice: &Notice) {
         match notice {
             Notice::MessageSent { message, octets } => {
@@ -80,15 +80,15 @@ impl Screen {
             }
             Notice::CommandSent => {
                 self.event(json!({ "event": "command_sent" }));
-                self.say(&self.ink(Ink::Faint, "Sent to your bank through the machine ..."));
+                self.say(&self.styled(Style::Faint, "Sent to your bank through the machine ..."));
             }
             Notice::Working => self.event(json!({ "event": "working" })),
             Notice::Pending => {
                 self.event(json!({ "event": "pending" }));
-                self.say(
-                    &self
-                        .ink(Ink::Doubtful, "Your bank has not answered yet; waiting a little ..."),
-                );
+                self.say(&self.styled(
+                    Style::Doubtful,
+                    "Your bank has not answered yet; waiting a little ...",
+                ));
             }
         }
     }
@@ -99,7 +99,13 @@ impl Screen {
         let items: Vec<Value> = offer
             .items
             .iter()
-            .map(|item| json!({ "name": item.name, "quantity": item.quantity, "amount_minor": item.amount_minor }))
+            .map(|item| {
+                json!({
+                    "name": item.name,
+                    "quantity": item.quantity,
+                    "amount_minor": item.amount_minor,
+                })
+            })
             .collect();
         self.event(json!({
             "event": "offer",
@@ -117,14 +123,11 @@ impl Screen {
         }
         print(&format!(
             "{} wants {}",
-            self.ink(Ink::Strong, &on_screen(&offer.merchant_name)),
-            self.ink(Ink::Strong, &offer.amount.to_string())
+            self.styled(Style::Strong, &on_screen(&offer.merchant_name)),
+            self.styled(Style::Strong, &offer.amount.to_string())
         ));
         for item in &offer.items {
-            let amount = Amount::new(item.amount_minor, offer.amount.currency())
-                .map(|amount| amount.to_string())
-                .unwrap_or_default();
-            print(&format!("  {:>3} x {:<32} {amount:>12}", item.quantity, on_screen(&item.name)));
+            print(&item_line(item, offer.amount.currency()));
         }
         if !offer.reference.is_empty() {
             print(&format!("  reference  {}", on_screen(&offer.reference)));
@@ -132,12 +135,12 @@ impl Screen {
         print(&format!("  machine    {}", offer.terminal_id));
         print(&format!(
             "  matching   {}  (the machine's screen shows the same)",
-            self.ink(Ink::Strong, &view.matching_code)
+            self.styled(Style::Strong, &view.matching_code)
         ));
     }
 
-    /// How a payment or a question ended; returns the exit code.
-    pub fn end(&self, end: &SessionEnd, told: &Told<'_>) -> u8 {
+    /// Shows how a payment or a question for a result ended; returns the exit code.
+    pub fn end(&self, end: &SessionEnd, context: &SessionContext<'_>) -> u8 {
         let code = exit_code(end);
         let error = match end {
             SessionEnd::Settled(receipt)
@@ -157,7 +160,7 @@ impl Screen {
         };
         let approval_code = approval_code(end);
         let mut event = Outcome { name: end.name(), error, exit_code: code }.to_json();
-        event.extend(about(told.offer, told.matching_code));
+        event.extend(about(context.offer, context.matching_code));
         event.insert("approval_code".to_owned(), json!(approval_code));
         event.insert("receipt_verified".to_owned(), json!(end.receipt().is_some()));
         event.insert(
@@ -169,13 +172,13 @@ impl Screen {
         if self.is_json {
             return code;
         }
-        let ink = match code {
-            0 => Ink::Good,
-            3 | 4 => Ink::Bad,
-            5 => Ink::Doubtful,
-            _ => Ink::Strong,
+        let style = match code {
+            0 => Style::Good,
+            3 | 4 => Style::Bad,
+            5 => Style::Doubtful,
+            _ => Style::Strong,
         };
-        print(&self.ink(ink, &end.message()));
+        print(&self.styled(style, &end.message()));
         if let Some(receipt) = end.receipt() {
             if let Some(approval_code) = approval_code {
                 print(&format!("  approval   {approval_code}"));
@@ -185,13 +188,13 @@ impl Screen {
                 receipt.decided_at
             ));
         }
-        if let Some(offer) = told.offer {
+        if let Some(offer) = context.offer {
             print(&format!("  payment    {}", offer.transaction_id));
         }
         code
     }
 
-    /// The last event where it did not come to a session; returns the exit code.
+    /// Shows the last event if there was no session; returns the exit code.
     pub fn failed(
         &self,
         name: &'static str,
@@ -206,10 +209,10 @@ impl Screen {
         exit_code
     }
 
-    /// Says for people, on standard error, what went wrong.
+    /// Prints for people, on standard error, what went wrong.
     pub fn complain(&self, error: &str) {
         if !self.is_json {
-            // Where standard error is closed there is nobody to tell.
+            // If standard error is closed, nobody can be told.
             let _ = writeln!(io::stderr(), "florin-wallet: {error}");
         }
     }
@@ -217,9 +220,15 @@ impl Screen {
 
 /// What a session was about.
 #[derive(Debug, Clone, Copy)]
-pub struct Told<'a> {
+pub struct SessionContext<'a> {
     pub offer: Option<&'a Offer>,
     pub matching_code: Option<&'a str>,
+}
+
+/// One line of what is paid for. It can cost nothing.
+fn item_line(item: &LineItem, currency: Currency) -> String {
+    let amount = currency.format_minor(item.amount_minor);
+    format!("  {:>3} x {:<32} {amount:>12}", item.quantity, on_screen(&item.name))
 }
 
 struct Outcome {
@@ -269,7 +278,7 @@ pub fn approval_code(end: &SessionEnd) -> Option<String> {
     }
 }
 
-/// The one place where an end becomes an exit code. `arguments.rs` lists them for people.
+/// The exit code of each end of a session. `arguments.rs` lists the codes for people.
 fn exit_code(end: &SessionEnd) -> u8 {
     match end {
         SessionEnd::Settled(receipt) => match receipt.status {
@@ -285,14 +294,14 @@ fn exit_code(end: &SessionEnd) -> u8 {
     }
 }
 
-/// Prints a line to standard output. Whoever closed it has seen enough.
+/// Prints a line to standard output. It is no error if the reader has closed it.
 pub fn print(line: &str) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Text of another party as it may stand on a screen: nothing that turns the direction of writing
-/// or hides.
+/// Text of another party, safe for a screen: without characters that are not seen or that turn the
+/// direction of writing.
 pub fn on_screen(text: &str) -> String {
     text.chars()
         .map(|character| match character {
@@ -312,7 +321,7 @@ pub fn on_screen(text: &str) -> String {
 /// The phone's clock.
 pub fn wall_clock() -> UnixTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    // A clock before 1970 is one that was never set; the session says so.
+    // A clock before 1970 was never set; the session reports it.
     UnixTime { seconds: since.map_or(0, |since| since.as_secs()) }
 }
 
@@ -354,6 +363,13 @@ mod tests {
             let message = end.message();
             assert!(message.ends_with('.') && !message.ends_with(".."), "{message}");
         }
+    }
+
+    #[test]
+    fn an_item_that_costs_nothing_shows_so() {
+        let water = LineItem { name: "Water".into(), quantity: 1, amount_minor: 0 };
+        assert!(item_line(&water, "EUR".parse().unwrap()).ends_with(" 0.00 EUR"));
+        assert!(item_line(&water, "JPY".parse().unwrap()).ends_with(" 0 JPY"));
     }
 
     #[test]

@@ -1,23 +1,26 @@
-//! `florin journal`: checks the journal, writes finished payments to a file, removes what was
-//! written.
+//! `florin journal`: checks the journal, writes finished payments to a file, and removes them from
+//! the journal if asked.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use data_encoding::BASE64;
+use florin::causes::with_causes;
 use florin::domain::{TransactionId, UnixTime};
 use florin::journal::{Journal, SqliteJournal};
+use florin::plural::counted;
 use florin::private_file::sync_parent;
 use florin::service::{CONFIGURATION_PATH, Configuration, ServiceExit};
 use serde::Serialize;
 
 use crate::serve::configuration;
+use crate::till::USAGE;
 
-/// How many payments are removed in one step, so that the service never waits long for the journal.
+/// How many payments one transaction removes: the service waits for the journal meanwhile.
 const PRUNED_AT_ONCE: usize = 200;
 
 /// Check the journal, or export and prune finished payments.
@@ -33,9 +36,15 @@ enum JournalCommand {
     Export(ExportArguments),
 }
 
-/// Look at every page of the journal.
+/// Check every page of the journal's file.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes:\n   0  it is whole\n  14  it is damaged or cannot be read")]
+#[command(after_help = "\
+Exit codes:
+   0  the journal is whole
+   1  something else went wrong
+   2  wrong arguments
+  10  the configuration is wrong
+  14  the journal is damaged or cannot be read")]
 struct CheckArguments {
     /// The configuration of the service.
     #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
@@ -45,30 +54,33 @@ struct CheckArguments {
 /// Write finished payments to a file, one line of JSON each, and remove them from the journal if
 /// asked.
 ///
-/// A payment counts by its last change, by the terminal's clock. Open payments are never written
-/// nor removed. Can run beside the service. Reconcile before you prune: afterwards the journal does
-/// not know them any more, and their idempotency keys are free again.
+/// The period counts by each payment's last change, by the terminal's clock. Open payments are
+/// never written or removed. This can run beside the service. Reconcile before you prune:
+/// afterwards the journal does not know the payments any more, and their idempotency keys can be
+/// used again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
    0  done
+   1  something else went wrong
    2  wrong arguments
   10  the configuration is wrong
-  14  the journal or the file cannot be used; nothing is removed that is not in the file")]
+  14  the journal or the output file cannot be used; nothing is removed that is not in the file")]
 struct ExportArguments {
     /// The configuration of the service.
     #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
     configuration: PathBuf,
-    /// From this time on, such as 2026-01-01 [default: all].
-    #[arg(long, value_name = "TIME", default_value = "1970-01-01", hide_default_value = true)]
-    from: UnixTime,
+    /// From this time on, in UTC, such as 2026-01-01 [default: all].
+    #[arg(long, value_name = "TIME")]
+    from: Option<UnixTime>,
     /// Up to this time, which is not included.
     #[arg(long, value_name = "TIME")]
     until: UnixTime,
-    /// Remove them from the journal, once the file is safely on its disk.
+    /// Remove the payments from the journal once the file is safely on the disk.
     #[arg(long)]
     prune: bool,
-    /// The file to write. It must not exist yet.
+    /// The file to write. It must not exist.
+    #[arg(value_name = "FILE")]
     output: PathBuf,
 }
 
@@ -88,7 +100,7 @@ struct ExportedPayment {
     updated_at: String,
     /// The octets of the offer, in base64.
     offer: String,
-    /// Of the institution's newest signed receipt, likewise.
+    /// The octets of the institution's newest signed receipt, in base64.
     receipt: Option<String>,
     changes: Vec<ExportedChange>,
 }
@@ -101,6 +113,13 @@ struct ExportedChange {
 }
 
 pub fn run(arguments: JournalArguments) -> ExitCode {
+    if let JournalCommand::Export(export) = &arguments.command
+        && let (from, until) = (export.from(), export.until)
+        && until <= from
+    {
+        eprintln!("florin journal: the period ends ({until}) before it begins ({from})");
+        return ExitCode::from(USAGE);
+    }
     let path = match &arguments.command {
         JournalCommand::Check(check) => &check.configuration,
         JournalCommand::Export(export) => &export.configuration,
@@ -117,14 +136,20 @@ pub fn run(arguments: JournalArguments) -> ExitCode {
         JournalCommand::Export(export) => write_out(&configuration, &export),
     };
     match done {
-        Ok(said) => {
-            println!("{said}");
+        Ok(result) => {
+            println!("{result}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("florin journal: {error:#}");
+            eprintln!("florin journal: {}", with_causes(error.as_ref()));
             ServiceExit::Journal.into()
         }
+    }
+}
+
+impl ExportArguments {
+    fn from(&self) -> UnixTime {
+        self.from.unwrap_or_default()
     }
 }
 
@@ -135,32 +160,32 @@ fn check(configuration: &Configuration) -> anyhow::Result<String> {
 }
 
 fn write_out(configuration: &Configuration, export: &ExportArguments) -> anyhow::Result<String> {
-    ensure!(
-        export.from < export.until,
-        "the period ends ({}) before it begins ({})",
-        export.until,
-        export.from
-    );
     let path = configuration.journal();
     let mut journal = if export.prune {
         SqliteJournal::open_to_prune(&path)?
     } else {
         SqliteJournal::open_to_read(&path)?
     };
-    let finished = journal.finished_between(export.from, export.until)?;
+    let finished = journal.finished_between(export.from(), export.until)?;
     let output = export.output.display();
-    let file =
-        File::create_new(&export.output).with_context(|| format!("{output} cannot be made"))?;
+    let file = match File::create_new(&export.output) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("{output} exists already, and is not overwritten; name another file")
+        }
+        created => created.with_context(|| format!("cannot create {output}"))?,
+    };
     write_payments(&mut journal, &finished, &file)
-        .with_context(|| format!("{output} cannot be written"))?;
-    sync_parent(&export.output).with_context(|| format!("{output} cannot be kept safe"))?;
+        .with_context(|| format!("cannot write {output}"))?;
+    sync_parent(&export.output)
+        .with_context(|| format!("cannot make {output} safe on the disk"))?;
     let mut removed = 0;
     if export.prune {
         for some in finished.chunks(PRUNED_AT_ONCE) {
             removed += journal.prune(some)?;
         }
     }
-    Ok(format!("{} payments written to {output}, {removed} removed", finished.len()))
+    let written = counted(finished.len() as u64, "payment", "payments");
+    Ok(format!("{written} written to {output}, {removed} removed from the journal"))
 }
 
 fn write_payments(
@@ -170,7 +195,7 @@ fn write_payments(
 ) -> anyhow::Result<()> {
     let mut writer = BufWriter::new(file);
     for transaction_id in finished {
-        // Whatever is final stays as it is; only another export can have removed it meanwhile.
+        // A final payment does not change; another export may have removed it meanwhile.
         let Some(payment) = journal.payment(*transaction_id)? else { continue };
         let or_none = |reason: &'static str| Some(reason).filter(|reason| !reason.is_empty());
         let changes = journal.changes(*transaction_id)?.into_iter().map(|change| ExportedChange {

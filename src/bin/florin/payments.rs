@@ -1,39 +1,48 @@
-//! `florin payments`, `status`, `metrics`, `complete`, `cancel`: one call of the till API each.
+//! `florin payments`, `status`, `metrics`, `complete` and `cancel`: one call of the till API each.
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgAction, Args};
+use florin::command_line::{transaction_id, whole_number};
 use florin::domain::{TransactionId, UnixTime};
-use florin::till::{PaymentJson, TillClientError};
+use florin::till::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, PaymentJson, TillClientError};
 
-use crate::till::{TillArguments, failure, print_json, state, transaction_id};
+use crate::till::{TillArguments, failure, print_json, state};
 
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done
+   1  something else went wrong
    2  wrong arguments
-   8  the service cannot be reached
-   9  the service refuses";
+   8  the service cannot be reached, or its answer was lost
+   9  the service refuses: the message says why
+  10  the configuration is wrong";
 
 const STATUS_EXIT_CODES: &str = "\
 Exit codes:
    0  in service
    1  out of service; the reason is printed
    2  wrong arguments
-   8  the service cannot be reached
-   9  the service refuses";
+   8  the service cannot be reached, or its answer was lost
+   9  the service refuses: the message says why
+  10  the configuration is wrong";
 
-/// List payments, newest first; with `--open` the oldest first.
+/// List payments, newest first; with --open the oldest first.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct PaymentsArguments {
-    /// Only those to which something may still happen.
+    /// Only open payments: those to which something may still happen.
     #[arg(long)]
     open: bool,
-    /// How many at most, 1 to 1000.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = LIST_LIMIT_DEFAULT,
+        value_parser = whole_number::<u32>("", 1..=LIST_LIMIT_MAX.into()),
+        help = format!("How many at most, 1 to {LIST_LIMIT_MAX}"),
+    )]
     limit: u32,
-    /// Print them as the till API gives them.
+    /// Print them as JSON, as the till API gives them.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -44,14 +53,14 @@ pub struct PaymentsArguments {
 #[derive(Debug, Args)]
 #[command(after_help = STATUS_EXIT_CODES)]
 pub struct StatusArguments {
-    /// Print it as the till API gives it.
+    /// Print it as JSON, as the till API gives it.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     till: TillArguments,
 }
 
-/// Print the service's figures for monitoring, as OpenMetrics text.
+/// Print the service's metrics for monitoring, as OpenMetrics text.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct MetricsArguments {
@@ -63,11 +72,16 @@ pub struct MetricsArguments {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct CompleteArguments {
-    /// Which payment.
+    /// The payment; `florin payments` lists the ids.
     #[arg(value_parser = transaction_id)]
     transaction_id: TransactionId,
-    /// Were the goods released? True takes the amount, false gives it back.
-    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
+    /// Whether the goods were released: true takes the amount, false gives it back.
+    #[arg(
+        long,
+        value_name = "true|false",
+        action = ArgAction::Set,
+        hide_possible_values = true,
+    )]
     dispensed: bool,
     /// Print the payment as a line of JSON.
     #[arg(long)]
@@ -76,11 +90,11 @@ pub struct CompleteArguments {
     till: TillArguments,
 }
 
-/// Take an offer back, or give back what was approved and not released.
+/// Take an offer back, or give back an approved amount whose goods were not released.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct CancelArguments {
-    /// Which payment.
+    /// The payment; `florin payments` lists the ids.
     #[arg(value_parser = transaction_id)]
     transaction_id: TransactionId,
     /// Print the payment as a line of JSON.
@@ -90,11 +104,10 @@ pub struct CancelArguments {
     till: TillArguments,
 }
 
-pub async fn list(arguments: PaymentsArguments) -> ExitCode {
-    let list = match arguments.till.client().list(arguments.open, arguments.limit).await {
-        Ok(list) => list,
-        Err(error) => return failure(&error),
-    };
+pub async fn list(arguments: PaymentsArguments) -> Result<(), ExitCode> {
+    let client = arguments.till.client()?;
+    let listed = client.list(arguments.open, arguments.limit).await;
+    let list = listed.map_err(|error| failure(&error))?;
     if arguments.json {
         print_json(&list);
     } else if list.payments.is_empty() {
@@ -107,14 +120,11 @@ pub async fn list(arguments: PaymentsArguments) -> ExitCode {
             println!("{more} more, all younger; see more with --limit");
         }
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
-pub async fn status(arguments: StatusArguments) -> ExitCode {
-    let status = match arguments.till.client().status().await {
-        Ok(status) => status,
-        Err(error) => return failure(&error),
-    };
+pub async fn status(arguments: StatusArguments) -> Result<(), ExitCode> {
+    let status = arguments.till.client()?.status().await.map_err(|error| failure(&error))?;
     if arguments.json {
         print_json(&status);
     } else {
@@ -125,11 +135,9 @@ pub async fn status(arguments: StatusArguments) -> ExitCode {
         }
         match status.oldest_open_s {
             0 => println!("open payments   {}", status.open_payments),
-            age_s => println!(
-                "open payments   {}, the oldest since {}",
-                status.open_payments,
-                age(age_s)
-            ),
+            age_s => {
+                println!("open payments   {}, the oldest for {}", status.open_payments, age(age_s))
+            }
         }
         for transaction_id in &status.escalated {
             println!("open too long   {transaction_id}");
@@ -137,37 +145,39 @@ pub async fn status(arguments: StatusArguments) -> ExitCode {
         println!("sticker         {}", status.engagement_link);
         println!("version         {}", status.version);
     }
-    if status.in_service { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if status.in_service { Ok(()) } else { Err(ExitCode::FAILURE) }
 }
 
-pub async fn metrics(arguments: MetricsArguments) -> ExitCode {
-    match arguments.till.client().metrics().await {
-        Ok(text) => print!("{text}"),
-        Err(error) => return failure(&error),
-    }
-    ExitCode::SUCCESS
+pub async fn metrics(arguments: MetricsArguments) -> Result<(), ExitCode> {
+    let text = arguments.till.client()?.metrics().await.map_err(|error| failure(&error))?;
+    print!("{text}");
+    Ok(())
 }
 
-pub async fn complete(arguments: CompleteArguments) -> ExitCode {
+pub async fn complete(arguments: CompleteArguments) -> Result<(), ExitCode> {
     let id = arguments.transaction_id.to_string();
-    show(arguments.till.client().complete(&id, arguments.dispensed).await, arguments.json)
+    show(arguments.till.client()?.complete(&id, arguments.dispensed).await, arguments.json)
 }
 
-pub async fn cancel(arguments: CancelArguments) -> ExitCode {
+pub async fn cancel(arguments: CancelArguments) -> Result<(), ExitCode> {
     let id = arguments.transaction_id.to_string();
-    show(arguments.till.client().cancel(&id).await, arguments.json)
+    show(arguments.till.client()?.cancel(&id).await, arguments.json)
 }
 
-fn show(result: Result<(PaymentJson, String), TillClientError>, json: bool) -> ExitCode {
-    match result {
-        Ok((payment, _)) if json => print_json(&payment),
-        Ok((payment, _)) => println!("{}", line(&payment, florin::service::wall_clock())),
-        Err(error) => return failure(&error),
+fn show(
+    result: Result<(PaymentJson, String), TillClientError>,
+    json: bool,
+) -> Result<(), ExitCode> {
+    let (payment, _) = result.map_err(|error| failure(&error))?;
+    if json {
+        print_json(&payment);
+    } else {
+        println!("{}", line(&payment, florin::service::wall_clock()));
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
-/// One payment on a line; of one that is open, for how long.
+/// One payment on a line; for an open one, with how long it has been open.
 fn line(payment: &PaymentJson, now: UnixTime) -> String {
     let text = format!(
         "{}  {:>16}  {:<32}  {}  {}",
@@ -194,7 +204,7 @@ fn line(payment: &PaymentJson, now: UnixTime) -> String {
     }
 }
 
-/// A length of time for people, rounded down: `40 s`, `5 min`, `3 h`, `12 d`.
+/// A duration for people, rounded down: `40 s`, `5 min`, `3 h`, `12 d`.
 fn age(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),

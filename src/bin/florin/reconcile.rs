@@ -1,10 +1,11 @@
-//! `florin reconcile`: the journal against the institution, for a period.
+//! `florin reconcile`: compares the journal with the institution's books for a period.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use florin::domain::UnixTime;
+use florin::plural::counted;
 use florin::service::{CONFIGURATION_PATH, reconcile, wall_clock};
 use florin::terminal::{Reconciliation, Total, TotalKey};
 use serde::Serialize;
@@ -14,14 +15,25 @@ use crate::till::{USAGE, print_json};
 
 /// The two sides differ.
 const DIFFERS: u8 = 20;
-/// How far back a comparison goes where nothing is said, in seconds: some nights may be missed.
-const PERIOD_S: u64 = 7 * 86_400;
-/// How far ahead the institution's clock may be, in seconds.
-const CLOCKS_APART_S: u64 = 86_400;
+/// How many days back a comparison goes if --from is not given: some nights may be missed.
+const DAYS_BACK: u64 = 7;
+/// How many days ahead a comparison goes if --until is not given: the institution's clock may be
+/// ahead of this machine's.
+const DAYS_AHEAD: u64 = 1;
+const SECONDS_PER_DAY: u64 = 86_400;
+
+pub fn default_from() -> String {
+    format!("[default: {} ago]", counted(DAYS_BACK, "day", "days"))
+}
+
+pub fn default_until() -> String {
+    let days = counted(DAYS_AHEAD, "day", "days");
+    format!("[default: {days} from now, as the institution's clock may be ahead]")
+}
 
 /// Compare the journal with the institution's books.
 ///
-/// Names every payment over which they differ, and what to do about it. Changes nothing, and can
+/// Lists every payment over which the two differ, and what to do about it. Changes nothing, and can
 /// run beside the service.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -39,11 +51,20 @@ pub struct ReconcileArguments {
     /// The configuration of the service.
     #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
     configuration: PathBuf,
-    /// From this time on, such as 2026-11-23 or 2026-11-23T06:00:00Z [default: seven days ago].
-    #[arg(long, value_name = "TIME")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help = format!(
+            "From this time on, in UTC, such as 2026-11-23 or 2026-11-23T06:00:00Z {}",
+            default_from()
+        ),
+    )]
     from: Option<UnixTime>,
-    /// Up to this time, which is not included [default: now].
-    #[arg(long, value_name = "TIME")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        help = format!("Up to this time, which is not included {}", default_until()),
+    )]
     until: Option<UnixTime>,
     /// Print one line of JSON.
     #[arg(long)]
@@ -51,10 +72,7 @@ pub struct ReconcileArguments {
 }
 
 pub async fn run(arguments: ReconcileArguments) -> ExitCode {
-    let now = wall_clock();
-    let until =
-        arguments.until.unwrap_or(UnixTime { seconds: now.seconds.saturating_add(CLOCKS_APART_S) });
-    let from = arguments.from.unwrap_or(UnixTime { seconds: now.seconds.saturating_sub(PERIOD_S) });
+    let (from, until) = period(arguments.from, arguments.until, wall_clock());
     if until <= from {
         eprintln!("florin reconcile: the period ends ({until}) before it begins ({from})");
         return ExitCode::from(USAGE);
@@ -78,8 +96,16 @@ pub async fn run(arguments: ReconcileArguments) -> ExitCode {
     if reconciliation.agrees() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) }
 }
 
+/// The period that is given, with the defaults for what is not.
+fn period(from: Option<UnixTime>, until: Option<UnixTime>, now: UnixTime) -> (UnixTime, UnixTime) {
+    let back = now.seconds.saturating_sub(DAYS_BACK * SECONDS_PER_DAY);
+    let ahead = now.seconds.saturating_add(DAYS_AHEAD * SECONDS_PER_DAY);
+    (from.unwrap_or(UnixTime { seconds: back }), until.unwrap_or(UnixTime { seconds: ahead }))
+}
+
 fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
-    println!("from {from} until {until}: {} payments compared", reconciliation.compared);
+    let compared = counted(reconciliation.compared, "payment", "payments");
+    println!("from {from} until {until}: {compared} compared");
     if !reconciliation.totals.is_empty() {
         println!("{:<10}  {:<8}  {:>24}  {:>24}", "day", "state", "journal", "institution");
     }
@@ -113,10 +139,14 @@ fn print(reconciliation: &Reconciliation, from: UnixTime, until: UnixTime) {
     if reconciliation.agrees() && reconciliation.settling.is_empty() {
         println!("they agree");
     } else if reconciliation.agrees() {
-        println!("they agree; what is still being settled can be in different sums");
+        println!("they agree; payments that are still being settled can make the sums differ");
     } else {
-        println!("they differ over {} payments", reconciliation.findings.len());
+        println!("{}", difference(reconciliation.findings.len() as u64));
     }
+}
+
+fn difference(payments: u64) -> String {
+    format!("they differ over {}", counted(payments, "payment", "payments"))
 }
 
 fn day(key: &TotalKey) -> String {
@@ -189,5 +219,29 @@ impl ReconciliationJson {
             differences: differences.collect(),
             totals: totals.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_payment_is_not_payments() {
+        assert_eq!(difference(1), "they differ over 1 payment");
+        assert_eq!(difference(2), "they differ over 2 payments");
+    }
+
+    #[test]
+    fn the_default_period_is_the_one_that_the_help_names() {
+        assert_eq!(default_from(), "[default: 7 days ago]");
+        assert_eq!(
+            default_until(),
+            "[default: 1 day from now, as the institution's clock may be ahead]"
+        );
+        let now = UnixTime { seconds: 100 * SECONDS_PER_DAY };
+        let (from, until) = period(None, None, now);
+        assert_eq!(now.seconds - from.seconds, 7 * SECONDS_PER_DAY);
+        assert_eq!(until.seconds - now.seconds, SECONDS_PER_DAY);
     }
 }

@@ -1,12 +1,14 @@
-//! What the commands that use the till API have in common: where it is, how a payment is shown, how
-//! a call can fail.
+//! What the commands that use the till API share: its address, how a payment is shown, and the exit
+//! code of a call that failed.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use florin::domain::TransactionId;
-use florin::service::TILL_ADDRESS;
+use florin::service::{CONFIGURATION_PATH, TILL_ADDRESS};
 use florin::till::{PaymentJson, TillAddress, TillClient, TillClientError};
+
+use crate::serve::configuration;
 
 /// Wrong arguments, as clap ends with them.
 pub const USAGE: u8 = 2;
@@ -16,16 +18,45 @@ pub const TILL_UNREACHABLE: u8 = 8;
 /// allow it.
 pub const REFUSED: u8 = 9;
 
+/// Where the service listens: the flag or the environment variable, else the configuration, else
+/// the default.
 #[derive(Debug, Args)]
 pub struct TillArguments {
-    /// Where the service's till API is: `unix:PATH`, or a loopback address with its port.
-    #[arg(long, env = "FLORIN_TILL", default_value = TILL_ADDRESS, value_name = "ADDRESS")]
-    till: TillAddress,
+    #[arg(
+        long,
+        env = "FLORIN_TILL",
+        value_name = "ADDRESS",
+        help = format!(
+            "Where the service's till API listens: `unix:PATH`, or a loopback address with its \
+             port [default: `[till] listen` of the configuration, or else {TILL_ADDRESS}]"
+        ),
+    )]
+    till: Option<TillAddress>,
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = format!(
+            "The configuration of the service, read if --till is not given [default: \
+             {CONFIGURATION_PATH}, if it exists]"
+        ),
+    )]
+    configuration: Option<PathBuf>,
 }
 
 impl TillArguments {
-    pub fn client(&self) -> TillClient {
-        TillClient::new(self.till.clone())
+    /// A client of the service; as an error the exit code, after the message was printed.
+    pub fn client(&self) -> Result<TillClient, ExitCode> {
+        if let Some(address) = &self.till {
+            return Ok(TillClient::new(address.clone()));
+        }
+        let path = self.configuration.as_deref().unwrap_or(Path::new(CONFIGURATION_PATH));
+        match configuration(path) {
+            Ok(configuration) => Ok(TillClient::new(configuration.till_address)),
+            Err(error) => {
+                eprintln!("florin: {error}; or say with --till where the service listens");
+                Err(error.exit().into())
+            }
+        }
     }
 }
 
@@ -44,11 +75,6 @@ pub fn exit_code(error: &TillClientError) -> u8 {
     }
 }
 
-/// For clap: a payment's id.
-pub fn transaction_id(text: &str) -> Result<TransactionId, String> {
-    text.parse().map_err(|error: florin::domain::IdentifierError| error.to_string())
-}
-
 /// A payment's state with its reason: `declined (insufficient_funds)`.
 pub fn state(payment: &PaymentJson) -> String {
     match &payment.reason {
@@ -57,7 +83,7 @@ pub fn state(payment: &PaymentJson) -> String {
     }
 }
 
-/// One JSON object on a line of its own.
+/// Prints one JSON object on a line of its own.
 pub fn print_json(value: &impl serde::Serialize) {
     match serde_json::to_string(value) {
         Ok(line) => println!("{line}"),

@@ -22,7 +22,7 @@ use florin::protocol::ChannelKey;
 use florin::relay::{GrpcRelay, InstitutionAddress, TlsFiles, enrol_terminal};
 use florin::terminal::Identity;
 use florin::wallet::{
-    Card, CardName, Decision, DirectoryStore, EnrolmentRequest, Notice, OfferView, Person,
+    Card, CardName, Cardholder, Decision, DirectoryStore, EnrolmentRequest, Notice, OfferView,
     WalletDirectory, enrol_card,
 };
 
@@ -230,7 +230,7 @@ impl Storyteller {
     }
 }
 
-impl Person for Storyteller {
+impl Cardholder for Storyteller {
     fn tell(&mut self, notice: &Notice) {
         match notice {
             Notice::MessageSent { message, octets } => {

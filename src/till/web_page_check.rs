@@ -1,9 +1,9 @@
-//! Keeps web pages away from the till API.
+//! Refuses requests of web pages to the till API.
 //!
-//! Any page that a browser on the same machine shows can send requests to a loopback address, and a
-//! name that an attacker controls can be made to point there (DNS rebinding). Such requests cannot
-//! hide where they come from: this looks at what the browser adds. It does not tell apart the
-//! programs of the machine; the address does that (a Unix socket has an owner and a mode).
+//! Any page in a browser on the same machine can send requests to a loopback address, and an
+//! attacker can make a name point there (DNS rebinding). A browser adds headers that say where such
+//! a request comes from, and a page cannot remove them: this check looks at these headers. It does
+//! not tell the programs of the machine apart; the mode of the Unix socket does that.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,8 @@ use axum::http::{HeaderMap, Method, header};
 
 use super::problem::Problem;
 
-/// What the browser cannot leave out decides. `is_tcp`: over a Unix socket the host means nothing.
+/// Checks the headers that a browser always sends. `is_tcp`: over a Unix socket the host means
+/// nothing.
 pub(super) fn check(headers: &HeaderMap, method: &Method, is_tcp: bool) -> Result<(), Problem> {
     let host = header_text(headers, header::HOST.as_str());
     if is_tcp && !host.is_some_and(is_loopback_authority) {
@@ -19,8 +20,7 @@ pub(super) fn check(headers: &HeaderMap, method: &Method, is_tcp: bool) -> Resul
             "the Host header must be the loopback address that the till API listens on",
         ));
     }
-    // A page served from the very same address would be our own; there is none, but the rule is the
-    // browser's own.
+    // The browser's own rule: a page of the same origin may send requests. The API serves none.
     if let Some(origin) = header_text(headers, header::ORIGIN.as_str()) {
         let own = host.is_some_and(|host| origin.strip_prefix("http://") == Some(host));
         if !own {
@@ -36,7 +36,7 @@ pub(super) fn check(headers: &HeaderMap, method: &Method, is_tcp: bool) -> Resul
             "the request comes from a web page (Sec-Fetch-Site); send it from a program",
         ));
     }
-    // With this type a page must ask first (CORS preflight), and nobody says yes.
+    // With this type a page must send a CORS preflight first, and the API never allows it.
     if method == Method::POST
         && !header_text(headers, header::CONTENT_TYPE.as_str()).is_some_and(is_json)
     {
@@ -50,7 +50,7 @@ pub(super) fn check(headers: &HeaderMap, method: &Method, is_tcp: bool) -> Resul
     Ok(())
 }
 
-/// A header's value; one that is not text counts as an empty text, never as absent.
+/// A header's value; a value that is not text is an empty text, and not absent.
 fn header_text<'headers>(headers: &'headers HeaderMap, name: &str) -> Option<&'headers str> {
     headers.get(name).map(|value| value.to_str().unwrap_or_default())
 }
