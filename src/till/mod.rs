@@ -26,7 +26,9 @@ pub use port::{
 };
 pub use problem::Problem;
 pub use request_body::{check_idempotency_key, read_cancel, read_complete, read_create};
-pub use routes::{BODY_OCTETS_MAX, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, WAITERS_MAX};
-pub use server::{CONNECTIONS_MAX, TillListenError, TillListener};
+pub use routes::{
+    BODY_OCTETS_MAX, CONNECTIONS_MAX, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, WAITERS_MAX,
+};
+pub use server::{TillListenError, TillListener};
 pub use view::{PaymentJson, PaymentsJson, StatusJson};
 pub use wait::WAIT_S_MAX;

@@ -40,9 +40,12 @@ const BODY_TIMEOUT_MS: u64 = 5_000;
 /// How long the driver may take to answer, in milliseconds: a few synchronised writes to a slow SD
 /// card.
 const ANSWER_TIMEOUT_MS: u64 = 10_000;
+/// How many connections are served at once; further ones wait in the listen queue. A kiosk has one
+/// till and a few tools.
+pub const CONNECTIONS_MAX: usize = 32;
 /// How many requests may wait for a change at once. Half of the connections stay free for requests
 /// that do not wait.
-pub const WAITERS_MAX: usize = super::CONNECTIONS_MAX / 2;
+pub const WAITERS_MAX: usize = CONNECTIONS_MAX / 2;
 /// The media type of the metrics (OpenMetrics 1.0).
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// How many payments a list holds if the request does not say.

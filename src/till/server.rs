@@ -19,13 +19,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::routes::router;
+use super::routes::{CONNECTIONS_MAX, router};
 use super::{TillAddress, TillPort};
 use crate::protocol::EngagementLink;
 
-/// How many connections are served at once; further ones wait in the listen queue. A kiosk has one
-/// till and a few tools.
-pub const CONNECTIONS_MAX: usize = 32;
 /// How long a till may take to send a request's head, and how long a connection may stay idle, in
 /// milliseconds.
 const HEAD_TIMEOUT_MS: u64 = 30_000;

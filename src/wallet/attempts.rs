@@ -131,7 +131,7 @@ async fn run<L: PhoneLink>(
         let mut link = link;
         link.disconnect().await;
         let store_error =
-            Some(StoreError::Other(format!("the system gives no random numbers: {error}")));
+            Some(StoreError(format!("the system gives no random numbers: {error}").into()));
         return Reported { end: SessionEnd::StoreFailed, offer: None, store_error };
     }
     let seed = SessionSeed::from_random(&octets);

@@ -21,11 +21,8 @@ use std::path::{Path, PathBuf};
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
-use super::CardParts;
-use super::{
-    Card, CardError, CardName, PaymentRecord, PaymentRecordError, PaymentStore, Reservation,
-    StoreError,
-};
+use super::payment_store::{PaymentStore, StoreError};
+use super::{Card, CardError, CardName, CardParts, PaymentRecord, PaymentRecordError, Reservation};
 use crate::credential::{Signed, SigningKey, VerifyingKey};
 use crate::domain::{Amount, AmountError, TransactionId, UnixTime};
 use crate::private_file::{self, PrivateFileError};
@@ -323,6 +320,12 @@ const CARD_FILE: &str = "card.json";
 const KEY_FILE: &str = "key.pem";
 const COUNTER_FILE: &str = "counter";
 const LOCK_FILE: &str = "lock";
+
+impl From<DirectoryError> for StoreError {
+    fn from(error: DirectoryError) -> Self {
+        Self(Box::new(error))
+    }
+}
 
 /// The store of one card's payments in a [`WalletDirectory`].
 #[derive(Debug, Clone)]

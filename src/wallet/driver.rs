@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::payment_store::{PaymentStore, StoreError};
 use super::{
-    Card, Decision, DirectoryError, Input, Notice, OfferView, Output, PaymentRecord, Refusal,
-    Reservation, Session, SessionEnd, SessionSeed, SessionSettings,
+    Card, Decision, Input, Notice, OfferView, Output, PaymentRecord, Refusal, Session, SessionEnd,
+    SessionSeed, SessionSettings,
 };
-use crate::domain::{Moment, TransactionId};
+use crate::domain::Moment;
 use crate::link::PhoneLink;
 
 /// How long a write may take, in milliseconds, before the link counts as lost. ATT itself allows 30
@@ -31,44 +32,6 @@ pub trait Cardholder: Send {
     /// Asks whether to pay. The answer may take as long as the offer is valid; the future is
     /// dropped if the offer ends before.
     fn ask(&mut self, offer: &OfferView) -> Pin<Box<dyn Future<Output = Decision> + Send>>;
-}
-
-/// Why a store failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The wallet's directory.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// Another store.
-    #[error("{0}")]
-    Other(String),
-}
-
-/// Stores a card's counter and payments. When a call returns, its change is on the disk.
-pub trait PaymentStore: Send {
-    /// The record of this transaction, if there is one.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    fn record(&self, transaction_id: &TransactionId) -> Result<Option<PaymentRecord>, StoreError>;
-
-    /// The record of this transaction, or, if there is none, the next value of the counter.
-    ///
-    /// # Errors
-    /// [`StoreError`]; nothing is paid then.
-    fn reserve(&mut self, transaction_id: &TransactionId) -> Result<Reservation, StoreError>;
-
-    /// Stores a record of which there is none yet.
-    ///
-    /// # Errors
-    /// [`StoreError`], also where there is one.
-    fn create(&mut self, record: &PaymentRecord) -> Result<(), StoreError>;
-
-    /// Replaces the record of this transaction.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    fn update(&mut self, record: &PaymentRecord) -> Result<(), StoreError>;
 }
 
 /// How to run a session.

@@ -24,8 +24,8 @@ use florin::domain::{Amount, HolderVerification, Offer, TransactionId};
 use florin::log::{LogForm, start_log};
 use florin::wallet::{
     Card, CardName, Cardholder, Decision, DriverSettings, EnrolmentError, EnrolmentRequest, Notice,
-    OfferView, PaymentStatus, Reported, SessionEnd, SessionSettings, StoreError, WalletDirectory,
-    ask, enrol_card, pay,
+    OfferView, PaymentStatus, Reported, SessionEnd, SessionSettings, WalletDirectory, ask,
+    enrol_card, pay,
 };
 use secrecy::SecretString;
 use serde_json::json;
@@ -312,10 +312,7 @@ fn show(screen: &Screen, reported: &Reported, offer: Option<&Offer>) -> u8 {
         matching_code: reported.offer.as_ref().map(|view| view.matching_code.as_str()),
     };
     if let Some(error) = &reported.store_error {
-        match error {
-            StoreError::Directory(error) => screen.complain(&error.to_string()),
-            StoreError::Other(error) => screen.complain(error),
-        }
+        screen.complain(&error.to_string());
         screen.event(json!({ "event": "store_failed", "error": error.to_string() }));
     }
     screen.end(&reported.end, &context)

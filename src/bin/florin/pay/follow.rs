@@ -6,10 +6,10 @@ use florin::till::{PaymentJson, TillClient, TillClientError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::arguments::{PayArguments, Until};
 use super::next_step::{NextStep, PAID, PENDING};
 use super::retry::{RETRY_PAUSE_MS, Unanswered, is_transient, until_answered};
 use super::screen::Screen;
-use super::{PayArguments, Until};
 
 /// How long one call waits for a change, in seconds.
 const WAIT_S: u32 = 10;
