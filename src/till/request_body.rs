@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use super::problem::Problem;
 use crate::domain::{
-    Amount, Currency, LINE_ITEMS_MAX, LineItem, MINOR_UNITS_MAX, TEXT_OCTETS_MAX, VALID_FOR_S_MAX,
+    Amount, Currency, IdempotencyKey, LINE_ITEMS_MAX, LineItem, MINOR_UNITS_MAX, TEXT_OCTETS_MAX,
+    VALID_FOR_S_MAX,
 };
 use crate::terminal::PaymentRequest;
 
-/// The longest idempotency key, in octets.
-pub(super) const IDEMPOTENCY_KEY_OCTETS_MAX: usize = 64;
+/// How much of an unknown field's name a problem repeats, in characters.
+const FIELD_NAME_CHARACTERS_MAX: usize = 64;
 
 /// Every field as whatever it is, so that unknown and repeated ones are refused by name and wrong
 /// ones below.
@@ -53,7 +54,7 @@ struct CancelBody {}
 /// JSON object at all.
 pub fn read_create(
     body: &[u8],
-    idempotency_key: Option<String>,
+    idempotency_key: Option<IdempotencyKey>,
 ) -> Result<PaymentRequest, Problem> {
     let body: CreateBody = parse(body)?;
     let currency =
@@ -130,21 +131,12 @@ pub fn read_cancel(body: &[u8]) -> Result<(), Problem> {
     parse::<CancelBody>(body).map(|CancelBody {}| ())
 }
 
-/// Checks the value of the header `Idempotency-Key`.
+/// Reads the value of the header `Idempotency-Key`.
 ///
 /// # Errors
 /// A [`Problem`]: longer than 64 octets, empty, or with what is not visible ASCII.
-pub fn check_idempotency_key(key: &str) -> Result<(), Problem> {
-    let is_visible = key.bytes().all(|octet| octet.is_ascii_graphic());
-    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_OCTETS_MAX || !is_visible {
-        return Err(Problem::invalid(
-            "Idempotency-Key",
-            format!(
-                "expected 1 to {IDEMPOTENCY_KEY_OCTETS_MAX} visible ASCII characters without spaces"
-            ),
-        ));
-    }
-    Ok(())
+pub fn read_idempotency_key(text: &str) -> Result<IdempotencyKey, Problem> {
+    text.parse().map_err(|error| Problem::invalid("Idempotency-Key", error))
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, Problem> {
@@ -167,7 +159,7 @@ fn quoted_name(message: &str) -> Option<String> {
     let rest = message
         .strip_prefix("unknown field `")
         .or_else(|| message.strip_prefix("duplicate field `"))?;
-    rest.split_once('`').map(|(name, _)| name.chars().take(IDEMPOTENCY_KEY_OCTETS_MAX).collect())
+    rest.split_once('`').map(|(name, _)| name.chars().take(FIELD_NAME_CHARACTERS_MAX).collect())
 }
 
 fn read_item((index, item): (usize, ItemBody)) -> Result<LineItem, Problem> {
@@ -256,7 +248,7 @@ mod tests {
     fn a_full_request_reads() {
         let body = br#"{"amount_minor":250,"currency":"EUR","reference":"Order 7","capture":"after_dispense",
             "items":[{"name":"Coffee","quantity":2,"amount_minor":250}],"valid_for_s":60}"#;
-        let request = read_create(body, Some("k".into())).unwrap();
+        let request = read_create(body, "k".parse().ok()).unwrap();
         assert_eq!(request.amount.to_string(), "2.50 EUR");
         assert_eq!((request.reference.as_str(), request.capture_after_dispense), ("Order 7", true));
         assert_eq!(
@@ -321,6 +313,7 @@ mod tests {
             let _ = read_create(text.as_bytes(), None);
             let _ = read_complete(&octets);
             let _ = read_cancel(&octets);
+            let _ = read_idempotency_key(&text);
         }
     }
 }

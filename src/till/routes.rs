@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::problem::Problem;
 use super::view::{PaymentJson, PaymentsJson, StatusJson};
 use super::{Answer, TillCall, TillPort, guard, request_body};
-use crate::domain::{Outcome, TransactionId};
+use crate::domain::{IdempotencyKey, Outcome, TransactionId};
 use crate::protocol::EngagementLink;
 use crate::terminal::{PaymentState, PaymentView, TillRequest};
 
@@ -139,25 +139,10 @@ impl Until {
 
 /// The till has been told to release, or has been told that it is not to, or that nobody knows yet.
 fn is_decided(view: &PaymentView) -> bool {
-    let will_not_release = match view.state {
-        PaymentState::Reversing(_) => true,
-        // Approved, and the till not told yet: that is about to come.
-        PaymentState::Offered
-        | PaymentState::Authorising
-        | PaymentState::Approved
-        | PaymentState::Capturing
-        | PaymentState::Captured
-        | PaymentState::Unresolved
-        | PaymentState::Reversed(_)
-        | PaymentState::Declined(_)
-        | PaymentState::NotCharged(_)
-        | PaymentState::Cancelled
-        | PaymentState::Expired => false,
-    };
     view.release
         || view.state.is_final()
         || view.state.outcome() == Some(Outcome::Pending)
-        || will_not_release
+        || matches!(view.state, PaymentState::Reversing(_))
 }
 
 async fn read(
@@ -377,15 +362,13 @@ async fn read_bounded(mut body: Body) -> Result<Vec<u8>, Problem> {
     Ok(octets)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Problem::invalid("Idempotency-Key", "expected once"));
     }
-    let key = value.to_str().unwrap_or_default();
-    request_body::check_idempotency_key(key)?;
-    Ok(Some(key.to_owned()))
+    request_body::read_idempotency_key(value.to_str().unwrap_or_default()).map(Some)
 }
 
 fn transaction_id(text: &str) -> Result<TransactionId, Problem> {

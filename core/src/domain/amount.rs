@@ -9,14 +9,14 @@ use super::{Currency, CurrencyError};
 /// book 3 (tag 9F02).
 pub const MINOR_UNITS_MAX: u64 = 999_999_999_999;
 
-/// An amount of money to be paid: 1 to [`MINOR_UNITS_MAX`] minor units of a currency.
+/// An amount of money that is to be paid: 1 to [`MINOR_UNITS_MAX`] minor units of a currency.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Amount {
     minor: u64,
     currency: Currency,
 }
 
-/// Why something is not an amount.
+/// Why a number or a text is not an amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
     /// The number of minor units is 0 or has more than twelve digits.
@@ -27,19 +27,14 @@ pub enum AmountError {
     Malformed(String),
     /// More decimals than the currency has.
     #[error("{currency} has {} decimals; `{text}` has more", currency.exponent())]
-    Decimals {
-        /// What was written.
-        text: String,
-        /// The currency it was written in.
-        currency: Currency,
-    },
-    /// The currency is not one.
+    Decimals { text: String, currency: Currency },
+    /// The text names no currency of ISO 4217.
     #[error(transparent)]
     Currency(#[from] CurrencyError),
 }
 
 impl Amount {
-    /// An amount of `minor` minor units.
+    /// Makes an amount of `minor` minor units.
     ///
     /// # Errors
     /// [`AmountError::Range`] unless `minor` is 1 to [`MINOR_UNITS_MAX`].
@@ -51,10 +46,10 @@ impl Amount {
         }
     }
 
-    /// Reads a decimal number of major units, such as `2.50`. Never goes through a float.
+    /// Reads a decimal number of major units, such as `2.50`, without floating-point arithmetic.
     ///
     /// # Errors
-    /// [`AmountError`], naming what is wrong with the text.
+    /// [`AmountError`], which says what is wrong with the text.
     pub fn parse_major(text: &str, currency: Currency) -> Result<Self, AmountError> {
         let malformed = || AmountError::Malformed(text.chars().take(24).collect());
         let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
@@ -81,7 +76,6 @@ impl Amount {
         self.minor
     }
 
-    /// The currency.
     pub fn currency(&self) -> Currency {
         self.currency
     }

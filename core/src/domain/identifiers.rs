@@ -1,20 +1,18 @@
-//! Who and which: terminals, cards, transactions.
+//! The identifiers of transactions, terminals and cards.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a text or some octets are not an identifier.
+/// Why a text or a sequence of octets is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifierError {
-    /// Not a transaction id.
     #[error("a transaction id is a UUID, 16 octets; this is not one: `{0}`")]
     Transaction(String),
-    /// Not a terminal id.
     #[error(
-        "a terminal id has 10 characters of 0-9 and A-Z without I, L, O and U; this has not: `{0}`"
+        "a terminal id has 10 characters of 0-9 and A-Z without I, L, O and U; this is not one: \
+         `{0}`"
     )]
     Terminal(String),
-    /// Not a card id.
     #[error("a card id is 32 hexadecimal digits; this is not one: `{0}`")]
     Card(String),
 }
@@ -23,7 +21,8 @@ fn shortened(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// One payment, from the till to the ledger: the idempotency key of everything that is done for it.
+/// Identifies one payment from the till to the ledger. Every request that concerns the payment is
+/// idempotent by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransactionId([u8; 16]);
 
@@ -44,7 +43,6 @@ impl TransactionId {
             .map_err(|_| IdentifierError::Transaction(format!("{} octets", octets.len())))
     }
 
-    /// The 16 octets.
     pub fn as_octets(&self) -> &[u8; 16] {
         &self.0
     }
@@ -72,30 +70,31 @@ impl fmt::Debug for TransactionId {
     }
 }
 
-/// Crockford's base32: no letter that looks like a digit.
+/// The alphabet of Crockford's base32, which has no letter that looks like a digit.
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// One machine: 10 characters of Crockford's base32, given by the institution at enrolment.
+/// Identifies one machine: 10 characters of Crockford's base32, which the institution assigns at
+/// enrolment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TerminalId([u8; Self::CHARACTERS]);
 
 impl TerminalId {
-    /// How many characters an identifier has.
     pub const CHARACTERS: usize = 10;
 
-    /// Makes an identifier of random octets; five bits of each are used.
+    /// Makes an identifier of random octets, with five bits of each.
     pub fn from_random(octets: [u8; Self::CHARACTERS]) -> Self {
         Self(octets.map(|octet| CROCKFORD[usize::from(octet & 31)]))
     }
 
-    /// All characters.
     pub fn as_str(&self) -> &str {
-        // Only characters of CROCKFORD, which are ASCII, get in.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        std::str::from_utf8(&self.0).unwrap_or_else(|_| {
+            debug_assert!(false, "an identifier holds only characters of CROCKFORD");
+            ""
+        })
     }
 
-    /// The last four characters: printed on the machine and advertised, for a person to choose by.
-    /// Not unique.
+    /// The last four characters, by which a person tells machines apart: they are printed on the
+    /// machine and advertised. Not unique.
     pub fn short_code(&self) -> &str {
         &self.as_str()[Self::CHARACTERS - 4..]
     }
@@ -127,8 +126,8 @@ impl fmt::Debug for TerminalId {
     }
 }
 
-/// One card, as the institution names it: 16 random octets. It is card data: what is printed is
-/// only a hint.
+/// Identifies one card at the institution: 16 random octets. It is card data, so only a hint of it
+/// is printed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CardId([u8; 16]);
 
@@ -144,19 +143,18 @@ impl CardId {
             .map_err(|_| IdentifierError::Card(format!("{} octets", octets.len())))
     }
 
-    /// The 16 octets.
     pub fn as_octets(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// The last four hexadecimal digits: enough for its holder to recognise it, too few for anybody
-    /// to use it.
+    /// The last four hexadecimal digits: enough for the holder to recognise the card, too few for
+    /// anybody to use it.
     pub fn hint(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0[14..])
     }
 
     /// All 32 hexadecimal digits, for the holder's own file and the institution's own store. Never
-    /// for a log.
+    /// write them to a log.
     pub fn to_full_text(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0)
     }

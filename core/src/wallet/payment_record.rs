@@ -114,7 +114,7 @@ impl PaymentRecord {
 
     /// Which payment.
     pub fn transaction_id(&self) -> TransactionId {
-        self.offer.transaction_id
+        self.offer.transaction_id()
     }
 
     /// What the person saw.
@@ -207,7 +207,7 @@ impl PaymentRecord {
             field: "offer",
             expected: error.to_string(),
         })?;
-        if file.transaction_id.parse() != Ok(offer.transaction_id) {
+        if file.transaction_id.parse() != Ok(offer.transaction_id()) {
             return Err(fault("transaction_id", "the same as the offer's"));
         }
         Ok(Self {
@@ -230,7 +230,7 @@ impl fmt::Debug for PaymentRecord {
         formatter
             .debug_struct("PaymentRecord")
             .field("transaction_id", &self.transaction_id())
-            .field("amount", &self.offer.amount)
+            .field("amount", &self.offer.amount())
             .field("status", &self.status)
             .finish_non_exhaustive()
     }

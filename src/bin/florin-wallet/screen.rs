@@ -97,18 +97,18 @@ impl Screen {
     pub fn offer(&self, view: &OfferView) {
         let offer = &view.offer;
         let items: Vec<Value> = offer
-            .items
+            .items()
             .iter()
             .map(|item| json!({ "name": item.name, "quantity": item.quantity, "amount_minor": item.amount_minor }))
             .collect();
         self.event(json!({
             "event": "offer",
-            "transaction_id": offer.transaction_id.to_string(),
-            "terminal_id": offer.terminal_id.to_string(),
-            "merchant": offer.merchant_name,
-            "amount_minor": offer.amount.minor(),
-            "currency": offer.amount.currency().to_string(),
-            "reference": offer.reference,
+            "transaction_id": offer.transaction_id().to_string(),
+            "terminal_id": offer.terminal_id().to_string(),
+            "merchant": offer.merchant_name(),
+            "amount_minor": offer.amount().minor(),
+            "currency": offer.amount().currency().to_string(),
+            "reference": offer.reference(),
             "items": items,
             "matching_code": view.matching_code,
         }));
@@ -117,19 +117,19 @@ impl Screen {
         }
         print(&format!(
             "{} wants {}",
-            self.ink(Ink::Strong, &on_screen(&offer.merchant_name)),
-            self.ink(Ink::Strong, &offer.amount.to_string())
+            self.ink(Ink::Strong, &on_screen(offer.merchant_name())),
+            self.ink(Ink::Strong, &offer.amount().to_string())
         ));
-        for item in &offer.items {
-            let amount = Amount::new(item.amount_minor, offer.amount.currency())
+        for item in offer.items() {
+            let amount = Amount::new(item.amount_minor, offer.amount().currency())
                 .map(|amount| amount.to_string())
                 .unwrap_or_default();
             print(&format!("  {:>3} x {:<32} {amount:>12}", item.quantity, on_screen(&item.name)));
         }
-        if !offer.reference.is_empty() {
-            print(&format!("  reference  {}", on_screen(&offer.reference)));
+        if !offer.reference().is_empty() {
+            print(&format!("  reference  {}", on_screen(offer.reference())));
         }
-        print(&format!("  machine    {}", offer.terminal_id));
+        print(&format!("  machine    {}", offer.terminal_id()));
         print(&format!(
             "  matching   {}  (the machine's screen shows the same)",
             self.ink(Ink::Strong, &view.matching_code)
@@ -186,7 +186,7 @@ impl Screen {
             ));
         }
         if let Some(offer) = told.offer {
-            print(&format!("  payment    {}", offer.transaction_id));
+            print(&format!("  payment    {}", offer.transaction_id()));
         }
         code
     }
@@ -247,16 +247,18 @@ fn about(offer: Option<&Offer>, matching_code: Option<&str>) -> Map<String, Valu
     let mut fields = Map::new();
     fields.insert(
         "transaction_id".to_owned(),
-        json!(offer.map(|offer| offer.transaction_id.to_string())),
+        json!(offer.map(|offer| offer.transaction_id().to_string())),
     );
-    fields.insert("amount_minor".to_owned(), json!(offer.map(|offer| offer.amount.minor())));
+    fields.insert("amount_minor".to_owned(), json!(offer.map(|offer| offer.amount().minor())));
     fields.insert(
         "currency".to_owned(),
-        json!(offer.map(|offer| offer.amount.currency().to_string())),
+        json!(offer.map(|offer| offer.amount().currency().to_string())),
     );
-    fields.insert("merchant".to_owned(), json!(offer.map(|offer| offer.merchant_name.clone())));
-    fields
-        .insert("terminal_id".to_owned(), json!(offer.map(|offer| offer.terminal_id.to_string())));
+    fields.insert("merchant".to_owned(), json!(offer.map(Offer::merchant_name)));
+    fields.insert(
+        "terminal_id".to_owned(),
+        json!(offer.map(|offer| offer.terminal_id().to_string())),
+    );
     fields.insert("matching_code".to_owned(), json!(matching_code));
     fields
 }
