@@ -150,7 +150,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_reads_back(minor in 1..=MINOR_UNITS_MAX, code in prop::sample::select(vec!["EUR", "JPY", "KWD"])) {
+        fn what_is_printed_reads_back(
+            minor in 1..=MINOR_UNITS_MAX,
+            code in prop::sample::select(vec!["EUR", "JPY", "KWD"])
+        ) {
             let amount = Amount::new(minor, code.parse().unwrap()).unwrap();
             prop_assert_eq!(amount.to_string().parse::<Amount>().unwrap(), amount);
         }

@@ -41,8 +41,8 @@ pub fn transaction_id(number: u32) -> TransactionId {
     TransactionId::from_random(octets)
 }
 
-/// A payment of 2.50 EUR of [`identity`]'s terminal, which is captured after the dispense. It has no
-/// sealed command, receipt or idempotency key.
+/// A payment of 2.50 EUR of [`identity`]'s terminal, which is captured after the dispense. It has
+/// no sealed command, receipt or idempotency key.
 pub fn payment(number: u32, state: PaymentState) -> Payment {
     let PaymentRequest { amount, reference, items, capture_after_dispense, .. } = request(true);
     let offer = Offer::new(OfferParts {

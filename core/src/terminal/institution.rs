@@ -92,3 +92,10 @@ pub enum InstitutionAnswer {
     /// settles the payment.
     Unanswered { detail: String },
 }
+
+impl InstitutionAnswer {
+    /// The receipt that came with it.
+    pub(super) fn into_receipt(self) -> Option<Vec<u8>> {
+        if let Self::Transaction { receipt, .. } = self { receipt } else { None }
+    }
+}

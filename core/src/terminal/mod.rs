@@ -44,8 +44,8 @@ pub use settings::{DispensePolicy, Settings};
 pub use till::{PaymentRequest, PaymentView, TillRefusal, TillRequest};
 pub use timers::{Deadline, DeadlinePurpose, PhoneTimer, Timer};
 
-/// One connection of one phone, as the link numbers connections. A number is never reused, and it is
-/// not an address: addresses rotate.
+/// One connection of one phone, as the link numbers connections. A number is never reused, and it
+/// is not an address: addresses rotate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhoneId(pub u64);
 

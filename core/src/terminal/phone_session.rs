@@ -200,8 +200,8 @@ impl PhoneSession {
         self.fragmenter.cut(MessageKind::Handshake, &reply, self.value_octets_max())
     }
 
-    /// The values that carry `message`: sealed if there is a channel. Without one an error is sent in
-    /// the clear, and there are no values for any other message.
+    /// The values that carry `message`: sealed if there is a channel. Without one an error is sent
+    /// in the clear, and there are no values for any other message.
     pub(super) fn encode(&mut self, message: &FromTerminal) -> Vec<Vec<u8>> {
         let value_octets_max = self.value_octets_max();
         let cut = match (&mut self.channel, message) {

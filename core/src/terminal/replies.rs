@@ -84,20 +84,10 @@ fn reply_to_payer(payment: &Payment) -> Option<FromTerminal> {
         let receipt = payment.receipt.clone().filter(|_| outcome != Outcome::Pending);
         return Some(FromTerminal::Result { transaction_id, outcome, receipt });
     }
-    match payment.state {
-        PaymentState::NotCharged(reason) => Some(error(reason.into(), "nobody was charged")),
-        PaymentState::Authorising => Some(FromTerminal::Working),
-        PaymentState::Offered
-        | PaymentState::Unresolved
-        | PaymentState::Approved
-        | PaymentState::Capturing
-        | PaymentState::Captured
-        | PaymentState::Reversing(_)
-        | PaymentState::Reversed(_)
-        | PaymentState::Declined(_)
-        | PaymentState::Cancelled
-        | PaymentState::Expired => None,
+    if let PaymentState::NotCharged(reason) = payment.state {
+        return Some(error(reason.into(), "nobody was charged"));
     }
+    (payment.state == PaymentState::Authorising).then_some(FromTerminal::Working)
 }
 
 /// What the phone that sent the command is told when the payment enters its state; none where that

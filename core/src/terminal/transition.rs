@@ -32,51 +32,17 @@ pub(super) fn on_institution(
 ) -> Verdict {
     use InstitutionAnswer::{NotSent, Refused, Transaction, Unanswered};
     use PaymentState as State;
-    use TransactionState as There;
     use Verdict::{Conflict, Ignore, Move, Retry};
 
-    let unanswered = ReversalReason::Unanswered;
     match (state, answer) {
-        (State::Authorising, Transaction { state: there, .. }) => match there {
-            There::Approved if capture_after_dispense => Move(State::Approved),
-            There::Approved => Move(State::Capturing),
-            There::Declined(reason) => Move(State::Declined(*reason)),
-            There::Reversed => Move(State::Reversed(unanswered)),
-            // No authorisation is answered with this. Make sure that nothing stays charged.
-            There::Captured | There::Unknown => Move(State::Unresolved),
-        },
+        (_, Transaction { state: there, .. }) => {
+            on_transaction(state, capture_after_dispense, *there)
+        }
+
         (State::Authorising, NotSent { .. }) => Retry,
         // The institution did nothing. It may still accept a copy of the request that is on its
         // way, so only its answer about the transaction settles the payment.
         (State::Authorising, Refused { .. } | Unanswered { .. }) => Move(State::Unresolved),
-
-        (State::Unresolved, Transaction { state: there, .. }) => match there {
-            There::Approved => Move(State::Reversing(unanswered)),
-            // The terminal sends a capture only after `capturing` is durable. So either the journal
-            // is older than the payment (a copy was put back, or the disk lost what it had synced),
-            // or the amount was taken without this terminal. In the first case the goods were
-            // released, and a reversal would give them away.
-            There::Captured => Conflict,
-            // The request may still be on its way. The reversal leaves a tombstone, so that the
-            // institution declines it.
-            There::Unknown => Move(State::Reversing(unanswered)),
-            There::Declined(reason) => Move(State::Declined(*reason)),
-            There::Reversed => Move(State::Reversed(unanswered)),
-        },
-
-        (State::Capturing, Transaction { state: there, .. }) => match there {
-            There::Captured => Move(State::Captured),
-            There::Approved => Retry,
-            There::Unknown | There::Declined(_) | There::Reversed => Conflict,
-        },
-
-        (State::Reversing(reason), Transaction { state: there, .. }) => match there {
-            There::Reversed => Move(State::Reversed(reason)),
-            // The institution declined the late authorisation: nothing was ever reserved.
-            There::Declined(decline) if reason == unanswered => Move(State::Declined(*decline)),
-            There::Approved => Retry,
-            There::Captured | There::Unknown | There::Declined(_) => Conflict,
-        },
 
         (
             State::Unresolved | State::Capturing | State::Reversing(_),
@@ -93,8 +59,68 @@ pub(super) fn on_institution(
             | State::NotCharged(_)
             | State::Cancelled
             | State::Expired,
-            _,
+            NotSent { .. } | Refused { .. } | Unanswered { .. },
         ) => Ignore,
+    }
+}
+
+/// What it leads to that the institution says how the transaction stands.
+fn on_transaction(
+    state: PaymentState,
+    capture_after_dispense: bool,
+    there: TransactionState,
+) -> Verdict {
+    use PaymentState as State;
+    use TransactionState as There;
+    use Verdict::{Conflict, Ignore, Move, Retry};
+
+    let unanswered = ReversalReason::Unanswered;
+    match state {
+        State::Authorising => match there {
+            There::Approved if capture_after_dispense => Move(State::Approved),
+            There::Approved => Move(State::Capturing),
+            There::Declined(reason) => Move(State::Declined(reason)),
+            There::Reversed => Move(State::Reversed(unanswered)),
+            // No authorisation is answered with this. Make sure that nothing stays charged.
+            There::Captured | There::Unknown => Move(State::Unresolved),
+        },
+
+        State::Unresolved => match there {
+            There::Approved => Move(State::Reversing(unanswered)),
+            // The terminal sends a capture only after `capturing` is durable. So either the journal
+            // is older than the payment (a copy was put back, or the disk lost what it had synced),
+            // or the amount was taken without this terminal. In the first case the goods were
+            // released, and a reversal would give them away.
+            There::Captured => Conflict,
+            // The request may still be on its way. The reversal leaves a tombstone, so that the
+            // institution declines it.
+            There::Unknown => Move(State::Reversing(unanswered)),
+            There::Declined(reason) => Move(State::Declined(reason)),
+            There::Reversed => Move(State::Reversed(unanswered)),
+        },
+
+        State::Capturing => match there {
+            There::Captured => Move(State::Captured),
+            There::Approved => Retry,
+            There::Unknown | There::Declined(_) | There::Reversed => Conflict,
+        },
+
+        State::Reversing(reason) => match there {
+            There::Reversed => Move(State::Reversed(reason)),
+            // The institution declined the late authorisation: nothing was ever reserved.
+            There::Declined(decline) if reason == unanswered => Move(State::Declined(decline)),
+            There::Approved => Retry,
+            There::Captured | There::Unknown | There::Declined(_) => Conflict,
+        },
+
+        State::Offered
+        | State::Approved
+        | State::Captured
+        | State::Reversed(_)
+        | State::Declined(_)
+        | State::NotCharged(_)
+        | State::Cancelled
+        | State::Expired => Ignore,
     }
 }
 

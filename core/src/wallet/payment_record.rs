@@ -178,8 +178,10 @@ impl PaymentRecord {
             sealed_command: BASE64.encode(&self.sealed_command),
             receipt: self.receipt.as_ref().map(|octets| BASE64.encode(octets)),
         };
-        // A structure of strings and numbers always serialises.
-        let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
+        let mut text = serde_json::to_string_pretty(&file).unwrap_or_else(|error| {
+            debug_assert!(false, "a structure of strings and numbers serialises: {error}");
+            String::new()
+        });
         text.push('\n');
         text
     }

@@ -303,6 +303,7 @@ impl Till {
     /// A request with a field out of its range.
     fn nonsense(&self, change: impl FnOnce(&mut PaymentRequest)) -> TillAsk {
         let mut content = self.items[0].request.clone();
+        content.idempotency_key = "k".parse().ok();
         change(&mut content);
         TillAsk::Request(TillRequest::Create(content))
     }

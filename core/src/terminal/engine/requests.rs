@@ -69,22 +69,13 @@ impl Terminal {
         transaction_id: TransactionId,
         answer: InstitutionAnswer,
     ) {
-        let backoff_ms = self.random_retry_backoff_ms(transaction_id);
         // A late answer may find the payment settled.
         let Some(open) = self.open.get_mut(&transaction_id) else { return };
         open.request_ended();
         let state = open.payment.state;
         match on_institution(state, open.payment.capture_after_dispense, &answer) {
             Verdict::Ignore => {}
-            Verdict::Move(next) => {
-                let receipt = match answer {
-                    InstitutionAnswer::Transaction { receipt, .. } => receipt,
-                    InstitutionAnswer::NotSent { .. }
-                    | InstitutionAnswer::Refused { .. }
-                    | InstitutionAnswer::Unanswered { .. } => None,
-                };
-                self.move_to(transaction_id, next, receipt);
-            }
+            Verdict::Move(next) => self.move_to(transaction_id, next, answer.into_receipt()),
             Verdict::Retry if state == PaymentState::Authorising => {
                 if !open.retry_authorisation(self.now.moment, &self.settings) {
                     let reason = NotChargedReason::InstitutionUnreachable;
@@ -92,6 +83,7 @@ impl Terminal {
                 }
             }
             Verdict::Retry => {
+                let backoff_ms = jittered(&mut self.random, open.retry_backoff_ms(&self.settings));
                 tracing::info!(
                     %transaction_id, state = state.name(), backoff_ms, ?answer,
                     "the request to the institution is retried"
@@ -99,6 +91,7 @@ impl Terminal {
                 open.schedule_request(self.now.moment.plus_ms(backoff_ms));
             }
             Verdict::Conflict => {
+                let backoff_ms = jittered(&mut self.random, open.retry_backoff_ms(&self.settings));
                 tracing::warn!(
                     %transaction_id, state = state.name(), backoff_ms, ?answer,
                     "the institution's answer contradicts this terminal's journal; the request is \
@@ -108,14 +101,10 @@ impl Terminal {
             }
         }
     }
+}
 
-    /// The backoff before the next attempt: a random part of the upper half, so that the terminals
-    /// of a fleet do not retry in step.
-    fn random_retry_backoff_ms(&mut self, transaction_id: TransactionId) -> u64 {
-        let backoff_ms =
-            self.open.get(&transaction_id).map_or(self.settings.retry_backoff_min_ms, |open| {
-                open.retry_backoff_ms(&self.settings)
-            });
-        backoff_ms / 2 + self.random.next_u64() % (backoff_ms / 2 + 1)
-    }
+/// A random backoff in the upper half, so that the terminals of a fleet do not retry in step.
+fn jittered(random: &mut impl RngCore, backoff_ms: u64) -> u64 {
+    let half_ms = backoff_ms / 2;
+    half_ms + random.next_u64() % (half_ms + 1)
 }

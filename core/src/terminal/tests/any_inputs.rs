@@ -1,4 +1,5 @@
-//! Any inputs in any order, from a link, a journal, a till and an institution that break every rule.
+//! Any inputs in any order, from a link, a journal, a till and an institution that break every
+//! rule.
 
 use proptest::prelude::*;
 
@@ -56,11 +57,11 @@ fn any_input() -> impl Strategy<Value = Input> {
 
 /// The input, about the payment that was offered in the place of the fixture, if there is one.
 fn with_real_id(mut input: Input, offered: &[TransactionId]) -> Input {
+    use TillRequest::{Cancel, Complete};
     let id = match &mut input {
         Input::Institution { transaction_id, .. }
         | Input::Till {
-            request:
-                TillRequest::Complete { transaction_id, .. } | TillRequest::Cancel { transaction_id },
+            request: Complete { transaction_id, .. } | Cancel { transaction_id },
             ..
         } => transaction_id,
         _ => return input,
