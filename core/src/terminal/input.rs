@@ -1,14 +1,14 @@
-//! What happens to the engine: its inputs.
+//! The inputs of the engine, and what identifies them.
 
 use super::{InstitutionAnswer, Payment, PhoneId, TillRequest};
 use crate::domain::{Moment, TransactionId, UnixTime};
 
-/// What the clocks say at an input.
+/// The time of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Now {
-    /// Monotonic: for deadlines.
+    /// By the monotonic clock, for deadlines.
     pub moment: Moment,
-    /// Wall: for people.
+    /// By the wall clock, for people.
     pub wall: UnixTime,
 }
 
@@ -21,7 +21,7 @@ pub struct TillCallId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct RecordNumber(pub u64);
 
-/// What happens to the engine.
+/// An event that the driver reports to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     PhoneConnected(PhoneId),
@@ -42,7 +42,7 @@ pub enum Input {
     },
     /// The journal holds every record up to and including this one.
     Journalled(RecordNumber),
-    /// What the journal holds of a payment about which a phone inquired.
+    /// The journal was searched for a payment about which a phone inquired.
     Loaded {
         phone: PhoneId,
         question: PhoneQuestion,

@@ -1,4 +1,4 @@
-//! What the engine requests of the institution, and what can come back.
+//! Requests to the institution, and their answers.
 //!
 //! How a request is carried is the relay's business.
 
@@ -74,7 +74,7 @@ impl TransactionState {
     }
 }
 
-/// What became of a request. The details are for the log.
+/// The result of a request. The details are for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstitutionAnswer {
     /// The institution says how the transaction stands.

@@ -1,7 +1,7 @@
-//! An open payment: what the journal holds of it, and what only the running engine knows.
+//! An open payment: the journal's record of it, its timers, and what only the running engine knows.
 //!
-//! It keeps the payment's timers and says which request its state calls for. It decides on no state
-//! and has no effects; both are the engine's business.
+//! It knows which request its state calls for. It decides on no state and has no effects; both are
+//! the engine's business.
 
 use super::timers::{Timer, TimerTable};
 use super::{InstitutionRequest, Payment, PaymentState, PhoneId, RecordNumber, Settings};
@@ -85,17 +85,18 @@ impl OpenPayment {
         }
     }
 
-    /// The paying phone hears in time that its payment is being processed.
+    /// Starts the interval after which the paying phone is told again that its payment is being
+    /// processed.
     pub(super) fn restart_working(&mut self, now: Moment, settings: &Settings) {
         self.timers.set(Timer::Working, now.plus_ms(settings.working_interval_ms));
     }
 
-    /// The time in which the till has to report on the goods begins.
+    /// Starts the time in which the till has to report whether the goods were released.
     pub(super) fn await_dispense(&mut self, now: Moment, settings: &Settings) {
         self.timers.set(Timer::DispenseTimeout, now.plus_ms(settings.dispense_timeout_ms));
     }
 
-    /// The state calls for a request to the institution, at this moment or when there is room.
+    /// When the next request to the institution is due, if the state calls for one.
     pub(super) fn next_request_at(&self) -> Option<Moment> {
         self.timers.get(Timer::NextRequest)
     }
@@ -159,7 +160,7 @@ impl OpenPayment {
         self.state_since.plus_ms(settings.authorisation_timeout_ms)
     }
 
-    /// A request is in flight from now on.
+    /// Takes note that a request is in flight.
     pub(super) fn request_sent(&mut self, now: Moment, timeout_ms: u64) {
         self.attempts = self.attempts.saturating_add(1);
         self.timers.stop(Timer::NextRequest);
@@ -167,7 +168,7 @@ impl OpenPayment {
         self.timers.set(Timer::ResponseDue, response_due);
     }
 
-    /// No request is in flight any more.
+    /// Takes note that no request is in flight any more.
     pub(super) fn request_ended(&mut self) {
         self.timers.stop(Timer::ResponseDue);
     }
@@ -185,8 +186,7 @@ impl OpenPayment {
             .min(settings.retry_backoff_max_ms)
     }
 
-    /// Nobody stands at the machine for this payment: its requests wait until there is room for
-    /// them.
+    /// Nobody waits at the machine for this payment, so its requests are sent in the background.
     pub(super) fn is_background(&self) -> bool {
         self.payment.state != PaymentState::Authorising
     }

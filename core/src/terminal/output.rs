@@ -1,11 +1,11 @@
-//! What the engine wants done: its outputs.
+//! The outputs of the engine.
 
 use super::{
     AdvertisingPace, InstitutionRequest, Payment, PaymentView, PhoneId, PhoneQuestion,
     RecordNumber, TillCallId, TillRefusal,
 };
 
-/// What the engine wants done. The driver carries out the outputs of a step in their order.
+/// An action that the engine wants done. The driver carries out the actions of a step in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Write this payment to the journal, durably, then give
@@ -27,7 +27,7 @@ pub enum Output {
     },
     /// Answer a call of the till.
     AnswerTill { call: TillCallId, answer: Result<PaymentView, TillRefusal> },
-    /// Tell whoever watches a payment that it has changed.
+    /// Tell everybody who watches a payment that it has changed.
     Publish(PaymentView),
     /// Advertise at another pace.
     Advertise(AdvertisingPace),

@@ -1,7 +1,6 @@
-//! What phones are told: which message a hello, a question or a change of state leads to.
+//! The terminal's replies to phones: to a hello, to a question, and on a change of state.
 //!
-//! Functions of what is known. They change no state and send nothing; both are the engine's
-//! business.
+//! Pure functions. They change no state and send nothing; both are the engine's business.
 
 use super::{NotChargedReason, Payment, PaymentState, PhoneQuestion};
 use crate::credential::SealedCommand;
@@ -75,7 +74,8 @@ pub(super) fn unknown_payment() -> FromTerminal {
     error(WireError::TransactionUnknown, "no such payment of this phone")
 }
 
-/// How a payment stands for the phone that sent the command. None if no command was accepted.
+/// The message that tells the phone that sent the command how the payment stands. None if no
+/// command was accepted.
 fn reply_to_payer(payment: &Payment) -> Option<FromTerminal> {
     let transaction_id = payment.transaction_id;
     if let Some(outcome) = payment.state.outcome() {
@@ -90,8 +90,8 @@ fn reply_to_payer(payment: &Payment) -> Option<FromTerminal> {
     (payment.state == PaymentState::Authorising).then_some(FromTerminal::Working)
 }
 
-/// What the phone that sent the command is told when the payment enters its state; none where that
-/// is no news.
+/// The message to the phone that sent the command when the payment enters its state; none where
+/// that is no news.
 pub(super) fn reply_on_state(payment: &Payment) -> Option<FromTerminal> {
     match payment.state {
         // The phone was told "approved", and "given back" is not true yet.
@@ -110,7 +110,7 @@ pub(super) fn reply_on_state(payment: &Payment) -> Option<FromTerminal> {
     }
 }
 
-/// What a phone that shows an offer, and did not pay it, is told when the payment enters `next`.
+/// The message to a phone that shows an offer, and did not pay it, when the payment enters `next`.
 pub(super) fn reply_to_bystander(
     transaction_id: TransactionId,
     next: PaymentState,

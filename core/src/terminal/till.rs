@@ -1,4 +1,4 @@
-//! What the till requests of the engine, and what it is told.
+//! Requests of the till, and their answers.
 //!
 //! How a request is carried is the till room's business.
 
@@ -34,7 +34,7 @@ pub enum TillRequest {
     Cancel { transaction_id: TransactionId },
 }
 
-/// Why the engine does not do what the till requested. Nothing has changed then.
+/// Why the engine refuses a request of the till. A refused request changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TillRefusal {
     /// A field is out of its range.
@@ -52,9 +52,10 @@ pub enum TillRefusal {
     /// The request does not fit the payment's state. The explanation says whose turn it is.
     #[error("the payment is {state}: {explanation}")]
     WrongState { state: &'static str, explanation: &'static str },
-    /// Too many payments are unresolved.
+    /// As many payments are open as the terminal's settings allow.
     #[error(
-        "{0} payments are unresolved, which is the bound; the institution has to be reached first"
+        "{0} payments are open, which is the limit; wait until the institution is reachable and has \
+         settled some"
     )]
     TooManyOpen(usize),
     /// The terminal cannot take payments.

@@ -1,5 +1,4 @@
-//! What the engine waits for: the timers of a payment and of a phone, and the deadline that comes
-//! next.
+//! The timers of payments and phones, and the deadline that they result in.
 //!
 //! A table of moments. What happens when a timer expires is the engine's business.
 
@@ -8,7 +7,7 @@ use std::fmt;
 use super::{PaymentState, PhoneId};
 use crate::domain::{Moment, TransactionId};
 
-/// What an open payment waits for.
+/// A timer of an open payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timer {
     /// When to end an offer that no phone has paid.
@@ -89,7 +88,7 @@ impl TimerTable {
     }
 }
 
-/// What a phone has to do in time to stay connected.
+/// A timer of a connected phone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PhoneTimer {
     /// When to disconnect a phone that says nothing: no hello at first, no message later.
@@ -107,14 +106,14 @@ impl fmt::Display for PhoneTimer {
     }
 }
 
-/// When the engine wants [`Input::Tick`](super::Input::Tick) at the latest, and what for.
+/// The latest moment at which the engine wants [`Input::Tick`](super::Input::Tick), and its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
     pub moment: Moment,
     pub purpose: DeadlinePurpose,
 }
 
-/// Whose timer a deadline is.
+/// The timer of a deadline, and whose timer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadlinePurpose {
     Payment { transaction_id: TransactionId, state: PaymentState, timer: Timer },

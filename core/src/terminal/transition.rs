@@ -1,5 +1,5 @@
-//! Which state of a payment follows which: tables over (state, event). No other file decides on a
-//! change of state.
+//! The state machine of a payment: tables over (state, event). No other file decides on a change of
+//! state.
 //!
 //! The tables have no effects. What follows from a new state is the engine's business.
 
@@ -7,7 +7,7 @@ use crate::domain::ReversalReason;
 
 use super::{DispensePolicy, InstitutionAnswer, PaymentState, TillRequest, TransactionState};
 
-/// What an answer of the institution, or the lack of an answer, leads to.
+/// What the engine does about an answer of the institution, or about the lack of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The payment enters this state.
@@ -20,7 +20,7 @@ pub(super) enum Verdict {
     Ignore,
 }
 
-/// What the institution's answer leads to.
+/// Decides on an answer of the institution.
 ///
 /// A request that may have arrived and has no answer never counts as declined. It leads to
 /// `Unresolved`, and only an answer of the institution leads on from there. An approval that nobody
@@ -64,7 +64,7 @@ pub(super) fn on_institution(
     }
 }
 
-/// What it leads to that the institution says how the transaction stands.
+/// Decides on the state in which the institution holds the transaction.
 fn on_transaction(
     state: PaymentState,
     capture_after_dispense: bool,
@@ -124,8 +124,8 @@ fn on_transaction(
     }
 }
 
-/// What the till's request about an existing payment leads to: a new state, or none if the till
-/// repeats itself.
+/// Decides on a request of the till about an existing payment. Returns the new state, or none if
+/// the till repeats itself.
 ///
 /// # Errors
 /// The request does not fit the state. The text says whose turn it is.
@@ -195,8 +195,8 @@ pub(super) fn on_till(
     }
 }
 
-/// What it leads to if the till has not reported in time whether the goods were released: a new
-/// state, or none.
+/// Decides on a payment for which the till has not reported in time whether the goods were
+/// released. Returns the new state, or none if the payment keeps its state.
 pub(super) fn on_dispense_timeout(
     state: PaymentState,
     policy: DispensePolicy,
@@ -223,8 +223,8 @@ pub(super) fn on_dispense_timeout(
     }
 }
 
-/// What a restart leads to. When the process stopped, a request may have left, and nobody knows how
-/// old an offer is.
+/// The state in which a payment continues after a restart. When the process stopped, a request may
+/// have left, and nobody knows how old an offer is.
 pub(super) fn on_restart(state: PaymentState) -> PaymentState {
     match state {
         PaymentState::Offered => PaymentState::Expired,
