@@ -23,8 +23,6 @@ mod reconciliation;
 mod replies;
 mod settings;
 mod slots;
-#[cfg(test)]
-mod tests;
 mod till;
 mod timers;
 mod token_bucket;
@@ -59,3 +57,6 @@ pub enum AdvertisingPace {
     /// No payment can be taken: at the slow pace, under a name that says so.
     OutOfService,
 }
+
+#[cfg(test)]
+mod tests;
