@@ -17,9 +17,6 @@
 #[path = "../tests/programs/mod.rs"]
 mod programs;
 
-#[path = "../tests/terminal_identity/mod.rs"]
-mod terminal_identity;
-
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +28,7 @@ use florin::link::{AirAddress, PhoneLinkError, SocketPhoneLink};
 use florin::service::wall_clock;
 use florin::terminal::{
     Input, Now, Output, Payment, PaymentRequest, PaymentState, Settings, Terminal, TillCallId,
-    TillRequest,
+    TillRequest, fixtures,
 };
 use florin::till::NewPayment;
 use florin::wallet::{
@@ -42,7 +39,6 @@ use programs::{Programs, Running, wait_for};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use rusqlite::Connection;
-use terminal_identity::identity;
 use tokio::runtime::Runtime;
 
 const FINISHED: u64 = 1_000_000;
@@ -290,7 +286,7 @@ fn offers_in_engine(template: &Payment, open: u64) -> Vec<Duration> {
     let settings = Settings { open_max: usize::MAX, ..Settings::default() };
     let now =
         |number: u64| Now { moment: Moment { milliseconds: 10_000 * number }, wall: wall_clock() };
-    let (mut terminal, _) = Terminal::new(identity(), settings, [7; 32], open, now(0));
+    let (mut terminal, _) = Terminal::new(fixtures::identity(), settings, [7; 32], open, now(0));
     let request = PaymentRequest {
         amount: template.amount,
         reference: String::new(),

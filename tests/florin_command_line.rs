@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId, UnixTime};
-use florin::protocol::{EngagementLink, Fingerprint, WireError};
-use florin::terminal::{PaymentState, PaymentView, TillRefusal, TillRequest};
+use florin::domain::{
+    Amount, DeclineReason, IdempotencyKey, ReversalReason, TransactionId, UnixTime,
+};
+use florin::protocol::{EngagementLink, Fingerprint};
+use florin::terminal::{NotChargedReason, PaymentState, PaymentView, TillRefusal, TillRequest};
 use florin::till::{
     PaymentList, TillAddress, TillCall, TillDriverEnd, TillListener, TillPort, TillStatus,
 };
@@ -26,7 +28,7 @@ use tokio::time::sleep;
 struct ScriptedTerminal {
     end: TillDriverEnd,
     view: Option<PaymentView>,
-    key: Option<String>,
+    key: Option<IdempotencyKey>,
     /// What happens after the offer, 50 ms apart.
     then: Vec<(PaymentState, bool)>,
 }
@@ -67,7 +69,10 @@ impl ScriptedTerminal {
                     }
                     TillRequest::Create(payment) => {
                         assert!(
-                            payment.idempotency_key.as_ref().is_some_and(|key| key.len() >= 32)
+                            payment
+                                .idempotency_key
+                                .as_ref()
+                                .is_some_and(|key| key.as_str().len() >= 32)
                         );
                         self.key = payment.idempotency_key;
                         self.view = Some(view(payment.amount, payment.capture_after_dispense));
@@ -298,7 +303,7 @@ async fn every_end_of_a_payment_has_its_exit_code() {
         ),
         (
             "pay 2.50 EUR",
-            &[(State::NotCharged(WireError::InstitutionUnreachable), false)],
+            &[(State::NotCharged(NotChargedReason::InstitutionUnreachable), false)],
             "(institution_unreachable)",
             7,
         ),

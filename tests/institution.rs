@@ -21,7 +21,8 @@ use florin::credential::{
     card_enrolment_proof, verify_receipt,
 };
 use florin::domain::{
-    Amount, CardId, HolderVerification, Offer, ReceiptStatus, TerminalId, TransactionId, UnixTime,
+    Amount, CardId, HolderVerification, Offer, OfferParts, ReceiptStatus, TerminalId,
+    TransactionId, UnixTime,
 };
 use florin::institution::{
     CardTerms, EnrolmentCode, Institution, Server, authority_certificate_path, create_institution,
@@ -172,7 +173,7 @@ fn payment(
     amount: &str,
 ) -> AuthoriseRequest {
     let transaction_id = TransactionId::from_random([number; 16]);
-    let offer = encode_offer(&Offer {
+    let offer = Offer::new(OfferParts {
         transaction_id,
         terminal_id: terminal.id.parse().unwrap(),
         merchant_name: "Corner Kiosk".to_owned(),
@@ -183,6 +184,7 @@ fn payment(
         items: Vec::new(),
         capture_after_dispense: true,
     });
+    let offer = encode_offer(&offer.unwrap());
     let command = CardCommand {
         card_id: *card,
         offer_digest: digest_offer(&offer),

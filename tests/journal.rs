@@ -6,27 +6,19 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use florin::domain::{ReversalReason, TransactionId, UnixTime};
+use florin::domain::{ReversalReason, UnixTime};
 use florin::journal::{Distrust, Journal, JournalError, SqliteJournal};
-use florin::terminal::{Payment, PaymentState};
+use florin::terminal::{Payment, PaymentState, fixtures};
 use rusqlite::Connection;
 
 fn payment(number: u32, state: PaymentState) -> Payment {
-    let mut id = [0; 16];
-    id[..4].copy_from_slice(&number.to_be_bytes());
     Payment {
-        transaction_id: TransactionId::from_random(id),
-        state,
-        amount: "2.50 EUR".parse().unwrap(),
-        reference: "slot 7".into(),
-        capture_after_dispense: true,
-        offer: vec![1; 120],
         sealed_command: Some(vec![2; 300]),
         receipt: Some(vec![3; 200]),
         released: true,
         idempotency: Some((format!("sale-{number}"), [number as u8; 32])),
-        created_at: UnixTime { seconds: 10 },
         updated_at: UnixTime { seconds: 10 + u64::from(number) },
+        ..fixtures::payment(number, state)
     }
 }
 

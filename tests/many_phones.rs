@@ -4,8 +4,6 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
-mod terminal_identity;
-
 use std::future::Future;
 use std::sync::Arc;
 
@@ -21,10 +19,9 @@ use florin::relay::Relay;
 use florin::service::{Driver, DriverError, Front};
 use florin::terminal::{
     InstitutionAnswer, InstitutionRequest, PaymentRequest, PaymentView, Settings, TillRequest,
-    TransactionState,
+    TransactionState, fixtures,
 };
 use florin::till::{TillCall, TillPort};
-use terminal_identity::identity;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -74,7 +71,7 @@ impl Terminal {
         let running = tokio::spawn(async move {
             let mut front = Front::new(link, till_end);
             let driver = Driver::start(
-                identity(),
+                fixtures::identity(),
                 settings,
                 [7; 32],
                 journal,
@@ -93,12 +90,8 @@ impl Terminal {
 
     async fn offer(&self) -> TransactionId {
         let request = TillRequest::Create(PaymentRequest {
-            amount: "2.50 EUR".parse().unwrap(),
-            reference: "slot 7".into(),
-            items: Vec::new(),
-            capture_after_dispense: false,
             valid_for_s: Some(3_600),
-            idempotency_key: None,
+            ..fixtures::request(false)
         });
         let created = self.till.call(|answer| TillCall::Request { request, answer }).await;
         created.unwrap().unwrap().transaction_id
@@ -230,7 +223,7 @@ impl Phone {
         let sealing_key = SealingKey::from_octets([9; 32]).public_key();
         let sealed =
             sealing_key.seal(&signed.encode(), &offer_digest, [self.number as u8; 32]).unwrap();
-        let transaction_id = decode_offer(offer).unwrap().transaction_id;
+        let transaction_id = decode_offer(offer).unwrap().transaction_id();
         FromPhone::PaymentCommand { transaction_id, sealed_command: sealed.encode() }
     }
 }

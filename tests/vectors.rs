@@ -11,8 +11,8 @@ use florin::credential::{
     Signed, SigningKey, TerminalCertificate, card_enrolment_proof, sign_receipt, verify_receipt,
 };
 use florin::domain::{
-    CardId, DeclineReason, HolderVerification, LineItem, Offer, Outcome, Receipt, ReceiptStatus,
-    TransactionId, UnixTime,
+    CardId, DeclineReason, HolderVerification, LineItem, Offer, OfferParts, Outcome, Receipt,
+    ReceiptStatus, TransactionId, UnixTime,
 };
 use florin::protocol::{
     ChannelKey, EngagementLink, Fingerprint, FragmentTag, Fragmenter, FromPhone, FromTerminal,
@@ -130,7 +130,7 @@ fn vectors() -> Value {
     let signed_certificate = certificate.sign(&certificate_key);
 
     let transaction_id = TransactionId::from_random([0x31; 16]);
-    let offer = Offer {
+    let offer = Offer::new(OfferParts {
         transaction_id,
         terminal_id: certificate.terminal_id,
         merchant_name: certificate.merchant_name.clone(),
@@ -140,7 +140,8 @@ fn vectors() -> Value {
         reference: "order 17".into(),
         items: vec![LineItem { name: "Espresso".into(), quantity: 1, amount_minor: 250 }],
         capture_after_dispense: false,
-    };
+    })
+    .unwrap();
     let offer_octets = encode_offer(&offer);
     let offer_digest = digest_offer(&offer_octets);
     let link = EngagementLink {
@@ -188,7 +189,7 @@ fn vectors() -> Value {
         transaction_id,
         offer_digest,
         status: ReceiptStatus::Approved { approval_code: "A1B2C3".into() },
-        amount: offer.amount,
+        amount: offer.amount(),
         terminal_id: certificate.terminal_id,
         decided_at: UnixTime { seconds: 1_750_000_000 },
         card_hint: card_id.hint(),

@@ -104,7 +104,7 @@ impl Payment {
                 terminal::Output::Notify { value, .. } => {
                     self.at_wallet(wallet::Input::Value(value));
                 }
-                terminal::Output::Ask { request, .. } => {
+                terminal::Output::Request { request, .. } => {
                     self.at_terminal(answer(&request));
                 }
                 terminal::Output::Publish(view) => self.state = Some(view.state),
@@ -151,7 +151,7 @@ fn answer(request: &InstitutionRequest) -> terminal::Input {
 }
 
 fn approve(offer: &[u8], transaction_id: TransactionId) -> Option<Vec<u8>> {
-    let amount = decode_offer(offer).ok()?.amount;
+    let amount = decode_offer(offer).ok()?.amount();
     let receipt = Receipt {
         transaction_id,
         offer_digest: digest_offer(offer),

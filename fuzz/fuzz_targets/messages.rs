@@ -36,7 +36,8 @@ fuzz_target!(|octets: &[u8]| {
 fn read_offer(octets: &[u8]) {
     if let Ok(offer) = decode_offer(octets) {
         assert_eq!(decode_offer(&encode_offer(&offer)).as_ref(), Ok(&offer));
-        assert!(offer.amount.minor() > 0 && offer.reference.len() <= 64 && offer.items.len() <= 32);
-        assert!((1..=3600).contains(&offer.valid_for_s));
+        assert!(offer.amount().minor() > 0);
+        assert!(offer.reference().len() <= 64 && offer.items().len() <= 32);
+        assert!((1..=3600).contains(&offer.valid_for_s()));
     }
 }

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use florin::till::{Problem, check_idempotency_key, read_cancel, read_complete, read_create};
+use florin::till::{Problem, read_cancel, read_complete, read_create, read_idempotency_key};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|octets: &[u8]| {
@@ -26,11 +26,12 @@ fuzz_target!(|octets: &[u8]| {
         explains(&problem);
     }
     if let Ok(text) = std::str::from_utf8(octets) {
-        match check_idempotency_key(text) {
-            Ok(()) => {
+        match read_idempotency_key(text) {
+            Ok(key) => {
                 assert!(
                     (1..=64).contains(&text.len())
                         && text.bytes().all(|octet| octet.is_ascii_graphic())
+                        && key.as_str() == text
                 )
             }
             Err(problem) => explains(&problem),

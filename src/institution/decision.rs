@@ -95,7 +95,7 @@ fn accept_command<'a>(
         .terminal
         .filter(|terminal| terminal.state == TerminalState::Active)
         .ok_or(DeclineReason::TerminalUnknown)?;
-    if question.offer.merchant_name != terminal.merchant_name {
+    if question.offer.merchant_name() != terminal.merchant_name {
         return Err(DeclineReason::OfferMismatch);
     }
     let opened = question.command?;
@@ -114,11 +114,11 @@ fn check_payment(
     command: &CardCommand,
     card: &Card,
 ) -> Result<(), DeclineReason> {
-    let amount = question.offer.amount;
+    let amount = question.offer.amount();
     if command.offer_digest != question.offer_digest {
         return Err(DeclineReason::OfferMismatch);
     }
-    let good_for_ms = u64::from(question.offer.valid_for_s) * 1_000 + OFFER_AGE_GRACE_MS;
+    let good_for_ms = u64::from(question.offer.valid_for_s()) * 1_000 + OFFER_AGE_GRACE_MS;
     if question.offer_age_ms > good_for_ms {
         return Err(DeclineReason::OfferExpired);
     }

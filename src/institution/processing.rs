@@ -256,13 +256,13 @@ impl Institution {
         random: [u8; APPROVAL_CODE_CHARACTERS],
     ) -> Result<Transaction, InstitutionError> {
         let offer = decode_offer(&request.offer).map_err(|error| invalid("offer", error.detail))?;
-        if offer.transaction_id != request.transaction_id {
+        if offer.transaction_id() != request.transaction_id {
             return Err(invalid(
                 "offer.transaction_id",
                 "is not the transaction id of the request",
             ));
         }
-        if offer.terminal_id != request.terminal_id {
+        if offer.terminal_id() != request.terminal_id {
             return Err(invalid(
                 "offer.terminal_id",
                 "is not the terminal of the client certificate",
@@ -317,7 +317,7 @@ impl Institution {
                         Ok(()) => ReceiptStatus::Approved { approval_code: approval_code.clone() },
                         Err(reason) => ReceiptStatus::Declined(reason),
                     },
-                    amount: offer.amount,
+                    amount: offer.amount(),
                     terminal_id: request.terminal_id,
                     decided_at: now,
                     card_hint: card_hint.clone(),
@@ -334,7 +334,7 @@ impl Institution {
                     request_digest,
                     offer: &request.offer,
                     offer_digest,
-                    amount: offer.amount,
+                    amount: offer.amount(),
                     merchant_id: terminal.as_ref().map(|terminal| terminal.merchant_id.as_str()),
                     card: card.as_ref().map(|card| card.id),
                     card_counter: accepted_counter,
@@ -352,7 +352,7 @@ impl Institution {
                         Some(number),
                         LedgerAccount::Available(card.account),
                         LedgerAccount::Held(card.account),
-                        offer.amount,
+                        offer.amount(),
                         now,
                     )?;
                 }
@@ -364,7 +364,7 @@ impl Institution {
                     Err(_) => TransactionState::Declined,
                 },
                 decline_reason: verdict.err(),
-                amount: Some(offer.amount),
+                amount: Some(offer.amount()),
                 receipt,
                 created_at: now,
             })

@@ -421,21 +421,12 @@ impl Journal for SqliteJournal {
 mod tests {
     use super::*;
     use crate::domain::ReversalReason;
+    use crate::terminal::fixtures;
 
     pub(crate) fn payment(number: u8) -> Payment {
         Payment {
-            transaction_id: TransactionId::from_random([number; 16]),
-            state: PaymentState::Offered,
-            amount: "2.50 EUR".parse().unwrap(),
-            reference: "slot 7".into(),
-            capture_after_dispense: true,
-            offer: vec![1, 2, 3],
-            sealed_command: None,
-            receipt: None,
-            released: false,
             idempotency: Some((format!("key {number}"), [number; 32])),
-            created_at: UnixTime { seconds: 10 },
-            updated_at: UnixTime { seconds: 11 },
+            ..fixtures::payment(number.into(), PaymentState::Offered)
         }
     }
 

@@ -11,5 +11,5 @@ pub(super) fn begun_by_another(open: &[Payment], terminal_id: TerminalId) -> Opt
     // Every offer that was ever journalled decodes; one that did not would say nothing of who made
     // it.
     let begun_by = open.iter().filter_map(|payment| decode_offer(&payment.offer).ok());
-    begun_by.map(|offer| offer.terminal_id).find(|begun_by| *begun_by != terminal_id)
+    begun_by.map(|offer| offer.terminal_id()).find(|begun_by| *begun_by != terminal_id)
 }

@@ -127,13 +127,12 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
             if self.front.is_report_due() {
                 self.front.report(&self.terminal.open_payments(wall_clock()));
             }
-            let deadline = self
-                .terminal
-                .next_deadline()
-                .map(|deadline| self.start + Duration::from_millis(deadline.milliseconds));
+            let deadline = self.terminal.next_deadline();
+            let look_at = self.front.look_at();
             // Never for long, so that a missed deadline cannot last.
-            let wake_at =
-                deadline.unwrap_or_else(|| self.front.look_at()).min(self.front.look_at());
+            let wake_at = deadline.map_or(look_at, |deadline| {
+                look_at.min(self.start + Duration::from_millis(deadline.moment.milliseconds))
+            });
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 event = self.front.link.events.recv() => {
@@ -163,7 +162,13 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                         self.step(Input::Institution { transaction_id, answer }).await;
                     }
                 }
-                () = tokio::time::sleep_until(wake_at) => self.step(Input::Tick).await,
+                () = tokio::time::sleep_until(wake_at) => {
+                    let moment = now(self.start).moment;
+                    if let Some(due) = deadline.filter(|deadline| deadline.moment <= moment) {
+                        tracing::debug!("woke up: {}", due.purpose);
+                    }
+                    self.step(Input::Tick).await;
+                }
             }
         }
     }
@@ -213,7 +218,9 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                     let context = Searcher::Phone { phone, question };
                     self.journal.ask(JournalRequest::Find { search, context });
                 }
-                Output::Ask { request, timeout_ms } => self.ask_institution(request, timeout_ms),
+                Output::Request { request, timeout_ms } => {
+                    self.ask_institution(request, timeout_ms);
+                }
                 Output::AnswerTill { call, answer } => {
                     if let Some(waiting) = self.till_calls.remove(&call) {
                         let _ = waiting.send(answer);
@@ -263,7 +270,10 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                             let _ = answer.send(Err(TillRefusal::OutOfService(reason.clone())));
                             return;
                         }
-                        content.idempotency_key.clone().map(Search::IdempotencyKey)
+                        content
+                            .idempotency_key
+                            .as_ref()
+                            .map(|key| Search::IdempotencyKey(key.to_string()))
                     }
                     TillRequest::Complete { transaction_id, .. }
                     | TillRequest::Cancel { transaction_id } => {

@@ -517,9 +517,7 @@ fn octets(field: &str, text: &str) -> Result<Vec<u8>, String> {
 mod tests {
     use super::*;
     use crate::credential::{InstitutionKey, KeyPurpose, SigningKey};
-    use crate::domain::{Offer, TransactionId};
-    use crate::protocol::encode_offer;
-    use crate::terminal::{Payment, PaymentState};
+    use crate::terminal::{PaymentState, fixtures};
 
     const NOW: UnixTime = UnixTime { seconds: 4_000_000_000 };
 
@@ -599,33 +597,9 @@ mod tests {
     fn nobody_becomes_another_terminal_or_goes_to_another_institution_over_open_payments() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
-        let (ours, other): (TerminalId, TerminalId) =
-            ("0123456789".parse().unwrap(), "ABCDEFGHJK".parse().unwrap());
-        let offer = Offer {
-            transaction_id: TransactionId::from_random([1; 16]),
-            terminal_id: ours,
-            merchant_name: "Kiosk".into(),
-            amount: "2.50 EUR".parse().unwrap(),
-            valid_for_s: 60,
-            nonce: [1; 16],
-            reference: String::new(),
-            items: Vec::new(),
-            capture_after_dispense: true,
-        };
-        let mut payment = Payment {
-            transaction_id: offer.transaction_id,
-            state: PaymentState::Approved,
-            amount: offer.amount,
-            reference: String::new(),
-            capture_after_dispense: true,
-            offer: encode_offer(&offer),
-            sealed_command: None,
-            receipt: None,
-            released: true,
-            idempotency: None,
-            created_at: NOW,
-            updated_at: NOW,
-        };
+        let ours = fixtures::identity().terminal_id();
+        let other: TerminalId = "ABCDEFGHJK".parse().unwrap();
+        let mut payment = fixtures::payment(1, PaymentState::Approved);
         let enrolled = |root: &str| {
             let file = EnrolmentFile {
                 terminal_id: ours.to_string(),

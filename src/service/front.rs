@@ -331,11 +331,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::credential::{SigningKey, TerminalCertificate};
-    use crate::domain::{TransactionId, UnixTime};
+    use crate::domain::TransactionId;
     use crate::link::{EmulatedAir, PhoneLink, RecoveryAction};
-    use crate::protocol::ChannelKey;
-    use crate::terminal::{Identity, Now, Payment, PaymentState, Settings};
+    use crate::terminal::{Now, PaymentState, Settings, fixtures};
     use crate::till::TillPort;
 
     /// What was logged.
@@ -418,32 +416,9 @@ mod tests {
 
     /// An engine with one payment that is being captured, for years.
     fn engine() -> Terminal {
-        let channel_key = ChannelKey::from_octets([5; 32]);
-        let certificate = TerminalCertificate {
-            terminal_id: "0123456789".parse().unwrap(),
-            merchant_id: "kiosk-7".into(),
-            merchant_name: "Kiosk".into(),
-            channel_key: channel_key.public_key(),
-            not_before: UnixTime { seconds: 0 },
-            not_after: UnixTime { seconds: u64::MAX },
-        };
-        let signed = certificate.sign(&SigningKey::from_scalar(&[6; 32]).unwrap());
-        let payment = Payment {
-            transaction_id: TransactionId::from_random([1; 16]),
-            state: PaymentState::Capturing,
-            amount: "2.50 EUR".parse().unwrap(),
-            reference: String::new(),
-            capture_after_dispense: false,
-            offer: Vec::new(),
-            sealed_command: None,
-            receipt: None,
-            released: true,
-            idempotency: None,
-            created_at: UnixTime { seconds: 0 },
-            updated_at: UnixTime { seconds: 0 },
-        };
-        let identity = Identity::new(signed.encode(), channel_key).unwrap();
-        Terminal::new(identity, Settings::default(), [7; 32], vec![payment], Now::default()).0
+        let (identity, open) =
+            (fixtures::identity(), vec![fixtures::payment(1, PaymentState::Capturing)]);
+        Terminal::new(identity, Settings::default(), [7; 32], open, Now::default()).0
     }
 
     #[tokio::test(start_paused = true)]

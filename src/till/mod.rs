@@ -25,7 +25,7 @@ pub use port::{
     UPDATES_MAX,
 };
 pub use problem::Problem;
-pub use request_body::{check_idempotency_key, read_cancel, read_complete, read_create};
+pub use request_body::{read_cancel, read_complete, read_create, read_idempotency_key};
 pub use routes::{
     BODY_OCTETS_MAX, CONNECTIONS_MAX, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, WAITERS_MAX,
 };

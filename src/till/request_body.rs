@@ -6,14 +6,11 @@ use super::json::{Fields, Json};
 use super::problem::Problem;
 use super::query::shortened;
 use crate::domain::{
-    Amount, Currency, LINE_ITEMS_MAX, LineItem, MINOR_UNITS_MAX, QUANTITY_MAX, TEXT_OCTETS_MAX,
-    VALID_FOR_S_MAX,
+    Amount, Currency, IdempotencyKey, LINE_ITEMS_MAX, LineItem, MINOR_UNITS_MAX, QUANTITY_MAX,
+    TEXT_OCTETS_MAX, VALID_FOR_S_MAX,
 };
 use crate::plural::counted;
 use crate::terminal::PaymentRequest;
-
-/// The longest idempotency key, in octets.
-pub(super) const IDEMPOTENCY_KEY_OCTETS_MAX: usize = 64;
 
 const PAYMENT_FIELDS: [&str; 6] =
     ["amount_minor", "currency", "reference", "items", "capture", "valid_for_s"];
@@ -26,7 +23,7 @@ const ITEM_FIELDS: [&str; 3] = ["name", "quantity", "amount_minor"];
 /// range, or no JSON object at all.
 pub fn read_create(
     body: &[u8],
-    idempotency_key: Option<String>,
+    idempotency_key: Option<IdempotencyKey>,
 ) -> Result<PaymentRequest, Problem> {
     let mut fields = Fields::of(Json::parse(body)?, "", &PAYMENT_FIELDS)?;
     let currency = text(&mut fields, "currency", "an ISO 4217 code such as \"EUR\"")?;
@@ -126,23 +123,14 @@ pub fn read_cancel(body: &[u8]) -> Result<(), Problem> {
     Fields::of(Json::parse(body)?, "", &[]).map(drop)
 }
 
-/// Checks the value of the header `Idempotency-Key`.
+/// The `Idempotency-Key` of a request.
 ///
 /// # Errors
-/// A [`Problem`]: the key is empty, longer than 64 octets, or not visible ASCII.
-pub fn check_idempotency_key(key: &str) -> Result<(), Problem> {
-    let is_visible = key.bytes().all(|octet| octet.is_ascii_graphic());
-    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_OCTETS_MAX || !is_visible {
-        return Err(Problem::invalid(
-            "Idempotency-Key",
-            format!(
-                "expected 1 to {IDEMPOTENCY_KEY_OCTETS_MAX} visible ASCII characters without \
-                 spaces; got `{}`",
-                shortened(key)
-            ),
-        ));
-    }
-    Ok(())
+/// A [`Problem`]: longer than 64 octets, empty, or with what is not visible ASCII.
+pub fn read_idempotency_key(text: &str) -> Result<IdempotencyKey, Problem> {
+    text.parse().map_err(|error| {
+        Problem::invalid("Idempotency-Key", format!("{error}; got `{}`", shortened(text)))
+    })
 }
 
 fn required<T>(
@@ -212,7 +200,7 @@ mod tests {
         let body = br#"{"amount_minor":250,"currency":"EUR","reference":"Order 7",
             "capture":"after_dispense","valid_for_s":60,
             "items":[{"name":"Coffee","quantity":2,"amount_minor":250}]}"#;
-        let request = read_create(body, Some("k".into())).unwrap();
+        let request = read_create(body, "k".parse().ok()).unwrap();
         assert_eq!(request.amount.to_string(), "2.50 EUR");
         assert_eq!((request.reference.as_str(), request.capture_after_dispense), ("Order 7", true));
         assert_eq!(
@@ -344,6 +332,7 @@ mod tests {
             let _ = read_create(text.as_bytes(), None);
             let _ = read_complete(&octets);
             let _ = read_cancel(&octets);
+            let _ = read_idempotency_key(&text);
         }
     }
 }

@@ -26,7 +26,7 @@ use super::query::Query;
 use super::view::{PaymentJson, PaymentsJson, StatusJson};
 use super::wait::Until;
 use super::{Answer, TillCall, TillPort, request_body, web_page_check};
-use crate::domain::TransactionId;
+use crate::domain::{IdempotencyKey, TransactionId};
 use crate::protocol::EngagementLink;
 use crate::terminal::{PaymentState, PaymentView, TillRequest};
 
@@ -308,15 +308,13 @@ async fn read_bounded(mut body: Body) -> Result<Vec<u8>, Problem> {
     Ok(octets)
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Problem::invalid("Idempotency-Key", "is given twice; expected once"));
     }
-    let key = value.to_str().unwrap_or_default();
-    request_body::check_idempotency_key(key)?;
-    Ok(Some(key.to_owned()))
+    request_body::read_idempotency_key(value.to_str().unwrap_or_default()).map(Some)
 }
 
 /// The id in the path as it was written, if it is UTF-8.

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
-use crate::domain::{ReversalReason, TransactionId, UnixTime};
+use crate::domain::{IdempotencyKey, ReversalReason, TransactionId, UnixTime};
 use crate::protocol::{EngagementLink, Fingerprint};
 use crate::terminal::{PaymentState, PaymentView, TillRefusal, TillRequest};
 
@@ -25,7 +25,7 @@ fn sticker() -> EngagementLink {
 struct FakeDriver {
     end: TillDriverEnd,
     payments: BTreeMap<TransactionId, PaymentView>,
-    keys: BTreeMap<String, (TransactionId, u64)>,
+    keys: BTreeMap<IdempotencyKey, (TransactionId, u64)>,
 }
 
 impl FakeDriver {

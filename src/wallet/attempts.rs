@@ -148,7 +148,7 @@ fn record_to_ask_about(
     settings: &DriverSettings,
     store: &dyn PaymentStore,
 ) -> Option<PaymentRecord> {
-    let offered = reported.offer.as_ref().map(|view| view.offer.transaction_id);
+    let offered = reported.offer.as_ref().map(|view| view.offer.transaction_id());
     let linked = settings.session.link.as_ref().and_then(|link| link.transaction_id);
     let transaction_id = reported.end.to_ask_about(offered, linked)?;
     let record = store.record(&transaction_id).ok()??;

@@ -9,14 +9,14 @@ use super::{Currency, CurrencyError};
 /// book 3 (tag 9F02).
 pub const MINOR_UNITS_MAX: u64 = 999_999_999_999;
 
-/// An amount of money to be paid: 1 to [`MINOR_UNITS_MAX`] minor units of a currency.
+/// An amount of money that is to be paid: 1 to [`MINOR_UNITS_MAX`] minor units of a currency.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Amount {
     minor: u64,
     currency: Currency,
 }
 
-/// Why something is not an amount.
+/// Why a number or a text is not an amount.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
     /// The number of minor units is 0 or has more than twelve digits.
@@ -34,7 +34,7 @@ pub enum AmountError {
 }
 
 impl Amount {
-    /// An amount of `minor` minor units.
+    /// Makes an amount of `minor` minor units.
     ///
     /// # Errors
     /// [`AmountError::Range`] unless `minor` is 1 to [`MINOR_UNITS_MAX`].
@@ -51,7 +51,6 @@ impl Amount {
         self.minor
     }
 
-    /// The currency.
     pub fn currency(&self) -> Currency {
         self.currency
     }

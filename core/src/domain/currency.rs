@@ -55,27 +55,30 @@ const OTHER_EXPONENTS: [(&[u8; 3], u8); 24] = [
     (b"TND", 3),
 ];
 
-/// Codes whose minor unit is a hundredth (ISO 4217 list one; funds codes, metals and test codes are
-/// left out).
-const HUNDREDTHS: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF \
-    CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR \
-    ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR \
-    MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP \
-    STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG";
+/// The codes whose minor unit is a hundredth (ISO 4217 list one, without the codes of funds, metals
+/// and tests).
+const HUNDREDTHS: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD \
+    BTN BWP BYN BZD CAD CDF CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP \
+    GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP \
+    LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD \
+    PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC \
+    SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG";
 
 impl Currency {
-    /// The three capital letters.
+    /// The alphabetic code: three capital letters.
     pub fn code(&self) -> &str {
-        // The letters come from the tables above, which are ASCII.
-        std::str::from_utf8(&self.code).unwrap_or_default()
+        std::str::from_utf8(&self.code).unwrap_or_else(|_| {
+            debug_assert!(false, "the codes of the tables above are ASCII");
+            ""
+        })
     }
 
-    /// How many decimals the major unit has: 0, 2 or 3.
+    /// The number of decimals of the major unit: 0, 2 or 3.
     pub fn exponent(&self) -> u8 {
         self.exponent
     }
 
-    /// So many minor units as people write them: `2.50 EUR`, `250 JPY`.
+    /// Writes a number of minor units as people do: `2.50 EUR`, `250 JPY`.
     pub fn format_minor(self, minor: u64) -> String {
         let exponent = usize::from(self.exponent);
         let digits = format!("{minor:0>width$}", width = exponent + 1);

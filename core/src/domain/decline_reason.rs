@@ -1,39 +1,40 @@
-//! Why an institution declines.
+//! Why the institution declines a payment.
 
-/// Why the institution did not approve. The numbers are part of the protocol and never change their
-/// meaning (docs/protocol.md, section "Decline reasons").
+/// Why the institution declines a payment. The numbers are part of the protocol and never change
+/// their meaning (docs/protocol.md, section "Decline reasons").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum DeclineReason {
-    /// The institution knows no such card.
+    /// The institution does not know the card.
     UnknownCard = 1,
-    /// The card was blocked.
+    /// The card is blocked.
     CardBlocked = 2,
-    /// The card's time has run out.
+    /// The card has expired.
     CardExpired = 3,
     /// The command's signature is not the card's.
     BadSignature = 4,
-    /// The card's counter was used before: a replay, or a copied card.
+    /// The card's counter was used before: the command is a replay, or the card was copied.
     CounterReplayed = 5,
-    /// The command was made for another offer than the terminal presents.
+    /// The card signed another offer than the one that the terminal presents.
     OfferMismatch = 6,
-    /// The offer's time had run out.
+    /// The offer had expired.
     OfferExpired = 7,
-    /// Not enough money in the account.
+    /// The account holds too little money.
     InsufficientFunds = 8,
-    /// More than the card may pay at once.
+    /// The amount is more than the card may pay at once.
     OverLimit = 9,
-    /// The institution knows no such terminal, or has shut it out.
+    /// The institution does not know the terminal, or has blocked it.
     TerminalUnknown = 10,
     /// The account is in another currency.
     CurrencyMismatch = 11,
-    /// The command cannot be opened or read.
+    /// The institution cannot decrypt or decode the command.
     MalformedCommand = 12,
-    /// The institution wants the holder verified in a stronger way for this amount.
+    /// The institution requires a stronger verification of the holder for this amount.
     VerificationRequired = 13,
     /// The transaction was reversed before its authorisation arrived.
     AlreadyReversed = 14,
-    /// A reason of a later version: which is not known here, and declined it is all the same.
+    /// A reason that a later version added. This version does not know it; the payment is declined
+    /// all the same.
     Other = 15,
 }
 
@@ -57,7 +58,7 @@ impl DeclineReason {
         Self::Other,
     ];
 
-    /// The number on the wire, 1 to 15.
+    /// The number in messages, 1 to 15.
     pub fn code(self) -> u32 {
         self as u32
     }
@@ -67,8 +68,7 @@ impl DeclineReason {
         Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
-    /// The reason that another party gives, which may be of a later version; none where it gives
-    /// none.
+    /// The reason that another party gave, which may be of a later version. None if it gave none.
     pub fn heard(code: u32) -> Option<Self> {
         (code != 0).then(|| Self::from_code(code).unwrap_or(Self::Other))
     }
@@ -94,7 +94,7 @@ impl DeclineReason {
         }
     }
 
-    /// What the person is told on the phone.
+    /// What the phone tells the person.
     pub fn message(self) -> &'static str {
         match self {
             Self::UnknownCard => "Your bank does not know this card.",
@@ -104,7 +104,8 @@ impl DeclineReason {
                 "Your bank did not accept this card's signature. Ask your bank."
             }
             Self::OfferMismatch => {
-                "The machine asked your bank for something else than you were shown. Do not pay here."
+                "The machine asked your bank for something else than you were shown. Do not pay \
+                 here."
             }
             Self::OfferExpired => "The offer's time had run out. Try again.",
             Self::InsufficientFunds => "There is not enough money in your account.",

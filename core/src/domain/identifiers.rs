@@ -1,9 +1,9 @@
-//! Who and which: terminals, cards, transactions.
+//! The identifiers of transactions, terminals and cards.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Why a text or some octets are not an identifier.
+/// Why a text or a sequence of octets is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifierError {
     /// Not a transaction id.
@@ -12,7 +12,6 @@ pub enum IdentifierError {
          2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11"
     )]
     Transaction(String),
-    /// Not a terminal id.
     #[error(
         "`{0}` is not a terminal id; expected 10 characters: digits, and capital letters except I, \
          L, O and U"
@@ -27,7 +26,8 @@ fn shortened(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// One payment, from the till to the ledger: the idempotency key of everything that is done for it.
+/// Identifies one payment from the till to the ledger. Every request that concerns the payment is
+/// idempotent by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransactionId([u8; 16]);
 
@@ -48,7 +48,6 @@ impl TransactionId {
             .map_err(|_| IdentifierError::Transaction(format!("{} octets", octets.len())))
     }
 
-    /// The 16 octets.
     pub fn as_octets(&self) -> &[u8; 16] {
         &self.0
     }
@@ -76,30 +75,31 @@ impl fmt::Debug for TransactionId {
     }
 }
 
-/// Crockford's base32: no letter that looks like a digit.
+/// The alphabet of Crockford's base32, which has no letter that looks like a digit.
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// One machine: 10 characters of Crockford's base32, given by the institution at enrolment.
+/// Identifies one machine: 10 characters of Crockford's base32, which the institution assigns at
+/// enrolment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TerminalId([u8; Self::CHARACTERS]);
 
 impl TerminalId {
-    /// How many characters an identifier has.
     pub const CHARACTERS: usize = 10;
 
-    /// Makes an identifier of random octets; five bits of each are used.
+    /// Makes an identifier of random octets, with five bits of each.
     pub fn from_random(octets: [u8; Self::CHARACTERS]) -> Self {
         Self(octets.map(|octet| CROCKFORD[usize::from(octet & 31)]))
     }
 
-    /// All characters.
     pub fn as_str(&self) -> &str {
-        // Only characters of CROCKFORD, which are ASCII, get in.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        std::str::from_utf8(&self.0).unwrap_or_else(|_| {
+            debug_assert!(false, "an identifier holds only characters of CROCKFORD");
+            ""
+        })
     }
 
-    /// The last four characters: printed on the machine and advertised, for a person to choose by.
-    /// Not unique.
+    /// The last four characters, by which a person tells machines apart: they are printed on the
+    /// machine and advertised. Not unique.
     pub fn short_code(&self) -> &str {
         &self.as_str()[Self::CHARACTERS - 4..]
     }
@@ -131,8 +131,8 @@ impl fmt::Debug for TerminalId {
     }
 }
 
-/// One card, as the institution names it: 16 random octets. It is card data: what is printed is
-/// only a hint.
+/// Identifies one card at the institution: 16 random octets. It is card data, so only a hint of it
+/// is printed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CardId([u8; 16]);
 
@@ -148,19 +148,18 @@ impl CardId {
             .map_err(|_| IdentifierError::Card(format!("{} octets", octets.len())))
     }
 
-    /// The 16 octets.
     pub fn as_octets(&self) -> &[u8; 16] {
         &self.0
     }
 
-    /// The last four hexadecimal digits: enough for its holder to recognise it, too few for anybody
-    /// to use it.
+    /// The last four hexadecimal digits: enough for the holder to recognise the card, too few for
+    /// anybody to use it.
     pub fn hint(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0[14..])
     }
 
     /// All 32 hexadecimal digits, for the holder's own file and the institution's own store. Never
-    /// for a log.
+    /// write them to a log.
     pub fn to_full_text(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0)
     }

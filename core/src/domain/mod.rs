@@ -1,11 +1,13 @@
-//! Values that cannot be wrong: once one of these exists, it is in its range.
+//! Values that cannot be wrong: a value that exists is in its range.
 //!
-//! Nothing here reads a clock, draws randomness, or does input or output; nothing here knows how a
-//! value is encoded on the wire.
+//! Constructors parse and return an error that says what was expected. Nothing here reads a clock,
+//! draws randomness, or does input or output, and nothing knows how a value is encoded on the wire.
 
 mod amount;
 mod currency;
 mod decline_reason;
+mod holder_verification;
+mod idempotency_key;
 mod identifiers;
 mod moment;
 mod offer;
@@ -16,10 +18,12 @@ mod typed_amount;
 pub use amount::{Amount, AmountError, MINOR_UNITS_MAX};
 pub use currency::{Currency, CurrencyError};
 pub use decline_reason::DeclineReason;
+pub use holder_verification::HolderVerification;
+pub use idempotency_key::{IdempotencyKey, IdempotencyKeyError};
 pub use identifiers::{CardId, IdentifierError, TerminalId, TransactionId};
 pub use moment::{Moment, UnixTime, UnixTimeError};
 pub use offer::{
-    HolderVerification, LINE_ITEMS_MAX, LineItem, Offer, OfferDigest, OfferError, QUANTITY_MAX,
+    LINE_ITEMS_MAX, LineItem, Offer, OfferDigest, OfferError, OfferParts, QUANTITY_MAX,
     TEXT_OCTETS_MAX, VALID_FOR_S_MAX,
 };
 pub use outcome::{Outcome, ReversalReason};

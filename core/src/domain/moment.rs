@@ -1,10 +1,9 @@
-//! Time as the core sees it: an input.
+//! Points in time. The core reads no clock: time is an input.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A point of the monotonic clock, in milliseconds since an origin that only the driver knows.
-/// Deadlines use it.
+/// A point in time on the monotonic clock, for deadlines. Only the driver knows the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment {
     /// Milliseconds since the driver's origin.
@@ -12,20 +11,20 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The moment that many milliseconds later; stays at the end of time rather than wrapping.
+    /// The moment so many milliseconds later. Saturates; never wraps.
     #[must_use]
     pub fn plus_ms(self, milliseconds: u64) -> Self {
         Self { milliseconds: self.milliseconds.saturating_add(milliseconds) }
     }
 
-    /// Milliseconds since `earlier`, 0 if it is later.
+    /// The milliseconds since `earlier`; 0 if `earlier` is later.
     pub fn since_ms(self, earlier: Self) -> u64 {
         self.milliseconds.saturating_sub(earlier.milliseconds)
     }
 }
 
-/// Seconds since 1970-01-01T00:00:00Z by some party's wall clock. A Pi has none of its own: never
-/// used for deadlines.
+/// A point in time on the wall clock of some party. Never used for deadlines: a Raspberry Pi has no
+/// clock that runs while it is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixTime {
     /// Seconds since 1970-01-01T00:00:00Z.
@@ -38,8 +37,8 @@ impl fmt::Display for UnixTime {
         let days = self.seconds / 86_400;
         let (hour, minute, second) =
             (self.seconds / 3600 % 24, self.seconds / 60 % 60, self.seconds % 60);
-        // Days to a date of the proleptic Gregorian calendar, with years that start in March (H.
-        // Hinnant, 2013).
+        // Converts days to a date of the proleptic Gregorian calendar, with years that start in
+        // March (H. Hinnant, 2013).
         let shifted = days + 719_468;
         let era = shifted / 146_097;
         let day_of_era = shifted % 146_097;
@@ -54,7 +53,7 @@ impl fmt::Display for UnixTime {
     }
 }
 
-/// Why a text is no point in time.
+/// The text is not a point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a date such as 2026-11-23, or a time in UTC such as 2026-11-23T06:12:00Z, from 1970 \
@@ -92,13 +91,13 @@ impl FromStr for UnixTime {
         {
             return Err(UnixTimeError);
         }
-        // The inverse of what printing does.
+        // The inverse of the conversion in `Display`.
         let year = year - u64::from(month <= 2);
         let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
         let day_of_era = year % 400 * 365 + year % 400 / 4 - year % 400 / 100 + day_of_year;
         let days = (year / 400 * 146_097 + day_of_era).checked_sub(719_468).ok_or(UnixTimeError)?;
         let read = Self { seconds: days * 86_400 + hour * 3600 + minute * 60 + second };
-        // The 31st of a month of thirty days comes out as another date.
+        // The 31st of a month with thirty days comes out as another date.
         if read.to_string().starts_with(date) { Ok(read) } else { Err(UnixTimeError) }
     }
 }

@@ -1,31 +1,32 @@
-//! How a payment ends, as phone and till are told.
+//! How a payment stands, as the terminal tells the phone, and why the institution is asked to
+//! reverse one.
 
 use super::DeclineReason;
 
-/// How an authorisation stands for those who wait for it.
+/// How a payment stands for the phone that sent the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The institution has reserved the money.
     Approved,
-    /// The institution refuses.
+    /// The institution declined the payment.
     Declined(DeclineReason),
-    /// The institution has not answered: nobody knows yet. Never shown as declined.
+    /// The institution has not answered, so nobody knows yet. Never shown as declined.
     Pending,
-    /// Nothing is charged: what was reserved was given back, or the authorisation can no longer
-    /// take effect.
+    /// Nothing is charged: the institution has released the reservation, or the authorisation can
+    /// no longer take effect.
     Reversed,
 }
 
-/// Why a transaction is reversed.
+/// Why the terminal reverses a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReversalReason {
     /// No answer to the authorisation came in time.
     Unanswered,
     /// The machine did not release the goods.
     DispenseFailed,
-    /// The till cancelled after the approval.
+    /// The till cancelled the payment after the approval.
     Cancelled,
-    /// The till never said whether the goods were released.
+    /// The till did not say in time whether the goods were released.
     DispenseUnknown,
 }
 
@@ -40,7 +41,7 @@ impl ReversalReason {
         }
     }
 
-    /// The reason of that name.
+    /// The reason with this name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Unanswered, Self::DispenseFailed, Self::Cancelled, Self::DispenseUnknown]
             .into_iter()

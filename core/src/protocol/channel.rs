@@ -174,8 +174,7 @@ impl Initiator {
     pub fn finish(mut self, message: &[u8]) -> Result<Answered, (Self, ProtocolError)> {
         let mut payload = vec![0; message.len()];
         let result = peek_version(message).and_then(|_| {
-            let noise = message.get(1..).unwrap_or_default();
-            self.0.read_message(noise, &mut payload).map_err(handshake_failed)
+            self.0.read_message(&message[1..], &mut payload).map_err(handshake_failed)
         });
         let length = match result {
             Ok(length) => length,
@@ -195,9 +194,11 @@ impl Initiator {
             Ok(transport) => {
                 Ok((Channel { transport: Box::new(transport), hash }, terminal_key, payload))
             }
-            // Cannot be after a read second message; there is no state left to give back but a
-            // fresh failure.
-            Err(error) => Err((Self::spent(), handshake_failed(error))),
+            // There is no state left to give back but a fresh failure.
+            Err(error) => {
+                debug_assert!(false, "a handshake is over after its second message: {error}");
+                Err((Self::spent(), handshake_failed(error)))
+            }
         }
     }
 

@@ -1,24 +1,25 @@
-//! Offers as octets: what is sent is what is digested and signed.
+//! Offers as octets. The octets are made once, kept and sent as they are: they are what is digested
+//! and signed.
 
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::{ProtocolError, WireError, generated};
-use crate::domain::{Amount, LineItem, Offer, OfferDigest, TransactionId};
+use crate::domain::{Amount, LineItem, Offer, OfferDigest, OfferParts, TransactionId};
 
-/// The octets of an offer. They are made once, kept, and sent as they are.
+/// Encodes an offer.
 pub fn encode_offer(offer: &Offer) -> Vec<u8> {
     generated::Offer {
-        transaction_id: offer.transaction_id.as_octets().to_vec(),
-        terminal_id: offer.terminal_id.to_string(),
-        merchant_name: offer.merchant_name.clone(),
-        amount_minor: offer.amount.minor(),
-        currency: offer.amount.currency().to_string(),
-        valid_for_s: offer.valid_for_s,
-        nonce: offer.nonce.to_vec(),
-        reference: offer.reference.clone(),
+        transaction_id: offer.transaction_id().as_octets().to_vec(),
+        terminal_id: offer.terminal_id().to_string(),
+        merchant_name: offer.merchant_name().to_owned(),
+        amount_minor: offer.amount().minor(),
+        currency: offer.amount().currency().to_string(),
+        valid_for_s: offer.valid_for_s(),
+        nonce: offer.nonce().to_vec(),
+        reference: offer.reference().to_owned(),
         items: offer
-            .items
+            .items()
             .iter()
             .map(|item| generated::LineItem {
                 name: item.name.clone(),
@@ -26,22 +27,22 @@ pub fn encode_offer(offer: &Offer) -> Vec<u8> {
                 amount_minor: item.amount_minor,
             })
             .collect(),
-        capture_after_dispense: offer.capture_after_dispense,
+        capture_after_dispense: offer.capture_after_dispense(),
     }
     .encode_to_vec()
 }
 
-/// Reads an offer; what comes out is in its ranges.
+/// Decodes an offer.
 ///
 /// # Errors
-/// [`WireError::MalformedMessage`], naming the field.
+/// [`WireError::MalformedMessage`], naming the field that is malformed or out of its range.
 pub fn decode_offer(octets: &[u8]) -> Result<Offer, ProtocolError> {
     fn malformed(detail: impl ToString) -> ProtocolError {
         ProtocolError::new(WireError::MalformedMessage, format!("offer: {}", detail.to_string()))
     }
     let message = generated::Offer::decode(octets).map_err(malformed)?;
     let currency = message.currency.parse().map_err(malformed)?;
-    Offer {
+    let parts = OfferParts {
         transaction_id: TransactionId::from_octets(&message.transaction_id).map_err(malformed)?,
         terminal_id: message.terminal_id.parse().map_err(malformed)?,
         merchant_name: message.merchant_name,
@@ -51,7 +52,7 @@ pub fn decode_offer(octets: &[u8]) -> Result<Offer, ProtocolError> {
             .nonce
             .as_slice()
             .try_into()
-            .map_err(|_| malformed("a nonce that has not 16 octets"))?,
+            .map_err(|_| malformed("nonce: expected 16 octets"))?,
         reference: message.reference,
         items: message
             .items
@@ -63,9 +64,8 @@ pub fn decode_offer(octets: &[u8]) -> Result<Offer, ProtocolError> {
             })
             .collect(),
         capture_after_dispense: message.capture_after_dispense,
-    }
-    .check()
-    .map_err(malformed)
+    };
+    Offer::new(parts).map_err(malformed)
 }
 
 /// SHA-256 over an offer's octets.
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn offer() -> Offer {
-        Offer {
+        Offer::new(OfferParts {
             transaction_id: TransactionId::from_random([1; 16]),
             terminal_id: "0123456789".parse().unwrap(),
             merchant_name: "Kiosk".into(),
@@ -90,7 +90,8 @@ mod tests {
             reference: "7".into(),
             items: vec![LineItem { name: "Coffee".into(), quantity: 1, amount_minor: 250 }],
             capture_after_dispense: true,
-        }
+        })
+        .unwrap()
     }
 
     #[test]
@@ -100,20 +101,21 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_is_named() {
+        let message = || generated::Offer::decode(encode_offer(&offer()).as_slice()).unwrap();
+        let no_coffee = generated::LineItem { name: "x".into(), quantity: 0, amount_minor: 1 };
         for (broken, field) in [
-            (Offer { valid_for_s: 0, ..offer() }, "valid_for_s"),
-            (Offer { merchant_name: "a\u{7}b".into(), ..offer() }, "merchant_name"),
-            (Offer { merchant_name: "2.50 \u{202e}50".into(), ..offer() }, "merchant_name"),
-            (Offer { reference: "x".repeat(65), ..offer() }, "reference"),
+            (generated::Offer { valid_for_s: 0, ..message() }, "valid_for_s"),
+            (generated::Offer { merchant_name: "a\u{7}b".into(), ..message() }, "merchant_name"),
             (
-                Offer {
-                    items: vec![LineItem { name: "x".into(), quantity: 0, amount_minor: 1 }],
-                    ..offer()
-                },
-                "items.quantity",
+                generated::Offer { merchant_name: "2.50 \u{202e}50".into(), ..message() },
+                "merchant_name",
             ),
+            (generated::Offer { reference: "x".repeat(65), ..message() }, "reference"),
+            (generated::Offer { items: vec![no_coffee], ..message() }, "items.quantity"),
+            (generated::Offer { nonce: vec![2; 15], ..message() }, "nonce"),
+            (generated::Offer { amount_minor: 0, ..message() }, "amount"),
         ] {
-            let error = decode_offer(&encode_offer(&broken)).unwrap_err();
+            let error = decode_offer(&broken.encode_to_vec()).unwrap_err();
             assert!(error.detail.contains(field), "{error}");
         }
     }

@@ -1,24 +1,23 @@
-//! Who the terminal is.
+//! Who the terminal is: its key in the channel and its certificate.
 
 use crate::credential::{CredentialError, Signed, TerminalCertificate};
 use crate::domain::TerminalId;
 use crate::protocol::{ChannelKey, EngagementLink, Fingerprint};
 
-/// What the terminal proves itself with.
+/// What the terminal proves its identity with.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// Its own static key in the channel.
+    /// The terminal's static key in the channel.
     pub channel_key: ChannelKey,
-    /// What the institution says of it.
     pub certificate: TerminalCertificate,
-    /// The same as it is sent to phones.
+    /// The certificate as it is sent to phones.
     pub certificate_octets: Vec<u8>,
 }
 
 impl Identity {
     /// Joins a certificate, as the institution issued it, with the key that it names.
     ///
-    /// Does not verify the signature: that was done at enrolment, with the institution's root.
+    /// Does not verify the signature: enrolment did so, with the institution's root key.
     ///
     /// # Errors
     /// [`CredentialError`] if the certificate is malformed, or names another key.
@@ -38,12 +37,11 @@ impl Identity {
         Ok(Self { channel_key, certificate, certificate_octets })
     }
 
-    /// Which terminal.
     pub fn terminal_id(&self) -> TerminalId {
         self.certificate.terminal_id
     }
 
-    /// The link for a sticker on the machine: without a transaction.
+    /// The link for a sticker on the machine: it names no transaction.
     pub fn engagement_link(&self) -> EngagementLink {
         EngagementLink {
             terminal_id: self.terminal_id(),

@@ -1,14 +1,14 @@
-//! What the engine asks of the institution, and what can come back. How it is carried is the
-//! relay's business.
+//! Requests to the institution, and their answers.
+//!
+//! How a request is carried is the relay's business.
 
 use crate::domain::{DeclineReason, ReversalReason, TransactionId};
 
-/// One question to the institution. All are idempotent by transaction id.
+/// One request to the institution. All are idempotent by transaction id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstitutionRequest {
     /// Check the card's command and reserve the amount.
     Authorise {
-        /// Which payment.
         transaction_id: TransactionId,
         /// The offer's octets.
         offer: Vec<u8>,
@@ -17,27 +17,15 @@ pub enum InstitutionRequest {
         /// The sealed command's octets.
         sealed_command: Vec<u8>,
     },
-    /// What do you know of it?
-    Inquire {
-        /// Which payment.
-        transaction_id: TransactionId,
-    },
-    /// Take what was reserved.
-    Capture {
-        /// Which payment.
-        transaction_id: TransactionId,
-    },
-    /// Give back what was reserved.
-    Reverse {
-        /// Which payment.
-        transaction_id: TransactionId,
-        /// Why.
-        reason: ReversalReason,
-    },
+    /// Say how the transaction stands.
+    Inquire { transaction_id: TransactionId },
+    /// Take the reserved amount.
+    Capture { transaction_id: TransactionId },
+    /// Give the reserved amount back.
+    Reverse { transaction_id: TransactionId, reason: ReversalReason },
 }
 
 impl InstitutionRequest {
-    /// The payment it is about.
     pub fn transaction_id(&self) -> TransactionId {
         match self {
             Self::Authorise { transaction_id, .. }
@@ -47,7 +35,7 @@ impl InstitutionRequest {
         }
     }
 
-    /// For logs: lower case, one word.
+    /// For logs: one word in lower case.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Authorise { .. } => "authorise",
@@ -61,20 +49,20 @@ impl InstitutionRequest {
 /// How a transaction stands at the institution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransactionState {
-    /// Never seen.
+    /// The institution never saw the transaction.
     Unknown,
-    /// Refused.
     Declined(DeclineReason),
     /// The amount is reserved.
     Approved,
     /// The amount is taken.
     Captured,
-    /// Given back, or a tombstone: it can no longer be charged.
+    /// The amount was given back, or the institution holds a tombstone: the transaction can no
+    /// longer be charged.
     Reversed,
 }
 
 impl TransactionState {
-    /// A stable name for programs: lower case, one word.
+    /// A stable name for programs: one word in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -86,31 +74,28 @@ impl TransactionState {
     }
 }
 
-/// What became of a question.
+/// The result of a request. The details are for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstitutionAnswer {
-    /// The institution's word.
+    /// The institution says how the transaction stands.
     Transaction {
-        /// How it stands.
         state: TransactionState,
-        /// An encoded signed receipt, the newest.
+        /// The newest signed receipt, encoded.
         receipt: Option<Vec<u8>>,
     },
-    /// Not one octet of the request was sent. Safe to call off, safe to try again.
-    NotSent {
-        /// For the log.
-        detail: String,
-    },
-    /// The institution answered that it does not serve this request, and did nothing: a terminal it
-    /// does not know, a malformed request. Trying the same again is no use before somebody
-    /// changes something.
-    Refused {
-        /// For the log.
-        detail: String,
-    },
-    /// It may have arrived, and there is no answer: only the institution's word ends this.
-    Unanswered {
-        /// For the log.
-        detail: String,
-    },
+    /// Not one octet of the request was sent, so it is safe to give up and safe to retry.
+    NotSent { detail: String },
+    /// The institution does not serve this request and did nothing: it does not know the terminal,
+    /// or the request is malformed. A retry fails until somebody changes something.
+    Refused { detail: String },
+    /// The request may have arrived, and there is no answer. Only an answer of the institution
+    /// settles the payment.
+    Unanswered { detail: String },
+}
+
+impl InstitutionAnswer {
+    /// The receipt that came with it.
+    pub(super) fn into_receipt(self) -> Option<Vec<u8>> {
+        if let Self::Transaction { receipt, .. } = self { receipt } else { None }
+    }
 }

@@ -1,45 +1,62 @@
 //! The engine of the machine's side: what happens to a payment, and when.
 //!
-//! Pure: inputs (with time among them) go in, outputs come out. It opens no socket and no file and
-//! asks no clock; a driver does that (`florin::service`). An output that has an effect outside
+//! It is pure: inputs, time among them, go in, and outputs come out. It opens no socket and no file
+//! and reads no clock; the driver does that (`florin::service`). An output with an effect outside
 //! comes only after the journal has confirmed the record on which it rests.
+//!
+//! Also here, and pure as well: the payment as the journal keeps it, what the till and the
+//! institution are told and tell, and the reconciliation of the journal with the institution.
 
 mod engine;
+mod figures;
+#[cfg(any(test, feature = "test-support"))]
+pub mod fixtures;
+mod gate;
 mod identity;
+mod input;
 mod institution;
-mod open_payments;
+mod open_payment;
+mod output;
 mod payment;
 mod phone_session;
 mod reconciliation;
+mod replies;
 mod settings;
 mod slots;
 mod till;
+mod timers;
 mod token_bucket;
 mod transition;
 
-pub use engine::{Input, Now, Output, PhoneQuestion, RecordNumber, Terminal, TillCallId};
+pub use engine::Terminal;
+pub use figures::OpenPayments;
 pub use identity::Identity;
+pub use input::{Input, Now, PhoneQuestion, RecordNumber, TillCallId};
 pub use institution::{InstitutionAnswer, InstitutionRequest, TransactionState};
-pub use open_payments::OpenPayments;
-pub use payment::{Payment, PaymentState};
+pub use output::Output;
+pub use payment::{NotChargedReason, Payment, PaymentState};
 pub use reconciliation::{
     Difference, Finding, InstitutionTransaction, Reconciliation, Total, TotalKey,
 };
 pub use settings::{DispensePolicy, Settings};
 pub use till::{PaymentRequest, PaymentView, TillRefusal, TillRequest};
+pub use timers::{Deadline, DeadlinePurpose, PhoneTimer, Timer};
 
-/// One connection of one phone, as the link numbers them. Never reused, and not an address:
-/// addresses rotate.
+/// One connection of one phone, as the link numbers connections. A number is never reused, and it
+/// is not an address: addresses rotate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhoneId(pub u64);
 
-/// How eagerly the terminal advertises.
+/// How often the terminal advertises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdvertisingPace {
-    /// An offer waits: every 20 to 100 ms, so that a phone finds it at once.
+    /// An offer waits: every 20 to 100 ms, so that a phone finds the terminal at once.
     Fast,
-    /// Nothing to pay: about every second, which spares the air.
+    /// No offer waits: about every second, which leaves the radio channels free.
     Slow,
-    /// No payment can be taken: as slowly, under a name that says so.
+    /// No payment can be taken: at the slow pace, under a name that says so.
     OutOfService,
 }
+
+#[cfg(test)]
+mod tests;

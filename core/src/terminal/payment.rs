@@ -1,45 +1,67 @@
 //! One payment as the journal keeps it, and the states it goes through.
+//!
+//! Which state follows which is decided in `transition.rs`.
 
 use crate::domain::{Amount, DeclineReason, Outcome, ReversalReason, TransactionId, UnixTime};
-use crate::protocol::WireError;
 
-/// Where a payment stands. The engine's transition table is the only place that changes it.
+/// Where a payment stands. The engine's transition tables alone decide on a change.
 ///
 /// ```text
-/// Offered ── command ──> Authorising ── approved ──> Approved ── dispensed ──> Capturing ──> Captured
-///    │                        │  │                      └── failed, cancelled ──> Reversing ──> Reversed
-///    │                        │  └── no answer ──> Unresolved ── approved or never seen ──> Reversing
-///    │                        │                        └── declined ──> Declined
-///    │                        └── declined ──> Declined, never sent ──> NotCharged
-///    └── Cancelled, Expired
+/// Offered ─ command ─> Authorising ─ approved ─> Approved ─ dispensed ─> Capturing ─> Captured
+///    │                    │   │                     └─ failed, cancelled ─> Reversing ─> Reversed
+///    │                    │   └─ no answer ─> Unresolved ─ approved or never seen ─> Reversing
+///    │                    │                        └─ declined ─> Declined
+///    │                    └─ declined ─> Declined; never sent ─> NotCharged
+///    └─ Cancelled, Expired
 /// ```
 /// Where the amount is captured at once, an approval leads from `Authorising` to `Capturing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaymentState {
-    /// Waiting for a phone's command.
+    /// The offer waits for a phone's command.
     Offered,
-    /// A command is journalled; a request may have left.
+    /// The command is in the journal; a request to the institution may have left.
     Authorising,
-    /// No answer came in time; the institution is asked what it knows.
+    /// The institution did not answer in time; the terminal inquires what it knows.
     Unresolved,
-    /// Approved; the goods are being released; the till's word is awaited.
+    /// The institution has approved. The till releases the goods and reports what became of them.
     Approved,
-    /// The goods were released; the institution is told until it acknowledges.
+    /// The goods were released. The capture is sent until the institution acknowledges it.
     Capturing,
     /// Final: paid.
     Captured,
-    /// To be given back; the institution is told until it acknowledges.
+    /// The amount is to be given back. The reversal is sent until the institution acknowledges it.
     Reversing(ReversalReason),
     /// Final: not charged, or given back.
     Reversed(ReversalReason),
-    /// Final: the institution refused the card's command.
+    /// Final: the institution declined the payment.
     Declined(DeclineReason),
-    /// Final: nothing was sent to the institution; it holds nothing.
-    NotCharged(WireError),
-    /// Final: the till took the offer back before any command.
+    /// Final: nothing was sent to the institution, so it holds nothing.
+    NotCharged(NotChargedReason),
+    /// Final: the till withdrew the offer before any command.
     Cancelled,
     /// Final: no command came in time.
     Expired,
+}
+
+/// Why a payment ended with nothing sent to the institution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotChargedReason {
+    /// No authorisation could be sent in time.
+    InstitutionUnreachable,
+}
+
+impl NotChargedReason {
+    /// A stable name for programs and the journal: lower case, words joined by underscores.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InstitutionUnreachable => "institution_unreachable",
+        }
+    }
+
+    /// The reason with this name, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::InstitutionUnreachable].into_iter().find(|reason| reason.name() == name)
+    }
 }
 
 impl PaymentState {
@@ -61,12 +83,12 @@ impl PaymentState {
         }
     }
 
-    /// The name of what goes with the state: a reason. Empty where there is none.
+    /// The name of the state's reason; empty for a state without one.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Reversing(reason) | Self::Reversed(reason) => reason.name(),
             Self::Declined(reason) => reason.name(),
-            Self::NotCharged(error) => error.name(),
+            Self::NotCharged(reason) => reason.name(),
             Self::Offered
             | Self::Authorising
             | Self::Unresolved
@@ -92,9 +114,7 @@ impl PaymentState {
             "declined" => Self::Declined(
                 DeclineReason::ALL.into_iter().find(|decline| decline.name() == reason)?,
             ),
-            "not_charged" => {
-                Self::NotCharged(WireError::ALL.into_iter().find(|error| error.name() == reason)?)
-            }
+            "not_charged" => Self::NotCharged(NotChargedReason::from_name(reason)?),
             "cancelled" => Self::Cancelled,
             "expired" => Self::Expired,
             _ => return None,
@@ -102,7 +122,7 @@ impl PaymentState {
         Some(state)
     }
 
-    /// Nothing more happens to it.
+    /// Nothing more happens to the payment.
     pub fn is_final(self) -> bool {
         match self {
             Self::Captured
@@ -122,30 +142,18 @@ impl PaymentState {
 
     /// The amount is reserved for the goods, or taken.
     pub fn is_paid(self) -> bool {
-        match self {
-            Self::Approved | Self::Capturing | Self::Captured => true,
-            Self::Offered
-            | Self::Authorising
-            | Self::Unresolved
-            | Self::Reversing(_)
-            | Self::Reversed(_)
-            | Self::Declined(_)
-            | Self::NotCharged(_)
-            | Self::Cancelled
-            | Self::Expired => false,
-        }
+        matches!(self, Self::Approved | Self::Capturing | Self::Captured)
     }
 
-    /// What the phone that sent the command is told; none while its authorisation runs, and where
-    /// there was none.
+    /// How the payment stands for the phone that sent the command. None while the authorisation is
+    /// under way, and where no authorisation was sent.
     pub fn outcome(self) -> Option<Outcome> {
         match self {
             Self::Unresolved | Self::Reversing(ReversalReason::Unanswered) => {
                 Some(Outcome::Pending)
             }
             Self::Approved | Self::Capturing | Self::Captured => Some(Outcome::Approved),
-            // Still approved: the institution has not acknowledged, so nobody may say "given back"
-            // yet.
+            // The institution has not acknowledged the reversal: nobody may say "given back" yet.
             Self::Reversing(_) => Some(Outcome::Approved),
             Self::Reversed(_) => Some(Outcome::Reversed),
             Self::Declined(reason) => Some(Outcome::Declined(reason)),
@@ -161,15 +169,13 @@ impl PaymentState {
 /// One payment: what the journal holds of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payment {
-    /// The idempotency key of everything.
+    /// Every request that concerns the payment is idempotent by it.
     pub transaction_id: TransactionId,
-    /// Where it stands.
     pub state: PaymentState,
-    /// How much.
     pub amount: Amount,
     /// The till's reference; may be empty.
     pub reference: String,
-    /// Reserve now, take after the till's word.
+    /// Reserve the amount at authorisation and take it after the till has reported the release.
     pub capture_after_dispense: bool,
     /// The octets of the offer.
     pub offer: Vec<u8>,
@@ -179,24 +185,23 @@ pub struct Payment {
     pub receipt: Option<Vec<u8>>,
     /// The till was told to release the goods.
     pub released: bool,
-    /// The till's own key for this request, and what it asked for under it (SHA-256).
+    /// The till's idempotency key, and the SHA-256 of what it requested under it.
     pub idempotency: Option<(String, [u8; 32])>,
     /// By the terminal's wall clock, for people.
     pub created_at: UnixTime,
-    /// Of the last change, likewise.
+    /// When the state last changed, by the terminal's wall clock, for people.
     pub updated_at: UnixTime,
 }
 
 impl Payment {
-    /// How long ago it was made, in seconds, by the wall clock; 0 for a clock that was set back
-    /// since.
+    /// The age in seconds by the wall clock; 0 if the clock was set back since.
     pub fn age_s(&self, now: UnixTime) -> u64 {
         now.seconds.saturating_sub(self.created_at.seconds)
     }
 }
 
 impl std::fmt::Debug for Payment {
-    /// Leaves the octets out: they are long, and the command is the card's.
+    /// Leaves out the octets: they are long, and the command is card data.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Payment")

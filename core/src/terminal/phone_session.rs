@@ -1,6 +1,6 @@
-//! One phone's connection: its fragments, its channel, and what it has been shown.
+//! One phone's connection: its fragments, its channel, its limits and the offer that it shows.
 //!
-//! Turns values into messages and messages into values. What a message means is the engine's
+//! It turns values into messages and messages into values. What a message means is the engine's
 //! business.
 
 use crate::domain::{Moment, TransactionId};
@@ -10,26 +10,23 @@ use crate::protocol::{
     encode_plain_error, matching_code,
 };
 
+use super::timers::PhoneTimer;
 use super::token_bucket::TokenBucket;
 use super::{Identity, Settings};
 
-/// What a value completed.
+/// What a value completes.
 #[derive(Debug)]
 pub(super) enum Received {
     /// Nothing yet.
     Fragment,
-    /// A first handshake message, still to be answered: see [`PhoneSession::answer_hello`].
-    Hello {
-        /// The handshake message.
-        message: Vec<u8>,
-        /// The tag that the phone chose.
-        tag: FragmentTag,
-    },
+    /// A first handshake message, which [`PhoneSession::answer_hello`] answers. The tag is the one
+    /// that the phone chose.
+    Hello { message: Vec<u8>, tag: FragmentTag },
     /// A message on the open channel.
     Message(FromPhone),
 }
 
-/// One connection.
+/// One phone's connection.
 #[derive(Debug)]
 pub(super) struct PhoneSession {
     reassembler: Reassembler,
@@ -37,19 +34,19 @@ pub(super) struct PhoneSession {
     channel: Option<Channel>,
     link_octets_max: usize,
     phone_octets_max: usize,
-    /// The offer that the phone has in front of it.
+    /// The offer that the phone shows.
     pub(super) shown: Option<TransactionId>,
-    /// The only offer that the phone wants, from its engagement link.
+    /// The only offer that the phone accepts, from its engagement link.
     pub(super) wanted: Option<TransactionId>,
-    /// The person said no to this one; it is not shown again on this channel.
+    /// The offer that the person refused. It is not shown again on this channel.
     pub(super) refused: Option<TransactionId>,
     pub(super) hellos: u32,
-    pub(super) faults: u32,
-    /// When it has to say something, or be gone.
-    pub(super) heard_until: Moment,
-    /// When the message that it has begun has to be there.
-    message_until: Option<Moment>,
-    /// Since when it has held its place without a payment under way.
+    pub(super) protocol_errors: u32,
+    /// When the phone has to have said something more.
+    pub(super) silence_ends_at: Moment,
+    /// When the message that the phone has begun has to be complete.
+    message_ends_at: Option<Moment>,
+    /// Since when the phone has held its slot without a payment under way.
     pub(super) held_since: Moment,
     values: TokenBucket,
     messages: TokenBucket,
@@ -67,54 +64,61 @@ impl PhoneSession {
             wanted: None,
             refused: None,
             hellos: 0,
-            faults: 0,
-            heard_until: now.plus_ms(settings.hello_timeout_ms),
-            message_until: None,
+            protocol_errors: 0,
+            silence_ends_at: now.plus_ms(settings.hello_timeout_ms),
+            message_ends_at: None,
             held_since: now,
             values: TokenBucket::new(settings.values_burst_max, settings.values_per_s, now),
             messages: TokenBucket::new(settings.messages_burst_max, settings.messages_per_s, now),
         }
     }
 
-    /// Is there a channel to say things in?
+    /// Is there a channel?
     pub(super) fn is_open(&self) -> bool {
         self.channel.is_some()
     }
 
-    /// When it has to have said something at the latest: anything at all, or the rest of a message.
-    pub(super) fn deadline(&self) -> Moment {
-        self.message_until.map_or(self.heard_until, |until| until.min(self.heard_until))
+    /// When the phone is disconnected unless it says something, and what it has to say.
+    pub(super) fn deadline(&self) -> (Moment, PhoneTimer) {
+        match self.message_ends_at {
+            Some(ends_at) if ends_at < self.silence_ends_at => {
+                (ends_at, PhoneTimer::UnfinishedMessage)
+            }
+            Some(_) | None => (self.silence_ends_at, PhoneTimer::Silence),
+        }
     }
 
-    /// Counts a value. False if it writes more than anybody who pays.
+    /// Counts a value. False if the phone writes more than any phone that pays.
     pub(super) fn may_write(&mut self, now: Moment) -> bool {
         self.values.take(now)
     }
 
-    /// Counts a message. False if it says more than anybody who pays.
-    pub(super) fn may_say(&mut self, now: Moment) -> bool {
+    /// Counts a message. False if the phone sends more than any phone that pays.
+    pub(super) fn may_send(&mut self, now: Moment) -> bool {
         self.messages.take(now)
     }
 
-    /// Notes how far the message is that it is writing, after a value.
-    pub(super) fn set_message_deadline(&mut self, now: Moment, message_timeout_ms: u64) {
-        self.message_until = match self.message_until {
+    /// After a value: starts the time for a message that the value began, and stops it when the
+    /// message is complete.
+    pub(super) fn update_message_deadline(&mut self, now: Moment, message_timeout_ms: u64) {
+        self.message_ends_at = match self.message_ends_at {
             _ if !self.reassembler.is_partial() => None,
             None => Some(now.plus_ms(message_timeout_ms)),
             begun => begun,
         };
     }
 
-    /// Six digits that this phone shows too.
+    /// Six digits that the phone shows too.
     pub(super) fn matching_code(&self) -> Option<String> {
         self.channel.as_ref().map(|channel| matching_code(channel.handshake_hash()))
     }
 
     /// Takes a value that the phone wrote.
     ///
-    /// After an error there is no channel: what was lost cannot be told from what was altered, and
-    /// the phone has to say hello again. Only a message that is well encrypted and makes no
-    /// sense leaves it standing.
+    /// # Errors
+    /// What is wrong with the value or the message. The channel is closed then, because nobody can
+    /// tell what was lost from what was altered, and the phone has to say hello again. Only a
+    /// message that decrypts and does not decode leaves the channel open.
     pub(super) fn receive(
         &mut self,
         value: &[u8],
@@ -123,7 +127,7 @@ impl PhoneSession {
         self.link_octets_max = value_octets_max;
         let tag = FragmentTag::of_value(value).unwrap_or_default();
         if self.channel.is_none() {
-            // Errors before the first good hello carry the tag by which the phone knows them.
+            // Until a hello succeeds, errors carry the tag that the phone used last.
             self.fragmenter = Fragmenter::new(tag);
         }
         let (kind, message) = match self.reassembler.put(value) {
@@ -153,15 +157,15 @@ impl PhoneSession {
             }
             MessageKind::PlainError => Err(ProtocolError::new(
                 WireError::UnexpectedMessage,
-                "a phone has no errors to tell",
+                "a phone sends no plain errors",
             )),
         }
     }
 
-    /// Answers a hello and opens the channel. `first` chooses what the terminal says first.
+    /// Answers a hello and opens the channel. `first` chooses the terminal's first message.
     ///
     /// # Errors
-    /// What was wrong with the hello; there is no channel then.
+    /// What is wrong with the hello. There is no channel then.
     pub(super) fn answer_hello(
         &mut self,
         message: &[u8],
@@ -184,6 +188,7 @@ impl PhoneSession {
             heard = Some(hello);
             Ok(answer.encode())
         })?;
+        debug_assert!(heard.is_some(), "a hello is accepted only after its payload was read");
         if let Some(hello) = heard {
             self.phone_octets_max = hello
                 .value_octets_max
@@ -195,9 +200,9 @@ impl PhoneSession {
         self.fragmenter.cut(MessageKind::Handshake, &reply, self.value_octets_max())
     }
 
-    /// The values that say `message`: sealed where there is a channel; an error in the clear where
-    /// there is none. Anything else cannot be said without a channel: then there are no values.
-    pub(super) fn say(&mut self, message: &FromTerminal) -> Vec<Vec<u8>> {
+    /// The values that carry `message`: sealed if there is a channel. Without one an error is sent
+    /// in the clear, and there are no values for any other message.
+    pub(super) fn encode(&mut self, message: &FromTerminal) -> Vec<Vec<u8>> {
         let value_octets_max = self.value_octets_max();
         let cut = match (&mut self.channel, message) {
             (Some(channel), message) => channel.seal(&message.encode()).and_then(|sealed| {
@@ -211,7 +216,7 @@ impl PhoneSession {
             (None, _) => return Vec::new(),
         };
         cut.unwrap_or_else(|error| {
-            tracing::error!(%error, "a message for a phone cannot be said");
+            tracing::error!(%error, "a message for a phone cannot be encoded");
             Vec::new()
         })
     }

@@ -1,8 +1,8 @@
-//! The journal against the institution: what both hold of each payment, where they differ, and what
-//! to do about it.
+//! Reconciliation of the journal with the institution: what both hold of each payment, where they
+//! differ, and what to do about it.
 //!
-//! Compares and adds up. Where the two sides come from is the service's business; nothing here
-//! changes a payment.
+//! It compares and adds up. It does not fetch either side, which is the service's business, and
+//! changes no payment.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,13 +13,11 @@ use crate::domain::{Amount, Currency, TransactionId, UnixTime};
 /// What the institution holds of one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstitutionTransaction {
-    /// Which.
     pub transaction_id: TransactionId,
-    /// How it stands.
     pub state: TransactionState,
-    /// How much; none where the institution never saw the offer.
+    /// None if the institution never saw the offer.
     pub amount: Option<Amount>,
-    /// When the institution first heard of it, by its clock.
+    /// When the institution first heard of the transaction, by its clock.
     pub created_at: UnixTime,
 }
 
@@ -28,15 +26,15 @@ pub struct InstitutionTransaction {
 pub enum Difference {
     /// The institution reserved or took money, and the journal does not know the payment.
     UnknownHere,
-    /// The journal says paid, and the institution holds nothing of it.
+    /// The payment is paid in the journal, and the institution holds no money for it.
     NotPaidThere,
-    /// The journal says paid and done, and the institution has only reserved the amount.
+    /// The payment is captured in the journal, and the institution has only reserved the amount.
     NotTakenThere,
-    /// The institution took the money, and the journal is not that far.
+    /// The institution took the money, and the journal does not say so yet.
     TakenThere,
-    /// The journal says that nobody is charged, and the institution holds money.
+    /// Nobody is charged according to the journal, and the institution holds money.
     ChargedThere,
-    /// Neither holds money, and they tell different ends.
+    /// Neither side holds money, and the payment ended differently on each.
     OtherEnd,
     /// The two know different amounts.
     OtherAmount,
@@ -58,34 +56,41 @@ impl Difference {
 }
 
 impl fmt::Display for Difference {
-    /// What it is, and what to do.
+    /// What the difference is, and what to do.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::UnknownHere => {
-                "the institution charged it and the journal does not know it: an older journal was put back, or it was pruned. \
-                 See in the machine's own log whether the goods came out, and have the institution refund it if not"
+                "the institution charged it and the journal does not know it: an older journal was \
+                 put back, or the journal was pruned. Look in the machine's own log whether the \
+                 goods were released, and ask the institution to refund it if they were not"
             }
             Self::NotPaidThere => {
-                "goods were released and the institution holds no money for them: give the institution this id and the \
-                 receipt of the journal (`florin journal export`)"
+                "goods were released and the institution holds no money for them: give the \
+                 institution this id and the receipt of the journal (`florin journal export`)"
             }
             Self::NotTakenThere => {
-                "goods were released and the institution has only reserved the amount: ask it to capture this id before the \
-                 reservation ends"
+                "goods were released and the institution has only reserved the amount: ask it to \
+                 capture this id before the reservation ends"
             }
             Self::TakenThere => {
-                "the institution took the money and the journal does not know that: an older journal was put back. See in the \
-                 machine's own log whether the goods came out, and have the institution refund it if not"
+                "the institution took the money and the journal does not know that: an older \
+                 journal was put back. Look in the machine's own log whether the goods were \
+                 released, and ask the institution to refund it if they were not"
             }
             Self::ChargedThere => {
-                "nobody should be charged and the institution holds money: ask it to reverse or refund this id now, unless an \
-                 older journal was put back and the machine's own log says that the goods came out"
+                "nobody should be charged and the institution holds money: ask it to reverse or \
+                 refund this id now, unless an older journal was put back and the machine's own \
+                 log says that the goods were released"
             }
             Self::OtherEnd => {
-                "nobody is charged, and the two tell different ends: an older journal was put back, or the institution lost \
-                 what it knew. Tell it that this id must not be charged"
+                "nobody is charged, and the payment ended differently in the journal and at the \
+                 institution: an older journal was put back, or the institution lost data. Tell it \
+                 that this id must not be charged"
             }
-            Self::OtherAmount => "the two know different amounts: stop the terminal and ask the institution at once",
+            Self::OtherAmount => {
+                "the journal and the institution hold different amounts: stop the terminal and ask \
+                 the institution at once"
+            }
         })
     }
 }
@@ -93,46 +98,41 @@ impl fmt::Display for Difference {
 /// One payment over which the sides differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Which.
     pub transaction_id: TransactionId,
-    /// How.
     pub difference: Difference,
     /// The journal's state and amount, if it knows the payment.
     pub here: Option<(PaymentState, Amount)>,
-    /// The institution's.
+    /// The institution's state and amount.
     pub there: (TransactionState, Option<Amount>),
 }
 
-/// What a sum is of.
+/// What a total is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TotalKey {
     /// The first second of the day (UTC), by the institution's clock where it knows the payment.
     pub day: UnixTime,
-    /// In which currency.
     pub currency: Currency,
-    /// `captured`, `reversed`, `declined`, or `open` for all that is not final.
+    /// `captured`, `reversed`, `declined`, or `open` for a payment that is not final.
     pub state: &'static str,
 }
 
-/// How many payments, and what they come to.
+/// The number of payments, and the sum of their amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Total {
-    /// How many.
     pub count: u64,
-    /// In minor units.
     pub amount_minor: u64,
 }
 
-/// The comparison of a period.
+/// The reconciliation of a period.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconciliation {
-    /// How many payments were compared.
+    /// The number of payments that were compared.
     pub compared: u64,
-    /// Those that are still being settled and do not contradict the institution.
+    /// The payments that are still being settled and do not contradict the institution.
     pub settling: Vec<TransactionId>,
-    /// Those that do.
+    /// The payments over which the sides differ.
     pub findings: Vec<Finding>,
-    /// Sums of the journal and of the institution.
+    /// The totals of the journal and of the institution.
     pub totals: BTreeMap<TotalKey, [Total; 2]>,
 }
 
@@ -158,15 +158,15 @@ impl Reconciliation {
         let day = UnixTime { seconds: made_at.seconds / 86_400 * 86_400 };
         let ours =
             here.and_then(|payment| class_here(payment.state).map(|class| (class, payment.amount)));
-        // What was reversed before the institution saw its offer has no amount there; the journal's
-        // is the one.
+        // A transaction that was reversed before the institution saw its offer has no amount
+        // there. The journal has it.
         let theirs =
             class_there(there.state).zip(there.amount.or(here.map(|payment| payment.amount)));
-        // Of what only the institution knows, only money is of interest. So what agrees is in the
-        // same sum on both sides.
-        let is_of_no_interest = here.is_none() && matches!(verdict, Verdict::Agree);
-        for (side, sum) in [ours, theirs].into_iter().enumerate() {
-            let Some((state, amount)) = sum.filter(|_| !is_of_no_interest) else { continue };
+        // A payment that only the institution knows counts only if money is involved. So payments
+        // that agree are in the same total on both sides.
+        let is_left_out = here.is_none() && matches!(verdict, Verdict::Agree);
+        for (side, entry) in [ours, theirs].into_iter().enumerate() {
+            let Some((state, amount)) = entry.filter(|_| !is_left_out) else { continue };
             let total = &mut self
                 .totals
                 .entry(TotalKey { day, currency: amount.currency(), state })
@@ -176,13 +176,13 @@ impl Reconciliation {
         }
     }
 
-    /// Do the sides differ over this payment? Where one of them was read a moment before the other,
-    /// read again.
+    /// Do the sides differ over this payment? One side may have been read before the other: read
+    /// both again before you believe it.
     pub fn differs(here: Option<&Payment>, there: &InstitutionTransaction) -> bool {
         matches!(compare(here, there), Verdict::Differ(_))
     }
 
-    /// No payment differs. What is still being settled is no difference.
+    /// No payment differs. A payment that is still being settled does not count as different.
     pub fn agrees(&self) -> bool {
         self.findings.is_empty()
     }
@@ -218,7 +218,7 @@ fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
             Here::Captured | Here::Capturing | Here::Approved,
             There::Unknown | There::Declined(_) | There::Reversed,
         ) => Differ(NotPaidThere),
-        // A capture of this terminal's own is in the journal before it leaves.
+        // The terminal sends a capture only after the journal holds it.
         (
             Here::Offered | Here::Authorising | Here::Unresolved | Here::Approved,
             There::Captured,
@@ -241,9 +241,8 @@ fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
         (Here::Reversed(_), There::Reversed)
         | (Here::Declined(_), There::Declined(_))
         | (Here::NotCharged(_) | Here::Cancelled | Here::Expired, There::Unknown) => Agree,
-        // Reversed here and unknown there is more than a matter of words: without the institution's
-        // note of the reversal, a request that was held up on its way could still be
-        // approved.
+        // Reversed here and unknown there matters: without a tombstone, the institution could
+        // still approve a request that was delayed on its way.
         (Here::Reversed(_), There::Unknown | There::Declined(_))
         | (Here::Declined(_), There::Unknown | There::Reversed)
         | (
@@ -253,7 +252,7 @@ fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
     }
 }
 
-/// Under what a payment of the journal is added up; none where there never was money in it.
+/// The total in which a payment of the journal is counted; none if no money was ever involved.
 fn class_here(state: PaymentState) -> Option<&'static str> {
     match state {
         PaymentState::Captured => Some("captured"),
@@ -285,35 +284,21 @@ fn class_there(state: TransactionState) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::domain::{DeclineReason, ReversalReason};
-    use crate::protocol::WireError;
+    use crate::terminal::{NotChargedReason, fixtures};
 
     fn payment(state: PaymentState) -> Payment {
-        Payment {
-            transaction_id: TransactionId::from_random([7; 16]),
-            state,
-            amount: "2.50 EUR".parse().unwrap(),
-            reference: String::new(),
-            capture_after_dispense: true,
-            offer: Vec::new(),
-            sealed_command: None,
-            receipt: None,
-            released: false,
-            idempotency: None,
-            created_at: UnixTime { seconds: 86_400 * 20 + 5 },
-            updated_at: UnixTime { seconds: 86_400 * 20 + 9 },
-        }
+        Payment { created_at: UnixTime { seconds: 86_400 * 20 + 5 }, ..fixtures::payment(7, state) }
     }
 
     fn transaction(state: TransactionState, amount: Option<&str>) -> InstitutionTransaction {
         InstitutionTransaction {
-            transaction_id: TransactionId::from_random([7; 16]),
+            transaction_id: fixtures::transaction_id(7),
             state,
             amount: amount.map(|amount| amount.parse().unwrap()),
             created_at: UnixTime { seconds: 86_400 * 21 + 3 },
         }
     }
 
-    /// `a`: they agree. `s`: still being settled. Else the difference.
     #[test]
     fn every_pair_of_states_has_its_verdict() {
         use Difference::{
@@ -351,31 +336,31 @@ mod tests {
                 Some(PaymentState::Declined(DeclineReason::CardBlocked)),
                 [other_end, agree, charged, charged, other_end],
             ),
-            (Some(PaymentState::NotCharged(WireError::InstitutionUnreachable)), never_sent),
+            (Some(PaymentState::NotCharged(NotChargedReason::InstitutionUnreachable)), never_sent),
             (Some(PaymentState::Cancelled), never_sent),
             (Some(PaymentState::Expired), never_sent),
         ] {
-            let words = [
+            let states = [
                 TransactionState::Unknown,
                 TransactionState::Declined(DeclineReason::CardBlocked),
                 TransactionState::Approved,
                 TransactionState::Captured,
                 TransactionState::Reversed,
             ];
-            for (word, expected) in words.into_iter().zip(expected) {
+            for (there, expected) in states.into_iter().zip(expected) {
                 let payment = here.map(payment);
-                let mut sums = Reconciliation::default();
-                sums.add(payment.as_ref(), &transaction(word, None));
-                let are_equal = sums.totals.values().all(|[here, there]| here == there);
-                let found = match compare(payment.as_ref(), &transaction(word, None)) {
+                let mut reconciliation = Reconciliation::default();
+                reconciliation.add(payment.as_ref(), &transaction(there, None));
+                let are_equal = reconciliation.totals.values().all(|[here, there]| here == there);
+                let found = match compare(payment.as_ref(), &transaction(there, None)) {
                     Verdict::Agree => Ok("agree"),
                     Verdict::Settling => Ok("settling"),
                     Verdict::Differ(difference) => Err(difference),
                 };
-                assert_eq!(found, expected, "{here:?} and {word:?}");
+                assert_eq!(found, expected, "{here:?} and {there:?}");
                 assert!(
                     found != agree || are_equal,
-                    "{here:?} and {word:?} agree, and not their sums"
+                    "{here:?} and {there:?} agree, and not their totals"
                 );
             }
         }
@@ -394,14 +379,16 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_by_the_institutions_day_by_currency_and_by_state() {
+    fn totals_are_by_the_institutions_day_by_currency_and_by_state() {
         let mut reconciliation = Reconciliation::default();
         let captured = payment(PaymentState::Captured);
-        let word = |state| transaction(state, Some("2.50 EUR"));
-        reconciliation.add(Some(&captured), &word(TransactionState::Captured));
-        reconciliation.add(Some(&captured), &word(TransactionState::Captured));
-        reconciliation
-            .add(Some(&payment(PaymentState::Capturing)), &word(TransactionState::Captured));
+        let at_institution = |state| transaction(state, Some("2.50 EUR"));
+        reconciliation.add(Some(&captured), &at_institution(TransactionState::Captured));
+        reconciliation.add(Some(&captured), &at_institution(TransactionState::Captured));
+        reconciliation.add(
+            Some(&payment(PaymentState::Capturing)),
+            &at_institution(TransactionState::Captured),
+        );
         reconciliation.add(
             Some(&payment(PaymentState::Expired)),
             &transaction(TransactionState::Unknown, None),

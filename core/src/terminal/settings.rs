@@ -1,78 +1,81 @@
-//! The engine's bounds and times, each with its reason.
+//! The engine's limits and times, each with its reason.
+//!
+//! Values only. The service reads them from the configuration, which has fewer keys than there are
+//! fields here, and checks their ranges there.
 
-/// What becomes of an approved payment of which the till never says whether the goods were
-/// released.
+/// What becomes of an approved payment if the till never reports whether the goods were released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DispensePolicy {
-    /// It is given back: who stands before a machine that fell over must not pay for nothing.
+    /// The payment is reversed: nobody pays for goods that a broken machine did not release.
     Reverse,
-    /// It waits for the till or an operator to say it: for goods that are worth more than a
-    /// person's trust.
+    /// The payment waits until the till or an operator reports: for goods that are worth more than
+    /// a person's trust.
     Hold,
 }
 
-/// How the engine behaves. [`Settings::default`] is what a terminal starts from.
+/// How the engine behaves. A terminal starts from [`Settings::default`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// How long a phone has to pay an offer where the till does not say, in seconds, 1 to 3600.
+    /// How long an offer is good for if the till does not say, in seconds, 1 to 3600.
     pub valid_for_s: u32,
-    /// How long an authorisation may take before it counts as unanswered, in milliseconds. A
-    /// person waits this long.
+    /// Time-out of an authorisation with all its retries, in milliseconds, after which the payment
+    /// counts as unanswered. A person waits for it.
     pub authorisation_timeout_ms: u64,
-    /// How long any other request to the institution may take, in milliseconds.
+    /// Time-out of any other request to the institution, in milliseconds.
     pub request_timeout_ms: u64,
-    /// A sign of life to the phone that waits for its result, in milliseconds. Wallets give up
-    /// after some silence; the protocol promises one every 2 s.
+    /// Interval between messages to the paying phone that its payment is being processed, in
+    /// milliseconds. Wallets give up after some silence; the protocol promises one every 2 s.
     pub working_interval_ms: u64,
-    /// The first wait before a request to the institution is made again, in milliseconds. It
-    /// doubles each time.
+    /// The first retry backoff of a request to the institution, in milliseconds. It doubles with
+    /// each attempt.
     pub retry_backoff_min_ms: u64,
-    /// The longest such wait, in milliseconds.
+    /// The longest retry backoff of a request to the institution, in milliseconds.
     pub retry_backoff_max_ms: u64,
-    /// How many requests about older payments run at once, so that a long queue does not flood the
-    /// institution.
+    /// The most requests about older payments that are in flight at once. The limit keeps a long
+    /// queue from flooding the institution.
     pub background_requests_max: usize,
-    /// How long the till may take after an approval to say what became of the goods, in
-    /// milliseconds, counted anew from a restart: the longest that a machine takes to release
-    /// something, and to start again.
+    /// How long the till may take after an approval to report whether the goods were released, in
+    /// milliseconds: the longest time in which a machine releases goods and starts again. Starts
+    /// anew when the terminal is restarted.
     pub dispense_timeout_ms: u64,
-    /// What happens when that time is over.
+    /// What happens when the till has not reported in that time.
     pub dispense_policy: DispensePolicy,
-    /// From which age an open payment is a person's business, in seconds. It is tried on, for
-    /// ever.
+    /// Age after which an open payment is escalated to an operator, in seconds; retries continue.
     pub escalate_after_s: u64,
-    /// How many payments may be open before new ones are refused. Each holds a few KiB.
+    /// The most payments that may be open; further ones are refused. Each takes a few KiB of
+    /// memory.
     pub open_max: usize,
-    /// How many phones are served at once, 1 to 64: one less than the controller can hold, so that
-    /// a newcomer always finds a free connection and the rule of who leaves can be applied. No
-    /// controller says how many it holds; 8 is common.
+    /// The most phones that are connected at once, 1 to 64. It must be one less than the controller
+    /// supports, so that a newcomer can connect and the engine can choose which phone leaves. No
+    /// controller reports its limit; 8 is common.
     pub phones_max: usize,
-    /// How long a phone keeps its place at least, in milliseconds, when there is no room for a
-    /// newcomer. Most people pay within it.
-    pub stay_min_ms: u64,
-    /// How long a connected phone may take to its hello, in milliseconds. Set-up takes 3 s at
+    /// How long a phone keeps its slot at least when a newcomer needs one, in milliseconds. Most
+    /// people pay within this time.
+    pub slot_hold_min_ms: u64,
+    /// How long a connected phone may take to say hello, in milliseconds. Connecting takes 3 s at
     /// worst.
     pub hello_timeout_ms: u64,
-    /// How long a phone may stay without saying anything, in milliseconds: reading an offer takes
-    /// a minute or two.
+    /// How long a phone may be silent after its hello, in milliseconds. Reading an offer takes a
+    /// minute or two.
     pub silence_timeout_ms: u64,
-    /// How long a phone may take to one message, in milliseconds: a longest command in values of
-    /// 20 octets, each written with response over a slow connection, takes 15 s.
+    /// How long a phone may take to write one message, in milliseconds. The longest command, in
+    /// values of 20 octets that are written with response over a slow connection, takes 15 s.
     pub message_timeout_ms: u64,
-    /// How many values one connection may write in a burst: a longest message in values of 20
-    /// octets is 863.
+    /// The most values that one connection may write in a burst. The longest message has 863 values
+    /// of 20 octets.
     pub values_burst_max: u32,
-    /// How many values one connection may write a second in the long run. A payment takes under 50
-    /// of the shortest.
+    /// The most values a second that one connection may write in the long run. A payment takes
+    /// fewer than 50 of the shortest.
     pub values_per_s: u32,
-    /// How many messages one connection may say in a burst. Any may mean a search of the journal.
+    /// The most messages that one connection may send in a burst. Each may cause a search of the
+    /// journal.
     pub messages_burst_max: u32,
-    /// How many messages one connection may say a second in the long run.
+    /// The most messages a second that one connection may send in the long run.
     pub messages_per_s: u32,
-    /// How many hellos one connection may say. Each costs two key agreements.
+    /// The most hellos that one connection may send. Each costs two key agreements.
     pub hellos_max: u32,
-    /// How many errors one connection may cause before it is ended.
-    pub faults_max: u32,
+    /// The number of protocol errors after which a connection is ended.
+    pub protocol_errors_max: u32,
 }
 
 impl Default for Settings {
@@ -90,7 +93,7 @@ impl Default for Settings {
             escalate_after_s: 86_400,
             open_max: 2_000,
             phones_max: 7,
-            stay_min_ms: 20_000,
+            slot_hold_min_ms: 20_000,
             hello_timeout_ms: 15_000,
             silence_timeout_ms: 180_000,
             message_timeout_ms: 30_000,
@@ -99,7 +102,7 @@ impl Default for Settings {
             messages_burst_max: 128,
             messages_per_s: 32,
             hellos_max: 16,
-            faults_max: 8,
+            protocol_errors_max: 8,
         }
     }
 }

@@ -1,26 +1,26 @@
-//! What the till asks of the engine, and what it is told. How it is carried is the till room's
-//! business.
+//! Requests of the till, and their answers.
+//!
+//! How a request is carried is the till room's business.
 
-use crate::domain::{Amount, LineItem, TransactionId, UnixTime};
+use crate::domain::{Amount, IdempotencyKey, LineItem, TransactionId, UnixTime};
 
 use super::{Payment, PaymentState};
 
 /// The transaction information (patent claim 1), from the till.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentRequest {
-    /// How much.
     pub amount: Amount,
     /// Shown to the person; at most 64 octets; may be empty.
     pub reference: String,
     /// Shown to the person; at most 32.
     pub items: Vec<LineItem>,
-    /// Reserve now and take when the till reports the release; else both at once.
+    /// Reserve the amount now and take it when the till reports the release; otherwise do both at
+    /// once.
     pub capture_after_dispense: bool,
-    /// How long a phone has to pay, in seconds, 1 to 3600; the terminal's setting if none.
+    /// How long a phone has to pay, in seconds, 1 to 3600. None for the terminal's setting.
     pub valid_for_s: Option<u32>,
     /// The same key with the same content is the same payment; with other content it is refused.
-    /// At most 64 octets.
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// One request of the till.
@@ -28,46 +28,34 @@ pub struct PaymentRequest {
 pub enum TillRequest {
     /// Offer a payment.
     Create(PaymentRequest),
-    /// The goods were released (`true`) or could not be (`false`).
-    Complete {
-        /// Which payment.
-        transaction_id: TransactionId,
-        /// Were they?
-        dispensed: bool,
-    },
-    /// Take the offer back, or give back what was approved and not yet released.
-    Cancel {
-        /// Which payment.
-        transaction_id: TransactionId,
-    },
+    /// Take note of whether the goods were released.
+    Complete { transaction_id: TransactionId, dispensed: bool },
+    /// Withdraw the offer, or give back what was approved and not yet released.
+    Cancel { transaction_id: TransactionId },
 }
 
-/// Why a till's request is not done. Nothing has changed then.
+/// Why the engine refuses a request of the till. A refused request changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TillRefusal {
     /// A field is out of its range.
     #[error("{0}")]
     Invalid(String),
-    /// The terminal knows no such open payment.
+    /// The terminal has no such open payment.
     #[error("no open payment has the id {0}")]
     Unknown(TransactionId),
     /// Another offer is waiting for a phone.
     #[error("the offer {0} is waiting for a phone; cancel it first")]
     OfferWaiting(TransactionId),
-    /// The key was used for other content.
+    /// The idempotency key belongs to a payment with other content.
     #[error("the idempotency key was used for another payment, {0}, with other content")]
     KeyReused(TransactionId),
-    /// It does not fit where the payment stands.
+    /// The request does not fit the payment's state. The explanation says whose turn it is.
     #[error("the payment is {state}: {explanation}")]
-    WrongState {
-        /// The state's name.
-        state: &'static str,
-        /// Whose turn it is.
-        explanation: &'static str,
-    },
-    /// Too many payments are unresolved.
+    WrongState { state: &'static str, explanation: &'static str },
+    /// As many payments are open as the terminal's settings allow.
     #[error(
-        "{0} payments are unresolved, which is the bound; the institution has to be reached first"
+        "{0} payments are open, which is the limit; wait until the institution is reachable and has \
+         settled some"
     )]
     TooManyOpen(usize),
     /// The terminal cannot take payments.
@@ -78,38 +66,35 @@ pub enum TillRefusal {
 /// A payment as a till may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentView {
-    /// Which payment.
     pub transaction_id: TransactionId,
-    /// Where it stands.
     pub state: PaymentState,
     /// Release the goods, if you have not yet. Once true it stays true until the payment is given
     /// back.
     pub release: bool,
-    /// The till was told to release, and has not said what became of it: the terminal was
-    /// restarted in between, or the time for it is over. Say it now.
+    /// The till was told to release the goods and has not reported whether it did: the terminal was
+    /// restarted meanwhile, or the time for the report is over. Report now.
     pub dispense_unknown: bool,
-    /// How much.
     pub amount: Amount,
     /// The till's reference.
     pub reference: String,
-    /// Is the till's word awaited after the approval?
+    /// The amount is taken only after the till's report.
     pub capture_after_dispense: bool,
-    /// Six digits for each phone that sees the offer now, to compare by. At most 8 are told.
+    /// Six digits for each phone that shows the offer now, for people to compare. At most 8.
     pub matching_codes: Vec<String>,
-    /// When it was made, by the terminal's clock.
+    /// By the terminal's clock.
     pub created_at: UnixTime,
-    /// When it last changed.
+    /// When the state last changed, by the terminal's clock.
     pub updated_at: UnixTime,
 }
 
 impl PaymentView {
-    /// The view of a payment that no phone looks at.
+    /// The view of a payment that no phone shows.
     pub fn of(payment: &Payment) -> Self {
         Self {
             transaction_id: payment.transaction_id,
             state: payment.state,
-            // What is being given back must not be handed out, also by a till that forgot what it
-            // did.
+            // Nobody may hand out goods whose payment is being given back, not even a till that
+            // forgot what it did.
             release: payment.released && payment.state.is_paid(),
             dispense_unknown: false,
             amount: payment.amount,

@@ -1,14 +1,14 @@
-//! How much of something one phone may do: a stock that is used up and refills.
+//! A rate limit for one phone: a token bucket.
 //!
-//! It counts; what happens to a phone that has used up its own is the engine's business.
+//! It counts. What happens to a phone that exceeds its limit is the engine's business.
 
 use crate::domain::Moment;
 
-/// One use, in the thousandths in which the stock is kept: so that it refills exactly, whatever the
-/// pace of the questions.
-const ONE: u64 = 1_000;
+/// One token, in thousandths. The bucket counts thousandths so that it refills exactly, however
+/// often it is used.
+const TOKEN: u64 = 1_000;
 
-/// A stock of at most `stock_max` uses that refills with `per_s` uses a second.
+/// A bucket of at most `burst_max` tokens that refills with `per_s` tokens a second.
 #[derive(Debug, Clone)]
 pub(super) struct TokenBucket {
     thousandths: u64,
@@ -18,9 +18,9 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full one.
-    pub(super) fn new(stock_max: u32, per_s: u32, now: Moment) -> Self {
-        let thousandths_max = u64::from(stock_max) * ONE;
+    /// A full bucket.
+    pub(super) fn new(burst_max: u32, per_s: u32, now: Moment) -> Self {
+        let thousandths_max = u64::from(burst_max) * TOKEN;
         Self {
             thousandths: thousandths_max,
             thousandths_max,
@@ -29,12 +29,12 @@ impl TokenBucket {
         }
     }
 
-    /// Takes one use. False if there is none.
+    /// Takes one token. False if there is none.
     pub(super) fn take(&mut self, now: Moment) -> bool {
         let refilled = now.since_ms(self.counted_at).saturating_mul(self.per_s);
         self.thousandths = self.thousandths.saturating_add(refilled).min(self.thousandths_max);
         self.counted_at = self.counted_at.max(now);
-        match self.thousandths.checked_sub(ONE) {
+        match self.thousandths.checked_sub(TOKEN) {
             Some(left) => {
                 self.thousandths = left;
                 true
@@ -66,7 +66,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_pace_gets_more_than_the_stock_and_its_refill(pauses_ms in prop::collection::vec(0u64..400, 1..300)) {
+        fn no_pace_gets_more_than_the_burst_and_the_refill(
+            pauses_ms in prop::collection::vec(0u64..400, 1..300)
+        ) {
             let mut token_bucket = TokenBucket::new(5, 7, at(0));
             let (mut now_ms, mut taken) = (0, 0);
             for pause_ms in pauses_ms {

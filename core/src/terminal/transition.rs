@@ -1,30 +1,30 @@
-//! The one place where a payment's state changes: tables over (state, what happened).
+//! The state machine of a payment: tables over (state, event). No other file decides on a change of
+//! state.
 //!
-//! They decide and do nothing. What follows from a new state is the engine's business.
+//! The tables have no effects. What follows from a new state is the engine's business.
 
 use crate::domain::ReversalReason;
 
 use super::{DispensePolicy, InstitutionAnswer, PaymentState, TillRequest, TransactionState};
 
-/// What an answer of the institution, or the lack of one, leads to.
+/// What the engine does about an answer of the institution, or about the lack of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// To this state.
+    /// The payment enters this state.
     Move(PaymentState),
-    /// Ask the same again, later.
-    AskAgain,
-    /// The institution's word does not fit what this terminal knows. Ask again, and tell the
-    /// operator.
-    Disagree,
-    /// Nothing: nobody waits for this answer any more.
+    /// The request is retried later.
+    Retry,
+    /// The answer contradicts the journal. The request is retried later, and the operator is told.
+    Conflict,
+    /// Nothing happens: the payment does not wait for this answer any more.
     Ignore,
 }
 
-/// What the institution's answer leads to.
+/// Decides on an answer of the institution.
 ///
-/// A request that may have arrived and has no answer is never a decline: it leads to `Unresolved`,
-/// from where only the institution's word leads on, and an approval that nobody waits for any more
-/// is reversed.
+/// A request that may have arrived and has no answer never counts as declined. It leads to
+/// `Unresolved`, and only an answer of the institution leads on from there. An approval that nobody
+/// waits for any more is reversed.
 pub(super) fn on_institution(
     state: PaymentState,
     capture_after_dispense: bool,
@@ -32,57 +32,23 @@ pub(super) fn on_institution(
 ) -> Verdict {
     use InstitutionAnswer::{NotSent, Refused, Transaction, Unanswered};
     use PaymentState as State;
-    use TransactionState as Word;
-    use Verdict::{AskAgain, Disagree, Ignore, Move};
+    use Verdict::{Conflict, Ignore, Move, Retry};
 
-    let unanswered = ReversalReason::Unanswered;
     match (state, answer) {
-        (State::Authorising, Transaction { state: word, .. }) => match word {
-            Word::Approved if capture_after_dispense => Move(State::Approved),
-            Word::Approved => Move(State::Capturing),
-            Word::Declined(reason) => Move(State::Declined(*reason)),
-            Word::Reversed => Move(State::Reversed(unanswered)),
-            // No answer to an authorisation says this; be sure that nothing stays charged.
-            Word::Captured | Word::Unknown => Move(State::Unresolved),
-        },
-        (State::Authorising, NotSent { .. }) => AskAgain,
-        // It did nothing now. A copy of the request that is still on its way may find it of another
-        // mind, so only its word on the transaction ends this.
+        (_, Transaction { state: there, .. }) => {
+            on_transaction(state, capture_after_dispense, *there)
+        }
+
+        (State::Authorising, NotSent { .. }) => Retry,
+        // The institution did nothing. It may still accept a copy of the request that is on its
+        // way, so only its answer about the transaction settles the payment.
         (State::Authorising, Refused { .. } | Unanswered { .. }) => Move(State::Unresolved),
-
-        (State::Unresolved, Transaction { state: word, .. }) => match word {
-            Word::Approved => Move(State::Reversing(unanswered)),
-            // A capture of this terminal's own leaves only after its `capturing` is durable. So the
-            // journal is older than the payment (a copy that was put back, or a disk
-            // that lost what it had synced), or the money was taken without this
-            // terminal. In the first case the goods are out, and a reversal would give them away.
-            Word::Captured => Disagree,
-            // Not seen is not never: the request may still be on its way. The reversal leaves a
-            // tombstone.
-            Word::Unknown => Move(State::Reversing(unanswered)),
-            Word::Declined(reason) => Move(State::Declined(*reason)),
-            Word::Reversed => Move(State::Reversed(unanswered)),
-        },
-
-        (State::Capturing, Transaction { state: word, .. }) => match word {
-            Word::Captured => Move(State::Captured),
-            Word::Approved => AskAgain,
-            Word::Unknown | Word::Declined(_) | Word::Reversed => Disagree,
-        },
-
-        (State::Reversing(reason), Transaction { state: word, .. }) => match word {
-            Word::Reversed => Move(State::Reversed(reason)),
-            // The late authorisation was declined: nothing was ever reserved.
-            Word::Declined(decline) if reason == unanswered => Move(State::Declined(*decline)),
-            Word::Approved => AskAgain,
-            Word::Captured | Word::Unknown | Word::Declined(_) => Disagree,
-        },
 
         (
             State::Unresolved | State::Capturing | State::Reversing(_),
             NotSent { .. } | Unanswered { .. },
-        ) => AskAgain,
-        (State::Unresolved | State::Capturing | State::Reversing(_), Refused { .. }) => Disagree,
+        ) => Retry,
+        (State::Unresolved | State::Capturing | State::Reversing(_), Refused { .. }) => Conflict,
 
         (
             State::Offered
@@ -93,16 +59,76 @@ pub(super) fn on_institution(
             | State::NotCharged(_)
             | State::Cancelled
             | State::Expired,
-            _,
+            NotSent { .. } | Refused { .. } | Unanswered { .. },
         ) => Ignore,
     }
 }
 
-/// What a till's word on an existing payment leads to: a new state, or none where it was said
-/// before.
+/// Decides on the state in which the institution holds the transaction.
+fn on_transaction(
+    state: PaymentState,
+    capture_after_dispense: bool,
+    there: TransactionState,
+) -> Verdict {
+    use PaymentState as State;
+    use TransactionState as There;
+    use Verdict::{Conflict, Ignore, Move, Retry};
+
+    let unanswered = ReversalReason::Unanswered;
+    match state {
+        State::Authorising => match there {
+            There::Approved if capture_after_dispense => Move(State::Approved),
+            There::Approved => Move(State::Capturing),
+            There::Declined(reason) => Move(State::Declined(reason)),
+            There::Reversed => Move(State::Reversed(unanswered)),
+            // No authorisation is answered with this. Make sure that nothing stays charged.
+            There::Captured | There::Unknown => Move(State::Unresolved),
+        },
+
+        State::Unresolved => match there {
+            There::Approved => Move(State::Reversing(unanswered)),
+            // The terminal sends a capture only after `capturing` is durable. So either the journal
+            // is older than the payment (a copy was put back, or the disk lost what it had synced),
+            // or the amount was taken without this terminal. In the first case the goods were
+            // released, and a reversal would give them away.
+            There::Captured => Conflict,
+            // The request may still be on its way. The reversal leaves a tombstone, so that the
+            // institution declines it.
+            There::Unknown => Move(State::Reversing(unanswered)),
+            There::Declined(reason) => Move(State::Declined(reason)),
+            There::Reversed => Move(State::Reversed(unanswered)),
+        },
+
+        State::Capturing => match there {
+            There::Captured => Move(State::Captured),
+            There::Approved => Retry,
+            There::Unknown | There::Declined(_) | There::Reversed => Conflict,
+        },
+
+        State::Reversing(reason) => match there {
+            There::Reversed => Move(State::Reversed(reason)),
+            // The institution declined the late authorisation: nothing was ever reserved.
+            There::Declined(decline) if reason == unanswered => Move(State::Declined(decline)),
+            There::Approved => Retry,
+            There::Captured | There::Unknown | There::Declined(_) => Conflict,
+        },
+
+        State::Offered
+        | State::Approved
+        | State::Captured
+        | State::Reversed(_)
+        | State::Declined(_)
+        | State::NotCharged(_)
+        | State::Cancelled
+        | State::Expired => Ignore,
+    }
+}
+
+/// Decides on a request of the till about an existing payment. Returns the new state, or none if
+/// the till repeats itself.
 ///
 /// # Errors
-/// Whose turn it is, where the word does not fit.
+/// The request does not fit the state. The text says whose turn it is.
 pub(super) fn on_till(
     state: PaymentState,
     capture_after_dispense: bool,
@@ -111,13 +137,16 @@ pub(super) fn on_till(
     use PaymentState as State;
     use ReversalReason::{Cancelled, DispenseFailed};
 
-    const ASKING: &str = "the institution is being asked; wait for its answer";
-    const PAID: &str = "it is paid; give the money back through the institution's refund";
+    const UNDECIDED: &str = "wait for the answer of the institution";
+    const PAID: &str = "it is paid; ask the institution for a refund to give the money back";
     const GIVEN_BACK: &str = "the money is being given back, or was; offer a new payment";
     const NOT_PAID: &str = "it ended without being paid; offer a new payment";
 
     match (request, state) {
-        (TillRequest::Create(_), _) => Err("it exists"),
+        (TillRequest::Create(_), _) => {
+            debug_assert!(false, "a new payment has no state yet");
+            Err("it exists already")
+        }
 
         (TillRequest::Cancel { .. }, State::Offered) => Ok(Some(State::Cancelled)),
         (TillRequest::Cancel { .. }, State::Approved) => Ok(Some(State::Reversing(Cancelled))),
@@ -142,11 +171,11 @@ pub(super) fn on_till(
             State::Reversing(DispenseFailed) | State::Reversed(DispenseFailed),
         ) => Ok(None),
 
-        (TillRequest::Complete { .. }, State::Offered) => Err("no phone has paid it yet"),
+        (TillRequest::Complete { .. }, State::Offered) => Err("wait until a phone has paid it"),
         (
             TillRequest::Cancel { .. } | TillRequest::Complete { .. },
             State::Authorising | State::Unresolved,
-        ) => Err(ASKING),
+        ) => Err(UNDECIDED),
         (
             TillRequest::Cancel { .. } | TillRequest::Complete { .. },
             State::Capturing | State::Captured,
@@ -166,8 +195,8 @@ pub(super) fn on_till(
     }
 }
 
-/// What it leads to that the till has not said in time what became of the goods: a new state, or
-/// none.
+/// Decides on a payment for which the till has not reported in time whether the goods were
+/// released. Returns the new state, or none if the payment keeps its state.
 pub(super) fn on_dispense_timeout(
     state: PaymentState,
     policy: DispensePolicy,
@@ -194,8 +223,8 @@ pub(super) fn on_dispense_timeout(
     }
 }
 
-/// What a restart leads to: where the process stopped, a request may have left and an offer's age
-/// is not known.
+/// The state in which a payment continues after a restart. When the process stopped, a request may
+/// have left, and nobody knows how old an offer is.
 pub(super) fn on_restart(state: PaymentState) -> PaymentState {
     match state {
         PaymentState::Offered => PaymentState::Expired,
@@ -217,7 +246,7 @@ pub(super) fn on_restart(state: PaymentState) -> PaymentState {
 mod tests {
     use super::*;
     use crate::domain::{DeclineReason, TransactionId};
-    use crate::protocol::WireError;
+    use crate::terminal::NotChargedReason;
 
     fn every_state() -> Vec<PaymentState> {
         use PaymentState::*;
@@ -233,21 +262,21 @@ mod tests {
             Reversed(ReversalReason::Unanswered),
             Reversed(ReversalReason::DispenseFailed),
             Declined(DeclineReason::InsufficientFunds),
-            NotCharged(WireError::InstitutionUnreachable),
+            NotCharged(NotChargedReason::InstitutionUnreachable),
             Cancelled,
             Expired,
         ]
     }
 
     fn every_answer() -> Vec<InstitutionAnswer> {
-        let word = |state| InstitutionAnswer::Transaction { state, receipt: None };
+        let answer = |state| InstitutionAnswer::Transaction { state, receipt: None };
         let detail = String::new;
         vec![
-            word(TransactionState::Unknown),
-            word(TransactionState::Declined(DeclineReason::UnknownCard)),
-            word(TransactionState::Approved),
-            word(TransactionState::Captured),
-            word(TransactionState::Reversed),
+            answer(TransactionState::Unknown),
+            answer(TransactionState::Declined(DeclineReason::UnknownCard)),
+            answer(TransactionState::Approved),
+            answer(TransactionState::Captured),
+            answer(TransactionState::Reversed),
             InstitutionAnswer::NotSent { detail: detail() },
             InstitutionAnswer::Refused { detail: detail() },
             InstitutionAnswer::Unanswered { detail: detail() },
@@ -290,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_approved_is_never_called_not_charged_without_the_institutions_word() {
+    fn what_may_be_approved_is_never_called_not_charged_unless_the_institution_says_so() {
         for state in every_state() {
             for answer in every_answer() {
                 let Verdict::Move(next) = on_institution(state, true, &answer) else { continue };
@@ -300,17 +329,14 @@ mod tests {
                         | PaymentState::Reversed(_)
                         | PaymentState::NotCharged(_)
                 );
-                let is_the_institutions_word = matches!(
+                let institution_says_so = matches!(
                     answer,
                     InstitutionAnswer::Transaction {
                         state: TransactionState::Declined(_) | TransactionState::Reversed,
                         ..
                     }
                 );
-                assert!(
-                    !says_not_charged || is_the_institutions_word,
-                    "{state:?} {answer:?} {next:?}"
-                );
+                assert!(!says_not_charged || institution_says_so, "{state:?} {answer:?} {next:?}");
             }
         }
     }
@@ -335,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_institution_took_is_never_given_back_for_want_of_an_answer() {
+    fn what_the_institution_took_is_never_given_back_for_lack_of_an_answer() {
         let taken = InstitutionAnswer::Transaction {
             state: TransactionState::Captured,
             receipt: Some(vec![1]),
@@ -344,7 +370,7 @@ mod tests {
             let verdict = on_institution(state, true, &taken);
             assert!(!matches!(verdict, Verdict::Move(PaymentState::Reversing(_))), "{state:?}");
         }
-        assert_eq!(on_institution(PaymentState::Unresolved, true, &taken), Verdict::Disagree);
+        assert_eq!(on_institution(PaymentState::Unresolved, true, &taken), Verdict::Conflict);
     }
 
     #[test]
@@ -353,5 +379,9 @@ mod tests {
             assert_eq!(PaymentState::from_names(state.name(), state.reason()), Some(state));
         }
         assert_eq!(PaymentState::from_names("declined", ""), None);
+        // As journals hold it.
+        let unreachable = PaymentState::NotCharged(NotChargedReason::InstitutionUnreachable);
+        let stored = ("not_charged", "institution_unreachable");
+        assert_eq!((unreachable.name(), unreachable.reason()), stored);
     }
 }

@@ -10,8 +10,8 @@ use crate::credential::{
     InstitutionKey, KeyPurpose, Keyring, SealingKey, SigningKey, TerminalCertificate, sign_receipt,
 };
 use crate::domain::{
-    CardId, HolderVerification, Moment, Offer, Receipt, ReceiptStatus, TerminalId, TransactionId,
-    UnixTime,
+    CardId, HolderVerification, Moment, Offer, OfferParts, Receipt, ReceiptStatus, TerminalId,
+    TransactionId, UnixTime,
 };
 use crate::protocol::{ChannelKey, EngagementLink, Fingerprint, digest_offer, encode_offer};
 
@@ -105,7 +105,12 @@ pub fn certificate() -> TerminalCertificate {
 }
 
 pub fn offer() -> Offer {
-    Offer {
+    offer_with(|_| ())
+}
+
+/// The offer with other parts.
+pub fn offer_with(change: impl FnOnce(&mut OfferParts)) -> Offer {
+    let mut parts = OfferParts {
         transaction_id: transaction_id(),
         terminal_id: terminal_id(),
         merchant_name: "Kiosk".into(),
@@ -115,7 +120,9 @@ pub fn offer() -> Offer {
         reference: "7".into(),
         items: Vec::new(),
         capture_after_dispense: false,
-    }
+    };
+    change(&mut parts);
+    Offer::new(parts).unwrap()
 }
 
 pub fn receipt() -> Receipt {
@@ -123,7 +130,7 @@ pub fn receipt() -> Receipt {
         transaction_id: transaction_id(),
         offer_digest: digest_offer(&encode_offer(&offer())),
         status: ReceiptStatus::Approved { approval_code: "123456".into() },
-        amount: offer().amount,
+        amount: offer().amount(),
         terminal_id: terminal_id(),
         decided_at: NOW,
         card_hint: card_id().hint(),

@@ -106,7 +106,7 @@ impl PaymentRecord {
     }
 
     pub fn transaction_id(&self) -> TransactionId {
-        self.offer.transaction_id
+        self.offer.transaction_id()
     }
 
     /// The offer, as the person saw it.
@@ -169,8 +169,10 @@ impl PaymentRecord {
             sealed_command: BASE64.encode(&self.sealed_command),
             receipt: self.receipt.as_ref().map(|octets| BASE64.encode(octets)),
         };
-        // A structure of strings and numbers always serialises.
-        let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
+        let mut text = serde_json::to_string_pretty(&file).unwrap_or_else(|error| {
+            debug_assert!(false, "a structure of strings and numbers serialises: {error}");
+            String::new()
+        });
         text.push('\n');
         text
     }
@@ -199,7 +201,7 @@ impl PaymentRecord {
             field: "offer",
             expected: format!("an encoded offer ({error})"),
         })?;
-        if file.transaction_id.parse() != Ok(offer.transaction_id) {
+        if file.transaction_id.parse() != Ok(offer.transaction_id()) {
             return Err(fault("transaction_id", "the same as the offer's"));
         }
         Ok(Self {
@@ -222,7 +224,7 @@ impl fmt::Debug for PaymentRecord {
         formatter
             .debug_struct("PaymentRecord")
             .field("transaction_id", &self.transaction_id())
-            .field("amount", &self.offer.amount)
+            .field("amount", &self.offer.amount())
             .field("status", &self.status)
             .finish_non_exhaustive()
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use florin::credential::{Keyring, SealedCommand, Signed, SigningKey, card_enrolment_proof};
 use florin::domain::{
-    Amount, CardId, Currency, DeclineReason, TerminalId, TransactionId, UnixTime,
+    Amount, CardId, Currency, DeclineReason, Offer, TerminalId, TransactionId, UnixTime,
 };
 use florin::institution::{
     AuthorisationRequest, CARD_VALIDITY_S, CardTerms, EnrolmentCode, Institution, InstitutionError,
@@ -302,23 +302,26 @@ impl Bank {
         offer_age_ms: u64,
         sealed_command: &[u8],
     ) {
-        let Ok(mut offer) = decode_offer(offer) else { return };
+        let Ok(offer) = decode_offer(offer) else { return };
+        let mut parts = offer.into_parts();
         if dice.percent(50) {
             // As another payment.
-            offer.transaction_id = TransactionId::from_random(dice.octets());
-            stage.model.is_forged(offer.transaction_id);
+            parts.transaction_id = TransactionId::from_random(dice.octets());
+            stage.model.is_forged(parts.transaction_id);
         } else {
             // As this payment, but for another thing.
-            offer.reference = "slot 99".into();
-            offer.nonce = dice.octets();
+            parts.reference = "slot 99".into();
+            parts.nonce = dice.octets();
         }
+        let transaction_id = parts.transaction_id;
+        let Ok(offer) = Offer::new(parts) else { return };
         let request = InstitutionRequest::Authorise {
-            transaction_id: offer.transaction_id,
+            transaction_id,
             offer: encode_offer(&offer),
             offer_age_ms,
             sealed_command: sealed_command.to_vec(),
         };
-        stage.model.authorisation_is_forged(offer.transaction_id);
+        stage.model.authorisation_is_forged(transaction_id);
         self.does(stage, &request);
         stage.model.authorisation_is_genuine();
     }

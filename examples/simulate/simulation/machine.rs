@@ -231,8 +231,8 @@ impl Machine {
         let epoch = self.epoch;
         let Some(engine) = &mut self.engine else { return };
         let deadline = engine.terminal.next_deadline();
-        let at_ms =
-            deadline.map(|deadline| (engine.started_ms + deadline.milliseconds).max(stage.now_ms));
+        let at_ms = deadline
+            .map(|deadline| (engine.started_ms + deadline.moment.milliseconds).max(stage.now_ms));
         if at_ms != engine.tick_at_ms {
             engine.tick_at_ms = at_ms;
             if let Some(at_ms) = at_ms {
@@ -316,9 +316,10 @@ impl Machine {
                     content.amount = amount;
                 }
                 let search = match &request {
-                    TillRequest::Create(content) => {
-                        content.idempotency_key.clone().map(Search::IdempotencyKey)
-                    }
+                    TillRequest::Create(content) => content
+                        .idempotency_key
+                        .as_ref()
+                        .map(|key| Search::IdempotencyKey(key.to_string())),
                     TillRequest::Complete { transaction_id, .. }
                     | TillRequest::Cancel { transaction_id } => {
                         Some(Search::TransactionId(*transaction_id))
@@ -463,7 +464,7 @@ impl Machine {
                     let searcher = Searcher::Phone { phone, question };
                     self.ask_disk(stage, DiskRequest::Find { search, searcher });
                 }
-                Output::Ask { request, timeout_ms } => {
+                Output::Request { request, timeout_ms } => {
                     stage.ask_institution(self.epoch, request, timeout_ms)
                 }
                 Output::AnswerTill { call, answer } => {

@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use florin::credential::SealedCommand;
-use florin::domain::{Amount, DeclineReason, ReversalReason, TransactionId, UnixTime};
+use florin::domain::{
+    Amount, DeclineReason, IdempotencyKey, ReversalReason, TransactionId, UnixTime,
+};
 use florin::institution::{Transaction, TransactionState as Held};
 use florin::terminal::{
     InstitutionTransaction, Payment, PaymentRequest, PaymentState, PaymentView, Reconciliation,
@@ -154,7 +156,7 @@ pub struct Model {
     commands_of: BTreeMap<usize, u64>,
     /// The newest command of each phone that reached the institution.
     newest_seen: BTreeMap<usize, u64>,
-    keys: BTreeMap<String, TransactionId>,
+    keys: BTreeMap<IdempotencyKey, TransactionId>,
     /// By account: what it began with.
     openings: BTreeMap<i64, u64>,
     account_of: Vec<i64>,

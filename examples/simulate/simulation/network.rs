@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use florin::domain::TransactionId;
+use florin::domain::{Offer, OfferParts, TransactionId};
 use florin::terminal::{Input, InstitutionAnswer, InstitutionRequest, TransactionState};
 
 use super::fault::FaultKind;
@@ -201,10 +201,10 @@ impl Stage {
     /// one's.
     fn retry_under_new_id(&mut self, request: &InstitutionRequest) -> InstitutionAnswer {
         if let InstitutionRequest::Authorise { offer, offer_age_ms, sealed_command, .. } = request
-            && let Ok(mut offer) = florin::protocol::decode_offer(offer)
+            && let Ok(offer) = florin::protocol::decode_offer(offer)
+            && let transaction_id = TransactionId::from_random(self.network.dice.octets())
+            && let Ok(offer) = Offer::new(OfferParts { transaction_id, ..offer.into_parts() })
         {
-            let transaction_id = TransactionId::from_random(self.network.dice.octets());
-            offer.transaction_id = transaction_id;
             let request = InstitutionRequest::Authorise {
                 transaction_id,
                 offer: florin::protocol::encode_offer(&offer),

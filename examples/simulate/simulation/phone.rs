@@ -303,7 +303,7 @@ impl Phone {
                 Output::Write(value) if !is_link_lost => stage.phone_writes(connection, value),
                 Output::Write(_) => {}
                 Output::Ask(view) => {
-                    visiting.offered = Some(view.offer.transaction_id);
+                    visiting.offered = Some(view.offer.transaction_id());
                     let decision = if self.dice.percent(self.pays_percent) {
                         Decision::Pay
                     } else {

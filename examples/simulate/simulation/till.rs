@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use florin::domain::{Amount, Currency, TransactionId};
+use florin::domain::{Amount, Currency, IdempotencyKey, TransactionId};
 use florin::terminal::{PaymentRequest, PaymentState, PaymentView, TillRefusal, TillRequest};
 
 use super::fault::FaultKind;
@@ -293,17 +293,18 @@ impl Till {
                 0 => TillAsk::Read(transaction_id),
                 1 => TillAsk::Request(TillRequest::Cancel { transaction_id }),
                 2 => TillAsk::Request(TillRequest::Complete { transaction_id, dispensed: true }),
-                3 => self.nonsense(Some(0), "k"),
-                _ => self.nonsense(None, ""),
+                3 => self.nonsense(|content| content.valid_for_s = Some(0)),
+                _ => self.nonsense(|content| content.reference = "x".repeat(65)),
             };
             self.call(stage, None, ask);
         }
     }
 
-    fn nonsense(&self, valid_for_s: Option<u32>, key: &str) -> TillAsk {
+    /// A request with a field out of its range.
+    fn nonsense(&self, change: impl FnOnce(&mut PaymentRequest)) -> TillAsk {
         let mut content = self.items[0].request.clone();
-        content.valid_for_s = valid_for_s.or(content.valid_for_s);
-        content.idempotency_key = Some(key.into());
+        content.idempotency_key = "k".parse().ok();
+        change(&mut content);
         TillAsk::Request(TillRequest::Create(content))
     }
 
@@ -320,7 +321,7 @@ impl Till {
                         format!(
                             "create {} ({})",
                             content.amount,
-                            content.idempotency_key.as_deref().unwrap_or("-")
+                            content.idempotency_key.as_ref().map_or("-", IdempotencyKey::as_str)
                         )
                     }
                     TillRequest::Cancel { transaction_id } => {
@@ -430,13 +431,16 @@ impl Item {
         let minor = if dice.percent(3) { 3_000 } else { dice.between(1, 400) };
         let amount = Amount::new(minor, currency).ok()?;
         let valid_for_s = u32::try_from(dice.between(30, 120)).ok();
+        let capture_after_dispense = dice.percent(60);
+        let key = format!("key-{number}").parse().ok();
+        let idempotency_key = key.filter(|_| dice.percent(95));
         let request = PaymentRequest {
             amount,
             reference: format!("slot {}", number % 30),
             items: Vec::new(),
-            capture_after_dispense: dice.percent(60),
+            capture_after_dispense,
             valid_for_s,
-            idempotency_key: dice.percent(95).then(|| format!("key-{number}")),
+            idempotency_key,
         };
         let comers =
             [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 0][dice.below(20) as usize];
@@ -467,21 +471,7 @@ impl Item {
 
     /// Does the next offer have to wait for it?
     fn blocks(&self) -> bool {
-        match self.state {
-            None | Some(PaymentState::Offered | PaymentState::Authorising) => true,
-            Some(
-                PaymentState::Unresolved
-                | PaymentState::Approved
-                | PaymentState::Capturing
-                | PaymentState::Captured
-                | PaymentState::Reversing(_)
-                | PaymentState::Reversed(_)
-                | PaymentState::Declined(_)
-                | PaymentState::NotCharged(_)
-                | PaymentState::Cancelled
-                | PaymentState::Expired,
-            ) => false,
-        }
+        matches!(self.state, None | Some(PaymentState::Offered | PaymentState::Authorising))
     }
 }
 

@@ -242,7 +242,7 @@ async fn ask_for_result(
         ))
     })?;
     let card = Arc::new(directory.card(record.card_name())?);
-    let by_record = Target::ShortCode(record.offer().terminal_id.short_code().to_owned());
+    let by_record = Target::ShortCode(record.offer().terminal_id().short_code().to_owned());
     let target = Target::new(&which, false, by_record);
     let settings = DriverSettings {
         session: SessionSettings {
@@ -353,11 +353,11 @@ fn receipts(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
             "event": "receipt",
             "transaction_id": record.transaction_id().to_string(),
             "outcome": record.status.name(),
-            "amount_minor": offer.amount.minor(),
-            "currency": offer.amount.currency().to_string(),
-            "merchant": offer.merchant_name,
-            "terminal_id": offer.terminal_id.to_string(),
-            "reference": offer.reference,
+            "amount_minor": offer.amount().minor(),
+            "currency": offer.amount().currency().to_string(),
+            "merchant": offer.merchant_name(),
+            "terminal_id": offer.terminal_id().to_string(),
+            "reference": offer.reference(),
             "card": record.card_name().as_str(),
             "approval_code": approval_code,
             "receipt_verified": receipt.is_some(),
@@ -380,10 +380,10 @@ fn receipts(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
         screen.say(&format!(
             "{}  {:>14}  {}  {}  {}  {}",
             record.created_at(),
-            offer.amount.to_string(),
+            offer.amount().to_string(),
             screen.styled(style, &format!("{:<11}", record.status.name())),
             record.transaction_id(),
-            on_screen(&offer.merchant_name),
+            on_screen(offer.merchant_name()),
             proof.trim_end(),
         ));
     }
@@ -413,8 +413,8 @@ impl Cardholder for Customer {
         }
         let question = format!(
             "Pay {} to {}? [y/N] ",
-            offer.offer.amount,
-            on_screen(&offer.offer.merchant_name)
+            offer.offer.amount(),
+            on_screen(offer.offer.merchant_name())
         );
         Box::pin(async move {
             match typed_line(&question).await {

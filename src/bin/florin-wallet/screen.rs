@@ -97,7 +97,7 @@ impl Screen {
     pub fn offer(&self, view: &OfferView) {
         let offer = &view.offer;
         let items: Vec<Value> = offer
-            .items
+            .items()
             .iter()
             .map(|item| {
                 json!({
@@ -109,12 +109,12 @@ impl Screen {
             .collect();
         self.event(json!({
             "event": "offer",
-            "transaction_id": offer.transaction_id.to_string(),
-            "terminal_id": offer.terminal_id.to_string(),
-            "merchant": offer.merchant_name,
-            "amount_minor": offer.amount.minor(),
-            "currency": offer.amount.currency().to_string(),
-            "reference": offer.reference,
+            "transaction_id": offer.transaction_id().to_string(),
+            "terminal_id": offer.terminal_id().to_string(),
+            "merchant": offer.merchant_name(),
+            "amount_minor": offer.amount().minor(),
+            "currency": offer.amount().currency().to_string(),
+            "reference": offer.reference(),
             "items": items,
             "matching_code": view.matching_code,
         }));
@@ -123,16 +123,16 @@ impl Screen {
         }
         print(&format!(
             "{} wants {}",
-            self.styled(Style::Strong, &on_screen(&offer.merchant_name)),
-            self.styled(Style::Strong, &offer.amount.to_string())
+            self.styled(Style::Strong, &on_screen(offer.merchant_name())),
+            self.styled(Style::Strong, &offer.amount().to_string())
         ));
-        for item in &offer.items {
-            print(&item_line(item, offer.amount.currency()));
+        for item in offer.items() {
+            print(&item_line(item, offer.amount().currency()));
         }
-        if !offer.reference.is_empty() {
-            print(&format!("  reference  {}", on_screen(&offer.reference)));
+        if !offer.reference().is_empty() {
+            print(&format!("  reference  {}", on_screen(offer.reference())));
         }
-        print(&format!("  machine    {}", offer.terminal_id));
+        print(&format!("  machine    {}", offer.terminal_id()));
         print(&format!(
             "  matching   {}  (the machine's screen shows the same)",
             self.styled(Style::Strong, &view.matching_code)
@@ -189,7 +189,7 @@ impl Screen {
             ));
         }
         if let Some(offer) = context.offer {
-            print(&format!("  payment    {}", offer.transaction_id));
+            print(&format!("  payment    {}", offer.transaction_id()));
         }
         code
     }
@@ -256,16 +256,18 @@ fn about(offer: Option<&Offer>, matching_code: Option<&str>) -> Map<String, Valu
     let mut fields = Map::new();
     fields.insert(
         "transaction_id".to_owned(),
-        json!(offer.map(|offer| offer.transaction_id.to_string())),
+        json!(offer.map(|offer| offer.transaction_id().to_string())),
     );
-    fields.insert("amount_minor".to_owned(), json!(offer.map(|offer| offer.amount.minor())));
+    fields.insert("amount_minor".to_owned(), json!(offer.map(|offer| offer.amount().minor())));
     fields.insert(
         "currency".to_owned(),
-        json!(offer.map(|offer| offer.amount.currency().to_string())),
+        json!(offer.map(|offer| offer.amount().currency().to_string())),
     );
-    fields.insert("merchant".to_owned(), json!(offer.map(|offer| offer.merchant_name.clone())));
-    fields
-        .insert("terminal_id".to_owned(), json!(offer.map(|offer| offer.terminal_id.to_string())));
+    fields.insert("merchant".to_owned(), json!(offer.map(Offer::merchant_name)));
+    fields.insert(
+        "terminal_id".to_owned(),
+        json!(offer.map(|offer| offer.terminal_id().to_string())),
+    );
     fields.insert("matching_code".to_owned(), json!(matching_code));
     fields
 }

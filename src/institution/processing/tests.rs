@@ -10,7 +10,7 @@ use crate::credential::{
     CardCommand, KeyId, Keyring, PayloadType, SealedCommand, Signed, SigningKey,
     card_enrolment_proof, verify_receipt,
 };
-use crate::domain::{HolderVerification, Offer};
+use crate::domain::{HolderVerification, Offer, OfferParts};
 use crate::institution::keys::KEY_SEED_OCTETS;
 use crate::institution::store::LedgerBalance;
 use crate::protocol::encode_offer;
@@ -70,7 +70,7 @@ impl Bench {
     }
 
     fn offer(&self, number: u8, amount: Amount) -> Offer {
-        Offer {
+        Offer::new(OfferParts {
             transaction_id: transaction_id(number),
             terminal_id: self.terminal,
             merchant_name: MERCHANT.to_owned(),
@@ -80,7 +80,13 @@ impl Bench {
             reference: String::new(),
             items: Vec::new(),
             capture_after_dispense: true,
-        }
+        })
+        .unwrap()
+    }
+
+    fn offer_of(&self, terminal_id: TerminalId, number: u8) -> Offer {
+        let parts = self.offer(number, euros("2.50")).into_parts();
+        Offer::new(OfferParts { terminal_id, ..parts }).unwrap()
     }
 
     fn command(&self, offer: &[u8], counter: u64) -> CardCommand {
@@ -109,7 +115,7 @@ impl Bench {
         let sealed_command = self.seal(&command.sign(&self.card_key).encode(), &octets);
         AuthorisationRequest {
             terminal_id: self.terminal,
-            transaction_id: offer.transaction_id,
+            transaction_id: offer.transaction_id(),
             offer: octets,
             offer_age_ms: 1_000,
             sealed_command,
@@ -357,7 +363,7 @@ fn declined_terminal_unknown() {
     bench.institution.set_terminal_blocked(bench.terminal, false).unwrap();
     // One that the registry never had.
     let other = TerminalId::from_random([9; 10]);
-    let offer = Offer { terminal_id: other, ..bench.offer(2, euros("2.50")) };
+    let offer = bench.offer_of(other, 2);
     let request = AuthorisationRequest {
         terminal_id: other,
         ..bench.request_with(&offer, |command| command)
@@ -365,7 +371,7 @@ fn declined_terminal_unknown() {
     assert_eq!(bench.authorise(&request).decline_reason, Some(DeclineReason::TerminalUnknown));
     // One that is registered and not enrolled.
     bench.institution.add_terminal(other, "kiosk-2", MERCHANT, &code(3), LATER, NOW).unwrap();
-    let offer = Offer { terminal_id: other, ..bench.offer(3, euros("2.50")) };
+    let offer = bench.offer_of(other, 3);
     let request = AuthorisationRequest {
         terminal_id: other,
         ..bench.request_with(&offer, |command| command)
@@ -390,7 +396,8 @@ fn a_blocked_terminal_still_settles_what_was_approved() {
 fn declined_offer_mismatch() {
     let mut bench = Bench::new();
     // The terminal calls itself something else than the registry does.
-    let offer = Offer { merchant_name: "Charity".to_owned(), ..bench.offer(1, euros("2.50")) };
+    let parts = bench.offer(1, euros("2.50")).into_parts();
+    let offer = Offer::new(OfferParts { merchant_name: "Charity".to_owned(), ..parts }).unwrap();
     let request = bench.request_with(&offer, |command| command);
     bench.assert_declined(&request, DeclineReason::OfferMismatch);
     // The phone saw 2.50 and the terminal presents 25.00.

@@ -84,18 +84,18 @@ pub(super) fn check_offer(
         Some(limit) => limit,
         None => card_limit,
     };
-    let refusal = if offer.terminal_id != certificate.terminal_id {
+    let refusal = if offer.terminal_id() != certificate.terminal_id {
         Refusal::OfferOfAnotherTerminal
-    } else if offer.merchant_name != certificate.merchant_name {
+    } else if offer.merchant_name() != certificate.merchant_name {
         Refusal::OfferOfAnotherMerchant
-    } else if link_transaction.is_some_and(|id| id != offer.transaction_id) {
+    } else if link_transaction.is_some_and(|id| id != offer.transaction_id()) {
         Refusal::OtherTransaction
-    } else if offer.amount.currency() != card_limit.currency()
-        || offer.amount.currency() != limit.currency()
+    } else if offer.amount().currency() != card_limit.currency()
+        || offer.amount().currency() != limit.currency()
     {
-        Refusal::OtherCurrency { amount: offer.amount, card: card_limit.currency() }
-    } else if offer.amount.minor() > limit.minor() {
-        Refusal::OverLimit { amount: offer.amount, limit }
+        Refusal::OtherCurrency { amount: offer.amount(), card: card_limit.currency() }
+    } else if offer.amount().minor() > limit.minor() {
+        Refusal::OverLimit { amount: offer.amount(), limit }
     } else {
         return Ok(offer);
     };
@@ -142,11 +142,11 @@ pub(super) fn check_result(
         matches!(receipt.status, ReceiptStatus::Declined(_)) && receipt.card_hint.is_empty();
     let fault = if receipt.transaction_id != record.transaction_id() {
         ReceiptFault::OtherTransaction
-    } else if receipt.terminal_id != record.offer().terminal_id {
+    } else if receipt.terminal_id != record.offer().terminal_id() {
         ReceiptFault::OtherTerminal
     } else if receipt.offer_digest != record.offer_digest() && !may_differ {
         ReceiptFault::OtherOffer
-    } else if receipt.amount != record.offer().amount && !may_differ {
+    } else if receipt.amount != record.offer().amount() && !may_differ {
         ReceiptFault::OtherAmount
     } else if receipt.card_hint != record.card_hint() && !may_lack_card {
         ReceiptFault::OtherCard

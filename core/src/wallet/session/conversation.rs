@@ -274,7 +274,7 @@ impl Session {
                 Self::told_while_deciding(checked, until, message)
             }
             (Stage::AwaitingDecision { checked, .. }, Event::Decided(Decision::Pay)) => {
-                let transaction_id = checked.offer.transaction_id;
+                let transaction_id = checked.offer.transaction_id();
                 (Stage::AwaitingReservation { checked }, vec![Output::Reserve(transaction_id)])
             }
             (Stage::AwaitingDecision { checked, .. }, Event::Decided(Decision::Decline)) => {
@@ -402,7 +402,7 @@ impl Session {
         first: FromTerminal,
     ) -> Step {
         let expected_terminal = match &purpose {
-            Purpose::Ask(record) => Some(record.offer().terminal_id),
+            Purpose::Ask(record) => Some(record.offer().terminal_id()),
             Purpose::Pay => None,
         };
         let certificate = match check_terminal(
@@ -446,7 +446,8 @@ impl Session {
             FromTerminal::Offer(octets) => {
                 match check_offer(&octets, &certificate, &self.settings, &self.card) {
                     Ok(offer) => {
-                        let until = now.plus_ms(u64::from(offer.valid_for_s).saturating_mul(1000));
+                        let until =
+                            now.plus_ms(u64::from(offer.valid_for_s()).saturating_mul(1000));
                         let view = OfferView {
                             offer: offer.clone(),
                             matching_code: self.line.matching_code(),
@@ -484,7 +485,7 @@ impl Session {
         until: Moment,
         message: FromTerminal,
     ) -> Step {
-        let mine = checked.offer.transaction_id;
+        let mine = checked.offer.transaction_id();
         match message {
             FromTerminal::Taken(id) if id == mine => end(SessionEnd::NotPaid(NotPaid::Taken)),
             FromTerminal::Withdrawn(id) if id == mine => {
@@ -690,7 +691,7 @@ impl Session {
 
     /// Ends before a command, and tells the terminal, so that the offer is free for others at once.
     fn cancel(&mut self, offer: &Offer, last: SessionEnd) -> Step {
-        let cancel = FromPhone::Cancel { transaction_id: offer.transaction_id };
+        let cancel = FromPhone::Cancel { transaction_id: offer.transaction_id() };
         let mut outputs = self.line.say(&cancel).unwrap_or_default();
         let (stage, more) = end(last);
         outputs.extend(more);

@@ -76,14 +76,17 @@ impl Line {
             unreadable: 0,
             octets: 0,
         };
-        // A hello is short and constant in form; if it could not be made, nothing is said and the
-        // session times out.
-        let Ok((initiator, message)) = Initiator::start(&hello.encode(), ephemeral) else {
-            return (line, Vec::new());
+        // A hello is short and constant in form. If none could be made, the session would say
+        // nothing and time out.
+        let outputs = match Initiator::start(&hello.encode(), ephemeral) {
+            Ok((initiator, message)) => {
+                line.encryption = Encryption::Begun(initiator);
+                line.write(MessageKind::Handshake, &message, "hello")
+            }
+            Err(error) => Err(error),
         };
-        line.encryption = Encryption::Begun(initiator);
-        let outputs = line.write(MessageKind::Handshake, &message, "hello").unwrap_or_default();
-        (line, outputs)
+        debug_assert!(outputs.is_ok(), "a hello can always be made: {outputs:?}");
+        (line, outputs.unwrap_or_default())
     }
 
     /// The writes of a message.

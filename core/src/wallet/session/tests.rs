@@ -314,26 +314,26 @@ fn an_offer_that_is_not_right_is_refused_and_cancelled() {
     let cases = [
         (
             settings(),
-            Offer { merchant_name: "Bank".into(), ..offer() },
+            offer_with(|parts| parts.merchant_name = "Bank".into()),
             Refusal::OfferOfAnotherMerchant,
         ),
         (
             settings(),
-            Offer { terminal_id: "ABCDEFGHJK".parse().unwrap(), ..offer() },
+            offer_with(|parts| parts.terminal_id = "ABCDEFGHJK".parse().unwrap()),
             Refusal::OfferOfAnotherTerminal,
         ),
         (
             settings(),
-            Offer { amount: "50.01 EUR".parse().unwrap(), ..offer() },
+            offer_with(|parts| parts.amount = "50.01 EUR".parse().unwrap()),
             Refusal::OverLimit {
                 amount: "50.01 EUR".parse().unwrap(),
                 limit: "50.00 EUR".parse().unwrap(),
             },
         ),
-        (own_limit, offer(), Refusal::OverLimit { amount: offer().amount, limit }),
+        (own_limit, offer(), Refusal::OverLimit { amount: offer().amount(), limit }),
         (
             settings(),
-            Offer { amount: "2.50 USD".parse().unwrap(), ..offer() },
+            offer_with(|parts| parts.amount = "2.50 USD".parse().unwrap()),
             Refusal::OtherCurrency {
                 amount: "2.50 USD".parse().unwrap(),
                 card: "EUR".parse().unwrap(),
@@ -346,7 +346,7 @@ fn an_offer_that_is_not_right_is_refused_and_cancelled() {
         assert_eq!(end_of(&outputs), &SessionEnd::Refused(expected));
         assert_eq!(
             terminal.open(&outputs),
-            [FromPhone::Cancel { transaction_id: offer.transaction_id }]
+            [FromPhone::Cancel { transaction_id: offer.transaction_id() }]
         );
     }
 }
@@ -505,7 +505,7 @@ fn before_a_command_everything_ends_without_one() {
     assert_eq!(end_of(&outputs), &SessionEnd::NotPaid(NotPaid::Declined));
     // Nobody exchanges the offer under the person's eyes.
     let (mut session, mut terminal, _) = after_offer(settings(), &offer());
-    let dearer = Offer { amount: "25.00 EUR".parse().unwrap(), ..offer() };
+    let dearer = offer_with(|parts| parts.amount = "25.00 EUR".parse().unwrap());
     let values = terminal.say(&FromTerminal::Offer(encode_offer(&dearer)));
     let outputs = give(&mut session, at(20), values);
     assert!(matches!(end_of(&outputs), SessionEnd::NotPaid(NotPaid::TerminalMisbehaves(_))));
@@ -693,7 +693,7 @@ fn a_payment_that_is_offered_again_gets_the_same_command_again() {
     assert_eq!(sealed_command, record.sealed_command());
 
     // With other content under the same id, or settled already: not again.
-    let dearer = Offer { amount: "25.00 EUR".parse().unwrap(), ..offer() };
+    let dearer = offer_with(|parts| parts.amount = "25.00 EUR".parse().unwrap());
     let mut settled = record.clone();
     settled.status = PaymentStatus::Approved;
     for (offer, record, expected) in

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::event::Story;
-use florin::domain::Amount;
+use florin::domain::{Amount, Offer, OfferParts};
 use florin::protocol::{decode_offer, encode_offer};
 use florin::relay::Relay;
 use florin::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
@@ -56,11 +56,12 @@ fn tampered(request: InstitutionRequest, story: &Story) -> InstitutionRequest {
     else {
         return request;
     };
-    let altered = decode_offer(&offer).ok().and_then(|mut shown| {
-        shown.amount =
-            Amount::new(shown.amount.minor().saturating_mul(10), shown.amount.currency()).ok()?;
-        story.note(&format!("the terminal lies: it asks for {}", shown.amount));
-        Some(encode_offer(&shown))
+    let altered = decode_offer(&offer).ok().and_then(|shown| {
+        let minor = shown.amount().minor().saturating_mul(10);
+        let amount = Amount::new(minor, shown.amount().currency()).ok()?;
+        let dearer = Offer::new(OfferParts { amount, ..shown.into_parts() }).ok()?;
+        story.note(&format!("the terminal lies: it asks for {amount}"));
+        Some(encode_offer(&dearer))
     });
     let offer = altered.unwrap_or(offer);
     InstitutionRequest::Authorise { transaction_id, offer, offer_age_ms, sealed_command }

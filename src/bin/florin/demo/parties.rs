@@ -261,7 +261,9 @@ impl Cardholder for Storyteller {
     fn ask(&mut self, offer: &OfferView) -> Pin<Box<dyn Future<Output = Decision> + Send>> {
         let what = format!(
             "{}, {}, matching code {}: the person consents",
-            offer.offer.merchant_name, offer.offer.amount, offer.matching_code
+            offer.offer.merchant_name(),
+            offer.offer.amount(),
+            offer.matching_code
         );
         self.story.step("wallet", "person", what, None);
         Box::pin(std::future::ready(Decision::Pay))

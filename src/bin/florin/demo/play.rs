@@ -333,8 +333,8 @@ fn tell_receipt(reported: &Reported, story: &Story) {
         outcome: reported.end.name(),
         message: reported.end.message(),
         verified: reported.end.receipt().is_some(),
-        merchant: offer.map(|offer| offer.merchant_name.clone()).unwrap_or_default(),
-        amount: offer.map(|offer| offer.amount.to_string()).unwrap_or_default(),
+        merchant: offer.map(|offer| offer.merchant_name().to_owned()).unwrap_or_default(),
+        amount: offer.map(|offer| offer.amount().to_string()).unwrap_or_default(),
         approval_code: reported.end.receipt().and_then(event::approval_code).unwrap_or_default(),
         is_pending: matches!(reported.end, SessionEnd::Pending(_)),
     });

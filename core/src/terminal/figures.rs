@@ -1,7 +1,7 @@
-//! What an operator has to know of the payments that are not final: how many, how old, and which
-//! need a person.
+//! The open payments in figures, for people and their monitoring: how many there are, how old they
+//! are, and which need an operator.
 //!
-//! For people and their monitoring. Nothing is decided by it, so the wall clock is good enough.
+//! The engine decides nothing by these figures, so the wall clock is good enough for them.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use crate::domain::{TransactionId, UnixTime};
 /// The payments that are not final, in figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenPayments {
-    /// How many there are in each state, by the state's name.
+    /// The number of payments in each state, by the state's name.
     pub by_state: BTreeMap<&'static str, usize>,
     /// The age of the oldest, in seconds; 0 if there is none.
     pub oldest_s: u64,
-    /// Those that are older than the terminal can settle by itself in good order, oldest first.
+    /// Those that are older than the terminal needs to settle a payment by itself, oldest first.
     pub escalated: Vec<TransactionId>,
 }
 
 impl OpenPayments {
-    /// The figures of `payments`, at `now`. Escalated is what is at least `escalate_after_s`
-    /// seconds old. A clock that was set back makes payments young, never lost.
+    /// The figures of `payments` at `now`. Payments that are at least `escalate_after_s` seconds
+    /// old are escalated. A clock that was set back makes payments younger and loses none.
     pub(super) fn of<'payment>(
         payments: impl Iterator<Item = &'payment Payment>,
         now: UnixTime,
@@ -42,7 +42,6 @@ impl OpenPayments {
         open
     }
 
-    /// How many there are.
     pub fn count(&self) -> usize {
         self.by_state.values().sum()
     }

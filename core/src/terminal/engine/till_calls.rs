@@ -1,0 +1,182 @@
+//! Calls of the till: offers that are made, and reports and cancellations of existing payments.
+
+use rand_core::RngCore;
+use sha2::{Digest, Sha256};
+
+use super::super::open_payment::OpenPayment;
+use super::super::transition::on_till;
+use super::super::{
+    Output, Payment, PaymentRequest, PaymentState, PaymentView, TillCallId, TillRefusal,
+    TillRequest,
+};
+use super::{Effect, Terminal};
+use crate::domain::{IdempotencyKey, Offer, OfferError, OfferParts, TransactionId};
+use crate::protocol::encode_offer;
+
+/// SHA-256 over what the till requested under an idempotency key.
+type ContentDigest = [u8; 32];
+
+impl Terminal {
+    pub(super) fn till_called(
+        &mut self,
+        call: TillCallId,
+        request: TillRequest,
+        stored: Option<Payment>,
+    ) {
+        let answer = match &request {
+            TillRequest::Create(content) => self.create(content, stored),
+            TillRequest::Complete { transaction_id, .. }
+            | TillRequest::Cancel { transaction_id } => {
+                self.settle(*transaction_id, &request, stored)
+            }
+        };
+        // A refusal, too, says how a payment stands, so it waits for that payment's record as every
+        // other answer does.
+        let about = match (&request, &answer) {
+            (
+                TillRequest::Complete { transaction_id, .. }
+                | TillRequest::Cancel { transaction_id },
+                _,
+            ) => Some(*transaction_id),
+            (TillRequest::Create(_), Ok(view)) => Some(view.transaction_id),
+            (
+                TillRequest::Create(_),
+                Err(TillRefusal::OfferWaiting(id) | TillRefusal::KeyReused(id)),
+            ) => Some(*id),
+            (TillRequest::Create(_), Err(_)) => None,
+        };
+        let output = Output::AnswerTill { call, answer };
+        match about {
+            Some(transaction_id) => self.after_record(transaction_id, Effect::Emit(output)),
+            None => self.outputs.push(output),
+        }
+    }
+
+    fn create(
+        &mut self,
+        request: &PaymentRequest,
+        stored: Option<Payment>,
+    ) -> Result<PaymentView, TillRefusal> {
+        let content = self
+            .content_digest(request)
+            .map_err(|error| TillRefusal::Invalid(error.to_string()))?;
+        if let Some(key) = &request.idempotency_key
+            && let Some(answer) = self.repeated(key, content, stored.as_ref())
+        {
+            return answer;
+        }
+        if let Some(waiting) = self.waiting_offer() {
+            return Err(TillRefusal::OfferWaiting(waiting));
+        }
+        if self.open.len() >= self.settings.open_max {
+            return Err(TillRefusal::TooManyOpen(self.settings.open_max));
+        }
+        let (mut id, mut nonce) = ([0; 16], [0; 16]);
+        self.random.fill_bytes(&mut id);
+        self.random.fill_bytes(&mut nonce);
+        let offer = self
+            .offer_for(request, TransactionId::from_random(id), nonce)
+            .map_err(|error| TillRefusal::Invalid(error.to_string()))?;
+        Ok(self.open_offer(&offer, request.idempotency_key.as_ref(), content))
+    }
+
+    /// The offer that the till requests, under this id.
+    fn offer_for(
+        &self,
+        request: &PaymentRequest,
+        transaction_id: TransactionId,
+        nonce: [u8; 16],
+    ) -> Result<Offer, OfferError> {
+        Offer::new(OfferParts {
+            transaction_id,
+            terminal_id: self.identity.terminal_id(),
+            merchant_name: self.identity.certificate.merchant_name.clone(),
+            amount: request.amount,
+            valid_for_s: request.valid_for_s.unwrap_or(self.settings.valid_for_s),
+            nonce,
+            reference: request.reference.clone(),
+            items: request.items.clone(),
+            capture_after_dispense: request.capture_after_dispense,
+        })
+    }
+
+    /// The digest of the requested offer under a constant id and nonce, so that the same content
+    /// has the same digest. Journals hold such digests: the constants never change.
+    fn content_digest(&self, request: &PaymentRequest) -> Result<ContentDigest, OfferError> {
+        let offer = self.offer_for(request, TransactionId::from_random([0; 16]), [0; 16])?;
+        Ok(Sha256::digest(encode_offer(&offer)).into())
+    }
+
+    /// The answer to a request under a key that an earlier payment has; none for a new key.
+    fn repeated(
+        &self,
+        key: &IdempotencyKey,
+        content: ContentDigest,
+        stored: Option<&Payment>,
+    ) -> Option<Result<PaymentView, TillRefusal>> {
+        let mut payments = self.open.values().map(|open| &open.payment).chain(stored);
+        let (payment, earlier) = payments.find_map(|payment| {
+            let (used, content) = payment.idempotency.as_ref()?;
+            (used == key.as_str()).then_some((payment, *content))
+        })?;
+        Some(if earlier == content {
+            Ok(self.view_or(payment))
+        } else {
+            Err(TillRefusal::KeyReused(payment.transaction_id))
+        })
+    }
+
+    fn open_offer(
+        &mut self,
+        offer: &Offer,
+        key: Option<&IdempotencyKey>,
+        content: ContentDigest,
+    ) -> PaymentView {
+        let transaction_id = offer.transaction_id();
+        let payment = Payment {
+            transaction_id,
+            state: PaymentState::Offered,
+            amount: offer.amount(),
+            reference: offer.reference().to_owned(),
+            capture_after_dispense: offer.capture_after_dispense(),
+            offer: encode_offer(offer),
+            sealed_command: None,
+            receipt: None,
+            released: false,
+            idempotency: key.map(|key| (key.to_string(), content)),
+            created_at: self.now.wall,
+            updated_at: self.now.wall,
+        };
+        tracing::info!(%transaction_id, amount = %payment.amount, "payment offered");
+        let view = PaymentView::of(&payment);
+        let open = OpenPayment::offered(payment, self.now.moment, offer.valid_for_s());
+        self.open.insert(transaction_id, open);
+        self.append(transaction_id);
+        self.publish(transaction_id);
+        self.after_record(transaction_id, Effect::ShowOffer(transaction_id));
+        view
+    }
+
+    /// A report on the goods, or a cancellation.
+    fn settle(
+        &mut self,
+        transaction_id: TransactionId,
+        request: &TillRequest,
+        stored: Option<Payment>,
+    ) -> Result<PaymentView, TillRefusal> {
+        let open = self.open.get(&transaction_id).map(|open| open.payment.clone());
+        let payment = open.or(stored).ok_or(TillRefusal::Unknown(transaction_id))?;
+        let next = on_till(payment.state, payment.capture_after_dispense, request).map_err(
+            |explanation| TillRefusal::WrongState { state: payment.state.name(), explanation },
+        )?;
+        if let Some(next) = next {
+            self.move_to(transaction_id, next, None);
+        }
+        Ok(self.view_or(&payment))
+    }
+
+    /// The view of a payment as it is now: the engine's if it is open, the journal's otherwise.
+    fn view_or(&self, stored: &Payment) -> PaymentView {
+        self.view(stored.transaction_id).unwrap_or_else(|| PaymentView::of(stored))
+    }
+}

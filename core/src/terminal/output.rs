@@ -1,0 +1,34 @@
+//! The outputs of the engine.
+
+use super::{
+    AdvertisingPace, InstitutionRequest, Payment, PaymentView, PhoneId, PhoneQuestion,
+    RecordNumber, TillCallId, TillRefusal,
+};
+
+/// An action that the engine wants done. The driver carries out the actions of a step in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Write this payment to the journal, durably, then give
+    /// [`Input::Journalled`](super::Input::Journalled).
+    Append { record: RecordNumber, payment: Box<Payment> },
+    /// Send a value of at most 512 octets to a phone.
+    Notify { phone: PhoneId, value: Vec<u8> },
+    /// End a connection. The reason is for the log.
+    Disconnect { phone: PhoneId, reason: &'static str },
+    /// Find what the journal holds of a payment, then give
+    /// [`Input::Loaded`](super::Input::Loaded).
+    Load { phone: PhoneId, question: PhoneQuestion },
+    /// Send a request to the institution, then give
+    /// [`Input::Institution`](super::Input::Institution).
+    Request {
+        request: InstitutionRequest,
+        /// After how many milliseconds the request counts as unanswered.
+        timeout_ms: u64,
+    },
+    /// Answer a call of the till.
+    AnswerTill { call: TillCallId, answer: Result<PaymentView, TillRefusal> },
+    /// Tell everybody who watches a payment that it has changed.
+    Publish(PaymentView),
+    /// Advertise at another pace.
+    Advertise(AdvertisingPace),
+}
