@@ -190,7 +190,7 @@ fn write_beside(
         }
         Ok(()) | Err(_) => {}
     }
-    let written = private_open_options()
+    let written = new_file_options()
         .open(&beside)
         .and_then(|mut file| {
             file.write_all(contents)?;
@@ -212,16 +212,18 @@ fn system<'path>(
     move |source| PrivateFileError::System { action, path: path.to_path_buf(), source }
 }
 
+/// Options that create a file which only its owner can read, and which did not exist.
 #[cfg(unix)]
-fn private_open_options() -> OpenOptions {
+pub fn new_file_options() -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     options
 }
 
+/// Options that create a file which did not exist.
 #[cfg(not(unix))]
-fn private_open_options() -> OpenOptions {
+pub fn new_file_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     options

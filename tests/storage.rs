@@ -13,6 +13,7 @@ mod programs;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -437,6 +438,8 @@ fn finished_payments_are_exported_and_pruned_beside_the_running_service() {
         command
     };
     done(&mut export(&["--until", "2999-01-01", "--prune"]));
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "others cannot read an export");
     let text = fs::read_to_string(&file).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 2);

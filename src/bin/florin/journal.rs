@@ -13,7 +13,7 @@ use florin::causes::with_causes;
 use florin::domain::{TransactionId, UnixTime};
 use florin::journal::{Journal, SqliteJournal};
 use florin::plural::counted;
-use florin::private_file::sync_parent;
+use florin::private_file::{new_file_options, sync_parent};
 use florin::service::{CONFIGURATION_PATH, Configuration, ServiceExit};
 use serde::Serialize;
 
@@ -168,7 +168,7 @@ fn write_out(configuration: &Configuration, export: &ExportArguments) -> anyhow:
     };
     let finished = journal.finished_between(export.from(), export.until)?;
     let output = export.output.display();
-    let file = match File::create_new(&export.output) {
+    let file = match new_file_options().open(&export.output) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!("{output} exists already, and is not overwritten; name another file")
         }
