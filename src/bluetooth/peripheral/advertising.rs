@@ -108,8 +108,8 @@ impl Advertising {
         self.check.notify_one();
     }
 
-    /// The fault because of which the task has ended. Cancel-safe; must not be called again after
-    /// it has returned.
+    /// Waits for the fault that ends the task. Cancel-safe; must not be called again after it has
+    /// returned.
     pub(super) async fn failure(&mut self) -> RadioFault {
         (&mut self.fault).await.unwrap_or(RadioFault::BlueZRestarted)
     }

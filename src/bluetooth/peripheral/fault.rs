@@ -141,6 +141,11 @@ mod tests {
             (fault("org.freedesktop.DBus.Error.FileNotFound", "no socket"), "systemctl start dbus"),
             (fault("org.bluez.Error.Blocked", "Blocked through rfkill"), "rfkill unblock"),
             (fault("org.example.Odd", "odd"), "journalctl -u bluetooth"),
+            (
+                RadioFault::AnswerTimeout(Duration::from_secs(5)),
+                "has not answered for 5 s. If it does not recover, run \
+                 `systemctl restart bluetooth`",
+            ),
         ] {
             assert!(fault.to_string().contains(words), "{fault}");
         }
