@@ -1,5 +1,5 @@
-//! What the arithmetic of one payment takes on this machine, party by party: it is part of the
-//! payment and not of the floor.
+//! How long the cryptography of one payment takes on this machine, party by party. It is part of
+//! the payment, but not of the floor.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use florin::protocol::{ChannelKey, Initiator, accept};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
-use super::{median, ms};
+use crate::timing::{median, milliseconds};
 
 const ROUNDS: usize = 15;
 
@@ -35,7 +35,7 @@ pub fn measure() -> anyhow::Result<Value> {
             work()?;
             times.push(begin.elapsed());
         }
-        steps.insert(name.into(), ms(median(&mut times)).into());
+        steps.insert(name.into(), milliseconds(median(&mut times)).into());
         Ok(())
     };
     step("phone: first handshake message", &|| {

@@ -1,4 +1,4 @@
-//! The floor: a GATT server of BlueZ that does nothing but answer, and the phone's side of it.
+//! The floor: a GATT server over BlueZ that only answers, and the phone's side of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,9 +14,9 @@ use florin::link::PhoneLink;
 use florin::protocol::{INBOX_UUID, OUTBOX_UUID, SERVICE_UUID, VALUE_OCTETS_MAX};
 use futures::StreamExt;
 
-use super::Trip;
+use crate::payer::Trip;
 
-/// Serves until it is killed. With the payment service's UUIDs, so that the same phone finds it.
+/// Serves until it is killed. It has the payment service's UUIDs, so that the same phone finds it.
 pub async fn serve(adapter: &str, code: &str) -> anyhow::Result<()> {
     let session = Session::new().await?;
     let adapter = session.adapter(adapter)?;
@@ -71,7 +71,8 @@ pub async fn serve(adapter: &str, code: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends as many octets as the value asks for in its first two; nothing for one that goes on.
+/// Sends as many octets as the first two octets of the value say. In a write of several values,
+/// only the last one asks for octets.
 fn answer(value: &[u8], writer: Option<&CharacteristicWriter>) {
     let (Some(writer), Some((&octets, _))) = (writer, value.split_first_chunk::<2>()) else {
         return;
@@ -86,7 +87,7 @@ fn answer(value: &[u8], writer: Option<&CharacteristicWriter>) {
     }
 }
 
-/// Writes what the payment wrote, and waits for as many octets as it got.
+/// Writes as many octets as the payment wrote, and waits for as many as it received.
 pub async fn round_trip(link: &mut impl PhoneLink, trip: &Trip) -> anyhow::Result<()> {
     let mut up = trip.up.max(2);
     while up > 0 {

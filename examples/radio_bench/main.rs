@@ -1,18 +1,18 @@
-//! How long payments take over the radio, beside the least that they could take on it: the same
-//! octets echoed, and one call to the institution. The test bed runs it (scenarios `floor` and
+//! Measures how long payments take over Bluetooth, and compares them with their floor: an echo of
+//! the same octets and one call to the institution. The test bed runs it (scenarios `floor` and
 //! `thousand-payments`).
 //!
-//! Measures and prints; asserts nothing.
+//! It measures and prints; it asserts nothing.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod arithmetic;
 mod echo;
 mod payer;
+mod timing;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -25,11 +25,12 @@ use florin::till::TillAddress;
 use serde_json::json;
 use tokio::time::Instant;
 
-use payer::{Payer, Trip};
+use payer::Payer;
+use timing::{median, milliseconds};
 
-/// How many payments are made over one connection: fewer than the terminal takes hellos.
+/// How many payments are made over one connection: fewer than the hellos that a terminal accepts.
 const PAYMENTS_PER_CONNECTION: u32 = 15;
-/// How long a terminal is looked for, in milliseconds.
+/// How long the scan for a terminal may take, in milliseconds.
 const SCAN_MS: u64 = 30_000;
 
 /// Measures payments over the radio, and the floor under them.
@@ -42,29 +43,29 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Be a bare GATT server that answers a value with as many octets as its first two say.
+    /// Run a bare GATT server that answers a value with as many octets as its first two octets say.
     Echo {
-        /// The adapter to be found on.
+        /// The adapter to advertise on.
         #[arg(long)]
         adapter: String,
         /// The short code to advertise.
         #[arg(long)]
         code: String,
     },
-    /// Pay and echo in turns, and print each and the ratio of their medians.
+    /// Pay and echo in turns; print each time and the ratio of the medians.
     Compare {
         #[command(flatten)]
         paying: Paying,
         /// The echo server's short code.
         #[arg(long)]
         echo_code: String,
-        /// The terminal's state directory, for a bare call to the institution under its name.
+        /// The terminal's state directory, for a bare call to the institution in its name.
         #[arg(long)]
         state_directory: PathBuf,
     },
-    /// Print what the arithmetic of a payment takes on this machine.
+    /// Print how long the cryptography of a payment takes on this machine.
     Arithmetic,
-    /// Pay again and again, several times over each connection, and print how it goes.
+    /// Pay repeatedly, several times over each connection, and print the time of each payment.
     Pay {
         #[command(flatten)]
         paying: Paying,
@@ -91,7 +92,7 @@ struct Paying {
 }
 
 fn main() -> ExitCode {
-    // As the terminal: a phone's writes keep their order on one thread.
+    // As in the terminal, a phone's writes keep their order on one thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = match runtime {
         Ok(runtime) => runtime.block_on(run(Arguments::parse().command)),
@@ -136,25 +137,30 @@ async fn pay(paying: &Paying) -> anyhow::Result<()> {
             Some(link) => link,
             None => link.insert(central.connect(&terminal).await?),
         };
-        let (duration, trips) = payer.pay(Kept(link)).await?;
+        let (duration, trips) = payer.pay(KeptOpen(link)).await?;
         let octets: usize = trips.iter().map(|trip| trip.up + trip.down).sum();
         let elapsed_s = begin.elapsed().as_secs_f64();
         println!(
             "{}",
-            json!({ "payment": number, "payment_ms": ms(duration), "octets": octets, "elapsed_s": elapsed_s })
+            json!({
+                "payment": number,
+                "payment_ms": milliseconds(duration),
+                "octets": octets,
+                "elapsed_s": elapsed_s,
+            })
         );
     }
     if let Some(mut link) = link {
         link.disconnect().await;
     }
-    central.settle().await;
+    central.wait_for_disconnections().await;
     Ok(())
 }
 
-/// A connection that stays when a payment is over, for the next one.
-struct Kept<'link>(&'link mut CentralLink);
+/// A connection that stays open after a payment, for the next one.
+struct KeptOpen<'link>(&'link mut CentralLink);
 
-impl PhoneLink for Kept<'_> {
+impl PhoneLink for KeptOpen<'_> {
     fn value_octets_max(&self) -> usize {
         self.0.value_octets_max()
     }
@@ -196,27 +202,33 @@ async fn compare(
             echo::round_trip(&mut link, trip).await?;
         }
         let radio = begin.elapsed();
-        // Any transaction will do: it is the call that is measured.
+        // The call is measured; the transaction need not exist.
         relay.transaction(TransactionId::from_random([number as u8; 16])).await?;
         let floor = begin.elapsed();
         link.disconnect().await;
-        let at: Vec<_> = trips.iter().map(|trip| trip.times.map(ms)).collect();
+        let at: Vec<_> = trips.iter().map(|trip| trip.times.map(milliseconds)).collect();
         let trips: Vec<_> = trips.iter().map(|trip| [trip.up, trip.down]).collect();
         println!(
             "{}",
-            json!({ "payment_ms": ms(payment), "floor_ms": ms(floor), "of_it_radio_ms": ms(radio), "trips": trips, "at_ms": at })
+            json!({
+                "payment_ms": milliseconds(payment),
+                "floor_ms": milliseconds(floor),
+                "of_it_radio_ms": milliseconds(radio),
+                "trips": trips,
+                "at_ms": at,
+            })
         );
         payments.push(payment);
         floors.push(floor);
     }
-    central.settle().await;
+    central.wait_for_disconnections().await;
     let (payment, floor) = (median(&mut payments), median(&mut floors));
     println!(
         "{}",
         json!({
             "payments": paying.payments,
-            "median_payment_ms": ms(payment),
-            "median_floor_ms": ms(floor),
+            "median_payment_ms": milliseconds(payment),
+            "median_floor_ms": milliseconds(floor),
             "ratio": payment.as_secs_f64() / floor.as_secs_f64(),
         })
     );
@@ -224,15 +236,9 @@ async fn compare(
 }
 
 async fn find(central: &Central, code: &str) -> anyhow::Result<FoundTerminal> {
-    central.scan(SCAN_MS, Some(code)).await?.pop().with_context(|| format!("no {code} in reach"))
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
-/// The middle one; of an even number the upper of the two.
-fn median(durations: &mut [Duration]) -> Duration {
-    durations.sort_unstable();
-    durations.get(durations.len() / 2).copied().unwrap_or_default()
+    central
+        .scan(SCAN_MS, Some(code))
+        .await?
+        .pop()
+        .with_context(|| format!("no terminal {code} in reach"))
 }

@@ -1,5 +1,5 @@
-//! A phone that pays whatever the till offers, and a till that offers: one payment at a time, as
-//! fast as they can.
+//! A till that makes an offer, and a phone that pays it: one payment at a time, as fast as
+//! possible.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -18,19 +18,19 @@ use florin::wallet::{
 use rand::TryRngCore;
 use tokio::time::Instant;
 
-/// What went over the air one way and then the other, in octets of values.
+/// A request of the phone and the answer to it, in octets of values.
 #[derive(Debug, Clone, Copy)]
 pub struct Trip {
-    /// From the phone.
+    /// Octets from the phone.
     pub up: usize,
-    /// To the phone.
+    /// Octets to the phone.
     pub down: usize,
-    /// When the phone began to write, and when it had the whole answer: since the link was
-    /// subscribed.
+    /// When the phone began to write, and when it had the whole answer, both since the wallet got
+    /// the subscribed link.
     pub times: [Duration; 2],
 }
 
-/// One wallet before one machine.
+/// One wallet with its card, and the till of the machine that it pays at.
 pub struct Payer {
     card: Arc<Card>,
     store: DirectoryStore,
@@ -38,7 +38,7 @@ pub struct Payer {
 }
 
 impl Payer {
-    /// With the one card of the wallet's directory.
+    /// Opens the wallet in this directory, which has one card.
     pub fn open(directory: &Path, till: TillAddress) -> anyhow::Result<Self> {
         let directory = WalletDirectory::open(directory)?;
         let name = directory.card_names()?.pop().context("there is no card")?;
@@ -46,8 +46,8 @@ impl Payer {
         Ok(Self { card, store: directory.store(&name), till: TillClient::new(till) })
     }
 
-    /// Offers and pays once over a link that is subscribed: how long it took from there to the
-    /// result.
+    /// Makes an offer and pays it over a link that is subscribed. Returns how long the payment took
+    /// from there to the result, and its trips.
     pub async fn pay(&mut self, link: impl PhoneLink) -> anyhow::Result<(Duration, Vec<Trip>)> {
         let payment = NewPayment {
             amount_minor: 1,
@@ -72,12 +72,17 @@ impl Payer {
         };
         let mut octets = [0; 65];
         rand::rngs::OsRng.try_fill_bytes(&mut octets)?;
-        let mut watch =
-            Watch { begin: Instant::now(), result_after: None, trips: Vec::new(), is_up: false };
+        let mut stopwatch = Stopwatch {
+            begin: Instant::now(),
+            result_after: None,
+            trips: Vec::new(),
+            is_sending: false,
+        };
         let seed = SessionSeed::from_random(&octets);
         let card = Arc::clone(&self.card);
-        let reported = drive(link, card, None, settings, seed, &mut self.store, &mut watch).await;
-        let Some(duration) = watch.result_after.filter(|_| reported.end.name() == "approved")
+        let reported =
+            drive(link, card, None, settings, seed, &mut self.store, &mut stopwatch).await;
+        let Some(duration) = stopwatch.result_after.filter(|_| reported.end.name() == "approved")
         else {
             bail!(
                 "payment {} ended as {}: {}",
@@ -86,36 +91,36 @@ impl Payer {
                 reported.end.message()
             );
         };
-        Ok((duration, watch.trips))
+        Ok((duration, stopwatch.trips))
     }
 }
 
-/// Says yes, and looks at the clock.
-struct Watch {
+/// Consents to every offer, and records the time of each message.
+struct Stopwatch {
     begin: Instant,
     result_after: Option<Duration>,
     trips: Vec<Trip>,
-    is_up: bool,
+    is_sending: bool,
 }
 
-impl Cardholder for Watch {
+impl Cardholder for Stopwatch {
     fn tell(&mut self, notice: &Notice) {
         if self.result_after.is_some() {
             return;
         }
         match notice {
             Notice::MessageSent { octets, .. } => {
-                if !self.is_up {
+                if !self.is_sending {
                     let now = self.begin.elapsed();
                     self.trips.push(Trip { up: 0, down: 0, times: [now, now] });
                 }
-                self.is_up = true;
+                self.is_sending = true;
                 if let Some(trip) = self.trips.last_mut() {
                     trip.up += octets;
                 }
             }
             Notice::MessageReceived { message, octets } => {
-                self.is_up = false;
+                self.is_sending = false;
                 if let Some(trip) = self.trips.last_mut() {
                     trip.down += octets;
                     trip.times[1] = self.begin.elapsed();

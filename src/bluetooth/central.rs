@@ -1,15 +1,14 @@
-//! The phone's radio: a GATT central over btleplug, which is BlueZ on Linux.
+//! The phone's Bluetooth: a GATT central over btleplug, which uses BlueZ on Linux.
 //!
-//! Finds terminals, connects, and carries values. It knows no message and no payment, and takes
-//! nobody's word for who a terminal is: names, short codes and addresses help to choose and prove
-//! nothing.
+//! It finds terminals, connects, and carries values. It knows no messages and no payments, and it
+//! does not prove who a terminal is: names, short codes and addresses help to choose a terminal and
+//! prove nothing.
 //!
-//! How values are written: with response, one at a time, where the characteristic offers it. A
-//! write without response is quicker by one exchange, but some platforms drop it without a word
-//! when their queue is full, and BlueZ may close the connection before the last one has left. In
-//! return it costs nothing where it matters: with the MTU of 517 that BlueZ and phones agree on,
-//! each message of a payment is one value, and the terminal works on it while the response is under
-//! way.
+//! Values are written with response, one at a time, if the characteristic offers that. A write
+//! without response is quicker by one exchange, but some platforms silently drop it when their
+//! queue is full, and BlueZ may close the connection before the last one has left. The response
+//! costs no time where it matters: with the MTU of 517 that BlueZ and phones agree on, each message
+//! of a payment is one value, and the terminal works on it while the response is under way.
 
 use std::collections::{BTreeMap, HashSet};
 use std::pin::Pin;
@@ -17,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use btleplug::api::{
-    Central as _, CentralEvent, CharPropFlags, Characteristic, Manager as _, Peripheral as _,
-    ScanFilter, ValueNotification, WriteType,
+    Central as _, CentralEvent, CentralState, CharPropFlags, Characteristic, Manager as _,
+    Peripheral as _, ScanFilter, ValueNotification, WriteType,
 };
 use btleplug::platform::{Adapter, Manager, Peripheral, PeripheralId};
 use futures::{Stream, StreamExt};
@@ -30,110 +29,101 @@ use uuid::Uuid;
 use crate::link::{PhoneLink, PhoneLinkError, att};
 use crate::protocol::{AdvertisedName, INBOX_UUID, OUTBOX_UUID, SERVICE_UUID};
 
-/// How often a connection is tried. The first one to a device often fails in the radio (Android's
-/// 133, BlueZ's `le-connection-abort-by-local`); more than three mean that the terminal is not
-/// there.
+/// How many attempts a connection gets. The first one to a device often fails in the radio
+/// (Android's 133, BlueZ's `le-connection-abort-by-local`); after three failures the terminal is
+/// not there.
 const CONNECT_ATTEMPTS_MAX: u32 = 3;
-/// How long one try may take, with the discovery of services, in milliseconds: ten times what is
+/// How long one attempt may take, with the discovery of services, in milliseconds: ten times the
 /// usual.
-const CONNECT_MS_MAX: u64 = 12_000;
-/// How long to wait before the next try, in milliseconds, so that the stack sees the end of the
-/// last.
+const CONNECT_TIMEOUT_MS: u64 = 12_000;
+/// How long to wait before the next attempt, in milliseconds, so that the stack has finished the
+/// previous one.
 const CONNECT_PAUSE_MS: u64 = 400;
-/// How long to subscribe may take, in milliseconds: one exchange.
-const SUBSCRIBE_MS_MAX: u64 = 5_000;
-/// How long a disconnection may take, in milliseconds: BlueZ waits 2 s by itself.
-const DISCONNECT_MS_MAX: u64 = 4_000;
-/// How often everything in reach is looked at, in milliseconds, beside the events, which may be
-/// lost.
-const LOOK_MS: u64 = 300;
-/// The longest value in octets, whatever the MTU: BlueZ before 5.69 counts the handle, and in a
-/// long write the offset, into the 512 octets of a value that is written to it, and refuses more
-/// (bluez issue 570).
+/// How long a subscription may take, in milliseconds. It is one exchange.
+const SUBSCRIBE_TIMEOUT_MS: u64 = 5_000;
+/// How long a disconnection may take, in milliseconds. BlueZ itself waits 2 s.
+const DISCONNECT_TIMEOUT_MS: u64 = 4_000;
+/// How often all devices are polled, in milliseconds, since events may be lost.
+const POLL_INTERVAL_MS: u64 = 300;
+/// The longest value that is written, in octets, whatever the MTU: BlueZ before 5.69 counts the
+/// handle, and in a long write the offset, towards the 512 octets of a written value, and refuses
+/// more (bluez issue 570).
 const WRITTEN_OCTETS_MAX: usize = 508;
-/// What BlueZ reports where the radio measured nothing.
+/// The strength that BlueZ reports if the radio measured none.
 const RSSI_UNKNOWN_DBM: i16 = 127;
 
-/// Why the radio cannot be used, or not for this. Each says what to do.
+/// Why Bluetooth cannot be used, or a terminal cannot be connected. Each says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CentralError {
-    /// The system bus is not there.
+    #[error("the D-Bus system bus cannot be reached ({0}). Run `sudo systemctl start dbus`")]
+    BusUnreachable(String),
+    #[error("BlueZ is not running ({0}). Run `sudo systemctl start bluetooth`")]
+    BlueZNotRunning(String),
+    /// The bus policy does not allow this user to call BlueZ.
     #[error(
-        "the system's message bus (D-Bus) cannot be reached: {0}. Is this machine set up with dbus and BlueZ?"
+        "D-Bus does not let this user talk to BlueZ ({0}). Add the user to the group `bluetooth` \
+         with `sudo usermod -aG bluetooth $USER`, and log in again"
     )]
-    NoBus(String),
-    /// bluetoothd does not run.
+    AccessDenied(String),
     #[error(
-        "the Bluetooth service does not run ({0}); start it, for example with `sudo systemctl start bluetooth`"
-    )]
-    NoDaemon(String),
-    /// The bus does not let this user.
-    #[error(
-        "this user may not use Bluetooth ({0}); add the user to the group `bluetooth` and log in again, or ask the \
-         administrator"
-    )]
-    PermissionDenied(String),
-    /// No adapter at all.
-    #[error(
-        "this machine has no Bluetooth adapter; plug one in, and look with `bluetoothctl list`"
+        "this computer has no Bluetooth adapter. Plug one in; `bluetoothctl list` shows the \
+         adapters that BlueZ has"
     )]
     NoAdapter,
-    /// Not the one that was asked for.
-    #[error("there is no Bluetooth adapter `{wanted}`; there is: {there}")]
-    NoSuchAdapter {
-        /// Asked for.
-        wanted: String,
-        /// The names of those there are.
-        there: String,
-    },
-    /// Off or blocked.
+    /// The requested adapter is absent, and others are present.
     #[error(
-        "the Bluetooth adapter is off ({0}); turn it on with `rfkill unblock bluetooth` and `bluetoothctl power on`"
+        "there is no Bluetooth adapter `{wanted}`; BlueZ has: {present}. Plug it in, or choose \
+         another one with `--adapter`"
+    )]
+    AdapterNotFound { wanted: String, present: String },
+    /// The adapter is switched off, or blocked by rfkill.
+    #[error(
+        "the Bluetooth adapter is off ({0}). Run `rfkill unblock bluetooth` and \
+         `bluetoothctl power on`"
     )]
     AdapterOff(String),
-    /// No connection came about.
-    #[error("cannot connect to the machine: {0}. Go closer and try again")]
+    #[error("cannot connect to the machine ({0}). Go closer and try again")]
     Connect(String),
-    /// Connected, and the service is not there or not as it should be.
+    /// Connected, but the payment service is absent or incomplete.
     #[error(
-        "the machine does not offer the payment service as it should: {0}. If it was updated lately, forget it with \
-         `bluetoothctl remove` and try again"
+        "the machine does not offer the payment service as it should: {0}. If it was updated \
+         recently, remove it from BlueZ with `bluetoothctl remove` and its address, and try again"
     )]
     Service(String),
-    /// Anything else that the stack says.
-    #[error("Bluetooth failed: {0}")]
+    /// Any other error of the Bluetooth stack.
+    #[error("Bluetooth failed: {0}. Try again; if it fails again, see `journalctl -u bluetooth`")]
     Other(String),
 }
 
 impl CentralError {
-    /// Is it about this machine's Bluetooth, and not about a terminal?
+    /// Whether the fault is in this computer's Bluetooth, and not in a terminal.
     pub fn is_about_this_machine(&self) -> bool {
         match self {
-            Self::NoBus(_)
-            | Self::NoDaemon(_)
-            | Self::PermissionDenied(_)
+            Self::BusUnreachable(_)
+            | Self::BlueZNotRunning(_)
+            | Self::AccessDenied(_)
             | Self::NoAdapter
-            | Self::NoSuchAdapter { .. }
+            | Self::AdapterNotFound { .. }
             | Self::AdapterOff(_) => true,
             Self::Connect(_) | Self::Service(_) | Self::Other(_) => false,
         }
     }
 }
 
-/// A terminal that advertises in reach.
+/// A terminal in reach that advertises.
 #[derive(Debug, Clone)]
 pub struct FoundTerminal {
-    /// From its advertised name; none where the name was not received yet.
+    /// From its advertised name; none if the name was not received yet.
     pub short_code: Option<String>,
-    /// How strongly it was received last, in dBm; none where the radio does not tell.
+    /// The signal strength of its last advertisement, in dBm; none if the radio did not measure it.
     pub rssi_dbm: Option<i16>,
-    /// Its name says that it takes no payments now. Anybody can advertise that; a machine that
-    /// says it is not worth connecting to.
+    /// Its advertised name says that it takes no payments now. Anybody can advertise that, but
+    /// connecting to such a machine is of no use.
     pub is_out_of_service: bool,
     peripheral: Peripheral,
 }
 
-/// One adapter in the central role.
+/// One Bluetooth adapter in the central role.
 #[derive(Debug, Clone)]
 pub struct Central {
     adapter: Adapter,
@@ -142,7 +132,7 @@ pub struct Central {
 }
 
 impl Central {
-    /// Opens an adapter by its name, such as `hci1`; without a name the first.
+    /// Opens an adapter by its name, such as `hci1`; without a name, the first.
     ///
     /// # Errors
     /// [`CentralError`], with what to do.
@@ -155,14 +145,14 @@ impl Central {
             let name = info.split_whitespace().next().unwrap_or_default().to_owned();
             adapters.insert(name, adapter);
         }
-        let there = adapters.keys().cloned().collect::<Vec<_>>().join(", ");
+        let present = adapters.keys().cloned().collect::<Vec<_>>().join(", ");
         let chosen = match name {
             None => adapters.pop_first(),
             Some(wanted) if !adapters.is_empty() => {
                 let adapter = adapters.remove(wanted);
-                let adapter = adapter.ok_or_else(|| CentralError::NoSuchAdapter {
+                let adapter = adapter.ok_or_else(|| CentralError::AdapterNotFound {
                     wanted: wanted.to_owned(),
-                    there,
+                    present,
                 })?;
                 Some((wanted.to_owned(), adapter))
             }
@@ -172,13 +162,13 @@ impl Central {
         Ok(Self { adapter, adapter_name, disconnections: Arc::default() })
     }
 
-    /// The adapter's name.
+    /// The adapter's name, such as `hci1`.
     pub fn adapter_name(&self) -> &str {
         &self.adapter_name
     }
 
-    /// Listens for `scan_ms` milliseconds; the terminals in reach, strongest first. With a short
-    /// code it returns as soon as a terminal of that code was heard.
+    /// Scans for `scan_ms` milliseconds and returns the terminals in reach, strongest first. With a
+    /// short code, it returns as soon as it has found a terminal of that code.
     ///
     /// # Errors
     /// [`CentralError`] if the adapter cannot scan.
@@ -187,23 +177,22 @@ impl Central {
         scan_ms: u64,
         short_code: Option<&str>,
     ) -> Result<Vec<FoundTerminal>, CentralError> {
-        // While a connection ends, some adapters cannot scan.
-        self.settle().await;
+        // Some adapters cannot scan while a connection is ending.
+        self.wait_for_disconnections().await;
         let events = self.adapter.events().await.map_err(|error| classify(&error))?;
         let known: HashSet<PeripheralId> =
             self.peripherals().await?.iter().map(Peripheral::id).collect();
         let filter = ScanFilter { services: vec![Uuid::from_u128(SERVICE_UUID)] };
         self.adapter.start_scan(filter).await.map_err(|error| classify(&error))?;
-        let found = self.listen(events, &known, scan_ms, short_code).await;
-        // A scan that goes on disturbs connecting; that it cannot be stopped is no reason not to
-        // try.
+        let found = self.collect(events, &known, scan_ms, short_code).await;
+        // A scan that continues disturbs connecting, but connecting may still succeed.
         if let Err(error) = self.adapter.stop_scan().await {
             tracing::debug!(%error, "the scan could not be stopped");
         }
         found
     }
 
-    async fn listen(
+    async fn collect(
         &self,
         mut events: Pin<Box<dyn Stream<Item = CentralEvent> + Send>>,
         known: &HashSet<PeripheralId>,
@@ -211,14 +200,14 @@ impl Central {
         short_code: Option<&str>,
     ) -> Result<Vec<FoundTerminal>, CentralError> {
         let end = Instant::now() + Duration::from_millis(scan_ms);
-        let mut look = tokio::time::interval(Duration::from_millis(LOOK_MS));
-        // Devices that advertised in this scan. BlueZ also lists what it met days ago.
+        let mut poll = tokio::time::interval(Duration::from_millis(POLL_INTERVAL_MS));
+        // Devices that advertised in this scan. BlueZ also lists devices from days ago.
         let mut fresh = HashSet::new();
         let mut found: Vec<FoundTerminal> = Vec::new();
         loop {
             let candidates = tokio::select! {
                 () = tokio::time::sleep_until(end) => break,
-                _ = look.tick() => self.peripherals().await?,
+                _ = poll.tick() => self.peripherals().await?,
                 event = events.next() => match event {
                     Some(event) => {
                         let Some((id, is_fresh)) = device_of(event, known) else { continue };
@@ -227,9 +216,9 @@ impl Central {
                         }
                         self.adapter.peripheral(&id).await.into_iter().collect()
                     }
-                    // The bus is gone; the next look says so.
+                    // The connection to the bus has ended; the next poll returns the error.
                     None => {
-                        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+                        tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
                         self.peripherals().await?
                     }
                 },
@@ -261,16 +250,17 @@ impl Central {
     /// Connects to a terminal and subscribes to its outbox.
     ///
     /// # Errors
-    /// [`CentralError::Connect`] after three tries; [`CentralError::Service`] if it is no terminal.
+    /// [`CentralError::Connect`] after three attempts; [`CentralError::Service`] if the device is
+    /// not a terminal.
     pub async fn connect(&self, terminal: &FoundTerminal) -> Result<CentralLink, CentralError> {
-        self.settle().await;
+        self.wait_for_disconnections().await;
         let peripheral = &terminal.peripheral;
         let mut fault = String::new();
         for attempt in 0..CONNECT_ATTEMPTS_MAX {
             if attempt > 0 {
                 tokio::time::sleep(Duration::from_millis(CONNECT_PAUSE_MS)).await;
             }
-            match timeout(Duration::from_millis(CONNECT_MS_MAX), self.connect_once(peripheral))
+            match timeout(Duration::from_millis(CONNECT_TIMEOUT_MS), self.connect_once(peripheral))
                 .await
             {
                 Ok(Ok(link)) => return Ok(link),
@@ -286,10 +276,10 @@ impl Central {
                     };
                     fault = detail;
                 }
-                Err(_) => fault = "it took too long".to_owned(),
+                Err(_) => fault = "the connection took too long".to_owned(),
             }
-            tracing::debug!(attempt, fault, "a connection failed");
-            // Half a connection keeps the next from coming about.
+            tracing::debug!(attempt, fault, "an attempt to connect failed");
+            // A connection that is only half set up would prevent the next one.
             self.disconnect(peripheral).await;
         }
         Err(CentralError::Connect(fault))
@@ -305,22 +295,22 @@ impl Central {
         } else if inbox.properties.contains(CharPropFlags::WRITE_WITHOUT_RESPONSE) {
             WriteType::WithoutResponse
         } else {
-            return Err(CentralError::Service("its inbox cannot be written".into()));
+            return Err(CentralError::Service("phones cannot write to its inbox".into()));
         };
-        // Before the subscription, so that not even the first notification is lost.
+        // This precedes the subscription, so that not even the first notification is lost.
         let notifications = peripheral.notifications().await.map_err(|error| classify(&error))?;
         let events = self.adapter.events().await.map_err(|error| classify(&error))?;
         let subscription = peripheral.subscribe(&outbox);
-        timeout(Duration::from_millis(SUBSCRIBE_MS_MAX), subscription)
+        timeout(Duration::from_millis(SUBSCRIBE_TIMEOUT_MS), subscription)
             .await
             .map_err(|_| CentralError::Connect("the subscription took too long".into()))?
             .map_err(|error| classify(&error))?;
-        // What was lost before the events were watched shows here.
+        // A connection that was lost before the events were requested shows here.
         if !peripheral.is_connected().await.map_err(|error| classify(&error))? {
             return Err(CentralError::Connect("the connection was lost at once".into()));
         }
-        // BlueZ has exchanged the MTU before it reports services. Where a platform does not tell,
-        // btleplug says 23.
+        // BlueZ has exchanged the MTU before it reports services. On a platform that does not tell
+        // the MTU, btleplug reports 23.
         let value_octets_max =
             att::value_octets_max(usize::from(peripheral.mtu())).min(WRITTEN_OCTETS_MAX);
         Ok(CentralLink {
@@ -332,27 +322,27 @@ impl Central {
             value_octets_max,
             notifications,
             events,
-            is_over: false,
+            is_disconnected: false,
         })
     }
 
     async fn disconnect(&self, peripheral: &Peripheral) {
         let disconnection =
-            timeout(Duration::from_millis(DISCONNECT_MS_MAX), peripheral.disconnect());
+            timeout(Duration::from_millis(DISCONNECT_TIMEOUT_MS), peripheral.disconnect());
         if let Ok(Err(error)) = disconnection.await {
-            tracing::debug!(%error, "could not disconnect");
+            tracing::debug!(%error, "disconnecting failed");
         }
     }
 
-    /// Waits until every connection that was ended is down, at most some seconds. To be called
-    /// before the process ends: BlueZ keeps a connection whose user is gone.
-    pub async fn settle(&self) {
+    /// Waits until every disconnection that was started is complete, at most some seconds. Call it
+    /// before the process ends: BlueZ keeps a connection when the process that made it has ended.
+    pub async fn wait_for_disconnections(&self) {
         let mut disconnections = self.disconnections.lock().await;
         while disconnections.join_next().await.is_some() {}
     }
 }
 
-/// Which device an event is about, and whether it shows that the device is in reach now.
+/// The device of an event, and whether the event shows that the device is in reach now.
 fn device_of(event: CentralEvent, known: &HashSet<PeripheralId>) -> Option<(PeripheralId, bool)> {
     match event {
         CentralEvent::DeviceDiscovered(id) | CentralEvent::ServicesAdvertisement { id, .. } => {
@@ -370,10 +360,11 @@ fn device_of(event: CentralEvent, known: &HashSet<PeripheralId>) -> Option<(Peri
     }
 }
 
-/// The terminal that this device is, if it is one and in reach.
+/// The device as a terminal; none if it is not a terminal or not in reach.
 async fn terminal_of(peripheral: Peripheral, is_fresh: bool) -> Option<FoundTerminal> {
     let properties = peripheral.properties().await.ok()??;
-    // BlueZ forgets the strength when a scan ends, so one that has it was heard in this scan.
+    // BlueZ forgets the strength when a scan ends, so a device that has one was received in this
+    // scan.
     if !properties.services.contains(&Uuid::from_u128(SERVICE_UUID))
         || !(is_fresh || properties.rssi.is_some())
     {
@@ -402,7 +393,7 @@ fn characteristic(
         .ok_or_else(|| CentralError::Service(format!("it has no {name}")))
 }
 
-/// One connection. Dropping it ends the connection.
+/// One connection to a terminal. Dropping it ends the connection.
 pub struct CentralLink {
     central: Central,
     peripheral: Peripheral,
@@ -412,16 +403,16 @@ pub struct CentralLink {
     value_octets_max: usize,
     notifications: Pin<Box<dyn Stream<Item = ValueNotification> + Send>>,
     events: Pin<Box<dyn Stream<Item = CentralEvent> + Send>>,
-    is_over: bool,
+    is_disconnected: bool,
 }
 
 impl CentralLink {
-    /// Begins to disconnect. It goes on by itself; [`Central::settle`] waits for it.
-    fn let_go(&mut self) {
-        if std::mem::replace(&mut self.is_over, true) {
+    /// Starts to disconnect in the background; [`Central::wait_for_disconnections`] waits for it.
+    fn start_disconnection(&mut self) {
+        if std::mem::replace(&mut self.is_disconnected, true) {
             return;
         }
-        // Without a runtime there is nobody left who could talk to the bus.
+        // Without a runtime, nothing can call BlueZ any more.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (central, peripheral) = (self.central.clone(), self.peripheral.clone());
         let disconnection = async move { central.disconnect(&peripheral).await };
@@ -429,7 +420,7 @@ impl CentralLink {
             Ok(mut disconnections) => {
                 disconnections.spawn(disconnection);
             }
-            // Somebody settles at this moment; the task still runs.
+            // Another task is waiting for disconnections at this moment; this one still runs.
             Err(_) => {
                 runtime.spawn(disconnection);
             }
@@ -443,14 +434,14 @@ impl PhoneLink for CentralLink {
     }
 
     async fn write(&mut self, value: Vec<u8>) -> Result<(), PhoneLinkError> {
-        if self.is_over {
-            return Err(PhoneLinkError::Lost("disconnected".into()));
+        if self.is_disconnected {
+            return Err(lost("disconnected"));
         }
-        // BlueZ would turn it into a long write: more exchanges than two values, and some of its
-        // versions refuse it.
+        // BlueZ would turn it into a long write. That takes more exchanges than two values, and
+        // some versions refuse it.
         if value.len() > self.value_octets_max {
             let detail = format!(
-                "a value of {} octets over a link for {}",
+                "the value has {} octets; this link carries at most {}",
                 value.len(),
                 self.value_octets_max
             );
@@ -459,31 +450,33 @@ impl PhoneLink for CentralLink {
         self.peripheral
             .write(&self.inbox, &value, self.write_type)
             .await
-            .map_err(|error| PhoneLinkError::Lost(printable(&error)))
+            .map_err(|error| lost(&printable(&error)))
     }
 
     async fn next_value(&mut self) -> Result<Vec<u8>, PhoneLinkError> {
-        if self.is_over {
-            return Err(PhoneLinkError::Lost("disconnected".into()));
+        if self.is_disconnected {
+            return Err(lost("disconnected"));
         }
         loop {
             tokio::select! {
-                // What was said before the connection ended counts.
+                // A notification from before the end of the connection still counts.
                 biased;
                 notification = self.notifications.next() => match notification {
-                    Some(notification) if notification.uuid == self.outbox.uuid => return Ok(notification.value),
+                    Some(notification) if notification.uuid == self.outbox.uuid => {
+                        return Ok(notification.value);
+                    }
                     Some(_) => {}
-                    None => return Err(PhoneLinkError::Lost("the bus is gone".into())),
+                    None => return Err(lost("the connection to D-Bus ended")),
                 },
                 event = self.events.next() => match event {
                     Some(CentralEvent::DeviceDisconnected(id)) if id == self.peripheral.id() => {
-                        return Err(PhoneLinkError::Lost("the machine or the radio ended it".into()));
+                        return Err(lost("the machine ended it, or it is out of reach"));
                     }
-                    Some(CentralEvent::StateUpdate(btleplug::api::CentralState::PoweredOff)) => {
-                        return Err(PhoneLinkError::Lost("the adapter was turned off".into()));
+                    Some(CentralEvent::StateUpdate(CentralState::PoweredOff)) => {
+                        return Err(lost("the adapter was switched off"));
                     }
                     Some(_) => {}
-                    None => return Err(PhoneLinkError::Lost("the bus is gone".into())),
+                    None => return Err(lost("the connection to D-Bus ended")),
                 },
             }
         }
@@ -494,21 +487,21 @@ impl PhoneLink for CentralLink {
             self.peripheral.unsubscribe(&self.outbox).await?;
             self.peripheral.subscribe(&self.outbox).await
         };
-        timeout(Duration::from_millis(SUBSCRIBE_MS_MAX), again)
+        timeout(Duration::from_millis(SUBSCRIBE_TIMEOUT_MS), again)
             .await
-            .map_err(|_| PhoneLinkError::Lost("the subscription took too long".into()))?
-            .map_err(|error| PhoneLinkError::Lost(printable(&error)))
+            .map_err(|_| lost("the subscription took too long"))?
+            .map_err(|error| lost(&printable(&error)))
     }
 
     async fn disconnect(&mut self) {
-        // Not awaited here: BlueZ takes 2 s, and the person wants to see the result.
-        self.let_go();
+        // This does not wait: BlueZ takes 2 s, and the person wants to see the result.
+        self.start_disconnection();
     }
 }
 
 impl Drop for CentralLink {
     fn drop(&mut self) {
-        self.let_go();
+        self.start_disconnection();
     }
 }
 
@@ -521,11 +514,15 @@ impl std::fmt::Debug for CentralLink {
     }
 }
 
-/// What a fault of the stack means for the person. btleplug hands BlueZ's errors on as they come,
-/// and their D-Bus names show in the debug form only.
+fn lost(detail: &str) -> PhoneLinkError {
+    PhoneLinkError::Lost(detail.to_owned())
+}
+
+/// What an error of btleplug means. btleplug passes BlueZ's errors on unchanged, and only their
+/// debug form shows the D-Bus name.
 fn classify(error: &btleplug::Error) -> CentralError {
     match error {
-        btleplug::Error::PermissionDenied => CentralError::PermissionDenied(printable(error)),
+        btleplug::Error::PermissionDenied => CentralError::AccessDenied(printable(error)),
         btleplug::Error::NoAdapterAvailable => CentralError::NoAdapter,
         btleplug::Error::DeviceNotFound
         | btleplug::Error::NotConnected
@@ -543,20 +540,20 @@ fn classify(error: &btleplug::Error) -> CentralError {
 
 fn classify_bus_error(debug: &str, detail: String) -> CentralError {
     let named = |names: &[&str]| names.iter().any(|name| debug.contains(name));
-    // BlueZ's own NotPermitted and NotAuthorized are what the other side's attributes answer, not
-    // what this user may do.
+    // BlueZ's own NotPermitted and NotAuthorized are answers of the other side's attributes. They
+    // do not mean that this user lacks a permission.
     if named(&["DBus.Error.AccessDenied"]) {
-        CentralError::PermissionDenied(detail)
+        CentralError::AccessDenied(detail)
     } else if named(&["DBus.Error.FileNotFound", "DBus.Error.NoServer", "DBus.Error.Disconnected"])
     {
-        CentralError::NoBus(detail)
+        CentralError::BusUnreachable(detail)
     } else if named(&[
         "DBus.Error.ServiceUnknown",
         "DBus.Error.NameHasNoOwner",
         "DBus.Error.Spawn",
         "NoSuchUnit",
     ]) {
-        CentralError::NoDaemon(detail)
+        CentralError::BlueZNotRunning(detail)
     } else if named(&["org.bluez.Error.NotReady", "org.bluez.Error.Blocked", "rfkill"]) {
         CentralError::AdapterOff(detail)
     } else if named(&[
@@ -571,7 +568,7 @@ fn classify_bus_error(debug: &str, detail: String) -> CentralError {
     }
 }
 
-/// What the stack says, safe for a screen and short.
+/// The stack's message, shortened and without control characters.
 fn printable(error: &btleplug::Error) -> String {
     let text: String =
         error.to_string().chars().filter(|character| !character.is_control()).take(160).collect();
@@ -583,43 +580,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_bus_says_becomes_what_to_do() {
-        for (debug, hint) in [
-            (
-                "Other(DbusError(D-Bus error: Rejected (org.freedesktop.DBus.Error.AccessDenied)))",
-                "group",
-            ),
-            (
-                "Other(DbusError(D-Bus error: Failed (org.freedesktop.DBus.Error.FileNotFound)))",
-                "D-Bus",
-            ),
-            (
-                "Other(DbusError(D-Bus error: No name (org.freedesktop.DBus.Error.ServiceUnknown)))",
-                "systemctl start",
-            ),
-            ("Other(DbusError(D-Bus error: Not Ready (org.bluez.Error.NotReady)))", "rfkill"),
-            (
-                "Other(DbusError(D-Bus error: le-connection-abort-by-local (org.bluez.Error.Failed)))",
-                "closer",
-            ),
-            (
-                "Other(DbusError(D-Bus error: Write not permitted (org.bluez.Error.NotPermitted)))",
-                "closer",
-            ),
-            ("Other(something)", "failed"),
+    fn errors_of_the_bus_become_advice() {
+        for (message, name, hint) in [
+            ("Rejected", "org.freedesktop.DBus.Error.AccessDenied", "group"),
+            ("Failed", "org.freedesktop.DBus.Error.FileNotFound", "D-Bus"),
+            ("No name", "org.freedesktop.DBus.Error.ServiceUnknown", "systemctl start"),
+            ("Not Ready", "org.bluez.Error.NotReady", "rfkill"),
+            ("le-connection-abort-by-local", "org.bluez.Error.Failed", "closer"),
+            ("Write not permitted", "org.bluez.Error.NotPermitted", "closer"),
         ] {
-            let error = classify_bus_error(debug, "detail".into());
+            let debug = format!("Other(DbusError(D-Bus error: {message} ({name})))");
+            let error = classify_bus_error(&debug, "detail".into());
             assert!(error.to_string().contains(hint), "{debug}: {error}");
         }
+        let error = classify_bus_error("Other(something)", "detail".into());
+        assert!(error.to_string().contains("failed"), "{error}");
     }
 
     #[tokio::test]
-    async fn without_bluetooth_the_error_says_what_is_missing() {
-        // Machines that run tests differ; whichever fault it is, it is one with advice.
+    async fn without_bluetooth_the_error_is_about_this_machine() {
+        // Machines that run tests differ; in each case the fault is in the machine's own Bluetooth.
         if let Err(error) = Central::open(Some("no-such-adapter")).await {
             assert!(error.is_about_this_machine(), "{error:?}");
         } else {
-            panic!("an adapter of that name");
+            panic!("there is an adapter of that name");
         }
     }
 }

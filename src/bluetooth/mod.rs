@@ -1,7 +1,7 @@
 //! Bluetooth Low Energy: the terminal's GATT service over BlueZ, and the phone's GATT central over
 //! btleplug.
 //!
-//! Both are links of [`crate::link`]. They know nothing of messages or payments.
+//! Both implement the links of [`crate::link`]. They know nothing of messages or payments.
 
 #[cfg(feature = "wallet")]
 mod central;

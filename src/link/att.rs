@@ -1,12 +1,12 @@
-//! How much of a connection's MTU is a value's (ATT, Core Specification 5.4, Vol 3 Part F).
+//! How long a value may be at a connection's ATT MTU (Core Specification 5.4, Vol 3 Part F).
 
 use crate::protocol::{VALUE_OCTETS_MAX, VALUE_OCTETS_MIN};
 
-/// Octets of a write or notification beside its value: opcode and handle.
+/// Octets of a write or notification in addition to its value: opcode and handle.
 pub(crate) const HEADER_OCTETS: usize = 3;
 
-/// The longest value that a connection of this MTU carries; of an MTU that cannot be, the nearest
-/// that can.
+/// The longest value that a connection with this MTU carries. An impossible MTU counts as the
+/// nearest possible one.
 pub(crate) fn value_octets_max(mtu: usize) -> usize {
     mtu.saturating_sub(HEADER_OCTETS).clamp(VALUE_OCTETS_MIN, VALUE_OCTETS_MAX)
 }

@@ -1,7 +1,7 @@
-//! A link in memory with the shape of the real one: connections, an MTU, writes, notifications.
+//! A link in memory that behaves like Bluetooth: connections, an MTU, writes, notifications.
 //!
-//! It loses nothing and reorders nothing, as GATT does within a connection; what may fail is the
-//! connection. It is for the demo and the fast tests; the real one is tested over BlueZ.
+//! Like GATT, it loses and reorders nothing within a connection; only the connection may fail. It
+//! is for the demo and the fast tests; the Bluetooth link is tested over BlueZ.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::terminal::PhoneId;
 
-/// What has passed over one connection, counted as ATT PDUs.
+/// What one connection has carried, counted as ATT PDUs.
 #[derive(Debug, Default)]
 pub struct Traffic {
     octets_to_terminal: AtomicU64,
@@ -52,7 +52,7 @@ impl Traffic {
     }
 }
 
-/// A phone as the air sees it: where its notifications go, and what has passed.
+/// A connected phone: the queue of its notifications, and what its connection has carried.
 type Subscriber = (mpsc::Sender<Vec<u8>>, Arc<Traffic>);
 
 #[derive(Debug)]
@@ -64,12 +64,12 @@ struct Shared {
 
 impl Shared {
     fn subscribers(&self) -> std::sync::MutexGuard<'_, BTreeMap<PhoneId, Subscriber>> {
-        // Nothing panics while it holds this lock; if something did, the map is still whole.
+        // Nothing panics while it holds this lock; even after a panic, the map would be whole.
         self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn disconnect(&self, phone: PhoneId) {
-        // In a statement of its own: the lock is not kept while the event waits for room.
+        // A statement of its own, so that the lock is released before the event waits for room.
         let was_connected = self.subscribers().remove(&phone).is_some();
         if was_connected {
             let _ = self.events.send(LinkEvent::Disconnected { phone }).await;
@@ -77,14 +77,14 @@ impl Shared {
     }
 }
 
-/// The air between one terminal and any number of phones.
+/// Emulated air between one terminal and any number of phones.
 #[derive(Debug, Clone)]
 pub struct EmulatedAir {
     shared: Arc<Shared>,
 }
 
 impl EmulatedAir {
-    /// New air, and the terminal's side of it. Must be called within a tokio runtime.
+    /// Makes new air, and the terminal's side of it. Must be called within a tokio runtime.
     pub fn new() -> (Self, TerminalLink) {
         let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
         let (commands, mut command_receiver) = mpsc::channel(COMMANDS_MAX);
@@ -99,7 +99,7 @@ impl EmulatedAir {
             while let Some(command) = command_receiver.recv().await {
                 match command {
                     LinkCommand::Notify { phone, value } => {
-                        let is_stuck = match shared.subscribers().get(&phone) {
+                        let is_full = match shared.subscribers().get(&phone) {
                             Some((sender, traffic)) => {
                                 Traffic::count(
                                     &traffic.octets_to_phone,
@@ -110,7 +110,7 @@ impl EmulatedAir {
                             }
                             None => false,
                         };
-                        if is_stuck {
+                        if is_full {
                             shared.disconnect(phone).await;
                         }
                     }
@@ -125,7 +125,7 @@ impl EmulatedAir {
     /// Connects a phone over a connection with this ATT MTU, 23 to 517.
     ///
     /// # Errors
-    /// [`PhoneLinkError::Lost`] if the terminal is gone.
+    /// [`PhoneLinkError::Lost`] if the terminal's side was dropped.
     pub async fn connect(&self, att_mtu: usize) -> Result<EmulatedPhoneLink, PhoneLinkError> {
         let phone = PhoneId(self.shared.next_phone.fetch_add(1, Ordering::Relaxed));
         let (sender, values) = mpsc::channel(VALUES_WAITING_MAX);
@@ -155,19 +155,19 @@ pub struct EmulatedPhoneLink {
 }
 
 impl EmulatedPhoneLink {
-    /// What has passed over this connection.
+    /// What this connection has carried.
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
     }
 
-    /// The phone has exchanged the MTU: it is this from now on, 23 to 517.
+    /// Sets the MTU that the phone has exchanged, 23 to 517, from now on.
     pub fn set_att_mtu(&mut self, att_mtu: usize) {
         self.value_octets_max = att::value_octets_max(att_mtu);
     }
 
     async fn report(&self, event: LinkEvent) -> Result<(), PhoneLinkError> {
         let sent = self.shared.events.send(event).await;
-        sent.map_err(|_| PhoneLinkError::Lost("the terminal is gone".into()))
+        sent.map_err(|_| PhoneLinkError::Lost("the terminal has stopped".into()))
     }
 }
 
@@ -178,8 +178,8 @@ impl PhoneLink for EmulatedPhoneLink {
 
     async fn write(&mut self, value: Vec<u8>) -> Result<(), PhoneLinkError> {
         let room = self.shared.events.reserve().await;
-        let room = room.map_err(|_| PhoneLinkError::Lost("the terminal is gone".into()))?;
-        // Under the lock: nothing comes from a phone after the news that it is gone.
+        let room = room.map_err(|_| PhoneLinkError::Lost("the terminal has stopped".into()))?;
+        // The lock is held, so that no value of a phone follows the event of its disconnection.
         let subscribers = self.shared.subscribers();
         if !subscribers.contains_key(&self.phone) {
             return Err(PhoneLinkError::Lost("disconnected".into()));
@@ -202,8 +202,8 @@ impl PhoneLink for EmulatedPhoneLink {
 impl Drop for EmulatedPhoneLink {
     fn drop(&mut self) {
         if self.shared.subscribers().remove(&self.phone).is_some() {
-            // The queue is long and a lost link may be noticed late, so a full queue is no reason
-            // to block a drop.
+            // A drop must not block. The queue is long, and the terminal may also notice a lost
+            // connection late.
             let _ = self.shared.events.try_send(LinkEvent::Disconnected { phone: self.phone });
         }
     }

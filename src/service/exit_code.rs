@@ -150,15 +150,15 @@ impl ServiceError {
             },
             Self::Statement(_) => ServiceExit::Institution,
             Self::Radio(fault) => match fault {
-                RadioFault::NoBus(_)
+                RadioFault::BusUnreachable(_)
                 | RadioFault::BlueZNotRunning(_)
-                | RadioFault::Silent(_)
+                | RadioFault::AnswerTimeout(_)
                 | RadioFault::BlueZRestarted => ServiceExit::BlueZNotRunning,
-                RadioFault::Forbidden(_) => ServiceExit::Forbidden,
+                RadioFault::AccessDenied(_) => ServiceExit::Forbidden,
                 RadioFault::NoAdapter
                 | RadioFault::AdapterNotFound { .. }
                 | RadioFault::Blocked(_)
-                | RadioFault::NoAdvertising(_)
+                | RadioFault::AdvertisingUnsupported(_)
                 | RadioFault::PoweredOff(_) => ServiceExit::NoAdapter,
                 RadioFault::AdvertisementLost(_) | RadioFault::Other { .. } => ServiceExit::Other,
             },

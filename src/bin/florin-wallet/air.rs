@@ -139,7 +139,7 @@ impl Air {
     /// Waits until every connection that was ended is down.
     pub async fn settle(&self) {
         match self {
-            Self::Bluetooth(central) => central.settle().await,
+            Self::Bluetooth(central) => central.wait_for_disconnections().await,
             #[cfg(unix)]
             Self::Socket(_) => {}
         }

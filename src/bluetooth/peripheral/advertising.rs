@@ -1,19 +1,18 @@
-//! Keeps one advertisement on the air, at the pace that is asked for, and looks after it and the
-//! adapter.
+//! Keeps one advertisement registered at the requested pace, and checks it and the adapter.
 //!
-//! A task of its own: BlueZ takes its time over an advertisement, and phones that are connected
-//! must not feel it. It does not set anything else up; what it cannot mend by advertising anew ends
-//! it, and the service with it.
+//! It is a task of its own, so that connected phones do not wait while BlueZ registers an
+//! advertisement, which takes its time. A fault that a new registration cannot repair ends the
+//! task, and the service with it.
 //!
-//! Through bluer an advertisement cannot be changed, so it is registered anew. The new one goes up
-//! before the old one comes down, so that a phone that is looking never finds nothing; where the
-//! controller has room for one only, the old one goes first.
+//! bluer cannot change an advertisement, so a new one is registered. It is registered before the
+//! old one is removed, so that a phone that scans finds one at any time. If the controller has room
+//! for one only, the old one is removed first.
 //!
-//! What BlueZ and the kernel believe to be on the air need not be there: an advertisement may
-//! vanish after a connection (bluez issues 12, 644 and 1015), and nobody but another controller
-//! would see it. So it is put up anew every few seconds, seen to be gone or not; then the old one
-//! goes first, since for a second one of a controller of Bluetooth 4 the kernel only notes that it
-//! is to be put up, and tells nobody when that fails.
+//! BlueZ and the kernel may count an advertisement as active that is no longer on the air: it can
+//! vanish after a connection (bluez issues 12, 644 and 1015), and only another controller would
+//! notice. So it is renewed every few seconds in any case. The old one is then removed first: on a
+//! Bluetooth 4 controller the kernel only schedules a second advertisement, and does not report
+//! when that fails.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,41 +24,40 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use super::adapter::{connected_phones, power_off_fault};
+use super::answer_timeout::with_answer_timeout;
 use super::bluez_session::BlueZSession;
+use super::failure_limits::FailureLimits;
 use super::fault::RadioFault;
-use super::fault_tolerance::FaultTolerance;
-use super::milliseconds;
-use super::radio::{connected_phones, in_time, switched_off};
 use crate::domain::TerminalId;
 use crate::link::{LinkEvent, RecoveryAction};
 use crate::protocol::{SERVICE_UUID, advertised_name};
 use crate::terminal::AdvertisingPace;
 
-/// How often the adapter is looked at and the advertisement put up anew, in milliseconds. With the
-/// setting up, one that vanished without a word is back within five seconds.
-const CHECK_INTERVAL_MS: u64 = 3_000;
-/// How long after a phone's leaving the advertisement is put up anew, in milliseconds: several
-/// leave together at times.
-const RENEW_DELAY_MS: u64 = 200;
-/// How long BlueZ gets to take an advertisement down before the next goes up, in milliseconds.
-const TAKE_DOWN_MS: u64 = 20;
-/// How long it gets before a second attempt, in milliseconds.
-const TRY_AGAIN_MS: u64 = 200;
-/// An advertisement that is seen to be gone twice within so many milliseconds is not to be had by
-/// putting it up.
-const VANISHES_AGAIN_MS: u64 = 10_000;
+/// How often the adapter is checked and the advertisement renewed. Registration included, an
+/// advertisement that vanished unnoticed is back within five seconds.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// The pause between a phone's connecting or leaving and a new registration: several phones leave
+/// together at times.
+const REFRESH_DELAY: Duration = Duration::from_millis(200);
+/// How long BlueZ gets to remove an advertisement before the next is registered.
+const REMOVAL_DELAY: Duration = Duration::from_millis(20);
+/// The same before the second attempt at a registration.
+const SECOND_ATTEMPT_DELAY: Duration = Duration::from_millis(200);
+/// If BlueZ loses the advertisement twice within this time, registering it again does not help.
+const LOSS_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
-/// The task that advertises. Dropping it takes the advertisement down.
+/// The task that advertises. Dropping it removes the advertisement.
 pub(super) struct Advertising {
     pace: watch::Sender<AdvertisingPace>,
-    renew: Arc<Notify>,
-    look: Arc<Notify>,
+    refresh: Arc<Notify>,
+    check: Arc<Notify>,
     fault: oneshot::Receiver<RadioFault>,
     task: JoinHandle<()>,
 }
 
 impl Advertising {
-    /// Returns once phones can find the terminal. Tells `events` of its actions.
+    /// Returns once phones can find the terminal. Reports its recovery actions to `events`.
     pub(super) async fn start(
         registrar: BlueZSession,
         adapter: Adapter,
@@ -67,27 +65,27 @@ impl Advertising {
         pace: AdvertisingPace,
         events: mpsc::Sender<LinkEvent>,
     ) -> Result<Self, RadioFault> {
-        let (pace, pace_asked) = watch::channel(pace);
-        let (renew, look) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (failed, fault) = oneshot::channel();
+        let (pace, requested_pace) = watch::channel(pace);
+        let (refresh, check) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (fault_sender, fault) = oneshot::channel();
         let mut advertiser = Advertiser {
             registrar: Some(Arc::new(registrar)),
             adapter,
             terminal_id,
-            pace: pace_asked,
+            pace: requested_pace,
             events,
-            on_the_air: None,
-            vanished: None,
-            fault_tolerance: FaultTolerance::default(),
+            registered: None,
+            lost_at: None,
+            limits: FailureLimits::default(),
             start: Instant::now(),
         };
-        advertiser.put_up().await?;
-        let (renewed, looked) = (Arc::clone(&renew), Arc::clone(&look));
+        advertiser.register().await?;
+        let (refresh_requested, check_requested) = (Arc::clone(&refresh), Arc::clone(&check));
         let task = tokio::spawn(async move {
-            let fault = advertiser.run(&renewed, &looked).await;
-            let _ = failed.send(fault);
+            let fault = advertiser.run(&refresh_requested, &check_requested).await;
+            let _ = fault_sender.send(fault);
         });
-        Ok(Self { pace, renew, look, fault, task })
+        Ok(Self { pace, refresh, check, fault, task })
     }
 
     pub(super) fn pace(&self) -> AdvertisingPace {
@@ -99,19 +97,20 @@ impl Advertising {
         self.pace.send_if_modified(|known| std::mem::replace(known, pace) != pace);
     }
 
-    /// Puts the advertisement up anew soon: a connection has ended, and it may have vanished with
-    /// it.
-    pub(super) fn renew(&self) {
-        self.renew.notify_one();
+    /// Registers the advertisement again soon: a connection has begun or ended, and the
+    /// advertisement may have vanished with that.
+    pub(super) fn refresh(&self) {
+        self.refresh.notify_one();
     }
 
-    /// Looks at the adapter now: it was switched, or went.
-    pub(super) fn look(&self) {
-        self.look.notify_one();
+    /// Checks the adapter now: it was added, removed or switched.
+    pub(super) fn check(&self) {
+        self.check.notify_one();
     }
 
-    /// When it cannot go on. Cancel-safe; not to be called again after it has returned.
-    pub(super) async fn failed(&mut self) -> RadioFault {
+    /// Waits for the fault that ends the task. Cancel-safe; must not be called again after it has
+    /// returned.
+    pub(super) async fn failure(&mut self) -> RadioFault {
         (&mut self.fault).await.unwrap_or(RadioFault::BlueZRestarted)
     }
 }
@@ -122,55 +121,58 @@ impl Drop for Advertising {
     }
 }
 
-/// An advertisement, and the session that it was registered over: without that, it would come down.
-struct OnTheAir {
+/// An advertisement, and the session over which it was registered: without the session, BlueZ would
+/// remove it.
+struct RegisteredAdvertisement {
     _handle: AdvertisementHandle,
     _session: Arc<BlueZSession>,
 }
 
 struct Advertiser {
-    /// The session over which advertisements are registered. bluer keeps what it has put on the
-    /// bus for one that BlueZ refuses, or does not answer, as long as the session (0.17.4,
-    /// `Advertisement::register`). So it is for this alone, and is left for a new one then:
-    /// none until that is needed.
+    /// The session over which advertisements are registered. If BlueZ refuses one or does not
+    /// answer, bluer keeps the object that it has put on the bus for it as long as the session
+    /// (0.17.4, `Advertisement::register`). So this session has no other use, and a new one
+    /// replaces it after such a failure: none until then.
     registrar: Option<Arc<BlueZSession>>,
     adapter: Adapter,
     terminal_id: TerminalId,
     pace: watch::Receiver<AdvertisingPace>,
     events: mpsc::Sender<LinkEvent>,
-    on_the_air: Option<OnTheAir>,
-    /// When it was last seen to be gone.
-    vanished: Option<Instant>,
-    fault_tolerance: FaultTolerance,
+    registered: Option<RegisteredAdvertisement>,
+    /// When BlueZ last had no advertisement any more.
+    lost_at: Option<Instant>,
+    limits: FailureLimits,
     start: Instant,
 }
 
 impl Advertiser {
-    async fn run(&mut self, renew: &Notify, look: &Notify) -> RadioFault {
-        let mut due = interval(Duration::from_millis(CHECK_INTERVAL_MS));
+    async fn run(&mut self, refresh: &Notify, check: &Notify) -> RadioFault {
+        let mut due = interval(CHECK_INTERVAL);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         due.reset();
         loop {
             let done = tokio::select! {
                 changed = self.pace.changed() => match changed {
-                    Ok(()) => self.put_up().await,
+                    Ok(()) => self.register().await,
                     // The service is being dropped, and this task with it.
                     Err(_) => std::future::pending().await,
                 },
-                () = renew.notified() => {
-                    sleep(Duration::from_millis(RENEW_DELAY_MS)).await;
-                    self.put_up().await
+                () = refresh.notified() => {
+                    sleep(REFRESH_DELAY).await;
+                    self.register().await
                 }
-                () = look.notified() => self.look().await,
-                _ = due.tick() => match self.look().await {
+                () = check.notified() => self.check().await,
+                _ = due.tick() => match self.check().await {
                     Ok(()) => self.renew().await,
                     Err(fault) => Err(fault),
                 },
             };
             match done {
-                Ok(()) => self.fault_tolerance.answered(),
-                Err(RadioFault::Silent(_)) if self.fault_tolerance.tolerates_timeout() => {
-                    tracing::debug!("BlueZ has not answered in time; it is asked again");
+                Ok(()) => self.limits.record_answer(),
+                Err(RadioFault::AnswerTimeout(_)) if self.limits.accept_timeout() => {
+                    tracing::debug!(
+                        "BlueZ has not answered in time; the check is repeated at once"
+                    );
                     due.reset_immediately();
                 }
                 Err(fault) => return fault,
@@ -178,39 +180,41 @@ impl Advertiser {
         }
     }
 
-    /// Takes it down and puts it up again: whether it can be put up shows only so.
+    /// Removes the advertisement and registers it again: only that shows whether the controller
+    /// still advertises.
     async fn renew(&mut self) -> Result<(), RadioFault> {
-        if self.on_the_air.take().is_some() {
-            sleep(Duration::from_millis(TAKE_DOWN_MS)).await;
+        if self.registered.take().is_some() {
+            sleep(REMOVAL_DELAY).await;
         }
-        self.put_up().await
+        self.register().await
     }
 
-    async fn put_up(&mut self) -> Result<(), RadioFault> {
+    /// Registers an advertisement at the requested pace, in place of the one that there is.
+    async fn register(&mut self) -> Result<(), RadioFault> {
         let advertisement = advertisement(&self.terminal_id, *self.pace.borrow_and_update());
-        if self.try_once(&advertisement).await?.is_ok() {
+        if self.register_once(&advertisement).await?.is_ok() {
             return Ok(());
         }
-        // There may have been no room beside the old one. Dropping it asks BlueZ to take it down,
-        // but does not wait for it.
-        self.on_the_air = None;
-        sleep(Duration::from_millis(TRY_AGAIN_MS)).await;
-        let Err(refused) = self.try_once(&advertisement).await? else { return Ok(()) };
-        if !in_time(self.adapter.is_powered()).await?.unwrap_or(true) {
-            return Err(switched_off(&self.adapter));
+        // There may have been no room beside the old one. Dropping it asks BlueZ to remove it, but
+        // does not wait for that.
+        self.registered = None;
+        sleep(SECOND_ATTEMPT_DELAY).await;
+        let Err(refusal) = self.register_once(&advertisement).await? else { return Ok(()) };
+        if !with_answer_timeout(self.adapter.is_powered()).await?.unwrap_or(true) {
+            return Err(power_off_fault(&self.adapter));
         }
-        let is_tolerated =
-            self.fault_tolerance.tolerates_refusal(milliseconds(self.start.elapsed()));
-        if is_tolerated && !connected_phones(&self.adapter).await?.is_empty() {
-            // Not every controller can be found while it is connected. It is tried again, and when
-            // the phone has left.
-            tracing::debug!(%refused, "no advertisement beside a phone");
+        let is_accepted = self.limits.accept_refusal(self.start.elapsed());
+        if is_accepted && !connected_phones(&self.adapter).await?.is_empty() {
+            // Not every controller can advertise while a phone is connected. The registration is
+            // repeated, also when the phone has left.
+            tracing::debug!(%refusal, "the advertisement was refused while a phone is connected");
             return Ok(());
         }
-        Err(RadioFault::of(&refused, self.adapter.name(), "advertising"))
+        Err(RadioFault::of(&refusal, self.adapter.name(), "advertising"))
     }
 
-    async fn try_once(
+    /// Makes one attempt: the inner error is BlueZ's refusal.
+    async fn register_once(
         &mut self,
         advertisement: &Advertisement,
     ) -> Result<Result<(), bluer::Error>, RadioFault> {
@@ -221,49 +225,50 @@ impl Advertiser {
         let (name, advertisement) = (self.adapter.name().to_owned(), advertisement.clone());
         let registering = registrar
             .run(|bluez| async move { bluez.adapter(&name)?.advertise(advertisement).await });
-        let registered = in_time(registering).await?;
+        let registered = with_answer_timeout(registering).await?;
         Ok(registered.map(|handle| {
-            self.on_the_air = Some(OnTheAir { _handle: handle, _session: Arc::clone(&registrar) });
+            let session = Arc::clone(&registrar);
+            self.registered = Some(RegisteredAdvertisement { _handle: handle, _session: session });
             self.registrar = Some(registrar);
-            self.fault_tolerance.advertised();
+            self.limits.record_advertising();
         }))
     }
 
-    /// Looks whether the adapter is on and the advertisement there, as far as BlueZ knows.
-    async fn look(&mut self) -> Result<(), RadioFault> {
+    /// Checks that the adapter is on and that BlueZ counts the advertisement as active.
+    async fn check(&mut self) -> Result<(), RadioFault> {
         let name = self.adapter.name().to_owned();
         let fault = |error| {
-            let fault = RadioFault::of(&error, &name, "looking after the adapter");
-            // The object has lost its interface: the adapter was taken away.
-            if matches!(fault, RadioFault::NoAdvertising(_)) {
+            let fault = RadioFault::of(&error, &name, "checking the adapter");
+            // The object has lost its interface: the adapter was removed.
+            if matches!(fault, RadioFault::AdvertisingUnsupported(_)) {
                 RadioFault::NoAdapter
             } else {
                 fault
             }
         };
-        if !in_time(self.adapter.is_powered()).await?.map_err(fault)? {
-            return Err(switched_off(&self.adapter));
+        if !with_answer_timeout(self.adapter.is_powered()).await?.map_err(fault)? {
+            return Err(power_off_fault(&self.adapter));
         }
-        let active = in_time(self.adapter.active_advertising_instances()).await?.map_err(fault)?;
-        // Without a handle the controller had no room for it beside a connection.
-        if active == 0 && self.on_the_air.is_some() {
-            self.seen_to_be_gone().await?;
+        let active = with_answer_timeout(self.adapter.active_advertising_instances()).await?;
+        // If none is registered, the controller had no room for one beside a connection.
+        if active.map_err(fault)? == 0 && self.registered.is_some() {
+            self.replace_lost_advertisement().await?;
         }
         Ok(())
     }
 
-    async fn seen_to_be_gone(&mut self) -> Result<(), RadioFault> {
-        let again = Duration::from_millis(VANISHES_AGAIN_MS);
-        if self.vanished.replace(Instant::now()).is_some_and(|before| before.elapsed() < again) {
+    async fn replace_lost_advertisement(&mut self) -> Result<(), RadioFault> {
+        let previous = self.lost_at.replace(Instant::now());
+        if previous.is_some_and(|previous| previous.elapsed() < LOSS_INTERVAL_MIN) {
             return Err(RadioFault::AdvertisementLost(self.adapter.name().to_owned()));
         }
-        let reason = "BlueZ has no advertisement of this terminal any more".into();
+        let reason = "BlueZ no longer has this terminal's advertisement".into();
         let _ = self
             .events
             .send(LinkEvent::Recovering { action: RecoveryAction::RestartAdvertising, reason })
             .await;
-        self.on_the_air = None;
-        self.put_up().await
+        self.registered = None;
+        self.register().await
     }
 }
 

@@ -1,15 +1,15 @@
-//! A session with BlueZ that ends whole.
+//! A session with BlueZ that ends completely when it is dropped.
 //!
-//! bluer (0.17.4) starts tasks for a session and does not end them with it: the one that takes
-//! BlueZ's calls waits for ever, since it keeps open itself the queue that they come by, and
-//! another keeps the connection to the bus for half a minute. A terminal without an adapter tries
-//! again every three seconds, for months. So a session has a runtime of its own, on a thread of its
-//! own, and what was started there ends when the runtime does.
+//! bluer (0.17.4) starts tasks for a session and does not end them with it. The task that takes
+//! BlueZ's calls waits for ever, since it keeps open the queue through which they come; another
+//! keeps the connection to the bus for half a minute. A terminal without an adapter retries every
+//! three seconds, for months. So each session has a runtime of its own, on a thread of its own, and
+//! what was started there ends with the runtime.
 //!
-//! All that uses the session runs there, too: libdbus loses a wake-up now and then where one thread
+//! Everything that uses the session runs there too: libdbus sometimes loses a wake-up if one thread
 //! sends while another reads.
 //!
-//! It asks nothing of BlueZ.
+//! This file makes no calls to BlueZ.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,27 +19,27 @@ use bluer::Session;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::answer_timeout::with_answer_timeout;
 use super::fault::RadioFault;
-use super::radio::in_time;
 
-/// Connecting blocks a thread until the bus answers. So many at once are enough, for the service,
-/// its advertisement and the watch; were the bus to hang, each new attempt would otherwise leave
-/// another thread behind.
-pub(super) static OPENING: Semaphore = Semaphore::const_new(3);
-/// The runtimes of the sessions that there are.
+/// How many connections to the bus may be opened at once: the service's, the advertisement's and
+/// the watch's. Each blocks a thread until the bus answers. Without this limit, each attempt would
+/// leave another thread behind while the bus hangs.
+pub(super) static CONNECTING: Semaphore = Semaphore::const_new(3);
+/// The runtimes of all sessions.
 static SESSIONS: Mutex<Vec<Handle>> = Mutex::new(Vec::new());
 
 fn sessions() -> MutexGuard<'static, Vec<Handle>> {
     SESSIONS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many tasks the sessions of this process have.
+/// How many tasks run in the sessions of this process.
 pub fn tasks_of_sessions() -> usize {
     sessions().iter().map(|runtime| runtime.metrics().num_alive_tasks()).sum()
 }
 
-/// A connection to the bus by which BlueZ is asked and calls back. Once it is dropped BlueZ forgets
-/// what was registered over it.
+/// A connection to the bus for calls to and from BlueZ. When it is dropped, BlueZ removes what was
+/// registered over it.
 pub(super) struct BlueZSession {
     session: Session,
     runtime: SessionRuntime,
@@ -49,25 +49,27 @@ impl BlueZSession {
     /// Connects to the system bus.
     pub(super) async fn open() -> Result<Self, RadioFault> {
         let connecting = async {
-            let permit = OPENING.acquire().await.map_err(RadioFault::no_bus)?;
-            // In a task of its own, which goes on where the caller has given up: the permit is for
-            // as long as the bus is waited for.
+            let permit = CONNECTING.acquire().await.map_err(RadioFault::bus_unreachable)?;
+            // This task continues even if the caller stops waiting: it holds the permit until the
+            // bus has answered.
             let opening = tokio::spawn(async move {
                 let _permit = permit;
                 let started = SessionRuntime::start().await;
-                let runtime = started
-                    .map_err(|error| RadioFault::no_bus(format!("no thread to do it: {error}")))?;
-                // Nothing is asked of BlueZ here, so whatever fails, it is the bus.
-                let session = runtime.run(Session::new()).await.map_err(RadioFault::no_bus)?;
+                let runtime = started.map_err(|error| {
+                    RadioFault::bus_unreachable(format!("no thread could be started: {error}"))
+                })?;
+                // This does not call BlueZ, so an error comes from the bus.
+                let session =
+                    runtime.run(Session::new()).await.map_err(RadioFault::bus_unreachable)?;
                 sessions().push(runtime.handle.clone());
                 Ok(Self { session, runtime })
             });
-            opening.await.map_err(RadioFault::no_bus)?
+            opening.await.map_err(RadioFault::bus_unreachable)?
         };
-        in_time(connecting).await?
+        with_answer_timeout(connecting).await?
     }
 
-    /// Does something with the session, on its thread. What that starts ends with the session.
+    /// Runs `work` on the session's thread. Tasks that it starts end with the session.
     pub(super) async fn run<T, Work>(&self, work: impl FnOnce(Session) -> Work) -> T
     where
         T: Send + 'static,
@@ -83,8 +85,8 @@ impl Drop for BlueZSession {
     }
 }
 
-/// A current-thread runtime on a thread of its own, whose tasks take turns in the order in which
-/// they came. Its end is dropping this.
+/// A current-thread runtime on a thread of its own. Tasks take turns in the order in which they
+/// were started. The runtime ends when this is dropped.
 struct SessionRuntime {
     handle: Handle,
     _end: oneshot::Sender<()>,
@@ -94,14 +96,14 @@ impl SessionRuntime {
     async fn start() -> io::Result<Self> {
         let (started, starting) = oneshot::channel();
         let (end, ended) = oneshot::channel::<()>();
-        // Made there: a runtime must not be dropped among tasks, not even where the thread cannot
-        // be started.
+        // The thread makes the runtime itself: a runtime must not be dropped in an asynchronous
+        // context, not even if the thread cannot be started.
         thread::Builder::new().name("bluez".into()).spawn(move || {
             match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => {
                     let _ = started.send(Ok(runtime.handle().clone()));
                     let _ = runtime.block_on(ended);
-                    // Without waiting for a thread that connects to a bus which does not answer.
+                    // Does not wait for a thread that is connecting to a bus that hangs.
                     runtime.shutdown_background();
                 }
                 Err(error) => {
@@ -113,12 +115,12 @@ impl SessionRuntime {
         Ok(Self { handle, _end: end })
     }
 
-    /// A panic of the work goes on here.
+    /// A panic of the work continues in the caller.
     async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         match self.handle.spawn(work).await.map_err(tokio::task::JoinError::try_into_panic) {
             Ok(done) => done,
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // The runtime ends after this, so nothing cancels the work.
+            // The runtime outlives this call, so nothing cancels the work.
             Err(Err(_)) => std::future::pending().await,
         }
     }
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_started_in_a_session_ends_with_it() {
+    async fn tasks_end_with_the_session_that_started_them() {
         let runtime = SessionRuntime::start().await.unwrap();
         let (held, ended) = oneshot::channel::<()>();
         runtime
@@ -149,12 +151,12 @@ mod tests {
             .await;
         assert!(runtime.handle.metrics().num_alive_tasks() > 0);
         drop(runtime);
-        // The task lets go of its end of the channel.
+        // The task drops its end of the channel.
         assert!(timeout(Duration::from_secs(10), ended).await.unwrap().is_err());
     }
 
     #[tokio::test]
-    async fn tasks_of_a_session_take_turns_in_the_order_in_which_they_came() {
+    async fn tasks_of_a_session_run_in_the_order_in_which_they_were_started() {
         let runtime = SessionRuntime::start().await.unwrap();
         let order = runtime
             .run(async {

@@ -1,9 +1,9 @@
-//! Hears what BlueZ says on the bus and bluer does not tell: that bluetoothd went away or was
-//! started anew (bluer issue 18), that an adapter came, went, or was switched, and that somebody
-//! has connected, before they write or subscribe: one that does neither holds a connection, too.
+//! Watches BlueZ's D-Bus signals for what bluer does not report: that bluetoothd stopped or was
+//! restarted (bluer issue 18), that an adapter was added, removed or switched, and that a device
+//! has connected. bluer itself only reports a phone that writes or subscribes, but a phone that
+//! does neither holds a connection too.
 //!
-//! It has a connection of its own to the system bus, and only listens. What to do about it is for
-//! others.
+//! It has its own connection to the system bus and only listens; others act on what it reports.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -16,118 +16,126 @@ use dbus::nonblock::{MsgMatch, SyncConnection};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use super::bluez_session::OPENING;
+use super::bluez_session::CONNECTING;
 use super::fault::RadioFault;
 
 const BLUEZ: &str = "org.bluez";
 const ADAPTER: &str = "org.bluez.Adapter1";
 const DEVICE: &str = "org.bluez.Device1";
+const DBUS: &str = "org.freedesktop.DBus";
 const OBJECT_MANAGER: &str = "org.freedesktop.DBus.ObjectManager";
-/// How many arrivals may wait. One that finds this full is noticed when it writes.
-const ARRIVALS_MAX: usize = 256;
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// How many connected devices may wait in the queue. If it is full, a phone is noticed when it
+/// writes.
+const CONNECTED_DEVICES_MAX: usize = 256;
 
-/// What was heard on the bus.
+/// What a signal reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BusEvent {
-    /// The owner of BlueZ's name has gone, or the bus.
-    Loss,
-    /// It is worth a look: BlueZ came, or an adapter came, went, or was switched on or off.
-    Change,
-    /// Somebody has connected.
-    Arrival(Arrival),
+    /// bluetoothd has left the bus, or the connection to the bus has ended.
+    BlueZLost,
+    /// bluetoothd has appeared, or an adapter was added, removed, or switched on or off.
+    Changed,
+    DeviceConnected(ConnectedDevice),
 }
 
-/// Somebody has connected to an adapter. It need not be a phone.
+/// A device that has connected to an adapter. It need not be a phone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Arrival {
-    /// `hci0`.
+pub(super) struct ConnectedDevice {
+    /// The adapter's name, such as `hci0`.
     pub(super) adapter: String,
     pub(super) address: Address,
 }
 
-impl Arrival {
-    /// From a device's path: `/org/bluez/hci0/dev_00_AA_01_02_03_04`.
-    fn at(path: &str) -> Option<Self> {
+impl ConnectedDevice {
+    /// From a device's object path, such as `/org/bluez/hci0/dev_00_AA_01_02_03_04`.
+    fn from_path(path: &str) -> Option<Self> {
         let (adapter, device) = path.strip_prefix("/org/bluez/")?.split_once("/dev_")?;
         let address = Address::from_str(&device.replace('_', ":")).ok()?;
         Some(Self { adapter: adapter.to_owned(), address })
     }
 }
 
-/// Listens as long as the bus lasts.
+/// Reports BlueZ's signals for as long as its connection to the bus lasts.
 pub(super) struct BusWatch {
-    losses: mpsc::Receiver<()>,
-    changed_event: Arc<Notify>,
-    arrivals: mpsc::Receiver<Arrival>,
+    lost: mpsc::Receiver<()>,
+    changed: Arc<Notify>,
+    connected: mpsc::Receiver<ConnectedDevice>,
     connection: JoinHandle<()>,
-    listening: Vec<MsgMatch>,
+    matches: Vec<MsgMatch>,
 }
 
 impl BusWatch {
     pub(super) async fn start() -> Result<Self, RadioFault> {
-        let permit = OPENING.acquire().await.map_err(RadioFault::no_bus)?;
+        let permit = CONNECTING.acquire().await.map_err(RadioFault::bus_unreachable)?;
         let connecting = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             dbus_tokio::connection::new_system_sync()
         });
-        let (resource, bus) =
-            connecting.await.map_err(RadioFault::no_bus)?.map_err(RadioFault::no_bus)?;
-        // One is enough: whatever is lost, everything is set up anew.
-        let (lost, losses) = mpsc::channel(1);
-        let (arrived, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let changed_event = Arc::new(Notify::new());
-        let ears = BusEventSender { lost, changed_event: Arc::clone(&changed_event), arrived };
-        let bus_ended = ears.clone();
+        let (resource, bus) = connecting
+            .await
+            .map_err(RadioFault::bus_unreachable)?
+            .map_err(RadioFault::bus_unreachable)?;
+        // One place is enough: after a loss everything is registered again, whatever else was lost.
+        let (lost_sender, lost) = mpsc::channel(1);
+        let (connected_sender, connected) = mpsc::channel(CONNECTED_DEVICES_MAX);
+        let changed = Arc::new(Notify::new());
+        let queues = EventQueues {
+            lost: lost_sender,
+            changed: Arc::clone(&changed),
+            connected: connected_sender,
+        };
+        let queues_at_end = queues.clone();
         let connection = tokio::spawn(async move {
             let error = resource.await;
             tracing::debug!(%error, "the connection to D-Bus ended");
-            bus_ended.heard(BusEvent::Loss);
+            queues_at_end.push(BusEvent::BlueZLost);
         });
-        // From here on the connection ends with it, however this ends.
-        let mut watch = Self { losses, changed_event, arrivals, connection, listening: Vec::new() };
-        // All of BlueZ's signals about its objects pass here; a terminal never scans, so they are
-        // few.
-        let of_objects = |member| MatchRule::new_signal(OBJECT_MANAGER, member).with_sender(BLUEZ);
-        let properties =
-            MatchRule::new_signal("org.freedesktop.DBus.Properties", "PropertiesChanged");
-        let classifiers: [(_, Classifier); 4] = [
-            (MatchRule::new_signal("org.freedesktop.DBus", "NameOwnerChanged"), owner_changed),
-            (of_objects("InterfacesAdded"), added),
-            (of_objects("InterfacesRemoved"), removed),
-            (properties.with_sender(BLUEZ), changed),
+        // From here on dropping the watch ends the connection, also if a match cannot be added.
+        let mut watch = Self { lost, changed, connected, connection, matches: Vec::new() };
+        // Every signal about BlueZ's objects arrives here. They are few, since a terminal never
+        // scans.
+        let of_bluez =
+            |interface, member| MatchRule::new_signal(interface, member).with_sender(BLUEZ);
+        let parsers: [(_, SignalParser); 4] = [
+            (MatchRule::new_signal(DBUS, "NameOwnerChanged"), name_owner_changed),
+            (of_bluez(OBJECT_MANAGER, "InterfacesAdded"), interfaces_added),
+            (of_bluez(OBJECT_MANAGER, "InterfacesRemoved"), interfaces_removed),
+            (of_bluez(PROPERTIES, "PropertiesChanged"), properties_changed),
         ];
-        for (rule, judge) in classifiers {
-            watch.listening.push(ears.listen(&bus, rule, judge).await?);
+        for (rule, parse) in parsers {
+            watch.matches.push(queues.add_match(&bus, rule, parse).await?);
         }
         Ok(watch)
     }
 
-    /// Whether it still hears anything.
-    pub(super) fn is_alive(&self) -> bool {
+    /// Whether it still has its connection to the bus.
+    pub(super) fn is_connected(&self) -> bool {
         !self.connection.is_finished()
     }
 
-    /// What was lost and who came until now is known, or will be asked for.
-    pub(super) fn forget(&mut self) {
-        while self.losses.try_recv().is_ok() {}
-        while self.arrivals.try_recv().is_ok() {}
+    /// Discards reports of lost BlueZ and of connected devices that wait in the queues: the caller
+    /// already knows them, or is about to ask BlueZ.
+    pub(super) fn discard_pending(&mut self) {
+        while self.lost.try_recv().is_ok() {}
+        while self.connected.try_recv().is_ok() {}
     }
 
-    /// What was heard next. Cancel-safe.
+    /// The next event. Cancel-safe.
     pub(super) async fn next(&mut self) -> BusEvent {
         tokio::select! {
             biased;
-            // The connection's end is told like any other loss.
-            _ = self.losses.recv() => BusEvent::Loss,
-            () = self.changed_event.notified() => BusEvent::Change,
-            Some(arrival) = self.arrivals.recv() => BusEvent::Arrival(arrival),
+            // The end of the connection is reported in the same way.
+            _ = self.lost.recv() => BusEvent::BlueZLost,
+            () = self.changed.notified() => BusEvent::Changed,
+            Some(device) = self.connected.recv() => BusEvent::DeviceConnected(device),
         }
     }
 
-    /// Until BlueZ, an adapter or the bus come or go. Who connects meanwhile is forgotten.
+    /// Waits for an event other than a connected device; reports of those are discarded.
     /// Cancel-safe.
-    pub(super) async fn changed_event(&mut self) {
-        while let BusEvent::Arrival(_) = self.next().await {}
+    pub(super) async fn wait_for_change(&mut self) {
+        while let BusEvent::DeviceConnected(_) = self.next().await {}
     }
 }
 
@@ -137,79 +145,82 @@ impl Drop for BusWatch {
     }
 }
 
-/// What a signal means, if anything.
-type Classifier = fn(&Message) -> Option<BusEvent>;
+/// Reads a signal's event from its message; none if the signal is of no interest.
+type SignalParser = fn(&Message) -> Option<BusEvent>;
 
-/// Where what was heard goes.
+/// The queues from the connection's task to the watch.
 #[derive(Clone)]
-struct BusEventSender {
+struct EventQueues {
     lost: mpsc::Sender<()>,
-    changed_event: Arc<Notify>,
-    arrived: mpsc::Sender<Arrival>,
+    changed: Arc<Notify>,
+    connected: mpsc::Sender<ConnectedDevice>,
 }
 
-impl BusEventSender {
-    fn heard(&self, heard: BusEvent) {
-        match heard {
-            BusEvent::Loss => {
+impl EventQueues {
+    fn push(&self, event: BusEvent) {
+        match event {
+            BusEvent::BlueZLost => {
                 let _ = self.lost.try_send(());
             }
-            BusEvent::Change => self.changed_event.notify_one(),
-            BusEvent::Arrival(arrival) => {
-                let _ = self.arrived.try_send(arrival);
+            BusEvent::Changed => self.changed.notify_one(),
+            BusEvent::DeviceConnected(device) => {
+                let _ = self.connected.try_send(device);
             }
         }
     }
 
-    /// Listens to signals.
-    async fn listen(
+    /// Has the bus deliver the signals of this rule, and pushes what `parse` reads from them.
+    async fn add_match(
         &self,
         bus: &SyncConnection,
         rule: MatchRule<'static>,
-        judge: Classifier,
+        parse: SignalParser,
     ) -> Result<MsgMatch, RadioFault> {
-        let ears = self.clone();
-        let listening = bus.add_match(rule).await.map_err(RadioFault::no_bus)?;
-        Ok(listening.cb(move |message, (): ()| {
-            if let Some(heard) = judge(&message) {
-                ears.heard(heard);
+        let queues = self.clone();
+        let added = bus.add_match(rule).await.map_err(RadioFault::bus_unreachable)?;
+        Ok(added.cb(move |message, (): ()| {
+            if let Some(event) = parse(&message) {
+                queues.push(event);
             }
             true
         }))
     }
 }
 
-fn owner_changed(message: &Message) -> Option<BusEvent> {
+fn name_owner_changed(message: &Message) -> Option<BusEvent> {
     let (name, old_owner, _new_owner): (String, String, String) = message.read_all().ok()?;
-    (name == BLUEZ).then_some(if old_owner.is_empty() { BusEvent::Change } else { BusEvent::Loss })
+    let event = if old_owner.is_empty() { BusEvent::Changed } else { BusEvent::BlueZLost };
+    (name == BLUEZ).then_some(event)
 }
 
-/// A device that BlueZ has not met, or has forgotten, comes as a new object.
-fn added(message: &Message) -> Option<BusEvent> {
+/// A device that BlueZ does not know yet, or no longer, is added as a new object.
+fn interfaces_added(message: &Message) -> Option<BusEvent> {
     let (path, interfaces): (dbus::Path<'_>, HashMap<String, PropMap>) = message.read_all().ok()?;
     if interfaces.contains_key(ADAPTER) {
-        return Some(BusEvent::Change);
+        return Some(BusEvent::Changed);
     }
-    interfaces.get(DEVICE).filter(|properties| is_connected(properties))?;
-    Arrival::at(&path).map(BusEvent::Arrival)
+    interfaces.get(DEVICE).filter(|properties| has_connected(properties))?;
+    ConnectedDevice::from_path(&path).map(BusEvent::DeviceConnected)
 }
 
-fn removed(message: &Message) -> Option<BusEvent> {
+fn interfaces_removed(message: &Message) -> Option<BusEvent> {
     let (_, interfaces): (dbus::Path<'_>, Vec<String>) = message.read_all().ok()?;
-    interfaces.iter().any(|interface| interface == ADAPTER).then_some(BusEvent::Change)
+    interfaces.iter().any(|interface| interface == ADAPTER).then_some(BusEvent::Changed)
 }
 
-/// A device that BlueZ still knows changes.
-fn changed(message: &Message) -> Option<BusEvent> {
+/// A device that BlueZ still knows changes its properties.
+fn properties_changed(message: &Message) -> Option<BusEvent> {
     let (interface, changed, _): (String, PropMap, Vec<String>) = message.read_all().ok()?;
     match interface.as_str() {
-        ADAPTER => changed.contains_key("Powered").then_some(BusEvent::Change),
-        DEVICE if is_connected(&changed) => Arrival::at(&message.path()?).map(BusEvent::Arrival),
+        ADAPTER => changed.contains_key("Powered").then_some(BusEvent::Changed),
+        DEVICE if has_connected(&changed) => {
+            ConnectedDevice::from_path(&message.path()?).map(BusEvent::DeviceConnected)
+        }
         _ => None,
     }
 }
 
-fn is_connected(properties: &PropMap) -> bool {
+fn has_connected(properties: &PropMap) -> bool {
     prop_cast::<bool>(properties, "Connected").copied().unwrap_or(false)
 }
 
@@ -227,71 +238,71 @@ mod tests {
         Message::new_signal(path, interface, member).unwrap()
     }
 
-    fn one(name: &str, value: bool) -> PropMap {
+    fn property(name: &str, value: bool) -> PropMap {
         PropMap::from([(name.to_owned(), Variant(Box::new(value) as Box<dyn dbus::arg::RefArg>))])
     }
 
-    fn arrival() -> BusEvent {
+    fn phone_connected() -> BusEvent {
         let address = Address::new([0x00, 0xaa, 0x01, 0x02, 0x03, 0x04]);
-        BusEvent::Arrival(Arrival { adapter: "hci0".into(), address })
+        BusEvent::DeviceConnected(ConnectedDevice { adapter: "hci0".into(), address })
     }
 
     #[test]
-    fn a_devices_path_tells_adapter_and_address_and_nothing_else_does() {
-        assert_eq!(Arrival::at(PHONE).map(BusEvent::Arrival), Some(arrival()));
+    fn only_a_devices_path_gives_adapter_and_address() {
+        let device = ConnectedDevice::from_path(PHONE);
+        assert_eq!(device.map(BusEvent::DeviceConnected), Some(phone_connected()));
         for path in
             ["/org/bluez/hci0", &format!("{PHONE}/service0001"), "/org/bluez/dev_", "/dev_", ""]
         {
-            assert_eq!(Arrival::at(path), None, "{path}");
+            assert_eq!(ConnectedDevice::from_path(path), None, "{path}");
         }
     }
 
     #[test]
-    fn the_going_of_bluez_is_a_loss_and_its_coming_a_stir() {
+    fn bluez_is_lost_when_its_name_loses_its_owner() {
         let owner = |name: &str, old: &str, new: &str| {
-            let message =
-                signal("/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged");
-            owner_changed(&message.append3(name, old, new))
+            let message = signal("/org/freedesktop/DBus", DBUS, "NameOwnerChanged");
+            name_owner_changed(&message.append3(name, old, new))
         };
-        assert_eq!(owner(BLUEZ, ":1.5", ""), Some(BusEvent::Loss));
-        assert_eq!(owner(BLUEZ, ":1.5", ":1.6"), Some(BusEvent::Loss));
-        assert_eq!(owner(BLUEZ, "", ":1.6"), Some(BusEvent::Change));
+        assert_eq!(owner(BLUEZ, ":1.5", ""), Some(BusEvent::BlueZLost));
+        assert_eq!(owner(BLUEZ, ":1.5", ":1.6"), Some(BusEvent::BlueZLost));
+        assert_eq!(owner(BLUEZ, "", ":1.6"), Some(BusEvent::Changed));
         assert_eq!(owner("org.example", ":1.5", ""), None);
     }
 
     #[test]
-    fn who_connects_arrives_and_an_adapter_stirs() {
-        let new = |path: &'static str, interface: &str, properties: PropMap| {
+    fn connected_devices_and_changed_adapters_are_reported() {
+        let added = |path: &'static str, interface: &str, properties: PropMap| {
             let interfaces = HashMap::from([(interface.to_owned(), properties)]);
-            added(
+            interfaces_added(
                 &signal("/", OBJECT_MANAGER, "InterfacesAdded")
                     .append2(dbus::Path::from(path), interfaces),
             )
         };
-        assert_eq!(new(PHONE, DEVICE, one("Connected", true)), Some(arrival()));
-        assert_eq!(new(PHONE, DEVICE, one("Connected", false)), None);
-        assert_eq!(new("/org/bluez/hci0", ADAPTER, PropMap::new()), Some(BusEvent::Change));
+        assert_eq!(added(PHONE, DEVICE, property("Connected", true)), Some(phone_connected()));
+        assert_eq!(added(PHONE, DEVICE, property("Connected", false)), None);
+        assert_eq!(added("/org/bluez/hci0", ADAPTER, PropMap::new()), Some(BusEvent::Changed));
 
-        let change = |path: &str, interface: &str, properties: PropMap| {
-            let message = signal(path, "org.freedesktop.DBus.Properties", "PropertiesChanged");
-            changed(&message.append3(interface, properties, Vec::<String>::new()))
+        let changed = |path: &str, interface: &str, properties: PropMap| {
+            let message = signal(path, PROPERTIES, "PropertiesChanged");
+            properties_changed(&message.append3(interface, properties, Vec::<String>::new()))
         };
-        assert_eq!(change(PHONE, DEVICE, one("Connected", true)), Some(arrival()));
-        assert_eq!(change(PHONE, DEVICE, one("Connected", false)), None);
-        assert_eq!(change(PHONE, DEVICE, one("Paired", true)), None);
+        assert_eq!(changed(PHONE, DEVICE, property("Connected", true)), Some(phone_connected()));
+        assert_eq!(changed(PHONE, DEVICE, property("Connected", false)), None);
+        assert_eq!(changed(PHONE, DEVICE, property("Paired", true)), None);
         assert_eq!(
-            change("/org/bluez/hci0", ADAPTER, one("Powered", false)),
-            Some(BusEvent::Change)
+            changed("/org/bluez/hci0", ADAPTER, property("Powered", false)),
+            Some(BusEvent::Changed)
         );
-        assert_eq!(change("/org/bluez/hci0", ADAPTER, one("Pairable", false)), None);
+        assert_eq!(changed("/org/bluez/hci0", ADAPTER, property("Pairable", false)), None);
 
-        let gone = |interface: &str| {
+        let removed = |interface: &str| {
             let message = signal("/", OBJECT_MANAGER, "InterfacesRemoved");
-            removed(
+            interfaces_removed(
                 &message.append2(dbus::Path::from("/org/bluez/hci0"), vec![interface.to_owned()]),
             )
         };
-        assert_eq!(gone(ADAPTER), Some(BusEvent::Change));
-        assert_eq!(gone(DEVICE), None);
+        assert_eq!(removed(ADAPTER), Some(BusEvent::Changed));
+        assert_eq!(removed(DEVICE), None);
     }
 }

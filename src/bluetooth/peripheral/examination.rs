@@ -1,34 +1,34 @@
-//! How Bluetooth on this machine is, for an operator; no phone is served.
+//! Examines BlueZ and the adapter of this machine, for an operator. Serves no phone.
 
 use bluer::gatt::local::{Application, Characteristic, CharacteristicRead, Service};
 use bluer::{Adapter, Session};
 use uuid::Uuid;
 
-use super::bluez::BlueZ;
+use super::adapter::{find_adapter, power_on};
 use super::bluez_session::BlueZSession;
+use super::bluez_version::BlueZVersion;
 use super::fault::RadioFault;
-use super::radio::{find_adapter, switch_on};
 use crate::protocol::SERVICE_UUID;
 
-/// A service that nobody looks for, to see whether BlueZ takes one.
+/// The UUID of a service that no phone looks for: it only shows whether BlueZ accepts one.
 const PROBE_UUID: Uuid = Uuid::from_u128(0x5d3e_3c1c_7a55_4f0d_8f0b_6a1c_b1f0_2e77);
 
-/// What was seen of BlueZ and the adapter.
+/// The state of BlueZ and the adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RadioExamination {
-    /// The adapter's name: `hci0`.
+    /// The adapter's name, such as `hci0`.
     pub adapter: String,
-    /// Its address.
+    /// The adapter's Bluetooth address.
     pub address: String,
-    /// (5, 66) for 5.66, where BlueZ says so.
+    /// (5, 66) for 5.66, if BlueZ's device id tells it.
     pub bluez_version: Option<(u8, u8)>,
-    /// How many more advertisements the adapter takes.
+    /// How many more advertisements can be registered on the adapter.
     pub advertisements_free: u8,
-    /// Whether a terminal's service is registered with BlueZ, by whatever process.
+    /// Whether any process has registered a terminal's service with BlueZ.
     pub is_registered: bool,
 }
 
-/// Looks at the adapter that the service would use, and switches it on.
+/// Examines the adapter that the service would use. Switches it on.
 ///
 /// # Errors
 /// [`RadioFault`].
@@ -41,31 +41,31 @@ async fn examine(bluez: Session, wanted: Option<String>) -> Result<RadioExaminat
     let adapter = open_adapter(&bluez, wanted.as_deref()).await?;
     let name = adapter.name().to_owned();
     let fault = |during| move |error: bluer::Error| (error, during);
-    let seen = async {
+    let properties = async {
         let advertisements_free = adapter
             .supported_advertising_instances()
             .await
-            .map_err(fault("asking whether it can advertise"))?;
-        let address = adapter.address().await.map_err(fault("asking for its address"))?;
-        let services = adapter.uuids().await.map_err(fault("asking for its services"))?;
+            .map_err(fault("reading the number of free advertising instances"))?;
+        let address = adapter.address().await.map_err(fault("reading the adapter's address"))?;
+        let services = adapter.uuids().await.map_err(fault("reading the registered services"))?;
         let is_registered =
             services.is_some_and(|uuids| uuids.contains(&Uuid::from_u128(SERVICE_UUID)));
         Ok((advertisements_free, address, is_registered))
     };
     let (advertisements_free, address, is_registered) =
-        seen.await.map_err(|(error, during)| RadioFault::of(&error, &name, during))?;
+        properties.await.map_err(|(error, during)| RadioFault::of(&error, &name, during))?;
     Ok(RadioExamination {
         address: address.to_string(),
-        bluez_version: BlueZ::ask(&adapter).await.version(),
+        bluez_version: BlueZVersion::read(&adapter).await.number(),
         advertisements_free,
         is_registered,
         adapter: name,
     })
 }
 
-/// Registers a GATT service for a moment: BlueZ calls back over the bus for it, which the bus
-/// policy has to allow. Phones that are connected see a service come and go: not for a terminal
-/// that serves some.
+/// Registers a GATT service for a moment. For that, BlueZ calls back over the bus, which the bus
+/// policy has to allow. Connected phones see the service appear and disappear, so this is not for a
+/// terminal that is serving phones.
 ///
 /// # Errors
 /// [`RadioFault`].
@@ -96,9 +96,9 @@ async fn probe(bluez: Session, wanted: Option<String>) -> Result<(), RadioFault>
         .map_err(|error| RadioFault::of(&error, adapter.name(), "registering a GATT service"))
 }
 
-/// The adapter of that name, or the first, switched on.
+/// The adapter of that name, or the first; switched on.
 async fn open_adapter(bluez: &Session, wanted: Option<&str>) -> Result<Adapter, RadioFault> {
     let adapter = find_adapter(bluez, wanted).await?;
-    switch_on(&adapter).await?;
+    power_on(&adapter).await?;
     Ok(adapter)
 }

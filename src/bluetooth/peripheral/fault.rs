@@ -1,85 +1,80 @@
-//! Why phones cannot find the terminal, in words that say what to do.
+//! Why phones cannot find the terminal, and what the operator can do about it.
+
+use std::time::Duration;
 
 use bluer::{Error, ErrorKind, InternalErrorKind};
 
-/// What is wrong with BlueZ, the adapter, or the way to them.
+/// A fault of BlueZ, of the adapter, or of the bus between BlueZ and the terminal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RadioFault {
-    /// No system bus.
-    #[error("the D-Bus system bus cannot be reached ({0}); start it: `systemctl start dbus`")]
-    NoBus(String),
-    /// No bluetoothd.
+    #[error("the D-Bus system bus cannot be reached ({0}). Run `systemctl start dbus`")]
+    BusUnreachable(String),
+    /// bluetoothd does not run, and D-Bus could not start it.
     #[error(
-        "BlueZ is not running ({0}); install it (`apt install bluez`) and start it: `systemctl start bluetooth`"
+        "BlueZ is not running ({0}). Run `systemctl start bluetooth`; if BlueZ is not installed, \
+         run `apt install bluez` first"
     )]
     BlueZNotRunning(String),
-    /// bluetoothd hangs, or is busy: for so many milliseconds.
+    /// bluetoothd hangs or is busy: a call was not answered within this time.
     #[error(
-        "BlueZ gives no answer within {0} ms; unless it comes to itself: `systemctl restart bluetooth`"
+        "BlueZ has not answered for {} s. If it does not recover, run \
+         `systemctl restart bluetooth`",
+        .0.as_secs()
     )]
-    Silent(u64),
-    /// The bus policy does not let us.
+    AnswerTimeout(Duration),
+    /// The bus policy does not allow this user to call BlueZ.
     #[error(
-        "D-Bus does not let this user talk to BlueZ ({0}); install deploy/florin-dbus.conf as \
-         /etc/dbus-1/system.d/florin.conf, or run as the user it names"
+        "D-Bus does not let this user talk to BlueZ ({0}). To allow it, install \
+         deploy/florin-dbus.conf as /etc/dbus-1/system.d/florin.conf, or run florin as the user \
+         that this file names"
     )]
-    Forbidden(String),
-    /// No adapter at all.
+    AccessDenied(String),
     #[error(
-        "there is no Bluetooth adapter; plug one in, or enable the built-in one (see `bluetoothctl list`)"
+        "there is no Bluetooth adapter. Plug one in, or enable the built-in one; `bluetoothctl \
+         list` shows the adapters that BlueZ has"
     )]
     NoAdapter,
-    /// Not the one that is configured.
+    /// The configured adapter is absent, and others are present.
     #[error(
-        "there is no Bluetooth adapter `{wanted}`, only: {present}; change [bluetooth] adapter, or plug it in"
+        "there is no Bluetooth adapter `{wanted}`; BlueZ has: {present}. Plug it in, or correct \
+         `adapter` in section [bluetooth] of the configuration"
     )]
-    AdapterNotFound {
-        /// As configured.
-        wanted: String,
-        /// What there is.
-        present: String,
-    },
-    /// Switched off by rfkill.
-    #[error("the Bluetooth adapter {0} is blocked; unblock it: `rfkill unblock bluetooth`")]
+    AdapterNotFound { wanted: String, present: String },
+    #[error("rfkill blocks the Bluetooth adapter {0}. Run `rfkill unblock bluetooth`")]
     Blocked(String),
-    /// It cannot advertise.
     #[error(
-        "the Bluetooth adapter {0} cannot advertise (no LE peripheral role); use another adapter"
+        "the Bluetooth adapter {0} cannot advertise (no LE peripheral role). Use another adapter"
     )]
-    NoAdvertising(String),
-    /// bluetoothd ended, or was started anew.
-    #[error("BlueZ went away or was started anew; connecting to it again")]
+    AdvertisingUnsupported(String),
+    #[error("BlueZ stopped or was restarted. The terminal connects to it again by itself")]
     BlueZRestarted,
-    /// The adapter was switched off by somebody.
-    #[error("the Bluetooth adapter {0} was switched off; switching it on again")]
-    PoweredOff(String),
-    /// What was put up does not stay.
     #[error(
-        "the advertisement of the Bluetooth adapter {0} vanishes again and again; setting everything up anew \
-         (does another program use it? see `journalctl -u bluetooth`)"
+        "the Bluetooth adapter {0} was switched off. The terminal switches it on again by itself"
+    )]
+    PoweredOff(String),
+    /// BlueZ has dropped the advertisement twice within a short time.
+    #[error(
+        "the advertisement on the Bluetooth adapter {0} keeps disappearing. The terminal registers \
+         everything again by itself; if this repeats, look in `journalctl -u bluetooth` for \
+         another program that uses the adapter"
     )]
     AdvertisementLost(String),
-    /// All else.
-    #[error("Bluetooth does not work: {during}: {detail}; see `journalctl -u bluetooth`")]
-    Other {
-        /// What was tried.
-        during: &'static str,
-        /// What was said.
-        detail: String,
-    },
+    /// An error that is none of the above; `during` says what was being done.
+    #[error("Bluetooth failed while {during}: {detail}. See `journalctl -u bluetooth`")]
+    Other { during: &'static str, detail: String },
 }
 
 impl RadioFault {
-    /// The bus cannot be reached, because of this.
-    pub(super) fn no_bus(error: impl ToString) -> Self {
-        Self::NoBus(error.to_string())
+    /// The bus cannot be reached because of this error.
+    pub(super) fn bus_unreachable(error: impl ToString) -> Self {
+        Self::BusUnreachable(error.to_string())
     }
 
-    /// What an error of bluer means, on this adapter, while something was tried.
+    /// What an error of bluer means, on this adapter, during this operation.
     // The kinds are bluer's, and it keeps the list open.
     #[allow(clippy::wildcard_enum_match_arm)]
     pub(super) fn of(error: &Error, adapter: &str, during: &'static str) -> Self {
-        // What D-Bus or BlueZ said; where they said nothing, bluer's name for it.
+        // The message is that of D-Bus or BlueZ. If it is empty, bluer's name for the error serves.
         let detail =
             if error.message.is_empty() { error.to_string() } else { error.message.clone() };
         if detail.to_ascii_lowercase().contains("rfkill")
@@ -91,7 +86,7 @@ impl RadioFault {
             ErrorKind::NotFound | ErrorKind::DoesNotExist => Self::NoAdapter,
             ErrorKind::Internal(InternalErrorKind::DBus(name)) => match name.as_str() {
                 "org.freedesktop.DBus.Error.AccessDenied"
-                | "org.freedesktop.DBus.Error.AuthFailed" => Self::Forbidden(detail),
+                | "org.freedesktop.DBus.Error.AuthFailed" => Self::AccessDenied(detail),
                 "org.freedesktop.DBus.Error.ServiceUnknown"
                 | "org.freedesktop.DBus.Error.NameHasNoOwner"
                 | "org.freedesktop.DBus.Error.NoReply"
@@ -104,16 +99,16 @@ impl RadioFault {
                 }
                 "org.freedesktop.DBus.Error.UnknownMethod"
                 | "org.freedesktop.DBus.Error.UnknownInterface" => {
-                    Self::NoAdvertising(adapter.to_owned())
+                    Self::AdvertisingUnsupported(adapter.to_owned())
                 }
                 "org.freedesktop.DBus.Error.FileNotFound"
                 | "org.freedesktop.DBus.Error.NoServer"
-                | "org.freedesktop.DBus.Error.Disconnected" => Self::NoBus(detail),
+                | "org.freedesktop.DBus.Error.Disconnected" => Self::BusUnreachable(detail),
                 _ => Self::Other { during, detail },
             },
             ErrorKind::Internal(
                 InternalErrorKind::DBusConnectionLost | InternalErrorKind::Io(_),
-            ) => Self::NoBus(detail),
+            ) => Self::BusUnreachable(detail),
             _ => Self::Other { during, detail },
         }
     }
@@ -129,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_has_its_words_and_what_to_do() {
+    fn each_fault_says_what_to_do() {
         for (fault, words) in [
             (
                 fault("org.freedesktop.DBus.Error.AccessDenied", "Rejected send message"),
@@ -146,6 +141,11 @@ mod tests {
             (fault("org.freedesktop.DBus.Error.FileNotFound", "no socket"), "systemctl start dbus"),
             (fault("org.bluez.Error.Blocked", "Blocked through rfkill"), "rfkill unblock"),
             (fault("org.example.Odd", "odd"), "journalctl -u bluetooth"),
+            (
+                RadioFault::AnswerTimeout(Duration::from_secs(5)),
+                "has not answered for 5 s. If it does not recover, run \
+                 `systemctl restart bluetooth`",
+            ),
         ] {
             assert!(fault.to_string().contains(words), "{fault}");
         }

@@ -1,37 +1,39 @@
-//! Which action a fault calls for: the gentle before the rough, and the rough seldom.
+//! Which recovery action a fault calls for: the gentlest first, and a power cycle seldom.
 //!
-//! Pure: it is told the time. It takes no action itself.
+//! Pure: it is told the time, and takes no action itself.
+
+use std::time::Duration;
 
 use super::fault::RadioFault;
 use crate::link::RecoveryAction;
 
-/// So many attempts in a row fail, although adapter and BlueZ are there, before the adapter is
-/// switched off and on.
+/// How many attempts in a row fail, although adapter and BlueZ are present, before the adapter is
+/// power-cycled.
 const FAILURES_BEFORE_POWER_CYCLE: u32 = 2;
-/// How long after one power cycle the next comes at the earliest, in milliseconds. It ends other
-/// programs' connections, and what it has not mended it will hardly mend at once.
-const POWER_CYCLE_PAUSE_MS: u64 = 60_000;
-/// A service that was up for so long, in milliseconds, was well: what comes then is a new fault.
-const WELL_AFTER_MS: u64 = 30_000;
+/// The shortest time from one power cycle to the next. A power cycle ends other programs'
+/// connections too, and repeating it at once would hardly help.
+const POWER_CYCLE_INTERVAL_MIN: Duration = Duration::from_secs(60);
+/// A service that was up for this long was healthy: a fault after that is a new one.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
-/// How often it failed lately.
+/// Chooses recovery actions by what failed recently.
 #[derive(Debug, Default)]
 pub(super) struct RecoveryPolicy {
     failures: u32,
-    power_cycled_at_ms: Option<u64>,
+    power_cycled_at: Option<Duration>,
 }
 
 impl RecoveryPolicy {
-    /// The action against a fault that ended an attempt or a service. `up_ms`: how long the
-    /// service had been up, 0 if it had not. `now_ms`: any clock that does not go back. None
-    /// where nothing is to be done but to look again.
+    /// The recovery action after a fault has ended an attempt or a service; none if there is
+    /// nothing to do but to check again. `uptime` is how long the service had been up, if it was;
+    /// `since_start` the time since any fixed instant.
     pub(super) fn next_action(
         &mut self,
         fault: &RadioFault,
-        up_ms: u64,
-        now_ms: u64,
+        uptime: Option<Duration>,
+        since_start: Duration,
     ) -> Option<RecoveryAction> {
-        if up_ms >= WELL_AFTER_MS {
+        if uptime.is_some_and(|uptime| uptime >= HEALTHY_AFTER) {
             self.failures = 0;
         }
         let may_help = match fault {
@@ -40,14 +42,14 @@ impl RecoveryPolicy {
                 self.failures = 0;
                 return None;
             }
-            // Somebody else's turn, or mended by setting up anew.
-            RadioFault::NoBus(_)
+            // Somebody else has to act, or registering everything again is enough.
+            RadioFault::BusUnreachable(_)
             | RadioFault::BlueZNotRunning(_)
-            | RadioFault::Silent(_)
-            | RadioFault::Forbidden(_)
+            | RadioFault::AnswerTimeout(_)
+            | RadioFault::AccessDenied(_)
             | RadioFault::NoAdapter
             | RadioFault::AdapterNotFound { .. }
-            | RadioFault::NoAdvertising(_)
+            | RadioFault::AdvertisingUnsupported(_)
             | RadioFault::BlueZRestarted
             | RadioFault::PoweredOff(_) => false,
         };
@@ -56,11 +58,11 @@ impl RecoveryPolicy {
             return Some(RecoveryAction::Reregister);
         }
         self.failures = self.failures.saturating_add(1);
-        let has_rested = self
-            .power_cycled_at_ms
-            .is_none_or(|at_ms| now_ms.saturating_sub(at_ms) >= POWER_CYCLE_PAUSE_MS);
-        if self.failures >= FAILURES_BEFORE_POWER_CYCLE && has_rested {
-            self.power_cycled_at_ms = Some(now_ms);
+        let may_power_cycle = self
+            .power_cycled_at
+            .is_none_or(|at| since_start.saturating_sub(at) >= POWER_CYCLE_INTERVAL_MIN);
+        if self.failures >= FAILURES_BEFORE_POWER_CYCLE && may_power_cycle {
+            self.power_cycled_at = Some(since_start);
             return Some(RecoveryAction::PowerCycle);
         }
         Some(RecoveryAction::Reregister)
@@ -76,56 +78,60 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_failing_leads_to_a_power_cycle_once_a_minute() {
+    fn repeated_failures_lead_to_a_power_cycle_once_a_minute() {
         let mut recovery = RecoveryPolicy::default();
-        let mut now_ms = 1_000_000;
+        let begin = Duration::from_secs(1_000);
         let mut cycles = Vec::new();
-        for _ in 0..100 {
-            if recovery.next_action(&failing(), 0, now_ms) == Some(RecoveryAction::PowerCycle) {
-                cycles.push(now_ms - 1_000_000);
+        for elapsed in (0..100).map(|attempt| Duration::from_secs(2 * attempt)) {
+            if recovery.next_action(&failing(), None, begin + elapsed)
+                == Some(RecoveryAction::PowerCycle)
+            {
+                cycles.push(elapsed.as_secs());
             }
-            now_ms += 2_000;
         }
-        assert_eq!(cycles, [2_000, 62_000, 122_000, 182_000]);
+        assert_eq!(cycles, [2, 62, 122, 182]);
     }
 
     #[test]
-    fn what_mends_itself_or_is_another_s_turn_leads_to_none() {
+    fn faults_that_others_have_to_repair_lead_to_no_power_cycle() {
         let mut recovery = RecoveryPolicy::default();
         for fault in [
-            RadioFault::NoBus("x".into()),
+            RadioFault::BusUnreachable("x".into()),
             RadioFault::BlueZNotRunning("x".into()),
-            RadioFault::Silent(5_000),
+            RadioFault::AnswerTimeout(Duration::from_secs(5)),
             RadioFault::NoAdapter,
             RadioFault::PoweredOff("hci0".into()),
             RadioFault::BlueZRestarted,
         ] {
             for now_ms in 0..10 {
                 assert_eq!(
-                    recovery.next_action(&fault, 0, now_ms),
+                    recovery.next_action(&fault, None, Duration::from_millis(now_ms)),
                     Some(RecoveryAction::Reregister),
                     "{fault}"
                 );
             }
         }
         assert_eq!(
-            recovery.next_action(&RadioFault::Blocked("hci0".into()), 0, 0),
+            recovery.next_action(&RadioFault::Blocked("hci0".into()), None, Duration::ZERO),
             None,
-            "somebody wants that"
+            "somebody has blocked it on purpose"
         );
     }
 
     #[test]
-    fn a_service_that_was_well_starts_from_the_bottom() {
+    fn failures_before_a_healthy_service_do_not_count() {
         let mut recovery = RecoveryPolicy::default();
-        assert_eq!(recovery.next_action(&failing(), 0, 0), Some(RecoveryAction::Reregister));
         assert_eq!(
-            recovery.next_action(&failing(), WELL_AFTER_MS, 40_000),
+            recovery.next_action(&failing(), None, Duration::ZERO),
             Some(RecoveryAction::Reregister)
         );
-        // One that is up for a moment only was not well.
         assert_eq!(
-            recovery.next_action(&failing(), 4_000, 45_000),
+            recovery.next_action(&failing(), Some(HEALTHY_AFTER), Duration::from_secs(40)),
+            Some(RecoveryAction::Reregister)
+        );
+        // A service that is up for a moment only was not healthy.
+        assert_eq!(
+            recovery.next_action(&failing(), Some(Duration::from_secs(4)), Duration::from_secs(45)),
             Some(RecoveryAction::PowerCycle)
         );
     }

@@ -1,4 +1,4 @@
-//! Frames on a stream of octets: a length, and so many octets. What is in them is not looked at.
+//! Frames on a stream of octets: a length, and as many octets. Their content is not interpreted.
 
 use std::io;
 
@@ -6,10 +6,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::protocol::VALUE_OCTETS_MAX;
 
-/// Before each frame.
+/// The size of the length before each frame, in octets.
 const LENGTH_OCTETS: usize = 2;
 
-/// Reads frames. Holds at most two longest ones.
+/// Reads frames. Buffers at most two frames of the longest size.
 #[derive(Debug)]
 pub(super) struct FrameReader<R> {
     reader: R,
@@ -21,10 +21,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { reader, buffered: Vec::new() }
     }
 
-    /// The next frame; none where the other side has closed after a whole one. Cancel-safe.
+    /// The next frame; none if the other side has closed the stream after a whole frame.
+    /// Cancel-safe.
     ///
     /// # Errors
-    /// The stream's; [`io::ErrorKind::InvalidData`] for a frame that is too long,
+    /// The stream's errors; [`io::ErrorKind::InvalidData`] for a frame that is too long,
     /// [`io::ErrorKind::UnexpectedEof`] for half a frame.
     pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
@@ -45,7 +46,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         };
         let octets = usize::from(u16::from_be_bytes(*length));
         if octets > VALUE_OCTETS_MAX {
-            let detail = format!("a frame of {octets} octets, and {VALUE_OCTETS_MAX} are the most");
+            let detail =
+                format!("a frame of {octets} octets; at most {VALUE_OCTETS_MAX} are allowed");
             return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
         }
         if rest.len() < octets {
@@ -60,7 +62,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 /// Writes one frame.
 ///
 /// # Errors
-/// The stream's; [`io::ErrorKind::InvalidData`] for a frame that is too long.
+/// The stream's errors; [`io::ErrorKind::InvalidData`] for a frame that is too long.
 pub(super) async fn write_frame(
     writer: &mut (impl AsyncWrite + Unpin),
     frame: &[u8],
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn frames_arrive_however_they_are_cut() {
+    async fn frames_arrive_whole_in_pieces_of_any_size() {
         let mut octets = Vec::new();
         let frames = [vec![], vec![7; 20], vec![9; 512], vec![1]];
         for frame in &frames {
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_frame_and_too_long_a_frame_are_errors() {
+    async fn a_partial_frame_and_a_frame_that_is_too_long_are_errors() {
         for (octets, kind) in [
             (&[0, 3, 1][..], io::ErrorKind::UnexpectedEof),
             (&[0], io::ErrorKind::UnexpectedEof),

@@ -1,14 +1,14 @@
-//! A link over a Unix socket, with the shape of the real one, between processes: for tests that
-//! kill them, and for who writes a wallet or a till on a machine without Bluetooth.
+//! A link between processes over a Unix socket that behaves like Bluetooth: for tests that kill
+//! processes, and for developers of a wallet or a till on a machine without Bluetooth.
 //!
-//! One connection is one phone. Both sides send frames: two octets, big-endian, with how many
-//! octets follow (512 at most), and those octets. The terminal's first frame is its `info`, as that
-//! characteristic would say; the phone's first frame is the connection's ATT MTU, two octets,
-//! big-endian, 23 to 517. Every frame after them is a value: a write to the inbox, or a
-//! notification of the outbox. What does not fit the MTU, or these rules, ends the connection.
+//! One connection is one phone. Both sides send frames: a length of two octets, big-endian, at most
+//! 512, and as many octets. The terminal's first frame is the value of the characteristic `info`;
+//! the phone's first frame is the connection's ATT MTU, two octets, big-endian, 23 to 517. Every
+//! later frame is a value: a write to the inbox, or a notification of the outbox. A frame that does
+//! not fit the MTU, or breaks these rules, ends the connection.
 //!
-//! There is no advertising: who knows the path is in reach. It is no radio, loses nothing, and
-//! proves nothing about one.
+//! There is no advertising: every phone that knows the path is in reach. Nothing is lost, as it
+//! would be over radio, and tests over this link prove nothing about radio.
 
 mod frame;
 #[cfg(feature = "wallet")]
@@ -27,27 +27,26 @@ pub use terminal::{SocketAirError, start_socket_air};
 
 /// The longest path of a Unix socket, in octets (`sockaddr_un` on Linux, with its final 0).
 const PATH_OCTETS_MAX: usize = 107;
-/// The smallest and the largest ATT MTU of a connection: 512 octets of a value and 3 of a header,
-/// and room for the 2 of a length that some PDUs have, are the most that is of use (Core
-/// Specification 5.4, Vol 3 Part F, 3.2.8 and 3.2.9).
+/// The smallest and the largest ATT MTU of a connection. More than 517 octets are of no use: a
+/// value of 512, a header of 3, and the 2 of a length that some PDUs have (Core Specification 5.4,
+/// Vol 3 Part F, 3.2.8 and 3.2.9).
 const ATT_MTU: std::ops::RangeInclusive<usize> = 23..=517;
 
-/// Where the emulated air is: the Unix socket on which the terminal waits for phones.
+/// The address of emulated air: the Unix socket on which the terminal accepts phones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AirAddress(PathBuf);
 
-/// Why a text is no address of emulated air.
+/// Why a text is not an address of emulated air.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` {problem}; expected `unix:` and a path, as in `unix:/tmp/air.sock`")]
 pub struct AirAddressError {
-    /// As it was written, shortened.
+    /// The text, shortened.
     pub text: String,
-    /// What is wrong with it.
     pub problem: &'static str,
 }
 
 impl AirAddress {
-    /// Of the socket's file.
+    /// The path of the socket's file.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -63,7 +62,7 @@ impl FromStr for AirAddress {
             None => Err(fault("does not begin with `unix:`")),
             Some("") => Err(fault("has no path")),
             Some(path) if path.len() > PATH_OCTETS_MAX => {
-                Err(fault("has a longer path than the 107 octets that a Unix socket can have"))
+                Err(fault("has a path of more than the 107 octets that a Unix socket can have"))
             }
             Some(path) => Ok(Self(path.into())),
         }
@@ -77,7 +76,7 @@ impl fmt::Display for AirAddress {
     }
 }
 
-/// The longest value over a connection with this ATT MTU, in octets; none if there is no such MTU.
+/// The longest value over a connection with this ATT MTU, in octets; none if the MTU is impossible.
 fn value_octets_max(att_mtu: usize) -> Option<usize> {
     ATT_MTU.contains(&att_mtu).then(|| super::att::value_octets_max(att_mtu))
 }
@@ -100,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_mtu_bounds_the_values() {
+    fn an_mtu_limits_the_length_of_values() {
         for (att_mtu, value_octets) in
             [(22, None), (23, Some(20)), (247, Some(244)), (517, Some(512)), (518, None)]
         {

@@ -21,11 +21,12 @@ impl SocketPhoneLink {
     /// Connects with this ATT MTU, 23 to 517.
     ///
     /// # Errors
-    /// [`PhoneLinkError::Lost`] if no terminal listens there, or hangs up;
-    /// [`PhoneLinkError::Unusable`] if what listens is no terminal, or there is no such MTU.
+    /// [`PhoneLinkError::Lost`] if no terminal listens there, or it closes the connection;
+    /// [`PhoneLinkError::Unusable`] if another program listens there, or the MTU is impossible.
     pub async fn connect(address: &AirAddress, att_mtu: usize) -> Result<Self, PhoneLinkError> {
-        let value_octets_max = value_octets_max(att_mtu)
-            .ok_or_else(|| PhoneLinkError::Unusable(format!("there is no ATT MTU of {att_mtu}")))?;
+        let value_octets_max = value_octets_max(att_mtu).ok_or_else(|| {
+            PhoneLinkError::Unusable(format!("{att_mtu} is not an ATT MTU from 23 to 517"))
+        })?;
         let stream = UnixStream::connect(address.path()).await.map_err(|error| {
             PhoneLinkError::Lost(format!("no terminal listens on {address} ({error})"))
         })?;
@@ -34,7 +35,7 @@ impl SocketPhoneLink {
         let first = next_value(&mut values).await?;
         let info = Info::decode(&first).map_err(|_| {
             PhoneLinkError::Unusable(format!(
-                "what listens on {address} does not introduce itself as a terminal"
+                "the program that listens on {address} is not a terminal"
             ))
         })?;
         write_frame(&mut writer, &(att_mtu as u16).to_be_bytes())
@@ -43,7 +44,7 @@ impl SocketPhoneLink {
         Ok(Self { info, values, writer: Some(writer), value_octets_max })
     }
 
-    /// What the terminal says about itself, as in its characteristic `info`.
+    /// What the terminal says about itself in its characteristic `info`.
     pub fn info(&self) -> &Info {
         &self.info
     }
@@ -60,7 +61,7 @@ impl PhoneLink for SocketPhoneLink {
         };
         if value.len() > self.value_octets_max {
             let detail = format!(
-                "a value of {} octets over a link for {}",
+                "the value has {} octets; this link carries at most {}",
                 value.len(),
                 self.value_octets_max
             );
@@ -84,7 +85,7 @@ impl PhoneLink for SocketPhoneLink {
 
 async fn next_value(values: &mut FrameReader<OwnedReadHalf>) -> Result<Vec<u8>, PhoneLinkError> {
     let value = values.next().await.map_err(|error| lost(&error))?;
-    value.ok_or_else(|| PhoneLinkError::Lost("the terminal ended it".into()))
+    value.ok_or_else(|| PhoneLinkError::Lost("the terminal closed it".into()))
 }
 
 fn lost(error: &std::io::Error) -> PhoneLinkError {

@@ -1,5 +1,5 @@
-//! The terminal's side: waits on a Unix socket in place of advertising, and serves each connection
-//! as a phone.
+//! The terminal's side: accepts connections on a Unix socket instead of advertising, and serves
+//! each as a phone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,45 +17,39 @@ use tokio::time::timeout;
 use super::frame::{FrameReader, write_frame};
 use super::{AirAddress, value_octets_max};
 use crate::domain::TerminalId;
-use crate::link::{COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, TerminalLink};
+use crate::link::{
+    COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, TerminalLink, VALUES_WAITING_MAX,
+};
 use crate::protocol::{Info, VERSION};
 use crate::terminal::PhoneId;
 
-/// How many connections there may be. More than an engine serves, so that it can send the rest away
-/// itself.
+/// How many connections there may be: more than an engine serves, so that the engine itself can
+/// turn the others away.
 const CONNECTIONS_MAX: usize = 256;
-/// How many notifications may wait for a phone: a longest message at the smallest value size (863
-/// values). A phone that lets more pile up is dropped.
-const VALUES_MAX: usize = 1024;
-/// How long a phone may take to say its MTU, and to take a value, in milliseconds.
+/// How long a phone may take to send its MTU, and to take a value, in milliseconds.
 const PHONE_TIMEOUT_MS: u64 = 5_000;
-/// How long to pause after the system refused a connection (no file descriptors left), in
-/// milliseconds.
+/// The pause after the system refused a connection (no file descriptors left), in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// Why there is no emulated air.
+/// Why the emulated air cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketAirError {
     /// Another process listens there.
-    #[error("{0} is in use: another terminal listens there; stop it or use another path")]
+    #[error("another terminal listens on {0}. Stop it, or use another path")]
     InUse(AirAddress),
-    /// There is a file at the path that is no socket.
-    #[error("{} exists and is not a socket; move it away or use another path", .0.display())]
+    /// The path is a file that is not a socket.
+    #[error("{} exists and is not a socket. Move it away, or use another path", .0.display())]
     NotASocket(PathBuf),
     /// The operating system refused.
     #[error(
-        "cannot listen on {address}: {source}; check that its directory exists and may be written"
+        "cannot listen on {address}: {source}. Check that its directory exists and that this user \
+         may write there"
     )]
-    System {
-        /// Where.
-        address: AirAddress,
-        /// Why not.
-        source: io::Error,
-    },
+    System { address: AirAddress, source: io::Error },
 }
 
-/// Starts serving phones on a Unix socket; a file of it that nobody listens on any more is
-/// replaced. It ends when the link is dropped. Needs a tokio runtime.
+/// Starts serving phones on a Unix socket. Replaces a socket's file on which no process listens any
+/// more. It ends when the link is dropped. Needs a tokio runtime.
 ///
 /// # Errors
 /// [`SocketAirError`].
@@ -89,36 +83,36 @@ fn bind(address: &AirAddress) -> Result<UnixListener, SocketAirError> {
         if !metadata.file_type().is_socket() {
             return Err(SocketAirError::NotASocket(path.to_owned()));
         }
-        if is_deserted(path) {
+        if is_stale(path) {
             fs::remove_file(path).map_err(system)?;
         }
     }
     UnixListener::bind(path).map_err(system)
 }
 
-/// Whether the process that made this socket is gone.
-fn is_deserted(path: &Path) -> bool {
+/// Whether the process that made this socket has ended.
+fn is_stale(path: &Path) -> bool {
     let connected = std::os::unix::net::UnixStream::connect(path);
     connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The socket's file.
+/// The socket's file, which is removed when this is dropped.
 struct RemovedWhenDropped(PathBuf);
 
 impl Drop for RemovedWhenDropped {
     fn drop(&mut self) {
-        // One that stays is replaced at the next start.
+        // A file that cannot be removed is replaced at the next start.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Where the notifications of each phone go. Taking a phone out ends its connection.
+/// The queue of each phone's notifications. Removing a phone ends its connection.
 #[derive(Debug, Clone, Default)]
 struct Phones(Arc<Mutex<BTreeMap<PhoneId, mpsc::Sender<Vec<u8>>>>>);
 
 impl Phones {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PhoneId, mpsc::Sender<Vec<u8>>>> {
-        // Nothing panics while it holds this lock; if something did, the map is still whole.
+        // Nothing panics while it holds this lock; even after a panic, the map would be whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -143,9 +137,12 @@ impl Air {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => self.accepted(stream),
+                    Ok((stream, _)) => self.accept(stream),
                     Err(error) => {
-                        tracing::warn!(%error, "a connection to the emulated air was refused by the system");
+                        tracing::warn!(
+                            %error,
+                            "the system refused a connection to the emulated air"
+                        );
                         tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
                     }
                 },
@@ -155,22 +152,22 @@ impl Air {
                         self.phones.lock().remove(&phone);
                     }
                     Some(LinkCommand::Advertise(_)) => {}
-                    // Every connection ends with this map.
+                    // Clearing the map ends every connection.
                     None => return self.phones.lock().clear(),
                 },
             }
         }
     }
 
-    fn accepted(&mut self, stream: UnixStream) {
+    fn accept(&mut self, stream: UnixStream) {
         let mut phones = self.phones.lock();
         if phones.len() >= CONNECTIONS_MAX {
-            tracing::warn!("too many connections to the emulated air: one was closed");
+            tracing::warn!("too many connections to the emulated air: a new one was closed");
             return;
         }
         let phone = PhoneId(self.next_phone);
         self.next_phone += 1;
-        let (sender, values) = mpsc::channel(VALUES_MAX);
+        let (sender, values) = mpsc::channel(VALUES_WAITING_MAX);
         phones.insert(phone, sender);
         let connection =
             Connection { phone, events: self.events.clone(), phones: self.phones.clone() };
@@ -181,13 +178,13 @@ impl Air {
         let mut phones = self.phones.lock();
         let Some(values) = phones.get(&phone) else { return };
         if values.try_send(value).is_err() {
-            tracing::warn!(?phone, "too many values wait: the phone is disconnected");
+            tracing::warn!(?phone, "too many values wait for the phone: it is disconnected");
             phones.remove(&phone);
         }
     }
 }
 
-/// One phone.
+/// The connection of one phone.
 struct Connection {
     phone: PhoneId,
     events: mpsc::Sender<LinkEvent>,
@@ -199,7 +196,8 @@ impl Connection {
         let (reader, writer) = stream.into_split();
         let mut reader = FrameReader::new(reader);
         if let Err(error) = self.serve(&mut reader, writer, values, &info).await {
-            tracing::debug!(phone = ?self.phone, %error, "a connection over the emulated air failed");
+            let phone = self.phone;
+            tracing::debug!(?phone, %error, "a connection over the emulated air failed");
         }
         self.phones.lock().remove(&self.phone);
     }
@@ -211,13 +209,13 @@ impl Connection {
         values: mpsc::Receiver<Vec<u8>>,
         info: &[u8],
     ) -> io::Result<()> {
-        in_time(write_frame(&mut writer, info)).await?;
-        let Some(first) = in_time(reader.next()).await? else { return Ok(()) };
+        with_phone_timeout(write_frame(&mut writer, info)).await?;
+        let Some(first) = with_phone_timeout(reader.next()).await? else { return Ok(()) };
         let att_mtu = first.try_into().map(|octets| usize::from(u16::from_be_bytes(octets)));
         let value_octets_max = att_mtu.ok().and_then(value_octets_max).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the first frame is no ATT MTU from 23 to 517",
+                "the first frame is not an ATT MTU from 23 to 517",
             )
         })?;
         let phone = self.phone;
@@ -232,8 +230,8 @@ impl Connection {
         ended
     }
 
-    /// Until the phone hangs up. A driver that is behind makes this phone wait, and in turn with
-    /// the others.
+    /// Passes values on until the phone closes the connection. If the driver is behind, this phone
+    /// waits, and takes turns with the others.
     async fn receive(
         &self,
         reader: &mut FrameReader<impl AsyncRead + Unpin>,
@@ -241,10 +239,8 @@ impl Connection {
     ) -> io::Result<()> {
         while let Some(value) = reader.next().await? {
             if value.len() > value_octets_max {
-                let detail = format!(
-                    "a value of {} octets, and the MTU allows {value_octets_max}",
-                    value.len()
-                );
+                let detail =
+                    format!("a value of {} octets; the MTU allows {value_octets_max}", value.len());
                 return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
             }
             if self
@@ -260,18 +256,19 @@ impl Connection {
     }
 }
 
-/// Until the terminal ends the connection; what it said before arrives.
+/// Sends values until the terminal ends the connection. Earlier values still arrive.
 async fn send(
     writer: &mut (impl AsyncWrite + Unpin),
     mut values: mpsc::Receiver<Vec<u8>>,
 ) -> io::Result<()> {
     while let Some(value) = values.recv().await {
-        in_time(write_frame(writer, &value)).await?;
+        with_phone_timeout(write_frame(writer, &value)).await?;
     }
     Ok(())
 }
 
-async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+/// Fails if the phone takes too long.
+async fn with_phone_timeout<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let done = timeout(Duration::from_millis(PHONE_TIMEOUT_MS), work).await;
     done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
@@ -305,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn values_pass_both_ways_and_go_to_nobody_else() {
+    async fn values_pass_both_ways_and_reach_no_other_phone() {
         let place = place();
         let mut link = started(&place).await;
         let mut first = SocketPhoneLink::connect(&place.address, 517).await.unwrap();
@@ -330,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn either_side_ends_a_connection_and_last_words_arrive() {
+    async fn either_side_can_end_a_connection_and_earlier_values_arrive() {
         let place = place();
         let mut link = started(&place).await;
         let mut phone = SocketPhoneLink::connect(&place.address, 100).await.unwrap();
@@ -352,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_breaks_the_rules_is_disconnected() {
+    async fn a_phone_that_breaks_the_rules_is_disconnected() {
         let place = place();
         let mut link = started(&place).await;
         for (octets, connects) in [
@@ -365,8 +362,8 @@ mod tests {
         ] {
             let mut stream = UnixStream::connect(place.address.path()).await.unwrap();
             stream.write_all(octets).await.unwrap();
-            // It may hang up at once: then this fails, and reading ends, or is reset where octets
-            // stayed unread.
+            // The terminal may close the connection at once. Then this write fails, and the read
+            // ends, or is reset if octets stayed unread.
             let _ = stream.write_all(&[0; 30]).await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
             if connects {
@@ -386,7 +383,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_is_shared_with_nobody_and_a_deserted_one_is_replaced() {
+    async fn a_socket_in_use_is_refused_and_a_stale_one_is_replaced() {
         let place = place();
         let link = started(&place).await;
         assert!(matches!(
@@ -397,7 +394,7 @@ mod tests {
         while place.address.path().exists() {
             tokio::task::yield_now().await;
         }
-        // As a process leaves it that was killed.
+        // A process that is killed leaves its socket behind like this.
         drop(std::os::unix::net::UnixListener::bind(place.address.path()).unwrap());
         drop(started(&place).await);
         while place.address.path().exists() {

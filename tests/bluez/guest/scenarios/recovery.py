@@ -217,8 +217,8 @@ def bluetoothd_hangs(bed):
     recovery = Recovery(bed)
     with recovery.under_way():
         bed.kill_unit("bluetooth.service", signal.SIGSTOP)
-        recovery.kiosk.terminal.expect(r"cannot find this terminal.*no answer")
-    recovery.wait_status("no answer")
+        recovery.kiosk.terminal.expect(r"cannot find this terminal.*has not answered")
+    recovery.wait_status("has not answered")
     bed.kill_unit("bluetooth.service", signal.SIGCONT)
     moment = time.monotonic()
     recovery.find(moment, "bluetoothd went on")
@@ -242,7 +242,7 @@ def bluetoothd_hangs_for_good(bed):
         hung = bed.bus.owner("org.bluez")
         bed.kill_unit("bluetooth.service", signal.SIGSTOP)
         # systemd may be quicker than the terminal's own question.
-        recovery.kiosk.terminal.expect(r"cannot find this terminal.*(no answer|BlueZ went away)")
+        recovery.kiosk.terminal.expect(r"cannot find this terminal.*(has not answered|BlueZ stopped)")
         bed.wait_until("another bluetoothd", lambda: bed.bus.owner("org.bluez") not in (None, hung), 120)
         recovery.find(time.monotonic(), "systemd started another bluetoothd")
         recovery.pay()

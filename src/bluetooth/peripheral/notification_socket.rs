@@ -1,4 +1,5 @@
-//! One notification socket of BlueZ: takes values, sends them in order, says when it is closed.
+//! One notification socket of BlueZ: queues values, sends them in order, reports when BlueZ closes
+//! it.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -11,20 +12,20 @@ use tokio::task::JoinHandle;
 
 use crate::link::VALUES_WAITING_MAX;
 
-/// A socket over which BlueZ notifies one phone, or before 5.76 all of them.
-pub(super) struct Outbox {
+/// A socket over which BlueZ notifies one phone; before 5.76, all phones.
+pub(super) struct NotificationSocket {
     values: mpsc::Sender<Vec<u8>>,
     sending: JoinHandle<()>,
 }
 
-impl Outbox {
-    /// Takes the socket over. `on_closed` is done once BlueZ has closed it.
+impl NotificationSocket {
+    /// Takes over bluer's socket. `on_closed` runs once BlueZ has closed it.
     ///
-    /// bluer's own writer refuses values longer than the MTU at subscription less 5, so 18 octets
-    /// where a phone has subscribed before it exchanged the MTU, which is less than the
-    /// protocol's shortest value. BlueZ itself takes what the connection's MTU allows at the
-    /// moment of sending. So the socket is used without the writer, and whoever sends cuts
-    /// values by the MTU that the last write has told.
+    /// bluer's own writer refuses values that are longer than the MTU at subscription less 5. That
+    /// is 18 octets if a phone subscribed before it exchanged the MTU: less than the protocol's
+    /// shortest value. BlueZ itself takes what the connection's MTU allows when a value is sent. So
+    /// the socket is used without that writer, and the sender limits values by the MTU that came
+    /// with the phone's last write.
     pub(super) fn start(
         writer: CharacteristicWriter,
         on_closed: impl Future<Output = ()> + Send + 'static,
@@ -33,6 +34,7 @@ impl Outbox {
         Ok(Self::over(socket, on_closed))
     }
 
+    /// Sends over any datagram socket; [`start`](Self::start) gives it BlueZ's.
     pub(super) fn over(
         socket: UnixDatagram,
         on_closed: impl Future<Output = ()> + Send + 'static,
@@ -47,18 +49,18 @@ impl Outbox {
         Self { values, sending }
     }
 
-    /// Whether it leads anywhere.
+    /// Whether BlueZ still reads from it.
     pub(super) fn is_open(&self) -> bool {
         !self.values.is_closed()
     }
 
-    /// Whether the value was taken. It was not if too many wait, or the socket is closed.
+    /// Queues a value. False if the queue is full or the socket is closed.
     pub(super) fn send(&self, value: Vec<u8>) -> bool {
         self.values.try_send(value).is_ok()
     }
 }
 
-impl Drop for Outbox {
+impl Drop for NotificationSocket {
     fn drop(&mut self) {
         self.sending.abort();
     }
@@ -68,11 +70,11 @@ impl Drop for Outbox {
 fn owned_descriptor(writer: CharacteristicWriter) -> io::Result<OwnedFd> {
     let descriptor = writer.into_raw_fd()?;
     // SAFETY: into_raw_fd has just given up its ownership of this open descriptor, and nothing else
-    // has it.
+    // owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Until BlueZ closes the socket.
+/// Sends values until BlueZ closes the socket.
 async fn send_all(socket: &UnixDatagram, mut values: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
     loop {
         tokio::select! {
@@ -87,8 +89,8 @@ async fn send_all(socket: &UnixDatagram, mut values: mpsc::Receiver<Vec<u8>>) ->
     }
 }
 
-/// Waits for something to read. An octet is BlueZ's acknowledgement of an indication (5.80 and
-/// later), not the end.
+/// Waits until the socket can be read; true if BlueZ has closed it. An octet is BlueZ's
+/// acknowledgement of an indication (5.80 and later).
 async fn is_closed(socket: &UnixDatagram) -> io::Result<bool> {
     let mut octet = [0];
     Ok(socket.recv(&mut octet).await? == 0)
@@ -100,39 +102,39 @@ mod tests {
 
     use super::*;
 
-    /// An outbox, BlueZ's end of its socket, and what says that the outbox has told its end.
-    fn outbox(room: usize) -> (Outbox, UnixDatagram, mpsc::Receiver<()>) {
+    /// A socket, BlueZ's end of it, and the queue that `on_closed` reports to. That queue is full,
+    /// so `on_closed` has to wait.
+    fn socket(capacity: usize) -> (NotificationSocket, UnixDatagram, mpsc::Receiver<()>) {
         let (ours, bluez) = UnixDatagram::pair().unwrap();
-        let (closed, is_closed) = mpsc::channel(room);
-        // The queue is full: whoever tells has to wait.
+        let (closed, is_closed) = mpsc::channel(capacity);
         while closed.try_send(()).is_ok() {}
-        let outbox = Outbox::over(ours, async move {
+        let socket = NotificationSocket::over(ours, async move {
             let _ = closed.send(()).await;
         });
-        (outbox, bluez, is_closed)
+        (socket, bluez, is_closed)
     }
 
     #[tokio::test]
-    async fn values_go_out_in_their_order() {
-        let (outbox, bluez, _is_closed) = outbox(1);
-        assert!(outbox.send(vec![1]) && outbox.send(vec![2, 2]));
+    async fn values_are_sent_in_order() {
+        let (socket, bluez, _is_closed) = socket(1);
+        assert!(socket.send(vec![1]) && socket.send(vec![2, 2]));
         let mut buffer = [0; 8];
         assert_eq!(bluez.recv(&mut buffer).await.unwrap(), 1);
         assert_eq!(bluez.recv(&mut buffer).await.unwrap(), 2);
-        assert!(outbox.is_open());
+        assert!(socket.is_open());
     }
 
     #[tokio::test]
-    async fn its_end_is_told_however_full_the_queue_is() {
-        let (outbox, bluez, mut is_closed) = outbox(1);
+    async fn a_closed_socket_is_reported_although_the_queue_is_full() {
+        let (socket, bluez, mut is_closed) = socket(1);
         drop(bluez);
-        outbox.send(vec![1]);
-        while outbox.is_open() {
+        socket.send(vec![1]);
+        while socket.is_open() {
             tokio::task::yield_now().await;
         }
-        assert!(!outbox.send(vec![2]));
-        assert_eq!(is_closed.recv().await, Some(()), "what was there before");
+        assert!(!socket.send(vec![2]));
+        assert_eq!(is_closed.recv().await, Some(()), "the queue was full");
         assert_eq!(is_closed.recv().await, Some(()));
-        assert_eq!(is_closed.recv().await, None, "once");
+        assert_eq!(is_closed.recv().await, None, "reported once");
     }
 }

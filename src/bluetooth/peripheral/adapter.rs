@@ -1,35 +1,26 @@
-//! Finds the adapter, switches it on, switches it off and on. Registers nothing with BlueZ.
+//! Finds the adapter, reads its state, and switches it on and off. Registers nothing with BlueZ.
 
 use std::path::Path;
 use std::time::Duration;
 
 use bluer::{Adapter, Address, Device, Session};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use super::answer_timeout::with_answer_timeout;
 use super::fault::RadioFault;
 
-/// How long BlueZ gets to answer, in milliseconds. It answers within a few, a second when it has to
-/// be started, or hangs.
-const ANSWER_TIMEOUT_MS: u64 = 5_000;
-/// How long the adapter stays off in a power cycle, in milliseconds.
-const OFF_MS: u64 = 200;
-/// Where the kernel tells of its switches, to everybody.
-const SWITCHES: &str = "/sys/class/rfkill";
+/// How long the adapter stays off in a power cycle.
+const POWER_CYCLE_OFF: Duration = Duration::from_millis(200);
+/// Where the kernel shows the state of its rfkill switches to every user.
+const RFKILL_DIRECTORY: &str = "/sys/class/rfkill";
 
-/// An answer of BlueZ's, or the fault that none came. bluer itself would wait for two minutes.
-pub(super) async fn in_time<T>(question: impl Future<Output = T>) -> Result<T, RadioFault> {
-    timeout(Duration::from_millis(ANSWER_TIMEOUT_MS), question)
-        .await
-        .map_err(|_| RadioFault::Silent(ANSWER_TIMEOUT_MS))
-}
-
-/// The adapter of that name, or the first.
+/// The adapter of that name; without a name, the first.
 pub(super) async fn find_adapter(
     session: &Session,
     wanted: Option<&str>,
 ) -> Result<Adapter, RadioFault> {
     let name_or_any = wanted.unwrap_or("(any)");
-    let mut present = in_time(session.adapter_names())
+    let mut present = with_answer_timeout(session.adapter_names())
         .await?
         .map_err(|error| RadioFault::of(&error, name_or_any, "listing the adapters"))?;
     present.sort();
@@ -47,16 +38,16 @@ pub(super) async fn find_adapter(
     session.adapter(&name).map_err(|error| RadioFault::of(&error, &name, "opening the adapter"))
 }
 
-/// The phones that are connected, whether or not they have said anything.
+/// The addresses of all connected phones, including those that have sent nothing.
 pub(super) async fn connected_phones(adapter: &Adapter) -> Result<Vec<Address>, RadioFault> {
-    let known = in_time(adapter.device_addresses())
+    let known = with_answer_timeout(adapter.device_addresses())
         .await?
-        .map_err(|error| RadioFault::of(&error, adapter.name(), "asking who is connected"))?;
+        .map_err(|error| RadioFault::of(&error, adapter.name(), "listing the connected devices"))?;
     let mut phones = Vec::new();
     for address in known {
-        // Devices come and go meanwhile; one that is not known any more is not connected.
+        // BlueZ may have removed the device meanwhile; then it is not connected.
         if let Ok(device) = adapter.device(address)
-            && in_time(is_phone(&device)).await?
+            && with_answer_timeout(is_phone(&device)).await?
         {
             phones.push(address);
         }
@@ -64,30 +55,29 @@ pub(super) async fn connected_phones(adapter: &Adapter) -> Result<Vec<Address>, 
     Ok(phones)
 }
 
-/// Whether this is a phone that is connected. What is paired with the machine, a keyboard or a
-/// scanner, is none: phones are not paired. One that BlueZ says nothing about is none of our
-/// business either.
+/// Whether this is a connected phone. A paired device, such as a keyboard or a scanner, is not a
+/// phone, since phones do not pair. Nor is a device about which BlueZ gives no information.
 pub(super) async fn is_phone(device: &Device) -> bool {
     device.is_connected().await.unwrap_or(false) && !device.is_paired().await.unwrap_or(true)
 }
 
-/// Switches the adapter on if it is off; whether it was. One that rfkill blocks is left alone:
-/// somebody wants it.
-pub(super) async fn switch_on(adapter: &Adapter) -> Result<bool, RadioFault> {
-    let is_powered = in_time(adapter.is_powered())
-        .await?
-        .map_err(|error| RadioFault::of(&error, adapter.name(), "asking for its power"))?;
+/// Switches the adapter on if it is off, and returns whether it was off. Leaves an adapter alone
+/// that rfkill blocks: somebody has blocked it on purpose.
+pub(super) async fn power_on(adapter: &Adapter) -> Result<bool, RadioFault> {
+    let is_powered = with_answer_timeout(adapter.is_powered()).await?.map_err(|error| {
+        RadioFault::of(&error, adapter.name(), "reading the adapter's power state")
+    })?;
     if !is_powered {
-        set_powered(adapter, true, "switching it on").await?;
+        set_powered(adapter, true, "switching the adapter on").await?;
     }
     Ok(!is_powered)
 }
 
 /// Switches the adapter off and on.
 pub(super) async fn power_cycle(adapter: &Adapter) -> Result<(), RadioFault> {
-    set_powered(adapter, false, "switching it off").await?;
-    sleep(Duration::from_millis(OFF_MS)).await;
-    set_powered(adapter, true, "switching it on").await
+    set_powered(adapter, false, "switching the adapter off").await?;
+    sleep(POWER_CYCLE_OFF).await;
+    set_powered(adapter, true, "switching the adapter on").await
 }
 
 async fn set_powered(
@@ -95,32 +85,32 @@ async fn set_powered(
     is_on: bool,
     during: &'static str,
 ) -> Result<(), RadioFault> {
-    if is_on && is_blocked(Path::new(SWITCHES), adapter.name()) {
+    if is_on && is_blocked(Path::new(RFKILL_DIRECTORY), adapter.name()) {
         return Err(RadioFault::Blocked(adapter.name().to_owned()));
     }
-    in_time(adapter.set_powered(is_on))
+    with_answer_timeout(adapter.set_powered(is_on))
         .await?
         .map_err(|error| RadioFault::of(&error, adapter.name(), during))
 }
 
-/// Why an adapter is off that had been on.
-pub(super) fn switched_off(adapter: &Adapter) -> RadioFault {
+/// The fault of an adapter that is off although it had been switched on.
+pub(super) fn power_off_fault(adapter: &Adapter) -> RadioFault {
     let name = adapter.name().to_owned();
-    if is_blocked(Path::new(SWITCHES), &name) {
+    if is_blocked(Path::new(RFKILL_DIRECTORY), &name) {
         RadioFault::Blocked(name)
     } else {
         RadioFault::PoweredOff(name)
     }
 }
 
-/// Whether rfkill blocks the adapter. BlueZ says so from its own record (5.66), or only that it
-/// failed (5.82).
-fn is_blocked(switches: &Path, adapter: &str) -> bool {
-    let Ok(entries) = std::fs::read_dir(switches) else { return false };
-    entries.flatten().any(|switch| {
-        let says =
+/// Whether rfkill blocks the adapter. BlueZ 5.66 reports that from its own record; BlueZ 5.82 only
+/// reports that switching on failed.
+fn is_blocked(rfkill: &Path, adapter: &str) -> bool {
+    let Ok(switches) = std::fs::read_dir(rfkill) else { return false };
+    switches.flatten().any(|switch| {
+        let read =
             |file: &str| std::fs::read_to_string(switch.path().join(file)).unwrap_or_default();
-        says("name").trim() == adapter && (says("soft").trim() == "1" || says("hard").trim() == "1")
+        read("name").trim() == adapter && (read("soft").trim() == "1" || read("hard").trim() == "1")
     })
 }
 
@@ -131,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_switch_blocks_its_own_adapter_only() {
+    fn an_rfkill_switch_blocks_its_own_adapter_only() {
         let switches = tempfile::tempdir().unwrap();
         for (number, name, soft, hard) in [
             (0, "hci0", "0\n", "0\n"),
