@@ -18,9 +18,9 @@
 //! - [`institution`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 //!
-//! Beside the rooms, `institution_api` holds the generated gRPC code, [`log`] starts the log, `manual`
-//! writes the pages for packages, and [`private_file`] keeps the files of all three parties from
-//! other users' eyes.
+//! Beside the rooms, `institution_api` holds the generated gRPC code, [`log`] starts the log,
+//! `manual` writes the pages for packages, [`plural`] joins numbers and nouns, and [`private_file`]
+//! keeps the files of all three parties from other users' eyes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -40,6 +40,7 @@ pub mod link;
 pub mod log;
 #[cfg(feature = "manual")]
 pub mod manual;
+pub mod plural;
 #[cfg(feature = "edge")]
 pub mod private_file;
 #[cfg(feature = "terminal")]

@@ -1,13 +1,11 @@
-//! Manual pages and shell completions, made from what the commands say of themselves: for packages.
+//! The subcommand `manual DIRECTORY`: manual pages and shell completions for packages, made from
+//! the programs' own help texts.
 //!
-//! A command that is built with the feature `manual` writes them when it is called as `COMMAND
-//! manual DIRECTORY`. That is no subcommand and stands in no page; a terminal's binary is built
-//! without it.
+//! Only programs built with the feature `manual` have it; a terminal's binary is built without.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
 
@@ -18,19 +16,40 @@ const SHELLS: [(Shell, &str); 3] = [
     (Shell::Fish, "completions/fish"),
 ];
 
-/// Writes the pages and completions of this command, if the process was called for them; none if
-/// not.
-pub fn written_if_asked(command: clap::Command) -> Option<io::Result<()>> {
-    let mut arguments = std::env::args_os().skip(1);
-    let is_asked = arguments.next().is_some_and(|word| word == "manual");
-    match (is_asked, arguments.next(), arguments.next()) {
-        (true, Some(directory), None) => Some(write(command, &directory)),
-        _ => None,
-    }
+/// Write manual pages and shell completions.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes:\n   0  written\n   1  the directory cannot be written\n   \
+2  wrong arguments")]
+pub struct ManualArguments {
+    /// The directory to write them to. It is created if it does not exist.
+    #[arg(value_name = "DIRECTORY", value_parser = directory)]
+    directory: PathBuf,
 }
 
-fn write(mut command: clap::Command, directory: &OsString) -> io::Result<()> {
-    let directory = Path::new(directory);
+/// The manual cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the manual to {}: {detail}", .directory.display())]
+pub struct ManualError {
+    directory: PathBuf,
+    detail: io::Error,
+}
+
+/// Writes the manual pages and completions of `command`, a program with all its subcommands.
+///
+/// The subcommand `manual` itself gets no page: it is for whoever makes a package.
+///
+/// # Errors
+/// [`ManualError`] if the directory cannot be created or written.
+pub fn write_manual(
+    command: clap::Command,
+    arguments: &ManualArguments,
+) -> Result<(), ManualError> {
+    let directory = &arguments.directory;
+    let command = command.mut_subcommand("manual", |manual| manual.hide(true));
+    write(command, directory).map_err(|detail| ManualError { directory: directory.clone(), detail })
+}
+
+fn write(mut command: clap::Command, directory: &Path) -> io::Result<()> {
     let pages = directory.join("man1");
     fs::create_dir_all(&pages)?;
     // A page for each subcommand too: `man florin-pay`.
@@ -42,4 +61,15 @@ fn write(mut command: clap::Command, directory: &OsString) -> io::Result<()> {
         clap_complete::generate_to(shell, &mut command, &name, &place)?;
     }
     Ok(())
+}
+
+/// A word that begins with `-` is an option that somebody expected here, never a directory.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("the path is empty".to_owned()),
+        text if text.starts_with('-') => {
+            Err(format!("this looks like an option; for a directory of that name write `./{text}`"))
+        }
+        text => Ok(PathBuf::from(text)),
+    }
 }

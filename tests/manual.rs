@@ -77,3 +77,46 @@ fn a_directory_that_cannot_be_made_is_said_so() {
         assert!(output.status.code() == Some(1) && !output.stderr.is_empty(), "{output:?}");
     }
 }
+
+#[test]
+fn every_program_lists_the_subcommand_and_never_takes_an_option_for_a_directory() {
+    let place = tempfile::tempdir().unwrap();
+    for (name, program, ..) in PROGRAMS {
+        let run = |words: &[&str]| {
+            Command::new(program).args(words).current_dir(place.path()).output().unwrap()
+        };
+        let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+        assert!(help.contains("Write manual pages and shell completions"), "{name}: {help}");
+        let help = run(&["manual", "--help"]);
+        assert_eq!(help.status.code(), Some(0), "{help:?}");
+        assert!(String::from_utf8(help.stdout).unwrap().contains("DIRECTORY"));
+        for words in [
+            &["manual", "-x"][..],
+            &["manual", "--halp"],
+            &["manual", "--", "--help"],
+            &["manual"],
+        ] {
+            let refused = run(words);
+            assert_eq!(refused.status.code(), Some(2), "{name} {words:?}: {refused:?}");
+        }
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "{name} made something");
+    }
+}
+
+#[test]
+fn a_log_filter_that_cannot_be_read_is_a_usage_error_in_every_program() {
+    for (name, program, subcommands, _) in PROGRAMS {
+        let subcommand = subcommands[0];
+        for (flag, variable) in [(Some("inof"), None), (None, Some("inof"))] {
+            let mut command = Command::new(program);
+            command.arg(subcommand).env_remove("RUST_LOG");
+            command.args(flag.into_iter().flat_map(|filter| ["--log", filter]));
+            command.envs(variable.map(|filter| ("RUST_LOG", filter)));
+            let output = command.output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+            assert!(said.contains("`inof` is not a log level"), "{name}: {said}");
+            assert!(said.contains("info,florin::relay=debug"), "{name}: {said}");
+        }
+    }
+}

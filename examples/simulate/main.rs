@@ -9,10 +9,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use florin::log::{LogFilter, LogForm, log_help, start_log};
+use tracing::level_filters::LevelFilter;
 
 use simulation::campaign::{Campaign, PLANTED_PAYMENTS_MAX};
 use simulation::planted::PlantedBug;
 use simulation::report;
+
+/// What is logged where nothing is said: the faults that the simulator plants are no news.
+const LOG_LEVEL: LevelFilter = LevelFilter::OFF;
 
 /// Simulates payments: the real engine, wallet session and institution on a virtual clock, link,
 /// network and disk, all from one seed. Checks the promises at every step, and again when nothing
@@ -47,10 +52,13 @@ struct Arguments {
     /// How many threads; one for each core if not given.
     #[arg(long)]
     threads: Option<usize>,
+    #[arg(long, env = "RUST_LOG", value_name = "FILTER", help = log_help(&LOG_LEVEL.to_string()))]
+    log: Option<LogFilter>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    start_log(arguments.log.clone(), LOG_LEVEL, LogForm::Text);
     let threads = arguments.threads.unwrap_or_else(|| {
         std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
     });

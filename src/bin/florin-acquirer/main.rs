@@ -19,7 +19,11 @@ use florin::institution::{
     LedgerBalance, LedgerReport, OpenedInstitution, Server, ServerError, StoreError,
     TransactionDetail, authority_certificate_path, create_institution, open_institution, random,
 };
-use florin::log::LogForm;
+use florin::log::{LogFilter, LogForm, log_help, start_log};
+use tracing::level_filters::LevelFilter;
+
+/// What `serve` logs where nothing is said.
+const LOG_LEVEL: LevelFilter = LevelFilter::INFO;
 
 const AFTER_HELP: &str = "\
 A first institution:
@@ -55,6 +59,14 @@ struct Arguments {
     /// Print JSON, one object per line, for programs.
     #[arg(long, global = true)]
     json: bool,
+    #[arg(
+        long,
+        global = true,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        help = log_help(&LOG_LEVEL.to_string()),
+    )]
+    log: Option<LogFilter>,
     #[command(subcommand)]
     command: Command,
 }
@@ -74,8 +86,7 @@ enum Command {
     },
     /// Serve terminals and wallets over gRPC and TLS 1.3, until SIGTERM or SIGINT.
     ///
-    /// Prints `listening` and the address when it is ready; logs to standard error (RUST_LOG sets
-    /// what).
+    /// Prints `listening` and the address when it is ready.
     Serve {
         /// Where to listen; port 0 takes any that is free.
         #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDRESS:PORT")]
@@ -96,6 +107,8 @@ enum Command {
     /// The books.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    #[cfg(feature = "manual")]
+    Manual(florin::manual::ManualArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -247,19 +260,18 @@ impl std::fmt::Display for Usage {
 impl std::error::Error for Usage {}
 
 fn main() -> ExitCode {
+    let arguments = Arguments::parse();
     #[cfg(feature = "manual")]
-    if let Some(written) =
-        florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command())
-    {
-        return written.map_or_else(
+    if let Command::Manual(manual) = &arguments.command {
+        let program = <Arguments as clap::CommandFactory>::command();
+        return florin::manual::write_manual(program, manual).map_or_else(
             |error| {
-                eprintln!("florin-acquirer: the manual cannot be written: {error}");
+                eprintln!("florin-acquirer: {error}");
                 ExitCode::FAILURE
             },
             |()| ExitCode::SUCCESS,
         );
     }
-    let arguments = Arguments::parse();
     let json = arguments.json;
     match run(arguments) {
         Ok(Done::Ok) => ExitCode::SUCCESS,
@@ -360,7 +372,13 @@ fn run(arguments: Arguments) -> anyhow::Result<Done> {
     let opened = open_institution(&directory)?;
     match arguments.command {
         Command::Init { .. } => {}
-        Command::Serve { listen } => serve(opened, listen, &output)?,
+        #[cfg(feature = "manual")]
+        Command::Manual(_) => {}
+        Command::Serve { listen } => {
+            let form = if output.json { LogForm::Json } else { LogForm::Text };
+            start_log(arguments.log, LOG_LEVEL, form);
+            serve(opened, listen, &output)?;
+        }
         Command::Account(command) => account(opened.institution, command, now, &output)?,
         Command::Terminal(command) => terminal(opened.institution, command, now, &output)?,
         Command::Card(command) => card(opened.institution, command, now, &output)?,
@@ -371,9 +389,6 @@ fn run(arguments: Arguments) -> anyhow::Result<Done> {
 }
 
 fn serve(opened: OpenedInstitution, listen: SocketAddr, output: &Output) -> anyhow::Result<()> {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
-    florin::log::start_log(&filter, if output.json { LogForm::Json } else { LogForm::Text })
-        .context("RUST_LOG")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

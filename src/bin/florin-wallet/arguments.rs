@@ -4,8 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use florin::domain::TransactionId;
+use florin::log::{LogFilter, log_help};
 use florin::protocol::EngagementLink;
 use florin::wallet::CardName;
+use tracing::level_filters::LevelFilter;
+
+/// What is logged where nothing is said.
+pub const LOG_LEVEL: LevelFilter = LevelFilter::ERROR;
 
 const AFTER_HELP: &str = "\
 A first payment:
@@ -40,7 +45,14 @@ pub struct Arguments {
     /// Print JSON, one object per line, for programs.
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    #[arg(
+        long,
+        global = true,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        help = log_help(&LOG_LEVEL.to_string()),
+    )]
+    pub log: Option<LogFilter>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -95,6 +107,8 @@ pub enum Command {
     },
     /// List what was paid, with the receipts verified anew.
     Receipts,
+    #[cfg(feature = "manual")]
+    Manual(florin::manual::ManualArguments),
 }
 
 /// How to pay.

@@ -30,28 +30,24 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use self::air::Air;
-use self::arguments::{Arguments, Command, PayArguments, RadioArguments, WhichTerminal};
+use self::arguments::{Arguments, Command, LOG_LEVEL, PayArguments, RadioArguments, WhichTerminal};
 use self::radio::{Radio, RadioError, Target};
 use self::screen::{Ink, Screen, Told, on_screen, wall_clock};
 
 fn main() -> ExitCode {
+    let arguments = Arguments::parse();
     #[cfg(feature = "manual")]
-    if let Some(written) =
-        florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command())
-    {
-        return written.map_or_else(
+    if let Command::Manual(manual) = &arguments.command {
+        let program = <Arguments as clap::CommandFactory>::command();
+        return florin::manual::write_manual(program, manual).map_or_else(
             |error| {
-                eprintln!("florin-wallet: the manual cannot be written: {error}");
+                eprintln!("florin-wallet manual: {error}");
                 ExitCode::FAILURE
             },
             |()| ExitCode::SUCCESS,
         );
     }
-    let arguments = Arguments::parse();
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
-    if let Err(error) = start_log(&filter, LogForm::Text) {
-        eprintln!("florin-wallet: RUST_LOG: {error}");
-    }
+    start_log(arguments.log.clone(), LOG_LEVEL, LogForm::Text);
     let screen = Screen::new(arguments.json);
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -148,6 +144,8 @@ async fn run(arguments: Arguments, screen: Screen) -> anyhow::Result<u8> {
             ask_for_result(&directory, screen, transaction_id, which, radio, wait_ms).await
         }
         Command::Receipts => receipts(&directory, screen),
+        #[cfg(feature = "manual")]
+        Command::Manual(_) => Ok(0),
     }
 }
 

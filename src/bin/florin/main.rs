@@ -20,16 +20,25 @@ mod till;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use florin::log::{LogForm, start_log};
+use florin::log::{LogFilter, LogForm, log_help, start_log};
+use tracing::level_filters::LevelFilter;
+
+/// What is logged where nothing is said: by the service, and by all other commands.
+const SERVICE_LOG_LEVEL: LevelFilter = LevelFilter::INFO;
+const LOG_LEVEL: LevelFilter = LevelFilter::WARN;
 
 /// Takes payments from phones over Bluetooth Low Energy, for an unattended machine.
 #[derive(Debug, Parser)]
 #[command(name = "florin", version, max_term_width = 100)]
 struct Arguments {
-    /// What is logged to standard error: a level (error, warn, info, debug, trace), or per module
-    /// as in `info,florin::relay=debug` [default: info for `serve`, warn for all else].
-    #[arg(long, global = true, env = "RUST_LOG", value_name = "FILTER")]
-    log: Option<String>,
+    #[arg(
+        long,
+        global = true,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        help = log_help(&format!("{SERVICE_LOG_LEVEL} for `serve`, {LOG_LEVEL} for all else")),
+    )]
+    log: Option<LogFilter>,
     #[command(subcommand)]
     command: Command,
 }
@@ -49,27 +58,15 @@ enum Command {
     Journal(journal::JournalArguments),
     #[cfg(all(feature = "wallet", feature = "institution"))]
     Demo(demo::DemoArguments),
+    #[cfg(feature = "manual")]
+    Manual(florin::manual::ManualArguments),
 }
 
 fn main() -> ExitCode {
-    #[cfg(feature = "manual")]
-    if let Some(written) =
-        florin::manual::written_if_asked(<Arguments as clap::CommandFactory>::command())
-    {
-        return written.map_or_else(
-            |error| {
-                eprintln!("florin: the manual cannot be written: {error}");
-                ExitCode::FAILURE
-            },
-            |()| ExitCode::SUCCESS,
-        );
-    }
     let arguments = Arguments::parse();
-    let default = if matches!(arguments.command, Command::Serve(_)) { "info" } else { "warn" };
-    if let Err(problem) = start_log(arguments.log.as_deref().unwrap_or(default), LogForm::Text) {
-        eprintln!("florin: --log: {problem}");
-        return ExitCode::from(till::USAGE);
-    }
+    let level =
+        if matches!(arguments.command, Command::Serve(_)) { SERVICE_LOG_LEVEL } else { LOG_LEVEL };
+    start_log(arguments.log, level, LogForm::Text);
     // One thread: a small machine has little to run in parallel.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -93,11 +90,25 @@ fn main() -> ExitCode {
             Command::Journal(arguments) => journal::run(arguments),
             #[cfg(all(feature = "wallet", feature = "institution"))]
             Command::Demo(arguments) => demo::run(arguments).await,
+            #[cfg(feature = "manual")]
+            Command::Manual(arguments) => manual(&arguments),
         }
     });
     // A question to a person may still wait for the keyboard.
     runtime.shutdown_background();
     exit
+}
+
+#[cfg(feature = "manual")]
+fn manual(arguments: &florin::manual::ManualArguments) -> ExitCode {
+    let program = <Arguments as clap::CommandFactory>::command();
+    match florin::manual::write_manual(program, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("florin manual: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 #[cfg(test)]
