@@ -54,8 +54,9 @@ impl FromStr for LogFilter {
         // binary.
         let mut targets = Targets::new();
         for directive in text.split(',').map(str::trim) {
-            let level = |level: &str| {
-                level.parse::<LevelFilter>().map_err(|_| LogFilterError::Level(shortened(level)))
+            let level = |level: &str| match level.parse::<LevelFilter>() {
+                Ok(read) if !level.is_empty() => Ok(read),
+                Ok(_) | Err(_) => Err(LogFilterError::Level(shortened(level))),
             };
             targets = match directive.split_once('=') {
                 None => targets.with_default(level(directive)?),
