@@ -90,12 +90,9 @@ fn every_program_lists_the_subcommand_and_never_takes_an_option_for_a_directory(
         let help = run(&["manual", "--help"]);
         assert_eq!(help.status.code(), Some(0), "{help:?}");
         assert!(String::from_utf8(help.stdout).unwrap().contains("DIRECTORY"));
-        for words in [
-            &["manual", "-x"][..],
-            &["manual", "--halp"],
-            &["manual", "--", "--help"],
-            &["manual"],
-        ] {
+        for words in
+            [&["manual", "-x"][..], &["manual", "--halp"], &["manual", "--", "--help"], &["manual"]]
+        {
             let refused = run(words);
             assert_eq!(refused.status.code(), Some(2), "{name} {words:?}: {refused:?}");
         }

@@ -20,13 +20,13 @@ pub struct Amount {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AmountError {
     /// The number of minor units is 0 or has more than twelve digits.
-    #[error("an amount is 1 to 999999999999 minor units; {0} is not")]
+    #[error("an amount is 1 to {MINOR_UNITS_MAX} minor units, got {0}")]
     Range(u64),
     /// The text is not digits with at most one decimal point.
-    #[error("`{0}` is not an amount; expected for example `2.50 EUR`")]
+    #[error("`{0}` is not an amount; expected one such as `2.50 EUR`")]
     Malformed(String),
     /// More decimals than the currency has.
-    #[error("{currency} has {} decimals; `{text}` has more", currency.exponent())]
+    #[error("`{text}` has too many decimals; {currency} has {}", currency.exponent())]
     Decimals {
         /// What was written.
         text: String,
@@ -51,31 +51,6 @@ impl Amount {
         }
     }
 
-    /// Reads a decimal number of major units, such as `2.50`. Never goes through a float.
-    ///
-    /// # Errors
-    /// [`AmountError`], naming what is wrong with the text.
-    pub fn parse_major(text: &str, currency: Currency) -> Result<Self, AmountError> {
-        let malformed = || AmountError::Malformed(text.chars().take(24).collect());
-        let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-        let is_digits = |part: &str| part.bytes().all(|octet| octet.is_ascii_digit());
-        let has_point = text.contains('.');
-        if whole.is_empty()
-            || !is_digits(whole)
-            || !is_digits(decimals)
-            || (has_point && decimals.is_empty())
-        {
-            return Err(malformed());
-        }
-        let exponent = usize::from(currency.exponent());
-        if decimals.len() > exponent {
-            return Err(AmountError::Decimals { text: text.chars().take(24).collect(), currency });
-        }
-        let digits = format!("{whole}{decimals:0<exponent$}");
-        let minor = digits.parse::<u64>().map_err(|_| AmountError::Range(u64::MAX))?;
-        Self::new(minor, currency)
-    }
-
     /// The number of minor units.
     pub fn minor(&self) -> u64 {
         self.minor
@@ -90,12 +65,30 @@ impl Amount {
 impl FromStr for Amount {
     type Err = AmountError;
 
-    /// Reads `2.50 EUR`.
+    /// Reads `2.50 EUR`, as programs write it. [`Amount::parse_typed`] reads what people type.
+    /// Never goes through a float.
     fn from_str(text: &str) -> Result<Self, AmountError> {
-        let (number, currency) = text
-            .split_once(' ')
-            .ok_or_else(|| AmountError::Malformed(text.chars().take(24).collect()))?;
-        Self::parse_major(number, currency.trim().parse()?)
+        let malformed = || AmountError::Malformed(text.chars().take(24).collect());
+        let (number, currency) = text.split_once(' ').ok_or_else(malformed)?;
+        let currency: Currency = currency.trim().parse()?;
+        let (whole, decimals) = match number.split_once('.') {
+            Some((_, "")) => return Err(malformed()),
+            Some(parts) => parts,
+            None => (number, ""),
+        };
+        let is_digits = |part: &str| part.bytes().all(|octet| octet.is_ascii_digit());
+        if whole.is_empty() || !is_digits(whole) || !is_digits(decimals) {
+            return Err(malformed());
+        }
+        let exponent = usize::from(currency.exponent());
+        if decimals.len() > exponent {
+            return Err(AmountError::Decimals {
+                text: number.chars().take(24).collect(),
+                currency,
+            });
+        }
+        let minor = format!("{whole}{decimals:0<exponent$}").parse::<u64>();
+        Self::new(minor.map_err(|_| AmountError::Range(u64::MAX))?, currency)
     }
 }
 
@@ -156,7 +149,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_reads_back(minor in 1..=MINOR_UNITS_MAX, code in prop::sample::select(vec!["EUR", "JPY", "KWD"])) {
+        fn what_is_printed_reads_back(
+            minor in 1..=MINOR_UNITS_MAX,
+            code in prop::sample::select(vec!["EUR", "JPY", "KWD"]),
+        ) {
             let amount = Amount::new(minor, code.parse().unwrap()).unwrap();
             prop_assert_eq!(amount.to_string().parse::<Amount>().unwrap(), amount);
         }

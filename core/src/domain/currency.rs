@@ -13,9 +13,19 @@ pub struct Currency {
 /// Why a text is not a currency.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a currency of ISO 4217 that money is paid in; expected three capital letters such as EUR"
+    "`{text}` is not a currency of ISO 4217 that money is paid in; expected {expected}",
+    text = .0,
+    expected = expected(.0)
 )]
 pub struct CurrencyError(pub String);
+
+/// The code in capital letters, if the text is one; else an example.
+fn expected(text: &str) -> String {
+    match text.to_ascii_uppercase().parse::<Currency>() {
+        Ok(currency) => format!("capital letters: {currency}"),
+        Err(_) => "a code such as EUR".to_owned(),
+    }
+}
 
 /// Codes whose minor unit is not a hundredth, with their exponent (ISO 4217 list one).
 const OTHER_EXPONENTS: [(&[u8; 3], u8); 24] = [
@@ -47,11 +57,13 @@ const OTHER_EXPONENTS: [(&[u8; 3], u8); 24] = [
 
 /// Codes whose minor unit is a hundredth (ISO 4217 list one; funds codes, metals and test codes are
 /// left out).
-const HUNDREDTHS: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF \
-    CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR \
-    ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR \
-    MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP \
-    STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG";
+const HUNDREDTHS: &str = "\
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD \
+    CDF CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD \
+    GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL \
+    MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN \
+    PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP \
+    SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG";
 
 impl Currency {
     /// The three capital letters.
@@ -128,5 +140,7 @@ mod tests {
             let error = text.parse::<Currency>().unwrap_err();
             assert!(error.to_string().contains("ISO 4217"), "{error}");
         }
+        let error = "eur".parse::<Currency>().unwrap_err().to_string();
+        assert!(error.ends_with("expected capital letters: EUR"), "{error}");
     }
 }

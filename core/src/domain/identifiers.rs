@@ -7,15 +7,19 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifierError {
     /// Not a transaction id.
-    #[error("a transaction id is a UUID, 16 octets; this is not one: `{0}`")]
+    #[error(
+        "`{0}` is not a transaction id; expected a whole UUID, such as \
+         2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11"
+    )]
     Transaction(String),
     /// Not a terminal id.
     #[error(
-        "a terminal id has 10 characters of 0-9 and A-Z without I, L, O and U; this has not: `{0}`"
+        "`{0}` is not a terminal id; expected 10 characters: digits, and capital letters except I, \
+         L, O and U"
     )]
     Terminal(String),
     /// Not a card id.
-    #[error("a card id is 32 hexadecimal digits; this is not one: `{0}`")]
+    #[error("not a card id ({0}); expected 32 hexadecimal digits in lower case")]
     Card(String),
 }
 

@@ -11,6 +11,7 @@ mod moment;
 mod offer;
 mod outcome;
 mod receipt;
+mod typed_amount;
 
 pub use amount::{Amount, AmountError, MINOR_UNITS_MAX};
 pub use currency::{Currency, CurrencyError};
@@ -23,3 +24,4 @@ pub use offer::{
 };
 pub use outcome::{Outcome, ReversalReason};
 pub use receipt::{Receipt, ReceiptStatus};
+pub use typed_amount::TypedAmountError;

@@ -109,7 +109,16 @@ impl Offer {
 fn is_line(text: &str, octets_max: usize) -> bool {
     let misleads = |character: char| {
         character.is_control()
-            || matches!(character, '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || matches!(
+                character,
+                '\u{061c}'
+                    | '\u{200b}'
+                    | '\u{200e}'
+                    | '\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}'
+                    | '\u{feff}'
+            )
     };
     text.len() <= octets_max && !text.chars().any(misleads)
 }
