@@ -78,8 +78,8 @@ mod tests {
         assert_eq!(read(" 60 "), Ok(60));
         for text in ["60s", "1m", "1.5", "-1", "0", "3601", "99999999999999999999999", "x"] {
             let expected = format!(
-                "error: invalid value '{text}' for '--wait-s <SECONDS>': expected a whole number of \
-                 seconds from 1 to 3600, digits only"
+                "error: invalid value '{text}' for '--wait-s <SECONDS>': expected a whole number \
+                 of seconds from 1 to 3600, digits only"
             );
             assert_eq!(read(text), Err(expected), "{text}");
         }

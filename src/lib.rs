@@ -18,10 +18,10 @@
 //! - [`institution`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 //!
-//! Beside the rooms, [`command_line`] reads what people type, `institution_api` holds the generated
-//! gRPC code, [`log`] starts the log, `manual` writes the pages for packages, [`plural`] joins
-//! numbers and nouns, and [`private_file`] keeps the files of all three parties from other users'
-//! eyes.
+//! Beside the rooms, [`causes`] prints an error with its causes, [`command_line`] reads what people
+//! type, `institution_api` holds the generated gRPC code, [`log`] starts the log, `manual` writes
+//! the pages for packages, [`plural`] joins numbers and nouns, and [`private_file`] keeps the files
+//! of all three parties from other users' eyes.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -29,6 +29,7 @@
 pub mod bluetooth;
 pub use florin_core::{credential, domain, protocol, terminal};
 
+pub mod causes;
 #[cfg(feature = "edge")]
 pub mod command_line;
 #[cfg(feature = "institution")]

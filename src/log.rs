@@ -29,8 +29,9 @@ pub struct LogFilter(Option<Targets>);
 pub enum LogFilterError {
     /// The level is not one.
     #[error(
-        "`{0}` is not a log level; the levels are off, error, warn, info, debug and trace, alone or \
-         for a module, as in `info,florin::relay=debug` (option --log, environment variable RUST_LOG)"
+        "`{0}` is not a log level; the levels are off, error, warn, info, debug and trace, alone \
+         or for a module, as in `info,florin::relay=debug` (option --log, environment variable \
+         RUST_LOG)"
     )]
     Level(String),
     /// The name before `=` cannot be a module.

@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use florin::domain::TransactionId;
-use florin::institution::{TransactionState, open_institution};
+use florin::domain::{TransactionId, TransactionState};
+use florin::institution::open_institution;
 use florin::journal::SqliteJournal;
 use florin::till::{NewPayment, PaymentJson, TillClient, TillClientError};
 use programs::storage_fault::{FaultKind, StorageFault};
@@ -372,7 +372,7 @@ impl Stage {
                             .amount
                             .is_some_and(|amount| amount.minor() == record.amount_minor)
                 }
-                "declined" => states == [TransactionState::Declined],
+                "declined" => matches!(states[..], [TransactionState::Declined(_)]),
                 "reversed" => states == [TransactionState::Reversed],
                 _ => states.is_empty(),
             };

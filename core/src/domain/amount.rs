@@ -27,12 +27,7 @@ pub enum AmountError {
     Malformed(String),
     /// More decimals than the currency has.
     #[error("`{text}` has too many decimals; {currency} has {}", currency.exponent())]
-    Decimals {
-        /// What was written.
-        text: String,
-        /// The currency it was written in.
-        currency: Currency,
-    },
+    Decimals { text: String, currency: Currency },
     /// The currency is not one.
     #[error(transparent)]
     Currency(#[from] CurrencyError),

@@ -104,8 +104,7 @@ impl DeclineReason {
                 "Your bank did not accept this card's signature. Ask your bank."
             }
             Self::OfferMismatch => {
-                "The machine asked your bank for something else than you were shown. \
-                 Do not pay here."
+                "The machine asked your bank for something else than you were shown. Do not pay here."
             }
             Self::OfferExpired => "The offer's time had run out. Try again.",
             Self::InsufficientFunds => "There is not enough money in your account.",

@@ -11,6 +11,7 @@ mod moment;
 mod offer;
 mod outcome;
 mod receipt;
+mod transaction_state;
 mod typed_amount;
 
 pub use amount::{Amount, AmountError, MINOR_UNITS_MAX};
@@ -19,9 +20,10 @@ pub use decline_reason::DeclineReason;
 pub use identifiers::{CardId, IdentifierError, TerminalId, TransactionId};
 pub use moment::{Moment, UnixTime, UnixTimeError};
 pub use offer::{
-    HolderVerification, LINE_ITEMS_MAX, LineItem, Offer, OfferDigest, OfferError, TEXT_OCTETS_MAX,
-    VALID_FOR_S_MAX,
+    HolderVerification, LINE_ITEMS_MAX, LineItem, Offer, OfferDigest, OfferError, QUANTITY_MAX,
+    TEXT_OCTETS_MAX, VALID_FOR_S_MAX,
 };
 pub use outcome::{Outcome, ReversalReason};
 pub use receipt::{Receipt, ReceiptStatus};
+pub use transaction_state::TransactionState;
 pub use typed_amount::TypedAmountError;

@@ -57,7 +57,8 @@ impl fmt::Display for UnixTime {
 /// Why a text is no point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected a date such as 2026-11-23, or a time in UTC such as 2026-11-23T06:12:00Z, from 1970 on"
+    "expected a date such as 2026-11-23, or a time in UTC such as 2026-11-23T06:12:00Z, from 1970 \
+     on"
 )]
 pub struct UnixTimeError;
 

@@ -15,7 +15,7 @@ pub const TEXT_OCTETS_MAX: usize = 64;
 /// How long a merchant's name may be, in octets of UTF-8.
 const MERCHANT_NAME_OCTETS_MAX: usize = 40;
 /// The largest quantity of one line.
-const QUANTITY_MAX: u32 = 10_000;
+pub const QUANTITY_MAX: u32 = 10_000;
 
 /// One line of what is paid for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,16 +109,7 @@ impl Offer {
 fn is_line(text: &str, octets_max: usize) -> bool {
     let misleads = |character: char| {
         character.is_control()
-            || matches!(
-                character,
-                '\u{061c}'
-                    | '\u{200b}'
-                    | '\u{200e}'
-                    | '\u{200f}'
-                    | '\u{2028}'..='\u{202e}'
-                    | '\u{2060}'..='\u{206f}'
-                    | '\u{feff}'
-            )
+            || matches!(character, '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     text.len() <= octets_max && !text.chars().any(misleads)
 }

@@ -1,8 +1,8 @@
 //! Amounts as people type them: `2.50 EUR`, `eur 2,5`, `€2.50`, `1'000.00 CHF`.
 //!
-//! What can be read in one way only is taken. What can be read in two ways, such as `1,234`, is
-//! refused with both readings: money is never guessed. What programs write is read by
-//! `Amount::from_str`, which is stricter.
+//! A text with one possible reading is taken. A text with two, such as `1,234`, is refused, and the
+//! error names both: an amount is never guessed. `Amount::from_str` reads what programs write, and
+//! is stricter.
 
 use super::{Amount, Currency, CurrencyError, MINOR_UNITS_MAX};
 
@@ -35,11 +35,10 @@ pub enum TypedAmountError {
     /// The number may have a thousands separator or a decimal sign.
     #[error("`{text}` can be read as {whole} or as {decimal}; {advice}")]
     Ambiguous {
-        /// The number, as typed.
         text: String,
-        /// With a thousands separator.
+        /// If the sign separates thousands.
         whole: String,
-        /// With a decimal sign.
+        /// If the sign is a decimal sign.
         decimal: String,
         /// What to write for the one or the other.
         advice: String,
@@ -49,24 +48,14 @@ pub enum TypedAmountError {
     Negative(String),
     /// Nothing is to be paid.
     #[error("an amount is more than 0; the smallest is {smallest}")]
-    Zero {
-        /// One minor unit.
-        smallest: String,
-    },
+    Zero { smallest: String },
     /// More than twelve digits of minor units.
     #[error("`{text}` is too much; the largest amount is {largest}")]
-    TooMuch {
-        /// As typed.
-        text: String,
-        /// [`MINOR_UNITS_MAX`].
-        largest: String,
-    },
+    TooMuch { text: String, largest: String },
     /// More decimals than the currency has.
     #[error("`{text}` has too many decimals: {currency} has {}{advice}", decimals(*.currency))]
     Decimals {
-        /// The number, as typed.
         text: String,
-        /// Its currency.
         currency: Currency,
         /// What to write instead, where that is clear; else empty.
         advice: String,
@@ -80,21 +69,13 @@ pub enum TypedAmountError {
     /// A sign of several currencies.
     #[error("`{sign}` is the sign of several currencies; write the code of one, such as {codes}")]
     SharedSign {
-        /// As typed.
         sign: String,
         /// Some of the currencies that have it.
         codes: &'static str,
     },
     /// Another currency than the one that must be.
     #[error("`{text}` is in {found}; expected an amount in {expected}")]
-    OtherCurrency {
-        /// As typed.
-        text: String,
-        /// In which it is.
-        found: Currency,
-        /// In which it must be.
-        expected: Currency,
-    },
+    OtherCurrency { text: String, found: Currency, expected: Currency },
 }
 
 impl Amount {
@@ -119,8 +100,8 @@ impl Amount {
 }
 
 impl Currency {
-    /// Reads a number of major units, as a person types it, and returns the minor units. They may
-    /// be 0: a line of a list can cost nothing.
+    /// Reads a number of major units, as a person types it, and returns the minor units. 0 is
+    /// allowed: an item can cost nothing.
     ///
     /// # Errors
     /// [`TypedAmountError`], which says what to type instead.
@@ -157,7 +138,7 @@ fn read(text: &str, expected: Option<Currency>) -> Result<(u64, Currency), Typed
     Ok((decimal.minor_units(number, currency)?, currency))
 }
 
-/// What stands where in a typed amount.
+/// The parts of a typed amount.
 struct Parts<'text> {
     /// At least one digit, with separators.
     number: &'text str,

@@ -1,7 +1,9 @@
 //! What the engine asks of the institution, and what can come back. How it is carried is the
 //! relay's business.
 
-use crate::domain::{DeclineReason, ReversalReason, TransactionId};
+use crate::domain::{ReversalReason, TransactionId};
+
+pub use crate::domain::TransactionState;
 
 /// One question to the institution. All are idempotent by transaction id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,34 +56,6 @@ impl InstitutionRequest {
             Self::Inquire { .. } => "inquire",
             Self::Capture { .. } => "capture",
             Self::Reverse { .. } => "reverse",
-        }
-    }
-}
-
-/// How a transaction stands at the institution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransactionState {
-    /// Never seen.
-    Unknown,
-    /// Refused.
-    Declined(DeclineReason),
-    /// The amount is reserved.
-    Approved,
-    /// The amount is taken.
-    Captured,
-    /// Given back, or a tombstone: it can no longer be charged.
-    Reversed,
-}
-
-impl TransactionState {
-    /// A stable name for programs: lower case, one word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Declined(_) => "declined",
-            Self::Approved => "approved",
-            Self::Captured => "captured",
-            Self::Reversed => "reversed",
         }
     }
 }
