@@ -45,8 +45,8 @@ const HANDSHAKES_DONE_MAX: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address is in use, not allowed, or not this machine's.
-    #[error("cannot listen on {address}: {}", listen_advice(source))]
-    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot listen on {address}: {}", listen_advice(error))]
+    Listen { address: SocketAddr, error: io::Error },
     /// The server's certificate cannot be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -112,7 +112,7 @@ impl Server {
         let serial = random()?;
         let identity = authority.issue_server(&host_names, unix_time(), *serial)?;
         let configuration = tls_configuration(&authority, identity)?;
-        let refused = |source| ServerError::Listen { address, source };
+        let refused = |error| ServerError::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let local_address = listener.local_addr().map_err(refused)?;
         let (queue, worker) = RequestQueue::start(institution).map_err(ServerError::Thread)?;

@@ -12,7 +12,7 @@ use crate::typed;
 /// The commands of this group.
 #[derive(Debug, Subcommand)]
 pub enum AccountCommand {
-    /// Open an account; prints its number.
+    /// Open an account. Prints its number.
     Create {
         /// The holder's name, for people.
         #[arg(long)]

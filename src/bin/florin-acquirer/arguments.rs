@@ -70,7 +70,7 @@ pub enum Command {
     /// Manage the accounts that cards pay from.
     #[command(subcommand)]
     Account(AccountCommand),
-    /// Manage the machines that take payments.
+    /// Manage terminals, which are the machines that take payments.
     #[command(subcommand)]
     Terminal(TerminalCommand),
     /// Manage cards.

@@ -6,6 +6,7 @@ use florin::institution::{AccountId, CardTerms, EnrolmentCode, Institution, Issu
 use serde_json::json;
 
 use crate::code_validity::CodeValidity;
+use crate::failure::Usage;
 use crate::money::money;
 use crate::output::{Item, Output, time_or_dash};
 use crate::typed::{self, CardName};
@@ -13,9 +14,9 @@ use crate::typed::{self, CardName};
 /// The commands of this group.
 #[derive(Debug, Subcommand)]
 pub enum CardCommand {
-    /// Issue a card; prints its hint, and its enrolment code this once.
+    /// Issue a card. Prints its hint and its enrolment code, which is shown only this once.
     Add(AddArguments),
-    /// List all cards, by their hints.
+    /// List all cards with their hints.
     List {
         /// Print the whole ids. They are card data: not for logs or screenshots.
         #[arg(long)]
@@ -25,13 +26,13 @@ pub enum CardCommand {
     Block {
         /// The card's hint (the last four digits of its id), or its whole id if several cards have
         /// the same hint.
-        card: CardName,
+        card: String,
     },
     /// Unblock a card.
     Unblock {
         /// The card's hint (the last four digits of its id), or its whole id if several cards have
         /// the same hint.
-        card: CardName,
+        card: String,
     },
 }
 
@@ -134,10 +135,12 @@ fn item(card: &IssuedCard, full: bool) -> Item {
 
 fn set_blocked(
     mut institution: Institution,
-    card: &CardName,
+    card: &str,
     blocked: bool,
     output: &Output,
 ) -> anyhow::Result<()> {
+    // Not read by clap, which would repeat what was typed: it may be most of a card's id.
+    let card: CardName = card.parse().map_err(Usage)?;
     let id = card.find(&mut institution)?;
     institution.set_card_blocked(id, blocked)?;
     output.object(&json!({ "card_hint": id.hint(), "blocked": blocked }), || {

@@ -1,4 +1,4 @@
-//! `florin-acquirer terminal`: the machines that take payments.
+//! `florin-acquirer terminal`: the terminals, which are the machines that take payments.
 
 use clap::Subcommand;
 use florin::domain::{TerminalId, UnixTime};
@@ -12,7 +12,7 @@ use crate::typed::TerminalName;
 /// The commands of this group.
 #[derive(Debug, Subcommand)]
 pub enum TerminalCommand {
-    /// Register a machine; prints its id, and its enrolment code this once.
+    /// Register a terminal. Prints its id and its enrolment code, which is shown only this once.
     Add {
         /// The institution's name for the merchant, who is owed the money: at most 32 octets.
         #[arg(long)]
@@ -23,26 +23,26 @@ pub enum TerminalCommand {
         #[command(flatten)]
         validity: CodeValidity,
     },
-    /// Give a machine a new enrolment code: for new keys, or before its certificates expire.
+    /// Give a terminal a new enrolment code: for new keys, or before its certificates expire.
     ///
-    /// Codes that the machine has and did not use are void from then on.
+    /// Codes that the terminal has and did not use are void from then on.
     Code {
-        /// The machine's id, or its short code.
+        /// The terminal's id, or its short code (the last four characters of the id).
         terminal: TerminalName,
         #[command(flatten)]
         validity: CodeValidity,
     },
-    /// List all machines.
+    /// List all terminals.
     List,
-    /// Block a machine: its authorisations are declined. It may still capture and reverse what was
+    /// Block a terminal: its authorisations are declined. It may still capture and reverse what was
     /// approved.
     Block {
-        /// The machine's id, or its short code.
+        /// The terminal's id, or its short code (the last four characters of the id).
         terminal: TerminalName,
     },
-    /// Unblock a machine.
+    /// Unblock a terminal.
     Unblock {
-        /// The machine's id, or its short code.
+        /// The terminal's id, or its short code (the last four characters of the id).
         terminal: TerminalName,
     },
 }

@@ -14,7 +14,7 @@ use crate::typed::TerminalName;
 pub enum TransactionCommand {
     /// List the newest payments, newest first.
     List {
-        /// Only those of this machine: its id, or its short code.
+        /// Only those of this terminal: its id, or its short code.
         #[arg(long)]
         terminal: Option<TerminalName>,
         /// How many at most.
@@ -26,9 +26,9 @@ pub enum TransactionCommand {
         )]
         limit: u32,
     },
-    /// Show what is known of one payment.
+    /// Show everything that is known of one payment.
     Show {
-        /// Its id.
+        /// The payment's id, a UUID.
         #[arg(value_parser = transaction_id)]
         transaction: TransactionId,
     },

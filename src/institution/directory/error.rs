@@ -93,7 +93,9 @@ impl DirectoryError {
             io::ErrorKind::PermissionDenied => {
                 "permission denied; run the command as the owner of the directory".to_owned()
             }
-            io::ErrorKind::NotFound => "there is no such file or directory".to_owned(),
+            io::ErrorKind::NotFound => {
+                "there is no such file or directory; check the path".to_owned()
+            }
             io::ErrorKind::StorageFull => "the disk is full; free some space on it".to_owned(),
             io::ErrorKind::ReadOnlyFilesystem => {
                 "its disk is mounted read-only; choose another directory".to_owned()
