@@ -1,7 +1,7 @@
 //! Connections to the server: TCP, TLS 1.3, and who is at the other end.
 //!
-//! tonic's own TLS accepts version 1.2 as well, so the handshake is done here. What a peer may do is
-//! not decided here.
+//! tonic's own TLS accepts version 1.2 as well, so the handshake is done here. The services decide
+//! what a peer may do.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -40,7 +40,7 @@ pub enum InstitutionError {
     )]
     CodeUnknown,
     /// The code can no longer be used.
-    #[error("the enrolment code was valid until {0}; ask the institution for a new code")]
+    #[error("the enrolment code was good until {0}; ask the institution for a new code")]
     CodeExpired(UnixTime),
     /// Other keys were enrolled with the code.
     #[error(

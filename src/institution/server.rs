@@ -73,19 +73,23 @@ pub enum ServerError {
     Task,
 }
 
+/// The most likely reasons why an address cannot be listened on, and what to do.
+const LISTEN_ADVICE: [(io::ErrorKind, &str); 3] = [
+    (
+        io::ErrorKind::AddrInUse,
+        "another program is using it; stop that program, or name another address with --listen",
+    ),
+    (
+        io::ErrorKind::AddrNotAvailable,
+        "this machine does not have that address; name one that it has with --listen",
+    ),
+    (io::ErrorKind::PermissionDenied, "permission denied; name a port from 1024 on with --listen"),
+];
+
 fn listen_advice(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program is using it; stop that program, or name another address with --listen"
-                .to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address; name one that it has with --listen".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "permission denied; name a port from 1024 on with --listen".to_owned()
-        }
-        _ => format!("{error}; name another address with --listen"),
+    match LISTEN_ADVICE.iter().find(|(kind, _)| *kind == error.kind()) {
+        Some((_, advice)) => (*advice).to_owned(),
+        None => format!("{error}; name another address with --listen"),
     }
 }
 

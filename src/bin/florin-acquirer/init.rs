@@ -39,8 +39,8 @@ pub fn run(
     });
     output.object(&object, || {
         format!(
-            "{name} is made in {}.\nGive terminals and wallets {}.\nBack the directory up, and keep \
-             keys/root-key.pem elsewhere: serving does not need it.",
+            "{name} is made in {}.\nGive terminals and wallets {}.\nBack the directory up, and \
+             keep keys/root-key.pem elsewhere: serving does not need it.",
             directory.display(),
             certificate.display()
         )

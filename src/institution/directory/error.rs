@@ -83,27 +83,28 @@ pub enum DirectoryError {
     Store(#[from] SqliteOpenError),
 }
 
+/// The most likely errors of the operating system, and what to do.
+const SYSTEM_DETAILS: [(io::ErrorKind, &str); 5] = [
+    (
+        io::ErrorKind::PermissionDenied,
+        "permission denied; run the command as the owner of the directory",
+    ),
+    (io::ErrorKind::NotFound, "there is no such file or directory; check the path"),
+    (io::ErrorKind::StorageFull, "the disk is full; free some space on it"),
+    (io::ErrorKind::ReadOnlyFilesystem, "its disk is mounted read-only; choose another directory"),
+    (io::ErrorKind::NotADirectory, "a part of its path is a file, not a directory; check the path"),
+];
+
 impl DirectoryError {
     pub(super) fn damaged(path: &Path, detail: impl ToString) -> Self {
         Self::Damaged { path: path.to_path_buf(), detail: detail.to_string() }
     }
 
-    pub(super) fn system(action: &'static str, path: &Path, source: &io::Error) -> Self {
-        let detail = match source.kind() {
-            io::ErrorKind::PermissionDenied => {
-                "permission denied; run the command as the owner of the directory".to_owned()
-            }
-            io::ErrorKind::NotFound => {
-                "there is no such file or directory; check the path".to_owned()
-            }
-            io::ErrorKind::StorageFull => "the disk is full; free some space on it".to_owned(),
-            io::ErrorKind::ReadOnlyFilesystem => {
-                "its disk is mounted read-only; choose another directory".to_owned()
-            }
-            io::ErrorKind::NotADirectory => {
-                "a part of its path is a file, not a directory; check the path".to_owned()
-            }
-            _ => format!("{source}; check the path and the disk"),
+    pub(super) fn system(action: &'static str, path: &Path, error: &io::Error) -> Self {
+        let known = SYSTEM_DETAILS.iter().find(|(kind, _)| *kind == error.kind());
+        let detail = match known {
+            Some((_, detail)) => (*detail).to_owned(),
+            None => format!("{error}; check the path and the disk"),
         };
         Self::System { action, path: path.to_path_buf(), detail }
     }

@@ -66,9 +66,11 @@ fn read_public(path: &Path) -> Result<String, DirectoryError> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> DirectoryError {
-    match error.kind() {
-        io::ErrorKind::NotFound => DirectoryError::damaged(path, "it is missing"),
-        io::ErrorKind::InvalidData => DirectoryError::damaged(path, "it is not text"),
-        _ => DirectoryError::system("read", path, error),
+    if error.kind() == io::ErrorKind::NotFound {
+        DirectoryError::damaged(path, "it is missing")
+    } else if error.kind() == io::ErrorKind::InvalidData {
+        DirectoryError::damaged(path, "it is not text")
+    } else {
+        DirectoryError::system("read", path, error)
     }
 }

@@ -41,7 +41,7 @@ impl RegistryStore for SqliteStore {
     }
 
     fn terminals(&mut self) -> Result<Vec<RegisteredTerminal>, StoreError> {
-        self.read(|connection| terminal_table::all(connection))
+        self.read(terminal_table::all)
     }
 
     fn terminal(&mut self, id: TerminalId) -> Result<Option<RegisteredTerminal>, StoreError> {
@@ -64,7 +64,7 @@ impl RegistryStore for SqliteStore {
     }
 
     fn cards(&mut self) -> Result<Vec<IssuedCard>, StoreError> {
-        self.read(|connection| card_table::all(connection))
+        self.read(card_table::all)
     }
 
     fn set_card_blocked(&mut self, id: CardId, is_blocked: bool) -> Result<bool, StoreError> {
