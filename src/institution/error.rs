@@ -3,7 +3,8 @@
 use super::store::StoreError;
 use crate::domain::{TerminalId, TransactionId, TransactionState, UnixTime};
 
-/// Why the institution did not do what it was asked. It changed nothing. Never holds card data.
+/// Why the institution did not do what it was asked. It changed nothing, unless its store failed:
+/// then whether the change was made is not known. Never holds card data.
 #[derive(Debug, thiserror::Error)]
 pub enum InstitutionError {
     /// A value of the request is wrong: the same request will be refused again.

@@ -7,7 +7,8 @@
 //! [`Institution`] does what is asked, in a file for each concern: `authorisation`, `settlement`,
 //! `inquiry`, `enrolment`, `registry` and `books`. Time and randomness are inputs, and it does not
 //! know how a request arrived, so a simulator drives the same logic as the gRPC server. What it
-//! needs of a store is in [`store`], and [`Server`] puts it on the network.
+//! needs of a store is in [`store`], what it keeps there in [`records`], and [`Server`] puts it on
+//! the network.
 
 mod attempt_limit;
 mod authorisation;
@@ -24,7 +25,7 @@ mod keys;
 mod payments_service;
 mod presented_payment;
 mod randomness;
-mod records;
+pub mod records;
 mod registry;
 mod request_queue;
 mod retry;

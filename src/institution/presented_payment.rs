@@ -72,8 +72,8 @@ impl PresentedPayment {
         sealing_key: &SealingKey,
     ) -> Result<Self, InstitutionError> {
         let invalid = |field, detail: &str| InstitutionError::invalid(field, detail);
-        let offer =
-            decode_offer(&request.offer).map_err(|error| invalid("offer", &error.detail))?;
+        let offer = decode_offer(&request.offer)
+            .map_err(|error| invalid("offer", error.detail.trim_start_matches("offer: ")))?;
         let Offer { transaction_id, terminal_id, merchant_name, amount, valid_for_s, .. } = offer;
         if transaction_id != request.transaction_id {
             let detail = "is not the transaction id of the request";

@@ -88,17 +88,19 @@ impl From<TransactionRecord> for TransactionDetail {
 /// Where a page of a reconciliation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PageEnd {
-    pub(in crate::institution) created_at: UnixTime,
-    pub(in crate::institution) number: i64,
+    pub created_at: UnixTime,
+    /// The number of the last transaction.
+    pub number: i64,
 }
 
 impl PageEnd {
-    pub(in crate::institution) fn of(record: &TransactionRecord) -> Self {
+    /// After this transaction.
+    pub fn of(record: &TransactionRecord) -> Self {
         Self { created_at: record.created_at, number: record.number }
     }
 
     /// Before every transaction of that second: numbers start at 1.
-    pub(in crate::institution) fn before(time: UnixTime) -> Self {
+    pub fn before(time: UnixTime) -> Self {
         Self { created_at: time, number: 0 }
     }
 }

@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 
-/// Why a store did not do what it was asked. It changed nothing. Never holds card data.
+/// Why a store did not do what it was asked. Never holds card data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Somebody else is writing, for longer than the store waits.
+    /// Somebody else is writing, for longer than the store waits. Nothing was changed.
     #[error(
         "the institution's store is busy: another process is writing to it; nothing was changed; \
          try again"
     )]
     Busy,
-    /// The file, its disk or the database server failed.
+    /// The file, its disk or the database server failed. Whether a write was made is not known: it
+    /// was made whole or not at all.
     #[error("the institution's store failed: {detail}")]
     Failed {
         /// What failed, and what to do.
@@ -26,7 +27,8 @@ pub enum StoreError {
         /// What kind of record or value.
         what: Cow<'static, str>,
     },
-    /// A write that would have broken a rule of the books, such as a balance below zero.
+    /// The write would have broken a rule of the books, such as that no balance goes below zero.
+    /// Nothing was changed.
     #[error(
         "the institution's store refused a write that breaks a rule of the books ({detail}); \
          nothing was changed; this is a fault in the program, please report it"
@@ -39,7 +41,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// A record or a value of this kind cannot be right.
-    pub(in crate::institution) fn corrupt(what: impl Into<Cow<'static, str>>) -> Self {
+    pub fn corrupt(what: impl Into<Cow<'static, str>>) -> Self {
         Self::Corrupt { what: what.into() }
     }
 }

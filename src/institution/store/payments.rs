@@ -36,7 +36,7 @@ pub struct AuthorisationFacts {
 
 impl AuthorisationFacts {
     /// The facts, from what the card's account can spend in the currency of the amount.
-    pub(super) fn new(
+    pub fn new(
         subject: &AuthorisationSubject,
         earlier: Option<TransactionRecord>,
         terminal: Option<RegisteredTerminal>,
@@ -124,7 +124,7 @@ pub struct PageQuery {
 
 impl PageQuery {
     /// The transactions of the page come after this.
-    pub(super) fn start(&self) -> PageEnd {
+    pub fn start(&self) -> PageEnd {
         let before = PageEnd::before(self.from);
         self.after.map_or(before, |after| after.max(before))
     }

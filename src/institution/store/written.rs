@@ -13,7 +13,7 @@ pub enum Written {
 
 impl Written {
     /// The answer if the decision was written; none if it is outdated.
-    pub(in crate::institution) fn then_some<T>(self, answer: T) -> Option<T> {
+    pub fn then_some<T>(self, answer: T) -> Option<T> {
         match self {
             Self::Done => Some(answer),
             Self::Outdated => None,
