@@ -28,8 +28,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use florin::domain::TransactionId;
-use florin::institution::{LedgerEntry, TransactionDetail, TransactionState, open_institution};
+use florin::domain::{TransactionId, TransactionState};
+use florin::institution::{LedgerEntry, TransactionDetail, open_institution};
 use florin::journal::SqliteJournal;
 use florin::till::{NewPayment, PaymentJson, TillClient, TillClientError};
 use programs::storage_fault::{FaultKind, StorageFault};
@@ -462,7 +462,7 @@ fn booked_otherwise(record: &PaymentJson, at_bank: &[TransactionDetail]) -> Opti
             states == [TransactionState::Captured]
                 && amount.is_some_and(|amount| amount.minor() == record.amount_minor)
         }
-        "declined" => states == [TransactionState::Declined],
+        "declined" => matches!(states[..], [TransactionState::Declined(_)]),
         "reversed" => states == [TransactionState::Reversed],
         _ => states.is_empty(),
     };

@@ -214,6 +214,51 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, words: &st
     assert!(status.message().contains(words), "{status}");
 }
 
+fn capture_of(request: &AuthoriseRequest) -> CaptureRequest {
+    let AuthoriseRequest { transaction_id, terminal_id, .. } = request.clone();
+    CaptureRequest { transaction_id, terminal_id }
+}
+
+fn reversal_of(request: &AuthoriseRequest) -> ReverseRequest {
+    let AuthoriseRequest { transaction_id, terminal_id, .. } = request.clone();
+    ReverseRequest { transaction_id, terminal_id, reason: ReversalReason::DispenseFailed.into() }
+}
+
+fn inquiry_of(request: &AuthoriseRequest) -> GetTransactionRequest {
+    let AuthoriseRequest { transaction_id, terminal_id, .. } = request.clone();
+    GetTransactionRequest { transaction_id, terminal_id }
+}
+
+/// A terminal's connection, whose requests are answered.
+struct Client(PaymentsClient<Channel>);
+
+impl Client {
+    async fn authorise(&mut self, request: AuthoriseRequest) -> Transaction {
+        self.0.authorise(request).await.unwrap().into_inner().transaction.unwrap()
+    }
+
+    async fn capture(&mut self, request: CaptureRequest) -> Transaction {
+        self.0.capture(request).await.unwrap().into_inner().transaction.unwrap()
+    }
+
+    async fn reverse(&mut self, request: ReverseRequest) -> Transaction {
+        self.0.reverse(request).await.unwrap().into_inner().transaction.unwrap()
+    }
+
+    async fn inquire(&mut self, request: GetTransactionRequest) -> Transaction {
+        self.0.get_transaction(request).await.unwrap().into_inner().transaction.unwrap()
+    }
+
+    async fn reconcile(&mut self, request: ReconcileRequest) -> Vec<Transaction> {
+        let mut stream = self.0.reconcile(request).await.unwrap().into_inner();
+        let mut all = Vec::new();
+        while let Some(response) = stream.message().await.unwrap() {
+            all.push(response.transaction.unwrap());
+        }
+        all
+    }
+}
+
 #[tokio::test]
 async fn a_payment_from_enrolment_to_reconciliation() {
     let mut bench = Bench::start().await;
@@ -227,71 +272,56 @@ async fn a_payment_from_enrolment_to_reconciliation() {
         ("Corner Kiosk", CHANNEL_KEY)
     );
 
-    let mut client = bench.institution(Some(&terminal.identity)).await;
+    let mut client = Client(bench.institution(Some(&terminal.identity)).await);
     let request = payment(&terminal, &card, 1, "2.50");
-    let approved =
-        client.authorise(request.clone()).await.unwrap().into_inner().transaction.unwrap();
+    let approved = client.authorise(request.clone()).await;
     assert_eq!(approved.state(), TransactionState::Approved);
     let receipt =
         verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal)).unwrap();
     assert!(matches!(receipt.status, ReceiptStatus::Approved { .. }));
     // A repeat is the same, octet by octet, also over a new connection.
-    let mut other_client = bench.institution(Some(&terminal.identity)).await;
-    let again =
-        other_client.authorise(request.clone()).await.unwrap().into_inner().transaction.unwrap();
-    assert_eq!(again, approved);
+    let mut other_client = Client(bench.institution(Some(&terminal.identity)).await);
+    assert_eq!(other_client.authorise(request.clone()).await, approved);
     // Other content under the same id.
     let other =
         AuthoriseRequest { offer: payment(&terminal, &card, 1, "2.60").offer, ..request.clone() };
-    refused(client.authorise(other).await, Code::AlreadyExists, "nothing was charged for this one");
+    let refusal = client.0.authorise(other).await;
+    refused(refusal, Code::AlreadyExists, "nothing was charged for this one");
 
-    let (transaction_id, terminal_id) = (request.transaction_id.clone(), terminal.id.clone());
-    let capture = CaptureRequest { transaction_id, terminal_id };
-    let captured = client.capture(capture.clone()).await.unwrap().into_inner().transaction.unwrap();
+    let captured = client.capture(capture_of(&request)).await;
     assert_eq!(captured.state(), TransactionState::Captured);
-    let declined = payment(&terminal, &card, 2, "50.01");
-    let declined = client.authorise(declined).await.unwrap().into_inner().transaction.unwrap();
+    let declined = client.authorise(payment(&terminal, &card, 2, "50.01")).await;
     assert_eq!((declined.state(), declined.decline_reason), (TransactionState::Declined, 9));
-
-    let (transaction_id, terminal_id) = (request.transaction_id.clone(), terminal.id.clone());
-    let inquiry = GetTransactionRequest { transaction_id, terminal_id };
-    let seen =
-        client.get_transaction(inquiry.clone()).await.unwrap().into_inner().transaction.unwrap();
-    assert_eq!(seen, captured);
-    let reverse = ReverseRequest {
-        transaction_id: request.transaction_id.clone(),
-        terminal_id: terminal.id.clone(),
-        reason: ReversalReason::DispenseFailed.into(),
-    };
-    let reversed = client.reverse(reverse.clone()).await.unwrap().into_inner().transaction.unwrap();
+    assert_eq!(client.inquire(inquiry_of(&request)).await, captured);
+    let reversed = client.reverse(reversal_of(&request)).await;
     assert_eq!(reversed.state(), TransactionState::Reversed);
-    refused(client.capture(capture).await, Code::FailedPrecondition, "cannot be captured");
-
-    let unknown = vec![9; 16];
-    let inquiry = GetTransactionRequest { transaction_id: unknown.clone(), ..inquiry };
-    let seen = client.get_transaction(inquiry).await.unwrap().into_inner().transaction.unwrap();
-    assert_eq!(seen.state(), TransactionState::Unknown);
-    let capture =
-        CaptureRequest { transaction_id: unknown.clone(), terminal_id: terminal.id.clone() };
-    refused(client.capture(capture).await, Code::NotFound, "authorise it first");
-    let tombstone = ReverseRequest { transaction_id: unknown, ..reverse };
-    let tombstone = client.reverse(tombstone).await.unwrap().into_inner().transaction.unwrap();
-    assert_eq!((tombstone.state(), tombstone.receipt.len()), (TransactionState::Reversed, 0));
+    let refusal = client.0.capture(capture_of(&request)).await;
+    refused(refusal, Code::FailedPrecondition, "cannot be captured");
+    let tombstone = an_id_never_seen_becomes_a_tombstone(&mut client, &request).await;
 
     let period = ReconcileRequest {
         terminal_id: terminal.id.clone(),
         from_unix_s: now().seconds - 100,
         until_unix_s: now().seconds + 100,
     };
-    let mut stream = client.reconcile(period.clone()).await.unwrap().into_inner();
-    let mut all = Vec::new();
-    while let Some(response) = stream.message().await.unwrap() {
-        all.push(response.transaction.unwrap());
-    }
-    assert_eq!(all, [reversed, declined, tombstone]);
+    assert_eq!(client.reconcile(period.clone()).await, [reversed, declined, tombstone]);
     let backwards = ReconcileRequest { until_unix_s: 0, ..period };
-    refused(client.reconcile(backwards).await, Code::InvalidArgument, "until_unix_s");
+    refused(client.0.reconcile(backwards).await, Code::InvalidArgument, "until_unix_s");
     assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
+}
+
+async fn an_id_never_seen_becomes_a_tombstone(
+    client: &mut Client,
+    seen: &AuthoriseRequest,
+) -> Transaction {
+    let unseen = AuthoriseRequest { transaction_id: vec![9; 16], ..seen.clone() };
+    let unknown = client.inquire(inquiry_of(&unseen)).await;
+    assert_eq!(unknown.state(), TransactionState::Unknown);
+    let refusal = client.0.capture(capture_of(&unseen)).await;
+    refused(refusal, Code::NotFound, "authorise it first");
+    let tombstone = client.reverse(reversal_of(&unseen)).await;
+    assert_eq!((tombstone.state(), tombstone.receipt.len()), (TransactionState::Reversed, 0));
+    tombstone
 }
 
 #[tokio::test]
@@ -516,102 +546,106 @@ async fn it_ends_in_order_and_what_it_answered_is_there_afterwards() {
 
 /// The terminal's own way to the institution, and the institution, as they are.
 #[cfg(feature = "terminal")]
-#[tokio::test]
-async fn the_terminals_relay_and_the_institution_understand_each_other() {
-    use florin::domain::{DeclineReason, ReversalReason};
+mod relay {
+    use florin::domain::{DeclineReason, ReversalReason, TransactionState};
     use florin::relay::{GrpcRelay, InstitutionAddress, Relay, TlsFiles, enrol_terminal};
-    use florin::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
+    use florin::terminal::{InstitutionAnswer, InstitutionRequest};
+
+    use super::{
+        AuthoriseRequest, Bench, CHANNEL_KEY, EnrolTerminalResponse, EnrolledTerminal, Identity,
+        KeyPair, TransactionId, payment, signing_request, tomorrow,
+    };
 
     const TIMEOUT_MS: u64 = 5_000;
-    let mut bench = Bench::start().await;
-    let card = bench.new_card().await;
-    let (id, code) = bench.add_terminal(1, tomorrow());
-    let key = KeyPair::generate().unwrap();
-    let address: InstitutionAddress =
-        format!("https://localhost:{}", bench.address.port()).parse().unwrap();
-    let wrong =
-        enrol_terminal(&address, &bench.root_pem, "0", signing_request(&key), CHANNEL_KEY).await;
-    assert!(wrong.unwrap_err().to_string().contains("16 letters and digits"));
-    let enrolled =
-        enrol_terminal(&address, &bench.root_pem, &code, signing_request(&key), CHANNEL_KEY)
-            .await
-            .unwrap();
-    assert_eq!(enrolled.terminal_id, id.as_str());
-    let terminal = EnrolledTerminal {
-        id: enrolled.terminal_id.clone(),
-        identity: Identity::from_pem(&enrolled.client_certificate_pem, key.serialize_pem()),
-        response: EnrolTerminalResponse {
-            terminal_id: enrolled.terminal_id,
-            client_certificate_pem: enrolled.client_certificate_pem.clone(),
-            terminal_certificate: enrolled.terminal_certificate,
-            keyring: enrolled.keyring,
-            root_public_key: enrolled.root_public_key,
-        },
-    };
-    let key_pem = key.serialize_pem();
-    let files = TlsFiles {
-        root_certificates_pem: &bench.root_pem,
-        client: Some((&enrolled.client_certificate_pem, &key_pem)),
-    };
-    let relay = GrpcRelay::new(address, &files, id).unwrap();
-    relay.check_reachable().await.unwrap();
 
-    let authorise = |request: &AuthoriseRequest| InstitutionRequest::Authorise {
-        transaction_id: TransactionId::from_octets(&request.transaction_id).unwrap(),
-        offer: request.offer.clone(),
-        offer_age_ms: request.offer_age_ms,
-        sealed_command: request.sealed_command.clone(),
-    };
-    let state = |answer: InstitutionAnswer| match answer {
-        InstitutionAnswer::Transaction { state, receipt } => (state, receipt.is_some()),
-        InstitutionAnswer::NotSent { detail }
-        | InstitutionAnswer::Refused { detail }
-        | InstitutionAnswer::Unanswered { detail } => panic!("{detail}"),
-    };
-    let first = payment(&terminal, &card, 1, "2.50");
-    let transaction_id = TransactionId::from_octets(&first.transaction_id).unwrap();
-    let inquire = InstitutionRequest::Inquire { transaction_id };
-    assert_eq!(
-        state(relay.ask(inquire.clone(), TIMEOUT_MS).await),
-        (TransactionState::Unknown, false)
-    );
-    assert_eq!(
-        state(relay.ask(authorise(&first), TIMEOUT_MS).await),
-        (TransactionState::Approved, true)
-    );
-    assert_eq!(
-        state(relay.ask(authorise(&first), TIMEOUT_MS).await),
-        (TransactionState::Approved, true)
-    );
-    let capture = InstitutionRequest::Capture { transaction_id };
-    assert_eq!(
-        state(relay.ask(capture.clone(), TIMEOUT_MS).await),
-        (TransactionState::Captured, true)
-    );
-    assert_eq!(state(relay.ask(inquire, TIMEOUT_MS).await), (TransactionState::Captured, true));
-    let reverse =
-        InstitutionRequest::Reverse { transaction_id, reason: ReversalReason::DispenseFailed };
-    assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, true));
-    assert!(matches!(relay.ask(capture, TIMEOUT_MS).await, InstitutionAnswer::Refused { .. }));
-    assert_eq!(
-        state(relay.ask(authorise(&first), TIMEOUT_MS).await),
-        (TransactionState::Reversed, true)
-    );
+    /// A terminal that the relay has enrolled, and its way to the institution.
+    async fn enrolled(bench: &mut Bench) -> (EnrolledTerminal, GrpcRelay) {
+        let (id, code) = bench.add_terminal(1, tomorrow());
+        let key = KeyPair::generate().unwrap();
+        let address: InstitutionAddress =
+            format!("https://localhost:{}", bench.address.port()).parse().unwrap();
+        let root = &bench.root_pem;
+        let wrong = enrol_terminal(&address, root, "0", signing_request(&key), CHANNEL_KEY).await;
+        assert!(wrong.unwrap_err().to_string().contains("16 letters and digits"));
+        let enrolled =
+            enrol_terminal(&address, root, &code, signing_request(&key), CHANNEL_KEY).await;
+        let enrolled = enrolled.unwrap();
+        assert_eq!(enrolled.terminal_id, id.as_str());
+        let terminal = EnrolledTerminal {
+            id: enrolled.terminal_id.clone(),
+            identity: Identity::from_pem(&enrolled.client_certificate_pem, key.serialize_pem()),
+            response: EnrolTerminalResponse {
+                terminal_id: enrolled.terminal_id,
+                client_certificate_pem: enrolled.client_certificate_pem.clone(),
+                terminal_certificate: enrolled.terminal_certificate,
+                keyring: enrolled.keyring,
+                root_public_key: enrolled.root_public_key,
+            },
+        };
+        let key_pem = key.serialize_pem();
+        let files = TlsFiles {
+            root_certificates_pem: root,
+            client: Some((&enrolled.client_certificate_pem, &key_pem)),
+        };
+        (terminal, GrpcRelay::new(address, &files, id).unwrap())
+    }
 
-    let declined = payment(&terminal, &card, 2, "50.01");
-    let over_limit = (TransactionState::Declined(DeclineReason::OverLimit), true);
-    assert_eq!(state(relay.ask(authorise(&declined), TIMEOUT_MS).await), over_limit);
-    let third = payment(&terminal, &card, 3, "2.50");
-    let reverse = InstitutionRequest::Reverse {
-        transaction_id: TransactionId::from_octets(&third.transaction_id).unwrap(),
-        reason: ReversalReason::Unanswered,
-    };
-    assert_eq!(state(relay.ask(reverse, TIMEOUT_MS).await), (TransactionState::Reversed, false));
-    assert_eq!(
-        state(relay.ask(authorise(&third), TIMEOUT_MS).await),
-        (TransactionState::Reversed, false)
-    );
-    assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
+    fn id_of(request: &AuthoriseRequest) -> TransactionId {
+        TransactionId::from_octets(&request.transaction_id).unwrap()
+    }
+
+    fn authorise(request: &AuthoriseRequest) -> InstitutionRequest {
+        InstitutionRequest::Authorise {
+            transaction_id: id_of(request),
+            offer: request.offer.clone(),
+            offer_age_ms: request.offer_age_ms,
+            sealed_command: request.sealed_command.clone(),
+        }
+    }
+
+    /// How the transaction stands by the institution's answer, and whether it has a receipt.
+    async fn state(relay: &GrpcRelay, request: InstitutionRequest) -> (TransactionState, bool) {
+        match relay.ask(request, TIMEOUT_MS).await {
+            InstitutionAnswer::Transaction { state, receipt } => (state, receipt.is_some()),
+            InstitutionAnswer::NotSent { detail }
+            | InstitutionAnswer::Refused { detail }
+            | InstitutionAnswer::Unanswered { detail } => panic!("{detail}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_terminals_relay_and_the_institution_understand_each_other() {
+        let mut bench = Bench::start().await;
+        let card = bench.new_card().await;
+        let (terminal, relay) = enrolled(&mut bench).await;
+        relay.check_reachable().await.unwrap();
+
+        let first = payment(&terminal, &card, 1, "2.50");
+        let transaction_id = id_of(&first);
+        let inquire = InstitutionRequest::Inquire { transaction_id };
+        assert_eq!(state(&relay, inquire.clone()).await, (TransactionState::Unknown, false));
+        assert_eq!(state(&relay, authorise(&first)).await, (TransactionState::Approved, true));
+        assert_eq!(state(&relay, authorise(&first)).await, (TransactionState::Approved, true));
+        let capture = InstitutionRequest::Capture { transaction_id };
+        assert_eq!(state(&relay, capture.clone()).await, (TransactionState::Captured, true));
+        assert_eq!(state(&relay, inquire).await, (TransactionState::Captured, true));
+        let reason = ReversalReason::DispenseFailed;
+        let reverse = InstitutionRequest::Reverse { transaction_id, reason };
+        assert_eq!(state(&relay, reverse).await, (TransactionState::Reversed, true));
+        let refused = relay.ask(capture, TIMEOUT_MS).await;
+        assert!(matches!(refused, InstitutionAnswer::Refused { .. }), "{refused:?}");
+        assert_eq!(state(&relay, authorise(&first)).await, (TransactionState::Reversed, true));
+
+        let declined = payment(&terminal, &card, 2, "50.01");
+        let over_limit = (TransactionState::Declined(DeclineReason::OverLimit), true);
+        assert_eq!(state(&relay, authorise(&declined)).await, over_limit);
+        let third = payment(&terminal, &card, 3, "2.50");
+        let (transaction_id, reason) = (id_of(&third), ReversalReason::Unanswered);
+        let reverse = InstitutionRequest::Reverse { transaction_id, reason };
+        assert_eq!(state(&relay, reverse).await, (TransactionState::Reversed, false));
+        assert_eq!(state(&relay, authorise(&third)).await, (TransactionState::Reversed, false));
+        assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
+    }
 }
 
 /// The wallet's own enrolment, and the institution, as they are.

@@ -1,20 +1,20 @@
-//! How often one address may fail to enrol. Codes have 80 bits, so this stops noise rather than
-//! guessing.
+//! How often one address may fail to enrol. Codes have 80 bits and cannot be guessed, so this keeps
+//! down noise.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::domain::Moment;
 
-/// How many failures one address has in a window.
+/// How many times an address may fail in a window.
 const FAILURES_MAX: u32 = 10;
 /// How long a window is, in milliseconds.
 const WINDOW_MS: u64 = 60_000;
-/// How many addresses are remembered. When there are more, those whose window is over are
-/// forgotten, then all.
+/// How many addresses are remembered. If there are more, those whose window is over are forgotten,
+/// and if that is not enough, all.
 const ADDRESSES_MAX: usize = 4_096;
 
-/// Counts failures by address.
+/// The failures of each address.
 #[derive(Debug, Default)]
 pub(super) struct AttemptLimit {
     windows: HashMap<IpAddr, Window>,
@@ -34,7 +34,7 @@ impl AttemptLimit {
         })
     }
 
-    /// The address has failed.
+    /// Counts a failure of the address.
     pub(super) fn count_failure(&mut self, address: IpAddr, now: Moment) {
         if self.windows.len() >= ADDRESSES_MAX && !self.windows.contains_key(&address) {
             self.windows.retain(|_, window| now.since_ms(window.began) < WINDOW_MS);

@@ -1,8 +1,8 @@
 //! The certificate authority of the institution's TLS: it vouches for the server to terminals, and
 //! for terminals to the server.
 //!
-//! It decides nobody's identity: the caller says for which terminal a request is. It keeps no list
-//! of what it issued; a terminal is shut out in the registry.
+//! It does not identify anybody: the caller says which terminal a request is for. It keeps no list
+//! of what it issued: a terminal is blocked in the registry.
 
 use std::net::IpAddr;
 
@@ -19,47 +19,48 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-use super::processing::CLOCK_TOLERANCE_S;
+use super::validity::{AUTHORITY_VALIDITY_S, CLOCK_TOLERANCE_S, SERVER_VALIDITY_S};
 use crate::domain::{TerminalId, UnixTime};
 
-/// How long the authority's own certificate is good, in seconds: twenty years, as long as a machine
-/// stands.
-pub const AUTHORITY_VALIDITY_S: u64 = 20 * 365 * 86_400;
-/// How long a server certificate is good, in seconds: two years. It is made anew at each start of
-/// the server.
-pub const SERVER_VALIDITY_S: u64 = 2 * 365 * 86_400;
-
-/// Before the terminal's id in the one URI among the alternative names of its client certificate.
+/// What stands before the terminal's id in the URI among the alternative names of its client
+/// certificate.
 const TERMINAL_URI_PREFIX: &str = "urn:florin:terminal:";
 
 /// Why a certificate cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// The authority's key and certificate are none, or do not belong together.
-    #[error("the key and the certificate of the TLS authority cannot be used: {0}")]
+    /// The authority's key or certificate cannot be read, or they do not belong together.
+    #[error(
+        "the key and the certificate of the TLS authority cannot be used: {0}; restore both from \
+         one backup"
+    )]
     Authority(String),
-    /// A request that is not one.
+    /// What was sent is not a signing request.
     #[error(
         "not a certificate signing request (PKCS #10 in DER, a P-256 key, signed with SHA-256): {0}"
     )]
     Request(String),
-    /// A host name that is none.
-    #[error("`{0}` is neither a host name nor an IP address")]
+    /// The text is not a host name.
+    #[error(
+        "`{0}` is neither a host name nor an IP address; expected one such as bank.example or \
+         192.0.2.1, without https:// and without a port"
+    )]
     HostName(String),
-    /// The certificate cannot be made.
+    /// The certificate library refused.
     #[error("the certificate cannot be made: {0}")]
     Making(#[from] rcgen::Error),
-    /// A time beyond what a certificate can hold.
+    /// The time is beyond what a certificate can hold.
     #[error("the clock says {0}, and no certificate can be made for that time; set the clock")]
     Time(UnixTime),
-    /// A client certificate without a terminal's name.
+    /// The client certificate does not name a terminal.
     #[error(
-        "the client certificate names no terminal; enrol the terminal and use the certificate it got"
+        "the client certificate names no terminal; enrol the terminal, and connect with the \
+         certificate that it gets"
     )]
     NoTerminal,
 }
 
-/// The authority, with its private key. Prints neither.
+/// The authority, with its private key. Its `Debug` form shows nothing of it.
 pub struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -73,14 +74,14 @@ pub struct ServerIdentity {
     pub(super) key: PrivateKeyDer<'static>,
 }
 
-/// A terminal's signing request whose signature is good. Its names are left aside.
+/// A terminal's signing request with a good signature. The names in it are ignored.
 #[derive(Debug)]
 pub struct ClientRequest {
     public_key: rcgen::PublicKey,
 }
 
 impl ClientRequest {
-    /// Reads PKCS #10 in DER and checks that the asker holds the private key.
+    /// Reads PKCS #10 in DER and checks that the sender holds the private key.
     ///
     /// # Errors
     /// [`CertificateError::Request`].
@@ -90,28 +91,27 @@ impl ClientRequest {
         )
         .map_err(|error| CertificateError::Request(error.to_string()))?;
         let public_key = request.public_key;
-        // The algorithm is the signature's; the length tells that the key is of that curve too.
+        // The algorithm is that of the signature; the length shows that the key is of that curve.
         if PublicKeyData::algorithm(&public_key) != &rcgen::PKCS_ECDSA_P256_SHA256
             || public_key.der_bytes().len() != 65
         {
-            return Err(CertificateError::Request("its key is of another kind".to_owned()));
+            return Err(CertificateError::Request("its key is not a P-256 key".to_owned()));
         }
         Ok(Self { public_key })
     }
 
-    /// SHA-256 over the public key, by which the registry knows it.
+    /// SHA-256 of the public key: the registry knows the key by it.
     pub fn key_digest(&self) -> [u8; 32] {
         Sha256::digest(self.public_key.der_bytes()).into()
     }
 }
 
-/// Which terminal a client certificate is for, and which key it has. The caller has verified who
-/// issued it.
+/// The terminal that a client certificate is for, and its key. The caller has verified who issued
+/// the certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientIdentity {
-    /// The terminal.
     pub terminal_id: TerminalId,
-    /// SHA-256 over the certificate's public key.
+    /// SHA-256 of the certificate's public key.
     pub key_digest: [u8; 32],
 }
 
@@ -147,7 +147,7 @@ impl ClientIdentity {
 }
 
 impl CertificateAuthority {
-    /// A new authority with a new key. Returns the key too, in PEM (PKCS #8), to be kept.
+    /// Makes a new authority with a new key. Returns the key too, in PEM (PKCS #8), to be kept.
     ///
     /// # Errors
     /// [`CertificateError`].
@@ -168,7 +168,7 @@ impl CertificateAuthority {
     /// The authority with this key (PKCS #8 in PEM) and this certificate (X.509 in PEM).
     ///
     /// # Errors
-    /// [`CertificateError::Authority`] if they are none or do not belong together.
+    /// [`CertificateError::Authority`] if they cannot be read or do not belong together.
     pub fn from_pem(key_pem: &str, certificate_pem: &str) -> Result<Self, CertificateError> {
         use rustls::pki_types::pem::PemObject;
         let unusable = |detail: String| CertificateError::Authority(detail);
@@ -179,7 +179,7 @@ impl CertificateAuthority {
         let (_, parsed) = X509Certificate::from_der(&certificate)
             .map_err(|_| unusable("the certificate is not X.509".to_owned()))?;
         if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-            return Err(unusable("the key is not the certificate's".to_owned()));
+            return Err(unusable("the certificate is for another key".to_owned()));
         }
         let not_before = UnixTime {
             seconds: u64::try_from(parsed.validity().not_before.timestamp()).unwrap_or(0),
@@ -189,8 +189,7 @@ impl CertificateAuthority {
         Ok(Self { issuer, certificate, certificate_pem: certificate_pem.to_owned(), not_before })
     }
 
-    /// The authority's certificate, which terminals and wallets are given to know the server by.
-    /// X.509 in PEM.
+    /// The authority's certificate, X.509 in PEM. Terminals and wallets recognise the server by it.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
     }
@@ -199,10 +198,10 @@ impl CertificateAuthority {
         &self.certificate
     }
 
-    /// A new key and certificate for the server under these names.
+    /// Makes a new key and certificate for the server under these names.
     ///
     /// # Errors
-    /// [`CertificateError`]; [`CertificateError::HostName`] names the one that is none.
+    /// [`CertificateError`]; [`CertificateError::HostName`] says which name is wrong.
     pub fn issue_server(
         &self,
         host_names: &[String],
@@ -211,8 +210,8 @@ impl CertificateAuthority {
     ) -> Result<ServerIdentity, CertificateError> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let mut parameters = parameters("florin-acquirer", now, SERVER_VALIDITY_S)?;
-        // A machine without a clock lives in the past after a power cut: the certificate must not
-        // be from its future.
+        // The clock of a machine without a battery is behind after a power cut: the certificate
+        // must not be from its future.
         parameters.not_before = date(self.not_before)?;
         parameters.subject_alt_names =
             host_names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
@@ -227,7 +226,8 @@ impl CertificateAuthority {
         })
     }
 
-    /// A client certificate for the terminal, then the authority's own, in PEM.
+    /// Makes a client certificate for the terminal. Returns it, and behind it the authority's own,
+    /// in PEM.
     ///
     /// # Errors
     /// [`CertificateError`].
@@ -264,7 +264,7 @@ impl std::fmt::Debug for ServerIdentity {
     }
 }
 
-/// What all certificates have in common.
+/// What is the same in all certificates.
 fn parameters(
     common_name: &str,
     now: UnixTime,
@@ -287,7 +287,7 @@ fn date(time: UnixTime) -> Result<OffsetDateTime, CertificateError> {
         .ok_or(CertificateError::Time(time))
 }
 
-/// Positive and never 0 (RFC 5280, section 4.1.2.2).
+/// A serial number is positive and never 0 (RFC 5280, section 4.1.2.2).
 fn serial_number(mut random: [u8; 16]) -> SerialNumber {
     random[0] = random[0] & 0x7f | 0x40;
     SerialNumber::from_slice(&random)
@@ -297,7 +297,7 @@ fn alternative_name(name: &str) -> Result<SanType, CertificateError> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
     }
-    // What a TLS client will accept as a name to connect to.
+    // Only what a TLS client accepts as a name to connect to.
     let host_name = || CertificateError::HostName(name.chars().take(80).collect());
     rustls::pki_types::DnsName::try_from(name).map_err(|_| host_name())?;
     Ok(SanType::DnsName(name.try_into().map_err(|_| host_name())?))

@@ -1,7 +1,7 @@
 //! Connections to the server: TCP, TLS 1.3, and who is at the other end.
 //!
-//! tonic's own TLS would take 1.2 as well, so the handshake is done here. What a peer may do is not
-//! decided here.
+//! tonic's own TLS accepts version 1.2 as well, so the handshake is done here. The services decide
+//! what a peer may do.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
+use tonic::{Request, Status};
 
 use super::certificate_authority::{CertificateAuthority, ClientIdentity, ServerIdentity};
 
@@ -25,16 +26,15 @@ use super::certificate_authority::{CertificateAuthority, ClientIdentity, ServerI
 const CONNECTIONS_MAX: usize = 4_096;
 /// How long a TLS handshake may take, in milliseconds: a slow mobile network takes a few seconds.
 const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
-/// How long to wait after the system refused a new connection, in milliseconds: it has no file
-/// descriptor left, and would refuse the next at once.
+/// How long to wait after the system refused to accept a connection, in milliseconds: it has no
+/// file descriptor left, and would refuse the next one at once.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub address: IpAddr,
-    /// None without a client certificate; an error in words where the certificate names no
-    /// terminal.
+    /// None without a client certificate; a message if the certificate names no terminal.
     pub identity: Option<Result<ClientIdentity, String>>,
 }
 
@@ -42,11 +42,12 @@ pub(super) struct Peer {
 pub(super) struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
-    /// One of [`CONNECTIONS_MAX`], given back as the connection is dropped.
+    /// One of [`CONNECTIONS_MAX`]; it is free again when the connection is dropped.
     _permit: OwnedSemaphorePermit,
 }
 
-/// TLS 1.3 only; client certificates of this authority are verified where they are shown.
+/// TLS 1.3 only. A client certificate is optional, and verified against this authority if there is
+/// one.
 pub(super) fn tls_configuration(
     authority: &CertificateAuthority,
     identity: ServerIdentity,
@@ -67,7 +68,7 @@ pub(super) fn tls_configuration(
     Ok(configuration)
 }
 
-/// Accepts connections until the receiver is dropped; each comes out after its handshake.
+/// Accepts connections until the receiver is dropped, and sends each after its handshake.
 pub(super) async fn accept_connections(
     listener: TcpListener,
     configuration: ServerConfig,
@@ -76,7 +77,7 @@ pub(super) async fn accept_connections(
     let acceptor = TlsAcceptor::from(Arc::new(configuration));
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        // Before the next is accepted: what is over the bound waits in the system's queue.
+        // Before the next is accepted: those above the bound wait in the system's queue.
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let accepted = tokio::select! {
             () = connections.closed() => return,
@@ -85,7 +86,7 @@ pub(super) async fn accept_connections(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
+                tracing::warn!(%error, "cannot accept a connection; trying again");
                 tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
                 continue;
             }
@@ -103,7 +104,10 @@ pub(super) async fn accept_connections(
                         connections.send(Ok(Connection { stream, peer, _permit: permit })).await;
                 }
                 Ok(Err(error)) => tracing::info!(%address, %error, "a TLS handshake failed"),
-                Err(_) => tracing::info!(%address, "a TLS handshake took too long"),
+                Err(_) => tracing::info!(
+                    %address,
+                    "a TLS handshake took longer than {HANDSHAKE_TIMEOUT_MS} ms"
+                ),
             }
         });
     }
@@ -114,7 +118,7 @@ async fn shake_hands(
     stream: TcpStream,
     address: SocketAddr,
 ) -> io::Result<(TlsStream<TcpStream>, Peer)> {
-    // A request is one small write and waits for its answer: nothing is gained by holding it back.
+    // A request is one small write that waits for its answer, so nothing is gained by delaying it.
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
     let identity =
@@ -170,4 +174,11 @@ impl AsyncWrite for Connection {
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
+}
+
+/// Who sent a request.
+pub(super) fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
+    request.extensions().get::<Peer>().cloned().ok_or_else(|| {
+        Status::unauthenticated("the connection did not come through the server's TLS")
+    })
 }

@@ -1,21 +1,18 @@
-//! The institution's own keys: root, and what the root vouches for in the keyring.
+//! The institution's own keys: the root key, and the keys that it vouches for in the keyring.
 //!
-//! Values only: where they are kept is [`super::directory`]'s business, and the keys of TLS are
-//! [`super::certificate_authority`]'s.
+//! Values only: `directory` keeps them in files, and `certificate_authority` has the keys of TLS.
 
+use super::validity::KEYRING_VALIDITY_S;
 use crate::credential::{
     CredentialError, InstitutionKey, KeyPurpose, Keyring, SealingKey, Signed, SigningKey,
     VerifyingKey,
 };
 use crate::domain::UnixTime;
 
-/// How long the keys of a keyring are good, in seconds: ten years.
-pub const KEYRING_VALIDITY_S: u64 = 10 * 365 * 86_400;
-
 /// How many random octets [`InstitutionKeys::generate`] takes.
 pub const KEY_SEED_OCTETS: usize = 128;
 
-/// What the institution works with every day. Prints only key ids.
+/// The keys that the institution works with every day. Their `Debug` form shows only key ids.
 #[derive(Debug)]
 pub struct InstitutionKeys {
     pub(super) terminal_certificate: SigningKey,
@@ -26,9 +23,9 @@ pub struct InstitutionKeys {
 }
 
 impl InstitutionKeys {
-    /// Makes root and keys of random octets: 32 for each of root, terminal certificates, receipts,
-    /// sealing. Returns the root key beside them, since it is not needed again before the next
-    /// keyring.
+    /// Makes the root key and the other keys of random octets, 32 for each: root, terminal
+    /// certificates, receipts, sealing. Returns the root key beside them, since it is not needed
+    /// again before the next keyring.
     ///
     /// # Errors
     /// [`CredentialError::BadKey`] if a scalar is out of range, which happens less than once in
@@ -66,10 +63,10 @@ impl InstitutionKeys {
         Ok((Self { terminal_certificate, receipt, sealing, root_public_key, keyring }, root))
     }
 
-    /// Puts keys together that were kept apart, if the keyring vouches for each.
+    /// Puts the keys together, if the keyring vouches for each.
     ///
     /// # Errors
-    /// [`CredentialError`]: the keyring is not the root's, or a key is not in it.
+    /// [`CredentialError`]: the root key did not sign the keyring, or a key is not in it.
     pub fn assemble(
         terminal_certificate: SigningKey,
         receipt: SigningKey,
@@ -95,7 +92,7 @@ impl InstitutionKeys {
         &self.keyring
     }
 
-    /// What terminals and wallets pin.
+    /// The key that terminals and wallets pin at enrolment.
     pub fn root_public_key(&self) -> &VerifyingKey {
         &self.root_public_key
     }

@@ -1,15 +1,19 @@
-//! Octets from the operating system, for the edges: the core takes randomness as an input.
+//! Random octets of the operating system, for the edges: the institution takes randomness as an
+//! input.
 
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use zeroize::Zeroizing;
 
-/// The operating system gives no randomness.
+/// The operating system gives no random octets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gives no randomness, and nothing secret is made without: {0}")]
+#[error(
+    "the operating system gives no random octets ({0}), so no keys and codes can be made; try \
+     again, and if it happens again look at the system's log"
+)]
 pub struct RandomnessError(String);
 
-/// That many octets; erased from memory when dropped.
+/// Returns so many random octets; they are erased from memory when dropped.
 ///
 /// # Errors
 /// [`RandomnessError`].

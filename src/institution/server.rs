@@ -1,7 +1,8 @@
-//! The institution's server: listens, serves, and ends in order.
+//! The institution's server: it listens, serves, and shuts down in order.
 //!
-//! What is asked and answered is in [`super::service`]; who connects, in [`super::connection`].
+//! The services are in `payments_service` and `enrolment_service`; who connects is in `connection`.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,59 +17,80 @@ use super::attempt_limit::AttemptLimit;
 use super::certificate_authority::CertificateError;
 use super::connection::{accept_connections, tls_configuration};
 use super::directory::OpenedInstitution;
-use super::institution_thread::InstitutionThread;
+use super::enrolment_service::EnrolmentService;
+use super::payments_service::PaymentsService;
 use super::randomness::{RandomnessError, random};
-use super::service::{EnrolmentService, InstitutionService, unix_time};
+use super::request_queue::RequestQueue;
+use super::wall_clock::unix_time;
 use crate::institution_api::enrolment_server::EnrolmentServer;
 use crate::institution_api::payments_server::PaymentsServer;
 
 /// The longest request, in octets: an offer and a command of the longest kind.
 const REQUEST_OCTETS_MAX: usize = 40 * 1024;
-/// How long the server works on one request, in milliseconds. Terminals wait about as long.
+/// How long the server works on one request at most, in milliseconds. Terminals wait about as long.
 const REQUEST_TIMEOUT_MS: u64 = 10_000;
-/// How many requests one connection may have under way. A terminal has one payment, and settles a
-/// few old ones.
+/// How many requests one connection may have under way. A terminal has one payment, and a few older
+/// ones to settle.
 const REQUESTS_PER_CONNECTION_MAX: u32 = 64;
-/// How long a silent connection goes without a probe, and a probe without an answer, in
-/// milliseconds.
+/// After how long a silent connection is probed, in milliseconds.
 const KEEPALIVE_INTERVAL_MS: u64 = 30_000;
+/// How long the answer to a probe may take, in milliseconds.
 const KEEPALIVE_TIMEOUT_MS: u64 = 10_000;
-/// How long connections have to end after the server was told to, in milliseconds.
+/// How long connections may take to close when the server shuts down, in milliseconds.
 const SHUTDOWN_GRACE_MS: u64 = 5_000;
-/// How many connections wait between their handshake and the server.
+/// How many connections may wait between their handshake and the server.
 const HANDSHAKES_DONE_MAX: usize = 64;
 
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address is taken, or not this machine's.
-    #[error(
-        "cannot listen on {address}: {source}; name another address with --listen, or stop what is using it"
-    )]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Its certificate.
+    /// The address is in use, not allowed, or not this machine's.
+    #[error("cannot listen on {address}: {}", listen_advice(error))]
+    Listen { address: SocketAddr, error: io::Error },
+    /// The server's certificate cannot be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// TLS.
-    #[error("TLS cannot be set up with the institution's keys: {0}")]
+    /// The TLS library refuses the server's key or certificate.
+    #[error(
+        "TLS cannot be set up with the institution's root.pem and keys/tls-authority-key.pem: {0}; \
+         restore both from one backup"
+    )]
     Tls(#[from] rustls::Error),
-    /// No randomness.
+    /// The operating system gives no random octets.
     #[error(transparent)]
     Randomness(#[from] RandomnessError),
-    /// The system gives no thread.
-    #[error("cannot start the institution's thread: {0}")]
-    Thread(std::io::Error),
-    /// gRPC.
-    #[error("the gRPC server stopped: {0}")]
+    /// The operating system starts no thread.
+    #[error("cannot start a thread: {0}; check the limits on this user's processes and memory")]
+    Thread(io::Error),
+    /// The gRPC server has stopped.
+    #[error("the gRPC server has stopped: {0}; start it again")]
     Transport(#[from] tonic::transport::Error),
-    /// A task ended that should not.
-    #[error("the server's task ended before its time")]
+    /// The task of the gRPC server has panicked.
+    #[error(
+        "the gRPC server has stopped because of a fault in the program; start it again, and please \
+         report the fault"
+    )]
     Task,
+}
+
+/// The most likely reasons why an address cannot be listened on, and what to do.
+const LISTEN_ADVICE: [(io::ErrorKind, &str); 3] = [
+    (
+        io::ErrorKind::AddrInUse,
+        "another program is using it; stop that program, or name another address with --listen",
+    ),
+    (
+        io::ErrorKind::AddrNotAvailable,
+        "this machine does not have that address; name one that it has with --listen",
+    ),
+    (io::ErrorKind::PermissionDenied, "permission denied; name a port from 1024 on with --listen"),
+];
+
+fn listen_advice(error: &io::Error) -> String {
+    match LISTEN_ADVICE.iter().find(|(kind, _)| *kind == error.kind()) {
+        Some((_, advice)) => (*advice).to_owned(),
+        None => format!("{error}; name another address with --listen"),
+    }
 }
 
 /// A running server.
@@ -77,7 +99,7 @@ pub struct Server {
     local_address: SocketAddr,
     shutdown: watch::Sender<bool>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
-    institution: thread::JoinHandle<()>,
+    worker: thread::JoinHandle<()>,
 }
 
 impl Server {
@@ -94,14 +116,12 @@ impl Server {
         let serial = random()?;
         let identity = authority.issue_server(&host_names, unix_time(), *serial)?;
         let configuration = tls_configuration(&authority, identity)?;
-        let refused = |source| ServerError::Listen { address, source };
+        let refused = |error| ServerError::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let local_address = listener.local_addr().map_err(refused)?;
-        let (institution, thread) =
-            InstitutionThread::start(institution).map_err(ServerError::Thread)?;
-
+        let (queue, worker) = RequestQueue::start(institution).map_err(ServerError::Thread)?;
         let enrolment = EnrolmentService {
-            institution: institution.clone(),
+            queue: queue.clone(),
             authority: Arc::new(authority),
             attempts: Mutex::new(AttemptLimit::default()),
             started: Instant::now(),
@@ -112,7 +132,7 @@ impl Server {
             .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
             .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
             .add_service(
-                PaymentsServer::new(InstitutionService { institution })
+                PaymentsServer::new(PaymentsService { queue })
                     .max_decoding_message_size(REQUEST_OCTETS_MAX),
             )
             .add_service(
@@ -134,21 +154,21 @@ impl Server {
                 } => Ok(()),
             }
         });
-        Ok(Self { local_address, shutdown, serving, institution: thread })
+        Ok(Self { local_address, shutdown, serving, worker })
     }
 
-    /// Where it listens: the real port.
+    /// The address it listens on, with its real port.
     pub fn local_address(&self) -> SocketAddr {
         self.local_address
     }
 
-    /// Serves until `stop`, then ends in order: no new connections, requests under way are
-    /// answered, and the store is closed when this returns.
+    /// Serves until `stop`, then shuts down in order: it takes no new connections, answers the
+    /// requests under way, and has closed the store when this returns.
     ///
     /// # Errors
     /// [`ServerError`] if the server failed.
     pub async fn serve_until(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self { shutdown, mut serving, institution, .. } = self;
+        let Self { shutdown, mut serving, worker, .. } = self;
         let served = tokio::select! {
             served = &mut serving => served,
             () = stop => {
@@ -156,17 +176,20 @@ impl Server {
                 serving.await
             }
         };
-        // The thread ends when the last service is dropped, which connections that outlive the
-        // grace may put off.
-        let ended = tokio::task::spawn_blocking(move || institution.join());
+        // The worker ends when the last service is dropped, which connections that outlive the
+        // grace may delay.
+        let ended = tokio::task::spawn_blocking(move || worker.join());
         let ended = tokio::time::timeout(Duration::from_millis(SHUTDOWN_GRACE_MS), ended).await;
         if !matches!(ended, Ok(Ok(Ok(())))) {
-            tracing::warn!("the institution's thread did not end in time");
+            tracing::warn!(
+                "the store was not closed within {SHUTDOWN_GRACE_MS} ms; the process ends all the \
+                 same, and no answered request is lost"
+            );
         }
         Ok(served.map_err(|_| ServerError::Task)??)
     }
 
-    /// Ends in order, now.
+    /// Shuts down in order, now.
     ///
     /// # Errors
     /// [`ServerError`] if the server had failed before.

@@ -13,6 +13,7 @@ mod moment;
 mod offer;
 mod outcome;
 mod receipt;
+mod transaction_state;
 mod typed_amount;
 
 pub use amount::{Amount, AmountError, MINOR_UNITS_MAX};
@@ -28,4 +29,5 @@ pub use offer::{
 };
 pub use outcome::{Outcome, ReversalReason};
 pub use receipt::{Receipt, ReceiptStatus};
+pub use transaction_state::TransactionState;
 pub use typed_amount::TypedAmountError;

@@ -2,7 +2,9 @@
 //!
 //! How a request is carried is the relay's business.
 
-use crate::domain::{DeclineReason, ReversalReason, TransactionId};
+use crate::domain::{ReversalReason, TransactionId};
+
+pub use crate::domain::TransactionState;
 
 /// One request to the institution. All are idempotent by transaction id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,34 +44,6 @@ impl InstitutionRequest {
             Self::Inquire { .. } => "inquire",
             Self::Capture { .. } => "capture",
             Self::Reverse { .. } => "reverse",
-        }
-    }
-}
-
-/// How a transaction stands at the institution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransactionState {
-    /// The institution never saw the transaction.
-    Unknown,
-    Declined(DeclineReason),
-    /// The amount is reserved.
-    Approved,
-    /// The amount is taken.
-    Captured,
-    /// The amount was given back, or the institution holds a tombstone: the transaction can no
-    /// longer be charged.
-    Reversed,
-}
-
-impl TransactionState {
-    /// A stable name for programs: one word in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Declined(_) => "declined",
-            Self::Approved => "approved",
-            Self::Captured => "captured",
-            Self::Reversed => "reversed",
         }
     }
 }

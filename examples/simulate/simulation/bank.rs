@@ -7,12 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use florin::credential::{Keyring, SealedCommand, Signed, SigningKey, card_enrolment_proof};
-use florin::domain::{
-    Amount, CardId, Currency, DeclineReason, Offer, TerminalId, TransactionId, UnixTime,
-};
+use florin::domain::{Amount, CardId, Currency, Offer, TerminalId, TransactionId, UnixTime};
 use florin::institution::{
     AuthorisationRequest, CARD_VALIDITY_S, CardTerms, EnrolmentCode, Institution, InstitutionError,
-    InstitutionKeys, Store, StoreError, Transaction, TransactionState as Held,
+    InstitutionKeys, SqliteStore, Transaction,
 };
 use florin::protocol::{ChannelKey, decode_offer, encode_offer};
 use florin::terminal::{
@@ -81,7 +79,7 @@ pub fn enrol(
     let signed_keyring: Signed = keys.keyring().clone();
     let root_key = *keys.root_public_key();
     Keyring::verify(&signed_keyring, &root_key)?;
-    let mut institution = Institution::new(keys, Store::open_in_memory()?);
+    let mut institution = Institution::new(keys, SqliteStore::open_in_memory()?);
     let later = UnixTime { seconds: now.seconds + 3_600 };
 
     let terminal_id = TerminalId::from_random(dice.octets());
@@ -228,7 +226,7 @@ impl Bank {
             }
             InstitutionRequest::Reverse { reason, .. } => {
                 if stage.is_planted(PlantedBug::TombstoneForgotten)
-                    && self.held(id).is_some_and(|held| held.state == Held::Unknown)
+                    && self.held(id).is_some_and(|held| held.state == TransactionState::Unknown)
                 {
                     return InstitutionAnswer::Transaction {
                         state: TransactionState::Reversed,
@@ -286,7 +284,7 @@ impl Bank {
             return;
         }
         let Some(held) = self.held(id) else { return };
-        if let (Held::Captured, Some(amount), Some(account)) =
+        if let (TransactionState::Captured, Some(amount), Some(account)) =
             (held.state, held.amount, stage.model.account_charged(id))
         {
             self.taken_twice.push((account, amount.minor()));
@@ -336,18 +334,13 @@ impl Bank {
             details.iter().map(|detail| detail.created_at.seconds / DAY_S).collect();
         let transactions = details
             .iter()
-            .map(|detail| {
-                Some(InstitutionTransaction {
-                    transaction_id: detail.id,
-                    state: state_of(detail.state, detail.decline_reason)?,
-                    amount: detail.amount,
-                    created_at: detail.created_at,
-                })
+            .map(|detail| InstitutionTransaction {
+                transaction_id: detail.id,
+                state: detail.state,
+                amount: detail.amount,
+                created_at: detail.created_at,
             })
-            .collect::<Option<_>>()
-            .ok_or(InstitutionError::Store(StoreError::Corrupt {
-                what: "declined transaction without a reason",
-            }))?;
+            .collect();
         let report = self.institution.check_ledger()?;
         let faults =
             report.faults.iter().map(|fault| format!("{}: {}", fault.rule, fault.detail)).collect();
@@ -367,7 +360,7 @@ impl Bank {
                     self.institution.reconcile(self.terminal_id, from, until, after)?;
                 for transaction in page {
                     let is_late = stage.is_planted(PlantedBug::BookedOnAnotherDay)
-                        && transaction.state == Held::Captured;
+                        && transaction.state == TransactionState::Captured;
                     let currency = transaction.amount.map(|amount| amount.currency().to_string());
                     let key = (
                         day + u64::from(is_late),
@@ -405,18 +398,6 @@ pub struct Books {
     pub faults: Vec<String>,
 }
 
-/// A state as the terminal hears it; none for a decline without its reason, which the institution
-/// never makes.
-fn state_of(held: Held, decline_reason: Option<DeclineReason>) -> Option<TransactionState> {
-    match (held, decline_reason) {
-        (Held::Unknown, _) => Some(TransactionState::Unknown),
-        (Held::Declined, reason) => reason.map(TransactionState::Declined),
-        (Held::Approved, _) => Some(TransactionState::Approved),
-        (Held::Captured, _) => Some(TransactionState::Captured),
-        (Held::Reversed, _) => Some(TransactionState::Reversed),
-    }
-}
-
 /// What the relay makes of it: the service's statuses, and what the relay takes each for.
 fn answer_of(result: Result<Transaction, InstitutionError>) -> InstitutionAnswer {
     let transaction = match result {
@@ -438,9 +419,6 @@ fn answer_of(result: Result<Transaction, InstitutionError>) -> InstitutionAnswer
             };
         }
     };
-    let Some(state) = state_of(transaction.state, transaction.decline_reason) else {
-        return InstitutionAnswer::Unanswered { detail: "no reason".into() };
-    };
     let receipt = Some(transaction.receipt).filter(|receipt| !receipt.is_empty());
-    InstitutionAnswer::Transaction { state, receipt }
+    InstitutionAnswer::Transaction { state: transaction.state, receipt }
 }

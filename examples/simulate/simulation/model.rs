@@ -10,7 +10,7 @@ use florin::credential::SealedCommand;
 use florin::domain::{
     Amount, DeclineReason, IdempotencyKey, ReversalReason, TransactionId, UnixTime,
 };
-use florin::institution::{Transaction, TransactionState as Held};
+use florin::institution::Transaction;
 use florin::terminal::{
     InstitutionTransaction, Payment, PaymentRequest, PaymentState, PaymentView, Reconciliation,
     TransactionState,
@@ -98,7 +98,7 @@ pub enum TillWord {
 /// All that is true of one payment.
 #[derive(Debug, Default)]
 struct Truth {
-    held: Option<Held>,
+    held: Option<TransactionState>,
     amount: Option<Amount>,
     /// The phone whose command was approved.
     payer: Option<usize>,
@@ -130,12 +130,12 @@ struct Truth {
 
 impl Truth {
     fn is_charged(&self) -> bool {
-        matches!(self.held, Some(Held::Approved | Held::Captured))
+        matches!(self.held, Some(TransactionState::Approved | TransactionState::Captured))
     }
 
     /// An authorisation that is under way would find nothing, so it may be approved.
     fn may_be_charged(&self) -> bool {
-        !self.under_way.is_empty() && matches!(self.held, None | Some(Held::Unknown))
+        !self.under_way.is_empty() && matches!(self.held, None | Some(TransactionState::Unknown))
     }
 }
 
@@ -234,11 +234,15 @@ impl Model {
         command: Option<[u8; 32]>,
         now: UnixTime,
     ) {
-        let Transaction { state: held, decline_reason, amount, .. } = *transaction;
+        let Transaction { state: held, amount, .. } = *transaction;
         let is_forging = self.forging.is_some();
-        let before = self.truth(transaction_id).held.unwrap_or(Held::Unknown);
+        let before = self.truth(transaction_id).held.unwrap_or(TransactionState::Unknown);
         let is_legal = match (before, held) {
-            (Held::Unknown, _) | (Held::Approved, Held::Captured | Held::Reversed) => true,
+            (TransactionState::Unknown, _)
+            | (
+                TransactionState::Approved,
+                TransactionState::Captured | TransactionState::Reversed,
+            ) => true,
             // That a capture is given back is never a terminal's doing.
             (before, held) => before == held,
         };
@@ -250,23 +254,22 @@ impl Model {
         let truth = self.truth(transaction_id);
         truth.held = Some(held);
         truth.amount = amount.or(truth.amount);
-        if held != Held::Unknown {
+        if held != TransactionState::Unknown {
             truth.day.get_or_insert(now.seconds / DAY_S);
         }
         let phone = command
             .and_then(|digest| self.commands.get(&digest))
             .map(|command| (command.phone, command.number));
-        if held == Held::Approved && before == Held::Unknown {
+        if held == TransactionState::Approved && before == TransactionState::Unknown {
             self.truth(transaction_id).was_approved = true;
             self.approved(transaction_id, command, is_forging);
         }
         if let (
-            Held::Declined,
-            Held::Unknown,
-            Some(DeclineReason::CounterReplayed),
+            TransactionState::Declined(DeclineReason::CounterReplayed),
+            TransactionState::Unknown,
             Some((phone, number)),
             false,
-        ) = (held, before, decline_reason, phone, is_forging)
+        ) = (held, before, phone, is_forging)
             && self.newest_seen.get(&phone).is_none_or(|newest| *newest < number)
         {
             let detail = format!(
@@ -324,9 +327,14 @@ impl Model {
         for truth in self.payments.values().filter(|truth| of_account(truth.payer)) {
             let minor = truth.amount.map_or(0, |amount| amount.minor());
             match truth.held {
-                Some(Held::Approved) => held += minor,
-                Some(Held::Captured) => taken += minor,
-                Some(Held::Unknown | Held::Declined | Held::Reversed) | None => {}
+                Some(TransactionState::Approved) => held += minor,
+                Some(TransactionState::Captured) => taken += minor,
+                Some(
+                    TransactionState::Unknown
+                    | TransactionState::Declined(_)
+                    | TransactionState::Reversed,
+                )
+                | None => {}
             }
         }
         let opening = self.openings.get(&account).copied().unwrap_or(0);
@@ -566,7 +574,7 @@ impl Model {
     // ---- The end
 
     /// Whether the payment was approved for this phone, and how it stands.
-    pub fn charged(&self, transaction_id: TransactionId, phone: usize) -> Option<Held> {
+    pub fn charged(&self, transaction_id: TransactionId, phone: usize) -> Option<TransactionState> {
         let truth = self.payments.get(&transaction_id)?;
         truth.held.filter(|_| truth.payer == Some(phone))
     }
@@ -586,9 +594,10 @@ impl Model {
             let detail = format!("still {} after the bound", Told::state(payment.state).words());
             self.broken(Promise::EndsSettled, Some(payment.transaction_id), detail);
         }
-        let mut at_bank: BTreeMap<TransactionId, (Held, Option<Amount>)> = BTreeMap::new();
+        let mut at_bank: BTreeMap<TransactionId, (TransactionState, Option<Amount>)> =
+            BTreeMap::new();
         for InstitutionTransaction { transaction_id, state, amount, .. } in &books.transactions {
-            at_bank.insert(*transaction_id, (held_of(*state), *amount));
+            at_bank.insert(*transaction_id, (*state, *amount));
             if *state == TransactionState::Approved {
                 let detail = "still approved at the institution after the bound".into();
                 self.broken(Promise::EndsSettled, Some(*transaction_id), detail);
@@ -596,8 +605,9 @@ impl Model {
         }
         let mut expected = Vec::new();
         for payment in journal {
-            let (held, amount) =
-                at_bank.remove(&payment.transaction_id).unwrap_or((Held::Unknown, None));
+            let (held, amount) = at_bank
+                .remove(&payment.transaction_id)
+                .unwrap_or((TransactionState::Unknown, None));
             if !agrees(payment.state, held) || amount.is_some_and(|amount| amount != payment.amount)
             {
                 let detail = format!(
@@ -612,19 +622,19 @@ impl Model {
             let (day, was_approved) = (truth.day.unwrap_or(0), truth.was_approved);
             match payment.state {
                 PaymentState::Captured => {
-                    expected.push((day, Held::Captured, Some(payment.amount)))
+                    expected.push((day, TransactionState::Captured, Some(payment.amount)))
                 }
                 // What was reversed before it was ever approved is a tombstone, which has no
                 // amount.
                 PaymentState::Reversed(_) => {
                     expected.push((
                         day,
-                        Held::Reversed,
+                        TransactionState::Reversed,
                         Some(payment.amount).filter(|_| was_approved),
                     ));
                 }
-                PaymentState::Declined(_) => {
-                    expected.push((day, Held::Declined, Some(payment.amount)))
+                PaymentState::Declined(reason) => {
+                    expected.push((day, TransactionState::Declined(reason), Some(payment.amount)))
                 }
                 PaymentState::NotCharged(_)
                 | PaymentState::Cancelled
@@ -639,7 +649,7 @@ impl Model {
         }
         for (id, (held, amount)) in at_bank {
             let truth = self.truth(id);
-            if truth.is_forged && held == Held::Declined {
+            if truth.is_forged && matches!(held, TransactionState::Declined(_)) {
                 expected.push((truth.day.unwrap_or(0), held, amount));
             } else {
                 let detail = format!(
@@ -717,7 +727,11 @@ impl Model {
     }
 
     /// The totals by state and currency, and by day as well.
-    fn totals_agree(&mut self, expected: &[(u64, Held, Option<Amount>)], books: &Books) {
+    fn totals_agree(
+        &mut self,
+        expected: &[(u64, TransactionState, Option<Amount>)],
+        books: &Books,
+    ) {
         let mut totals: BTreeMap<(String, String), Total> = BTreeMap::new();
         let mut totals_of_days: BTreeMap<(u64, String, String), Total> = BTreeMap::new();
         for (day, held, amount) in expected {
@@ -751,7 +765,7 @@ impl Model {
     fn goods_are_paid(&mut self, goods: impl Iterator<Item = Dispensed>) {
         for Dispensed { transaction_id, are_out, are_stuck, is_captured_at_once } in goods {
             let truth = self.truth(transaction_id);
-            let is_taken = truth.held == Some(Held::Captured);
+            let is_taken = truth.held == Some(TransactionState::Captured);
             // What was captured at once and got stuck is for a refund.
             let is_for_refund = is_taken && are_stuck && is_captured_at_once;
             // The stated price of that policy: the till's word came after its time, if at all.
@@ -850,26 +864,16 @@ impl Told {
     }
 }
 
-fn held_of(state: TransactionState) -> Held {
-    match state {
-        TransactionState::Unknown => Held::Unknown,
-        TransactionState::Declined(_) => Held::Declined,
-        TransactionState::Approved => Held::Approved,
-        TransactionState::Captured => Held::Captured,
-        TransactionState::Reversed => Held::Reversed,
-    }
-}
-
 /// Do the journal's word and the institution's mean the same?
-fn agrees(journal: PaymentState, held: Held) -> bool {
+fn agrees(journal: PaymentState, held: TransactionState) -> bool {
     match journal {
-        PaymentState::Captured => held == Held::Captured,
-        PaymentState::Reversed(_) => held == Held::Reversed,
-        PaymentState::Declined(_) => held == Held::Declined,
+        PaymentState::Captured => held == TransactionState::Captured,
+        PaymentState::Reversed(_) => held == TransactionState::Reversed,
+        PaymentState::Declined(_) => matches!(held, TransactionState::Declined(_)),
         PaymentState::NotCharged(_) | PaymentState::Cancelled | PaymentState::Expired => {
-            held == Held::Unknown
+            held == TransactionState::Unknown
         }
-        PaymentState::Approved => held == Held::Approved,
+        PaymentState::Approved => held == TransactionState::Approved,
         PaymentState::Offered
         | PaymentState::Authorising
         | PaymentState::Unresolved

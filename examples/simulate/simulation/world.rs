@@ -4,8 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use florin::domain::Currency;
-use florin::institution::TransactionState as Held;
+use florin::domain::{Currency, TransactionState};
 use florin::journal::{Journal, SqliteJournal};
 use florin::terminal::{DispensePolicy, Payment, Settings};
 use florin::wallet::PaymentStatus;
@@ -308,13 +307,19 @@ impl World {
                 let held = self.stage.model.charged(transaction_id, index);
                 let is_known = match (held, status) {
                     // Who was told the approval need not have asked again.
-                    (Some(Held::Captured), status) => status == PaymentStatus::Approved,
-                    (Some(Held::Reversed), status) => {
+                    (Some(TransactionState::Captured), status) => status == PaymentStatus::Approved,
+                    (Some(TransactionState::Reversed), status) => {
                         matches!(status, PaymentStatus::Approved | PaymentStatus::Reversed)
                     }
-                    (Some(Held::Unknown | Held::Declined | Held::Approved) | None, status) => {
-                        status != PaymentStatus::Approved
-                    }
+                    (
+                        Some(
+                            TransactionState::Unknown
+                            | TransactionState::Declined(_)
+                            | TransactionState::Approved,
+                        )
+                        | None,
+                        status,
+                    ) => status != PaymentStatus::Approved,
                 };
                 if !is_known && self.stage.violation().is_none() {
                     let detail = format!(

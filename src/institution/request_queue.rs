@@ -1,5 +1,5 @@
-//! One thread that owns the institution, and its queue: SQLite blocks, and asynchronous tasks must
-//! not.
+//! The queue of requests, and the one thread that works on them: the store blocks, and asynchronous
+//! tasks must not.
 //!
 //! What a request means is not known here.
 
@@ -8,17 +8,18 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::processing::{Institution, InstitutionError};
+use super::Institution;
+use super::error::InstitutionError;
 
-/// How many requests may wait for the thread. At some milliseconds each, the last has its answer
-/// before its terminal loses patience.
+/// How many requests may wait. At some milliseconds each, the last is answered before its terminal
+/// times out.
 const QUEUE_REQUESTS_MAX: usize = 256;
 
 type Job = Box<dyn FnOnce(&mut Institution) + Send>;
 
-/// Why a request has no answer from the institution's thread.
+/// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ThreadError {
+pub(super) enum QueueError {
     /// The institution's own answer.
     #[error(transparent)]
     Institution(#[from] InstitutionError),
@@ -30,21 +31,21 @@ pub(super) enum ThreadError {
         "the institution is shutting down; nothing was begun; send the same request again later"
     )]
     Ended,
-    /// The work was begun and did not end as it should.
+    /// The work was begun, and a fault of the program ended it.
     #[error(
-        "the institution failed in the middle of this request; what became of it is not known: ask for the transaction, \
-         or send the same request again"
+        "the institution failed in the middle of this request, and whether it was done is not \
+         known; ask for the transaction, or send the same request again"
     )]
     Failed,
 }
 
-/// Gives work to the thread. The thread ends when the last of these is gone.
+/// Puts requests into the queue. The thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
-pub(super) struct InstitutionThread {
+pub(super) struct RequestQueue {
     jobs: mpsc::Sender<Job>,
 }
 
-impl InstitutionThread {
+impl RequestQueue {
     /// Starts the thread.
     pub(super) fn start(
         mut institution: Institution,
@@ -52,11 +53,12 @@ impl InstitutionThread {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE_REQUESTS_MAX);
         let handle = thread::Builder::new().name("institution".to_owned()).spawn(move || {
             while let Some(job) = queue.blocking_recv() {
-                // A fault in one request must not stop the others. What it had begun in the store
-                // is rolled back as the transaction is dropped.
+                // A fault in one request must not stop the others. What it began in the store is
+                // rolled back when the database transaction is dropped.
                 if catch_unwind(AssertUnwindSafe(|| job(&mut institution))).is_err() {
                     tracing::error!(
-                        "a request made the institution panic; the others are served on"
+                        "a request made the institution panic; the others are still served; this \
+                         is a fault in the program, please report it"
                     );
                 }
             }
@@ -64,24 +66,24 @@ impl InstitutionThread {
         Ok((Self { jobs }, handle))
     }
 
-    /// Has the thread do `work`, after all that came before. Once begun, it is done to its end,
-    /// whether or not anybody still waits for it.
+    /// Has the thread do `work` after everything that waits already. Once begun, it is done to its
+    /// end, whether or not anybody still waits for it.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Institution) -> Result<T, InstitutionError> + Send + 'static,
-    ) -> Result<T, ThreadError> {
+    ) -> Result<T, QueueError> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |institution| {
-            // Nobody waits any more: the terminal will ask again.
+            // If nobody waits any more, the terminal will ask again.
             let _ = answer.send(work(institution));
         });
         self.jobs.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ThreadError::Busy,
-            mpsc::error::TrySendError::Closed(_) => ThreadError::Ended,
+            mpsc::error::TrySendError::Full(_) => QueueError::Busy,
+            mpsc::error::TrySendError::Closed(_) => QueueError::Ended,
         })?;
         match answered.await {
             Ok(done) => Ok(done?),
-            Err(_) => Err(ThreadError::Failed),
+            Err(_) => Err(QueueError::Failed),
         }
     }
 }
@@ -92,12 +94,12 @@ mod tests {
 
     use super::*;
     use crate::domain::UnixTime;
-    use crate::institution::{InstitutionKeys, KEY_SEED_OCTETS, Store};
+    use crate::institution::{InstitutionKeys, KEY_SEED_OCTETS, MemoryStore};
 
-    fn start() -> (InstitutionThread, thread::JoinHandle<()>) {
+    fn start() -> (RequestQueue, thread::JoinHandle<()>) {
         let (keys, _) =
             InstitutionKeys::generate("Bank", &[7; KEY_SEED_OCTETS], UnixTime::default()).unwrap();
-        InstitutionThread::start(Institution::new(keys, Store::open_in_memory().unwrap())).unwrap()
+        RequestQueue::start(Institution::new(keys, MemoryStore::new())).unwrap()
     }
 
     #[tokio::test]
@@ -105,7 +107,7 @@ mod tests {
         let (institution, thread) = start();
         let failed =
             institution.run(|_| -> Result<(), InstitutionError> { panic!("on purpose") }).await;
-        assert!(matches!(failed, Err(ThreadError::Failed)));
+        assert!(matches!(failed, Err(QueueError::Failed)));
         assert_eq!(institution.run(Institution::accounts).await.unwrap(), []);
         drop(institution);
         thread.join().unwrap();
@@ -137,7 +139,7 @@ mod tests {
         while institution.jobs.capacity() > 0 {
             tokio::task::yield_now().await;
         }
-        assert!(matches!(institution.run(Institution::accounts).await, Err(ThreadError::Busy)));
+        assert!(matches!(institution.run(Institution::accounts).await, Err(QueueError::Busy)));
         go_on.send(()).unwrap();
         busy.await.unwrap().unwrap();
         while let Some(answer) = waiting.join_next().await {

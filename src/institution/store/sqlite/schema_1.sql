@@ -1,11 +1,13 @@
--- Version 1. Money is in minor units; times are seconds since 1970-01-01T00:00:00Z by the institution's clock.
+-- Version 1. Money is in minor units. Times are seconds since 1970-01-01T00:00:00Z by the
+-- institution's clock.
 
 CREATE TABLE terminal (
   id TEXT PRIMARY KEY CHECK (length(id) = 10),
   merchant_id TEXT NOT NULL,
   merchant_name TEXT NOT NULL,
   blocked INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1)),
-  -- Set at enrolment. The client key is kept as SHA-256 over its public half: a newer enrolment shuts out an older key.
+  -- Set at enrolment. The client key is kept as SHA-256 of its public half: a newer enrolment
+  -- replaces the older key, which is then refused.
   channel_key BLOB CHECK (length(channel_key) = 32),
   client_key_digest BLOB CHECK (length(client_key_digest) = 32),
   certificate_not_after INTEGER,
@@ -26,9 +28,9 @@ CREATE TABLE card (
   account INTEGER NOT NULL REFERENCES account (id),
   blocked INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1)),
   payment_limit_minor INTEGER NOT NULL CHECK (payment_limit_minor > 0),
-  -- Above it, a passcode or a biometric trait is wanted.
+  -- Above this amount the phone has to ask for a passcode or a biometric trait.
   verification_limit_minor INTEGER NOT NULL CHECK (verification_limit_minor >= 0),
-  -- The highest counter of a command with a good signature. It only grows.
+  -- The highest counter of a command with a good signature. It only moves up.
   counter INTEGER NOT NULL DEFAULT 0 CHECK (counter >= 0),
   -- Set at enrolment: P-256, SEC1 uncompressed.
   public_key BLOB CHECK (length(public_key) = 65),
@@ -42,10 +44,11 @@ CREATE INDEX card_by_account ON card (account);
 CREATE TRIGGER card_counter_only_grows BEFORE UPDATE OF counter ON card
 WHEN new.counter < old.counter
 BEGIN
-  SELECT RAISE(ABORT, 'a card counter only grows');
+  SELECT RAISE(ABORT, 'a card counter only moves up');
 END;
 
--- One-time codes, by SHA-256 of the code. `used_by` is SHA-256 over the keys that were enrolled with it.
+-- One-time codes, by SHA-256 of the code. `used_by` is SHA-256 of the keys that were enrolled with
+-- the code.
 CREATE TABLE enrolment_code (
   digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
   terminal TEXT REFERENCES terminal (id),
@@ -55,15 +58,15 @@ CREATE TABLE enrolment_code (
   CHECK ((terminal IS NULL) <> (card IS NULL))
 ) STRICT, WITHOUT ROWID;
 
--- An id belongs to the terminal that sent it first, so no terminal can take another's. A row with neither request nor
--- card is a tombstone: reversed before any authorisation arrived.
+-- An id belongs to the terminal that sent it, so no terminal can take another's. A row with neither
+-- request nor card is a tombstone: it was reversed before any authorisation arrived.
 CREATE TABLE payment_transaction (
   number INTEGER PRIMARY KEY,
   terminal TEXT NOT NULL CHECK (length(terminal) = 10),
   id BLOB NOT NULL CHECK (length(id) = 16),
   state TEXT NOT NULL CHECK (state IN ('declined', 'approved', 'captured', 'reversed')),
   decline_reason INTEGER,
-  -- SHA-256 over what was asked, to tell a repeat from other content under the same id.
+  -- SHA-256 of what was requested, to tell a repeat from other content under the same id.
   request_digest BLOB CHECK (length(request_digest) = 32),
   offer BLOB,
   offer_digest BLOB CHECK (length(offer_digest) = 32),
@@ -72,7 +75,7 @@ CREATE TABLE payment_transaction (
   -- Who is paid, as the registry had it when the transaction was authorised.
   merchant_id TEXT,
   card BLOB REFERENCES card (id),
-  -- The command's counter, where signature and counter were good.
+  -- The command's counter, if signature and counter were good.
   card_counter INTEGER,
   card_hint TEXT,
   approval_code TEXT,
@@ -89,15 +92,16 @@ CREATE TABLE payment_transaction (
   CHECK ((state = 'reversed') = (reversed_at IS NOT NULL)),
   CHECK (state = 'reversed' OR request_digest IS NOT NULL),
   CHECK ((request_digest IS NULL) = (authorisation_receipt IS NULL)),
-  CHECK (state NOT IN ('approved', 'captured') OR (card_counter IS NOT NULL AND merchant_id IS NOT NULL))
+  CHECK (state NOT IN ('approved', 'captured')
+    OR (card_counter IS NOT NULL AND merchant_id IS NOT NULL))
 ) STRICT;
 
 CREATE INDEX payment_transaction_by_id ON payment_transaction (id);
 CREATE INDEX payment_transaction_by_time ON payment_transaction (terminal, created_at);
 CREATE INDEX payment_transaction_by_state ON payment_transaction (state);
 
--- The double-entry ledger. Balances are kept beside the postings, so that a payment costs the same however many there
--- were before it; `florin-acquirer ledger check` compares the two.
+-- The double-entry ledger. Balances are kept beside the postings, so that a payment takes the same
+-- time however many there were before it. `florin-acquirer ledger check` compares the two.
 CREATE TABLE ledger_account (
   id INTEGER PRIMARY KEY,
   kind TEXT NOT NULL CHECK (kind IN ('available', 'held', 'payable', 'funding')),
@@ -114,7 +118,7 @@ CREATE TABLE ledger_entry (
   kind TEXT NOT NULL CHECK (kind IN ('funding', 'hold', 'capture', 'reversal')),
   payment_transaction INTEGER REFERENCES payment_transaction (number),
   made_at INTEGER NOT NULL,
-  -- One hold, one capture, one reversal at most for each transaction.
+  -- At most one hold, one capture and one reversal for each transaction.
   UNIQUE (payment_transaction, kind),
   CHECK ((kind = 'funding') = (payment_transaction IS NULL))
 ) STRICT;
@@ -128,7 +132,8 @@ CREATE TABLE ledger_posting (
 
 CREATE TRIGGER ledger_posting_balance AFTER INSERT ON ledger_posting
 BEGIN
-  UPDATE ledger_account SET balance_minor = balance_minor + new.amount_minor WHERE id = new.ledger_account;
+  UPDATE ledger_account SET balance_minor = balance_minor + new.amount_minor
+  WHERE id = new.ledger_account;
 END;
 
 CREATE TRIGGER ledger_posting_is_not_changed BEFORE UPDATE ON ledger_posting

@@ -1,0 +1,27 @@
+//! What an institution keeps on disk: one directory that only its owner may enter.
+//!
+//! | file | what |
+//! |---|---|
+//! | `institution.json` | name, host names, root public key, signed keyring: nothing secret |
+//! | `root.pem` | certificate of the TLS authority, for terminals and wallets: nothing secret |
+//! | `keys/root-key.pem` | signs keyrings; not needed to serve, so it may be kept elsewhere |
+//! | `keys/terminal-certificate-key.pem` | signs terminal certificates |
+//! | `keys/receipt-key.pem` | signs receipts |
+//! | `keys/sealing-key.pem` | opens sealed commands (X25519, RFC 8410) |
+//! | `keys/tls-authority-key.pem` | signs the TLS certificates of the server and of terminals |
+//! | `institution.sqlite` | terminals, cards, accounts, transactions, ledger |
+
+mod create;
+mod description;
+mod error;
+mod key_files;
+mod layout;
+mod open;
+
+#[cfg(test)]
+mod tests;
+
+pub use create::create_institution;
+pub use error::DirectoryError;
+pub use layout::authority_certificate_path;
+pub use open::{OpenedInstitution, open_institution};

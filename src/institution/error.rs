@@ -1,0 +1,74 @@
+//! Why the institution did not do what it was asked.
+
+use super::store::StoreError;
+use crate::domain::{TerminalId, TransactionId, TransactionState, UnixTime};
+
+/// Why the institution did not do what it was asked. It changed nothing, unless its store failed:
+/// then whether the change was made is not known. Never holds card data.
+#[derive(Debug, thiserror::Error)]
+pub enum InstitutionError {
+    /// A value of the request is wrong: the same request will be refused again.
+    #[error("{field}: {detail}")]
+    InvalidRequest {
+        field: &'static str,
+        /// What is wrong with it, and what was expected.
+        detail: String,
+    },
+    /// The transaction id was used for something else.
+    #[error(
+        "transaction {0} was authorised with another offer or another command; nothing was charged \
+         for this one; make a new transaction id for a new payment"
+    )]
+    OtherContent(TransactionId),
+    /// Only an approved transaction can be captured.
+    #[error("transaction {id} is {}, so it cannot be captured; nothing was changed", state.name())]
+    NotCapturable {
+        id: TransactionId,
+        /// How it stands.
+        state: TransactionState,
+    },
+    /// There is nothing of that name.
+    #[error("there is no {what} {id}")]
+    NotFound {
+        /// Of which kind.
+        what: &'static str,
+        id: String,
+    },
+    /// No such code was issued, or it was replaced by a newer one.
+    #[error(
+        "the enrolment code is not known: it was never issued, or a newer one has replaced it; ask \
+         the institution for a new code"
+    )]
+    CodeUnknown,
+    /// The code can no longer be used.
+    #[error("the enrolment code was good until {0}; ask the institution for a new code")]
+    CodeExpired(UnixTime),
+    /// Other keys were enrolled with the code.
+    #[error(
+        "the enrolment code was used already, with other keys; if that was not you, tell the \
+         institution"
+    )]
+    CodeUsed,
+    /// The terminal or card is blocked.
+    #[error("this {0} is blocked; ask the institution to unblock it")]
+    Blocked(&'static str),
+    /// The client certificate is not the terminal's newest.
+    #[error(
+        "the client certificate of terminal {0} was replaced by a newer enrolment; use the newer \
+         certificate, or enrol again"
+    )]
+    CertificateReplaced(TerminalId),
+    /// The store did not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl InstitutionError {
+    pub(super) fn invalid(field: &'static str, detail: impl ToString) -> Self {
+        Self::InvalidRequest { field, detail: detail.to_string() }
+    }
+
+    pub(super) fn not_found(what: &'static str, id: impl ToString) -> Self {
+        Self::NotFound { what, id: id.to_string() }
+    }
+}

@@ -1,0 +1,231 @@
+//! Payments in the store in memory.
+
+use super::books::EntryTransaction;
+use super::tables::{MemoryStore, Transaction, rule_broken};
+use crate::domain::{TerminalId, TransactionId, TransactionState, UnixTime};
+use crate::institution::records::{
+    LedgerAccount, PageEnd, TransactionKey, TransactionRecord, Transfer,
+};
+use crate::institution::store::{
+    AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord, PageQuery,
+    PaymentStore, ReversalRecord, StoreError, TombstoneRecord, Written,
+};
+
+impl MemoryStore {
+    fn facts(&self, subject: &AuthorisationSubject) -> AuthorisationFacts {
+        let earlier = self.find(&subject.key).cloned();
+        let terminal = self.terminals.get(&subject.key.terminal);
+        let card = subject.card.and_then(|id| self.cards.get(&id)).map(|card| card.record.clone());
+        let available_minor = card.as_ref().map_or(0, |card| {
+            let account = LedgerAccount::Available(card.account);
+            self.books.balance(&account, subject.amount.currency())
+        });
+        let terminal = terminal.map(|terminal| terminal.record.clone());
+        AuthorisationFacts::new(subject, earlier, terminal, card, available_minor)
+    }
+
+    /// Whether the authorisation keeps the rules of the books.
+    fn check(
+        &self,
+        authorisation: &AuthorisationRecord,
+        facts: &AuthorisationFacts,
+    ) -> Result<(), StoreError> {
+        if facts.earlier.is_some() {
+            return Err(rule_broken("a transaction is recorded once"));
+        }
+        let counter = facts.card.as_ref().map(|card| card.counter);
+        if let (Some(counter), Some(accepted)) = (counter, authorisation.accepted_counter)
+            && accepted <= counter
+        {
+            return Err(rule_broken("a card counter only moves up"));
+        }
+        let Ok(approval) = &authorisation.verdict else { return Ok(()) };
+        if facts.terminal.is_none() || authorisation.accepted_counter.is_none() {
+            return Err(rule_broken("an approval has a merchant and a counter"));
+        }
+        self.books.check(&approval.hold, None)
+    }
+
+    /// Makes the entry of an existing transaction and changes its record; or neither.
+    fn settle(
+        &mut self,
+        place: usize,
+        transfer: &Transfer,
+        made_at: UnixTime,
+        change: impl FnOnce(&mut TransactionRecord),
+    ) -> Result<Written, StoreError> {
+        let record = &mut self.transactions[place].record;
+        let transaction = EntryTransaction { number: record.number, id: record.key.id };
+        self.books.check(transfer, Some(record.number))?;
+        self.books.insert(transfer.clone(), Some(transaction), made_at);
+        change(record);
+        Ok(Written::Done)
+    }
+
+    /// The place of the transaction if it is in this state.
+    fn place_in_state(&self, key: &TransactionKey, state: TransactionState) -> Option<usize> {
+        let place = *self.places.get(key)?;
+        (self.transactions[place].record.state == state).then_some(place)
+    }
+}
+
+/// The record of a new authorisation.
+fn record_of(
+    authorisation: &AuthorisationRecord,
+    facts: &AuthorisationFacts,
+    number: i64,
+) -> TransactionRecord {
+    let (state, approval_code) = match &authorisation.verdict {
+        Ok(approval) => (TransactionState::Approved, Some(approval.code.clone())),
+        Err(reason) => (TransactionState::Declined(*reason), None),
+    };
+    TransactionRecord {
+        key: authorisation.subject.key,
+        number,
+        state,
+        request_digest: Some(authorisation.request_digest),
+        offer_digest: Some(authorisation.offer_digest),
+        amount: Some(authorisation.subject.amount),
+        merchant_id: facts.terminal.as_ref().map(|terminal| terminal.merchant_id.clone()),
+        card: facts.card.as_ref().map(|card| card.id),
+        account: facts.card.as_ref().map(|card| card.account),
+        card_hint: Some(authorisation.card_hint.clone()),
+        approval_code,
+        authorisation_receipt: authorisation.receipt.clone(),
+        reversal_receipt: Vec::new(),
+        reversal_reason: None,
+        created_at: authorisation.decided_at,
+        captured_at: None,
+        reversed_at: None,
+    }
+}
+
+fn record_of_tombstone(tombstone: &TombstoneRecord, number: i64) -> TransactionRecord {
+    TransactionRecord {
+        key: tombstone.key,
+        number,
+        state: TransactionState::Reversed,
+        request_digest: None,
+        offer_digest: None,
+        amount: None,
+        merchant_id: None,
+        card: None,
+        account: None,
+        card_hint: None,
+        approval_code: None,
+        authorisation_receipt: Vec::new(),
+        reversal_receipt: Vec::new(),
+        reversal_reason: Some(tombstone.reason),
+        created_at: tombstone.reversed_at,
+        captured_at: None,
+        reversed_at: Some(tombstone.reversed_at),
+    }
+}
+
+impl PaymentStore for MemoryStore {
+    fn authorisation_facts(
+        &mut self,
+        subject: &AuthorisationSubject,
+    ) -> Result<AuthorisationFacts, StoreError> {
+        Ok(self.facts(subject))
+    }
+
+    fn record_authorisation(
+        &mut self,
+        authorisation: &AuthorisationRecord,
+        decided_on: &AuthorisationFacts,
+    ) -> Result<Written, StoreError> {
+        let facts = self.facts(&authorisation.subject);
+        if facts != *decided_on {
+            return Ok(Written::Outdated);
+        }
+        self.check(authorisation, &facts)?;
+        let record = record_of(authorisation, &facts, self.next_number());
+        let transaction = EntryTransaction { number: record.number, id: record.key.id };
+        let card = facts.card.and_then(|card| self.cards.get_mut(&card.id));
+        if let (Some(card), Some(counter)) = (card, authorisation.accepted_counter) {
+            card.record.counter = counter;
+        }
+        if let Ok(approval) = &authorisation.verdict {
+            let made_at = authorisation.decided_at;
+            self.books.insert(approval.hold.clone(), Some(transaction), made_at);
+        }
+        let accepted_counter = authorisation.accepted_counter;
+        self.insert(Transaction { record, accepted_counter });
+        Ok(Written::Done)
+    }
+
+    fn record_capture(&mut self, capture: &CaptureRecord) -> Result<Written, StoreError> {
+        let place = self.place_in_state(&capture.key, TransactionState::Approved);
+        let Some(place) = place else { return Ok(Written::Outdated) };
+        self.settle(place, &capture.transfer, capture.captured_at, |record| {
+            record.state = TransactionState::Captured;
+            record.captured_at = Some(capture.captured_at);
+        })
+    }
+
+    fn record_reversal(&mut self, reversal: &ReversalRecord) -> Result<Written, StoreError> {
+        let place = self.place_in_state(&reversal.key, reversal.reversed_from);
+        let Some(place) = place else { return Ok(Written::Outdated) };
+        self.settle(place, &reversal.transfer, reversal.reversed_at, |record| {
+            record.state = TransactionState::Reversed;
+            record.reversal_reason = Some(reversal.reason);
+            record.reversal_receipt.clone_from(&reversal.receipt);
+            record.reversed_at = Some(reversal.reversed_at);
+        })
+    }
+
+    fn record_tombstone(&mut self, tombstone: &TombstoneRecord) -> Result<Written, StoreError> {
+        if self.find(&tombstone.key).is_some() {
+            return Ok(Written::Outdated);
+        }
+        let record = record_of_tombstone(tombstone, self.next_number());
+        self.insert(Transaction { record, accepted_counter: None });
+        Ok(Written::Done)
+    }
+
+    fn transaction(
+        &mut self,
+        key: &TransactionKey,
+    ) -> Result<Option<TransactionRecord>, StoreError> {
+        Ok(self.find(key).cloned())
+    }
+
+    fn transaction_page(
+        &mut self,
+        query: &PageQuery,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        let start = query.start();
+        let mut page: Vec<_> = self
+            .transactions
+            .iter()
+            .map(|transaction| &transaction.record)
+            .filter(|record| record.key.terminal == query.terminal)
+            .filter(|record| PageEnd::of(record) > start && record.created_at < query.until)
+            .collect();
+        page.sort_by_key(|record| PageEnd::of(record));
+        Ok(page.into_iter().take(length(query.limit)).cloned().collect())
+    }
+
+    fn newest_transactions(
+        &mut self,
+        terminal: Option<TerminalId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        let newest = self.transactions.iter().rev().map(|transaction| &transaction.record);
+        let wanted = newest.filter(|record| terminal.is_none_or(|id| record.key.terminal == id));
+        Ok(wanted.take(length(limit)).cloned().collect())
+    }
+
+    fn transactions_with_id(
+        &mut self,
+        id: TransactionId,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        let records = self.transactions.iter().map(|transaction| &transaction.record);
+        Ok(records.filter(|record| record.key.id == id).cloned().collect())
+    }
+}
+
+fn length(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}

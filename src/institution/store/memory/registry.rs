@@ -1,0 +1,130 @@
+//! Accounts, terminals and cards in the store in memory.
+
+use super::tables::{Card, MemoryStore, Terminal, rule_broken};
+use crate::domain::{CardId, TerminalId};
+use crate::institution::records::{
+    Account, AccountId, CodeSubject, EnrolmentState, IssuedCard, LedgerAccount, NewAccount,
+    NewCard, NewEnrolmentCode, NewTerminal, RegisteredTerminal, Transfer,
+};
+use crate::institution::store::{RegistryStore, StoreError};
+
+impl MemoryStore {
+    fn account_of(&self, id: AccountId) -> Option<Account> {
+        let place = usize::try_from(id.0.checked_sub(1)?).ok()?;
+        let NewAccount { name, currency, .. } = self.accounts.get(place)?.clone();
+        let balance =
+            |account| u64::try_from(self.books.balance(&account, currency)).unwrap_or_default();
+        Some(Account {
+            id,
+            name,
+            currency,
+            available_minor: balance(LedgerAccount::Available(id)),
+            held_minor: balance(LedgerAccount::Held(id)),
+        })
+    }
+
+    fn newest_account(&self) -> AccountId {
+        AccountId(i64::try_from(self.accounts.len()).unwrap_or(i64::MAX))
+    }
+}
+
+impl RegistryStore for MemoryStore {
+    fn create_account(&mut self, account: &NewAccount) -> Result<AccountId, StoreError> {
+        self.accounts.push(account.clone());
+        let id = self.newest_account();
+        if let Some(balance) = account.opening_balance {
+            self.books.insert(Transfer::funding(id, balance), None, account.created_at);
+        }
+        Ok(id)
+    }
+
+    fn accounts(&mut self) -> Result<Vec<Account>, StoreError> {
+        Ok((1..=self.newest_account().0).filter_map(|id| self.account_of(AccountId(id))).collect())
+    }
+
+    fn account(&mut self, id: AccountId) -> Result<Option<Account>, StoreError> {
+        Ok(self.account_of(id))
+    }
+
+    fn add_terminal(
+        &mut self,
+        terminal: &NewTerminal,
+        code: &NewEnrolmentCode,
+    ) -> Result<(), StoreError> {
+        if self.terminals.contains_key(&terminal.id) {
+            return Err(rule_broken("a terminal is registered once"));
+        }
+        let subject = CodeSubject::Terminal(terminal.id);
+        self.check_code(subject, code)?;
+        self.put_code(subject, code);
+        let record = RegisteredTerminal {
+            id: terminal.id,
+            merchant_id: terminal.merchant_id.clone(),
+            merchant_name: terminal.merchant_name.clone(),
+            state: EnrolmentState::Pending,
+            certificate_not_after: None,
+            client_key_digest: None,
+        };
+        let registered_at = terminal.registered_at;
+        self.terminals.insert(terminal.id, Terminal { record, is_blocked: false, registered_at });
+        Ok(())
+    }
+
+    fn terminals(&mut self) -> Result<Vec<RegisteredTerminal>, StoreError> {
+        let mut terminals: Vec<_> = self.terminals.values().collect();
+        terminals.sort_by_key(|terminal| (terminal.registered_at, terminal.record.id));
+        Ok(terminals.into_iter().map(|terminal| terminal.record.clone()).collect())
+    }
+
+    fn terminal(&mut self, id: TerminalId) -> Result<Option<RegisteredTerminal>, StoreError> {
+        Ok(self.terminals.get(&id).map(|terminal| terminal.record.clone()))
+    }
+
+    fn set_terminal_blocked(
+        &mut self,
+        id: TerminalId,
+        is_blocked: bool,
+    ) -> Result<bool, StoreError> {
+        let Some(terminal) = self.terminals.get_mut(&id) else { return Ok(false) };
+        terminal.is_blocked = is_blocked;
+        terminal.update_state();
+        Ok(true)
+    }
+
+    fn add_card(&mut self, card: &NewCard, code: &NewEnrolmentCode) -> Result<(), StoreError> {
+        let account = self.account_of(card.account);
+        let account = account.ok_or_else(|| rule_broken("a card belongs to an account"))?;
+        if self.cards.contains_key(&card.id) {
+            return Err(rule_broken("a card is issued once"));
+        }
+        self.check_code(CodeSubject::Card(card.id), code)?;
+        self.put_code(CodeSubject::Card(card.id), code);
+        let record = IssuedCard {
+            id: card.id,
+            account: account.id,
+            currency: account.currency,
+            state: EnrolmentState::Pending,
+            payment_limit_minor: card.payment_limit_minor,
+            verification_limit_minor: card.verification_limit_minor,
+            counter: 0,
+            public_key: None,
+            not_after: None,
+        };
+        let issued_at = card.issued_at;
+        self.cards.insert(card.id, Card { record, is_blocked: false, issued_at });
+        Ok(())
+    }
+
+    fn cards(&mut self) -> Result<Vec<IssuedCard>, StoreError> {
+        let mut cards: Vec<_> = self.cards.values().collect();
+        cards.sort_by_key(|card| (card.issued_at, card.record.id));
+        Ok(cards.into_iter().map(|card| card.record.clone()).collect())
+    }
+
+    fn set_card_blocked(&mut self, id: CardId, is_blocked: bool) -> Result<bool, StoreError> {
+        let Some(card) = self.cards.get_mut(&id) else { return Ok(false) };
+        card.is_blocked = is_blocked;
+        card.update_state();
+        Ok(true)
+    }
+}

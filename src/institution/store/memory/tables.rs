@@ -1,0 +1,112 @@
+//! What the store in memory holds.
+
+use std::collections::BTreeMap;
+
+use super::books::Books;
+use crate::domain::{CardId, TerminalId, UnixTime};
+use crate::institution::records::{
+    CodeDigest, CodeSubject, EnrolmentState, IssuedCard, NewAccount, NewEnrolmentCode,
+    RegisteredTerminal, TransactionKey, TransactionRecord,
+};
+use crate::institution::store::StoreError;
+
+/// A store in memory, for tests and simulations: what it holds is gone with the value.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    /// The number of an account is its place, from 1.
+    pub(super) accounts: Vec<NewAccount>,
+    pub(super) terminals: BTreeMap<TerminalId, Terminal>,
+    pub(super) cards: BTreeMap<CardId, Card>,
+    pub(super) codes: BTreeMap<CodeDigest, Code>,
+    /// The number of a transaction is its place, from 1.
+    pub(super) transactions: Vec<Transaction>,
+    pub(super) places: BTreeMap<TransactionKey, usize>,
+    pub(super) books: Books,
+}
+
+#[derive(Debug)]
+pub(super) struct Terminal {
+    pub record: RegisteredTerminal,
+    pub is_blocked: bool,
+    pub registered_at: UnixTime,
+}
+
+impl Terminal {
+    pub(super) fn update_state(&mut self) {
+        let is_enrolled = self.record.client_key_digest.is_some();
+        self.record.state = EnrolmentState::new(self.is_blocked, is_enrolled);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Card {
+    pub record: IssuedCard,
+    pub is_blocked: bool,
+    pub issued_at: UnixTime,
+}
+
+impl Card {
+    pub(super) fn update_state(&mut self) {
+        let is_enrolled = self.record.public_key.is_some();
+        self.record.state = EnrolmentState::new(self.is_blocked, is_enrolled);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Code {
+    pub subject: CodeSubject,
+    pub not_after: UnixTime,
+    pub used_by: Option<[u8; 32]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub record: TransactionRecord,
+    /// The counter that its command used up.
+    pub accepted_counter: Option<u64>,
+}
+
+pub(super) fn rule_broken(rule: &str) -> StoreError {
+    StoreError::RuleBroken { detail: rule.to_owned() }
+}
+
+impl MemoryStore {
+    /// A store without anything in it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn find(&self, key: &TransactionKey) -> Option<&TransactionRecord> {
+        self.places.get(key).map(|place| &self.transactions[*place].record)
+    }
+
+    pub(super) fn insert(&mut self, transaction: Transaction) {
+        self.places.insert(transaction.record.key, self.transactions.len());
+        self.transactions.push(transaction);
+    }
+
+    pub(super) fn next_number(&self) -> i64 {
+        i64::try_from(self.transactions.len()).unwrap_or(i64::MAX).saturating_add(1)
+    }
+
+    /// A code has to be new, or one that [`Self::put_code`] deletes.
+    pub(super) fn check_code(
+        &self,
+        subject: CodeSubject,
+        code: &NewEnrolmentCode,
+    ) -> Result<(), StoreError> {
+        match self.codes.get(&code.digest) {
+            Some(other) if other.subject != subject || other.used_by.is_some() => {
+                Err(rule_broken("a code is issued once"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Puts a new code in the place of the unused ones of its subject.
+    pub(super) fn put_code(&mut self, subject: CodeSubject, code: &NewEnrolmentCode) {
+        self.codes.retain(|_, other| other.subject != subject || other.used_by.is_some());
+        let issued = Code { subject, not_after: code.not_after, used_by: None };
+        self.codes.insert(code.digest, issued);
+    }
+}

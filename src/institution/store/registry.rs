@@ -1,0 +1,81 @@
+//! What the institution needs of a store to keep its accounts, terminals and cards.
+
+use super::StoreError;
+use crate::domain::{CardId, TerminalId};
+use crate::institution::records::{
+    Account, AccountId, IssuedCard, NewAccount, NewCard, NewEnrolmentCode, NewTerminal,
+    RegisteredTerminal,
+};
+
+/// Accounts, terminals and cards.
+pub trait RegistryStore {
+    /// Opens an account under the next number, with the entry of its opening balance if it has one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn create_account(&mut self, account: &NewAccount) -> Result<AccountId, StoreError>;
+
+    /// Every account with its balances, by number, at one point in time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn accounts(&mut self) -> Result<Vec<Account>, StoreError>;
+
+    /// One account with its balances.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn account(&mut self, id: AccountId) -> Result<Option<Account>, StoreError>;
+
+    /// Registers a terminal together with the code that enrols it.
+    ///
+    /// # Errors
+    /// [`StoreError::RuleBroken`] if there is a terminal with this id or such a code already;
+    /// [`StoreError`].
+    fn add_terminal(
+        &mut self,
+        terminal: &NewTerminal,
+        code: &NewEnrolmentCode,
+    ) -> Result<(), StoreError>;
+
+    /// Every terminal, oldest first, and those of the same second by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn terminals(&mut self) -> Result<Vec<RegisteredTerminal>, StoreError>;
+
+    /// One terminal, if it is registered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn terminal(&mut self, id: TerminalId) -> Result<Option<RegisteredTerminal>, StoreError>;
+
+    /// Blocks or unblocks a terminal. Returns whether there is such a terminal.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn set_terminal_blocked(
+        &mut self,
+        id: TerminalId,
+        is_blocked: bool,
+    ) -> Result<bool, StoreError>;
+
+    /// Issues a card together with the code that enrols it.
+    ///
+    /// # Errors
+    /// [`StoreError::RuleBroken`] if there is a card with this id or such a code already, or if
+    /// there is no such account; [`StoreError`].
+    fn add_card(&mut self, card: &NewCard, code: &NewEnrolmentCode) -> Result<(), StoreError>;
+
+    /// Every card, oldest first, and those of the same second by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn cards(&mut self) -> Result<Vec<IssuedCard>, StoreError>;
+
+    /// Blocks or unblocks a card. Returns whether there is such a card.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn set_card_blocked(&mut self, id: CardId, is_blocked: bool) -> Result<bool, StoreError>;
+}

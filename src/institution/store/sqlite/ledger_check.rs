@@ -1,0 +1,130 @@
+//! The rules of the books as queries over the whole store.
+
+use rusqlite::Connection;
+
+use super::ledger_tables::balances;
+use crate::institution::records::{LedgerFault, LedgerReport, StateTotal};
+use crate::institution::store::StoreError;
+
+/// Each rule of the books: its name, and a query whose every row (one text) is a fault.
+const RULES: [(&str, &str); 9] = [
+    ("entry_sums_to_zero", ENTRY_SUMS_TO_ZERO),
+    ("entry_has_postings", ENTRY_HAS_POSTINGS),
+    ("balance_is_sum_of_postings", BALANCE_IS_SUM_OF_POSTINGS),
+    ("nothing_below_zero", NOTHING_BELOW_ZERO),
+    ("held_is_what_is_approved", HELD_IS_WHAT_IS_APPROVED),
+    ("payable_is_what_is_captured", PAYABLE_IS_WHAT_IS_CAPTURED),
+    ("transaction_has_its_entries", TRANSACTION_HAS_ITS_ENTRIES),
+    ("entry_moves_the_amount", ENTRY_MOVES_THE_AMOUNT),
+    ("card_counter_is_the_highest_used", CARD_COUNTER_IS_THE_HIGHEST_USED),
+];
+
+const ENTRY_SUMS_TO_ZERO: &str = "\
+    SELECT 'entry ' || entry || ' sums to ' || sum(amount_minor) || ' ' || currency \
+    FROM ledger_posting JOIN ledger_account ON ledger_account.id = ledger_account \
+    GROUP BY entry, currency HAVING sum(amount_minor) <> 0";
+
+const ENTRY_HAS_POSTINGS: &str = "\
+    SELECT 'entry ' || number || ' has fewer than two postings' FROM ledger_entry \
+    WHERE (SELECT count(*) FROM ledger_posting WHERE entry = number) < 2";
+
+const BALANCE_IS_SUM_OF_POSTINGS: &str = "\
+    WITH posted AS (SELECT ledger_account AS id, sum(amount_minor) AS total \
+      FROM ledger_posting GROUP BY 1) \
+    SELECT kind || ' ' || owner || ' has ' || balance_minor || ' ' || currency || \
+      ', its postings sum to ' || coalesce(total, 0) \
+    FROM ledger_account LEFT JOIN posted USING (id) WHERE balance_minor <> coalesce(total, 0)";
+
+const NOTHING_BELOW_ZERO: &str = "\
+    SELECT kind || ' ' || owner || ' is at ' || balance_minor || ' ' || currency \
+    FROM ledger_account WHERE kind <> 'funding' AND balance_minor < 0";
+
+const HELD_IS_WHAT_IS_APPROVED: &str = "\
+    WITH approved AS (SELECT card.account AS owner, currency, sum(amount_minor) AS total \
+      FROM payment_transaction JOIN card ON card.id = payment_transaction.card \
+      WHERE state = 'approved' GROUP BY 1, 2) \
+    SELECT 'account ' || ledger_account.owner || ' holds ' || balance_minor || ' ' || \
+      ledger_account.currency || ', its approved transactions sum to ' || coalesce(total, 0) \
+    FROM ledger_account LEFT JOIN approved \
+    ON ledger_account.owner = CAST(approved.owner AS TEXT) \
+      AND ledger_account.currency = approved.currency \
+    WHERE kind = 'held' AND balance_minor <> coalesce(total, 0)";
+
+const PAYABLE_IS_WHAT_IS_CAPTURED: &str = "\
+    WITH captured AS (SELECT merchant_id AS owner, currency, sum(amount_minor) AS total \
+      FROM payment_transaction WHERE state = 'captured' GROUP BY 1, 2) \
+    SELECT 'merchant ' || owner || ' is owed ' || balance_minor || ' ' || currency || \
+      ', the captured transactions sum to ' || coalesce(total, 0) \
+    FROM ledger_account LEFT JOIN captured USING (owner, currency) \
+    WHERE kind = 'payable' AND balance_minor <> coalesce(total, 0)";
+
+const TRANSACTION_HAS_ITS_ENTRIES: &str = "\
+    SELECT 'a transaction of terminal ' || terminal || ' is ' || state || \
+      ', its entries are: ' || coalesce(entries, 'none') \
+    FROM (SELECT terminal, state, card_counter, captured_at, \
+      (SELECT group_concat(kind, ', ') FROM (SELECT kind FROM ledger_entry \
+        WHERE payment_transaction = payment_transaction.number \
+        ORDER BY ledger_entry.number)) AS entries \
+      FROM payment_transaction) \
+    WHERE entries IS NOT CASE \
+      WHEN state = 'approved' THEN 'hold' \
+      WHEN state = 'captured' THEN 'hold, capture' \
+      WHEN state = 'reversed' AND captured_at IS NOT NULL THEN 'hold, capture, reversal' \
+      WHEN state = 'reversed' AND card_counter IS NOT NULL THEN 'hold, reversal' \
+      ELSE NULL END";
+
+const ENTRY_MOVES_THE_AMOUNT: &str = "\
+    SELECT 'entry ' || ledger_entry.number || ' moves ' || amount || \
+      ', its transaction is over ' || payment_transaction.amount_minor \
+    FROM (SELECT entry, sum(amount_minor) AS amount FROM ledger_posting \
+      WHERE amount_minor > 0 GROUP BY entry) \
+    JOIN ledger_entry ON ledger_entry.number = entry \
+    JOIN payment_transaction ON payment_transaction.number = ledger_entry.payment_transaction \
+    WHERE amount IS NOT payment_transaction.amount_minor";
+
+// The last four digits of a card are what people may see.
+const CARD_COUNTER_IS_THE_HIGHEST_USED: &str = "\
+    SELECT 'card …' || lower(hex(substr(id, 15))) || ' has counter ' || counter || \
+      ', its transactions go up to ' || used \
+    FROM (SELECT id, counter, coalesce((SELECT max(card_counter) FROM payment_transaction \
+      WHERE card = card.id), 0) AS used FROM card) \
+    WHERE counter <> used";
+
+/// How many faults of one rule are listed: one is enough to stop and look.
+const FAULTS_PER_RULE_MAX: usize = 20;
+
+/// Checks the books against the rules.
+pub(super) fn check(connection: &Connection) -> Result<LedgerReport, StoreError> {
+    let mut faults = Vec::new();
+    for (rule, query) in RULES {
+        let mut statement = connection.prepare(query)?;
+        let details = statement.query_map([], |row| row.get(0))?.take(FAULTS_PER_RULE_MAX);
+        for detail in details {
+            faults.push(LedgerFault { rule, detail: detail? });
+        }
+    }
+    let integrity: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if integrity != "ok" {
+        faults.push(LedgerFault { rule: "file_is_sound", detail: integrity });
+    }
+    let entries =
+        connection.query_row("SELECT count(*) FROM ledger_entry", [], |row| row.get(0))?;
+    let (balances, states) = (balances(connection)?, states(connection)?);
+    Ok(LedgerReport { entries, balances, states, faults })
+}
+
+fn states(connection: &Connection) -> Result<Vec<StateTotal>, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT state, coalesce(currency, ''), count(*), coalesce(sum(amount_minor), 0) \
+         FROM payment_transaction GROUP BY 1, 2 ORDER BY 1, 2",
+    )?;
+    let states = statement.query_map([], |row| {
+        Ok(StateTotal {
+            state: row.get(0)?,
+            currency: row.get(1)?,
+            count: row.get(2)?,
+            amount_minor: row.get(3)?,
+        })
+    })?;
+    Ok(states.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,23 @@
+//! The store of a single server: one SQLite file.
+//!
+//! `database` opens the file and runs its transactions; a file for each table has the SQL; and the
+//! units of work over the tables are in `payments`, `enrolment`, `registry` and `ledger`.
+
+mod account_table;
+mod card_table;
+mod database;
+mod enrolment;
+mod enrolment_code_table;
+mod error;
+mod ledger;
+mod ledger_check;
+mod ledger_tables;
+mod payments;
+mod registry;
+mod terminal_table;
+mod transaction_table;
+
+#[cfg(test)]
+mod tests;
+
+pub use database::{SqliteOpenError, SqliteStore};

@@ -1,0 +1,88 @@
+//! Table `terminal`.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::domain::{TerminalId, UnixTime};
+use crate::institution::records::{EnrolmentState, NewTerminal, RegisteredTerminal, TerminalKeys};
+use crate::institution::store::StoreError;
+
+const COLUMNS: &str = "id, merchant_id, merchant_name, blocked, channel_key IS NOT NULL, \
+     certificate_not_after, client_key_digest";
+
+fn read(row: &Row<'_>) -> Result<RegisteredTerminal, StoreError> {
+    let id: String = row.get(0)?;
+    Ok(RegisteredTerminal {
+        id: id.parse().map_err(|_| StoreError::corrupt("terminal id"))?,
+        merchant_id: row.get(1)?,
+        merchant_name: row.get(2)?,
+        state: EnrolmentState::new(row.get(3)?, row.get(4)?),
+        certificate_not_after: row.get::<_, Option<u64>>(5)?.map(|seconds| UnixTime { seconds }),
+        client_key_digest: row.get(6)?,
+    })
+}
+
+pub(super) fn insert(connection: &Connection, terminal: &NewTerminal) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO terminal (id, merchant_id, merchant_name, created_at) \
+             VALUES (?, ?, ?, ?)",
+        )?
+        .execute(params![
+            terminal.id.as_str(),
+            terminal.merchant_id,
+            terminal.merchant_name,
+            terminal.registered_at.seconds
+        ])?;
+    Ok(())
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    id: TerminalId,
+) -> Result<Option<RegisteredTerminal>, StoreError> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM terminal WHERE id = ?"))?;
+    statement.query_row([id.as_str()], |row| Ok(read(row))).optional()?.transpose()
+}
+
+pub(super) fn all(connection: &Connection) -> Result<Vec<RegisteredTerminal>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM terminal ORDER BY created_at, id"))?;
+    let mut rows = statement.query([])?;
+    let mut terminals = Vec::new();
+    while let Some(row) = rows.next()? {
+        terminals.push(read(row)?);
+    }
+    Ok(terminals)
+}
+
+/// Returns whether there is such a terminal.
+pub(super) fn set_blocked(
+    connection: &Connection,
+    id: TerminalId,
+    is_blocked: bool,
+) -> Result<bool, StoreError> {
+    let changed = connection.execute(
+        "UPDATE terminal SET blocked = ? WHERE id = ?",
+        params![is_blocked, id.as_str()],
+    )?;
+    Ok(changed == 1)
+}
+
+pub(super) fn set_keys(
+    connection: &Connection,
+    id: TerminalId,
+    keys: &TerminalKeys,
+) -> Result<(), StoreError> {
+    connection.execute(
+        "UPDATE terminal SET channel_key = ?, client_key_digest = ?, certificate_not_after = ? \
+         WHERE id = ?",
+        params![
+            keys.channel_key,
+            keys.client_key_digest,
+            keys.certificate_not_after.seconds,
+            id.as_str()
+        ],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! Table `payment_transaction`.
+
+use rusqlite::{Connection, OptionalExtension, Row, Rows, named_params, params};
+
+use crate::domain::{
+    Amount, CardId, DeclineReason, OfferDigest, ReversalReason, TerminalId, TransactionId,
+    TransactionState, UnixTime,
+};
+use crate::institution::records::{AccountId, TransactionKey, TransactionRecord};
+use crate::institution::store::{
+    AuthorisationFacts, AuthorisationRecord, PageQuery, ReversalRecord, StoreError, TombstoneRecord,
+};
+
+const QUERY: &str = "SELECT number, terminal, payment_transaction.id, state, decline_reason, \
+     request_digest, offer_digest, amount_minor, currency, merchant_id, card, card.account, \
+     card_hint, approval_code, authorisation_receipt, reversal_receipt, reversal_reason, \
+     payment_transaction.created_at, captured_at, reversed_at \
+     FROM payment_transaction LEFT JOIN card ON card.id = payment_transaction.card";
+
+fn read(row: &Row<'_>) -> Result<TransactionRecord, StoreError> {
+    let corrupt = StoreError::corrupt;
+    let time = |seconds: Option<u64>| seconds.map(|seconds| UnixTime { seconds });
+    Ok(TransactionRecord {
+        number: row.get(0)?,
+        key: TransactionKey {
+            terminal: row.get::<_, String>(1)?.parse().map_err(|_| corrupt("terminal id"))?,
+            id: TransactionId::from_octets(&row.get::<_, [u8; 16]>(2)?)
+                .map_err(|_| corrupt("transaction id"))?,
+        },
+        state: read_state(&row.get::<_, String>(3)?, row.get(4)?)?,
+        request_digest: row.get(5)?,
+        offer_digest: row.get::<_, Option<[u8; 32]>>(6)?.map(OfferDigest),
+        amount: read_amount(row.get(7)?, row.get(8)?)?,
+        merchant_id: row.get(9)?,
+        card: row
+            .get::<_, Option<[u8; 16]>>(10)?
+            .map(|id| CardId::from_octets(&id))
+            .transpose()
+            .map_err(|_| corrupt("card id"))?,
+        account: row.get::<_, Option<i64>>(11)?.map(AccountId),
+        card_hint: row.get(12)?,
+        approval_code: row.get(13)?,
+        authorisation_receipt: row.get::<_, Option<Vec<u8>>>(14)?.unwrap_or_default(),
+        reversal_receipt: row.get::<_, Option<Vec<u8>>>(15)?.unwrap_or_default(),
+        reversal_reason: row
+            .get::<_, Option<String>>(16)?
+            .map(|name| ReversalReason::from_name(&name).ok_or(corrupt("reversal reason")))
+            .transpose()?,
+        created_at: UnixTime { seconds: row.get(17)? },
+        captured_at: time(row.get(18)?),
+        reversed_at: time(row.get(19)?),
+    })
+}
+
+fn read_state(name: &str, decline_reason: Option<u32>) -> Result<TransactionState, StoreError> {
+    let reason = decline_reason.and_then(DeclineReason::from_code);
+    [
+        reason.map(TransactionState::Declined),
+        Some(TransactionState::Approved),
+        Some(TransactionState::Captured),
+        Some(TransactionState::Reversed),
+    ]
+    .into_iter()
+    .flatten()
+    .find(|state| state.name() == name)
+    .ok_or_else(|| StoreError::corrupt("transaction state"))
+}
+
+fn read_amount(minor: Option<u64>, currency: Option<String>) -> Result<Option<Amount>, StoreError> {
+    let corrupt = || StoreError::corrupt("amount");
+    match (minor, currency) {
+        (Some(minor), Some(currency)) => {
+            let currency = currency.parse().map_err(|_| corrupt())?;
+            Amount::new(minor, currency).map(Some).map_err(|_| corrupt())
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => Err(corrupt()),
+    }
+}
+
+fn collect(mut rows: Rows<'_>) -> Result<Vec<TransactionRecord>, StoreError> {
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(read(row)?);
+    }
+    Ok(records)
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    key: &TransactionKey,
+) -> Result<Option<TransactionRecord>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(&format!("{QUERY} WHERE terminal = ? AND payment_transaction.id = ?"))?;
+    statement
+        .query_row(params![key.terminal.as_str(), key.id.as_octets()], |row| Ok(read(row)))
+        .optional()?
+        .transpose()
+}
+
+/// Returns the transaction's number.
+pub(super) fn insert(
+    connection: &Connection,
+    authorisation: &AuthorisationRecord,
+    facts: &AuthorisationFacts,
+) -> Result<i64, StoreError> {
+    let (state, approval_code) = match &authorisation.verdict {
+        Ok(approval) => (TransactionState::Approved, Some(&approval.code)),
+        Err(reason) => (TransactionState::Declined(*reason), None),
+    };
+    let amount = authorisation.subject.amount;
+    connection
+        .prepare_cached(
+            "INSERT INTO payment_transaction (terminal, id, state, decline_reason, \
+             request_digest, offer, offer_digest, amount_minor, currency, merchant_id, card, \
+             card_counter, card_hint, approval_code, authorisation_receipt, created_at) \
+             VALUES (:terminal, :id, :state, :decline_reason, :request_digest, :offer, \
+             :offer_digest, :amount_minor, :currency, :merchant_id, :card, :card_counter, \
+             :card_hint, :approval_code, :receipt, :now)",
+        )?
+        .execute(named_params! {
+            ":terminal": authorisation.subject.key.terminal.as_str(),
+            ":id": authorisation.subject.key.id.as_octets(),
+            ":state": state.name(),
+            ":decline_reason": state.decline_reason().map(DeclineReason::code),
+            ":request_digest": authorisation.request_digest,
+            ":offer": authorisation.offer,
+            ":offer_digest": authorisation.offer_digest.0,
+            ":amount_minor": amount.minor(),
+            ":currency": amount.currency().code(),
+            ":merchant_id": facts.terminal.as_ref().map(|terminal| &terminal.merchant_id),
+            ":card": facts.card.as_ref().map(|card| card.id.as_octets()),
+            ":card_counter": authorisation.accepted_counter,
+            ":card_hint": authorisation.card_hint,
+            ":approval_code": approval_code,
+            ":receipt": authorisation.receipt,
+            ":now": authorisation.decided_at.seconds,
+        })?;
+    Ok(connection.last_insert_rowid())
+}
+
+pub(super) fn insert_tombstone(
+    connection: &Connection,
+    tombstone: &TombstoneRecord,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT INTO payment_transaction \
+             (terminal, id, state, reversal_reason, created_at, reversed_at) \
+             VALUES (?1, ?2, 'reversed', ?3, ?4, ?4)",
+        )?
+        .execute(params![
+            tombstone.key.terminal.as_str(),
+            tombstone.key.id.as_octets(),
+            tombstone.reason.name(),
+            tombstone.reversed_at.seconds
+        ])?;
+    Ok(())
+}
+
+pub(super) fn set_captured(
+    connection: &Connection,
+    number: i64,
+    captured_at: UnixTime,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE payment_transaction SET state = 'captured', captured_at = ? \
+             WHERE number = ? AND state = 'approved'",
+        )?
+        .execute(params![captured_at.seconds, number])?;
+    Ok(())
+}
+
+pub(super) fn set_reversed(
+    connection: &Connection,
+    number: i64,
+    reversal: &ReversalRecord,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE payment_transaction SET state = 'reversed', reversed_at = ?, \
+             reversal_reason = ?, reversal_receipt = ? \
+             WHERE number = ? AND state IN ('approved', 'captured')",
+        )?
+        .execute(params![
+            reversal.reversed_at.seconds,
+            reversal.reason.name(),
+            reversal.receipt,
+            number
+        ])?;
+    Ok(())
+}
+
+pub(super) fn page(
+    connection: &Connection,
+    query: &PageQuery,
+) -> Result<Vec<TransactionRecord>, StoreError> {
+    // SQLite counts to 2^63 - 1.
+    let bounded = |time: UnixTime| i64::try_from(time.seconds).unwrap_or(i64::MAX);
+    let start = query.start();
+    let mut statement = connection.prepare_cached(&format!(
+        "{QUERY} WHERE terminal = ? AND (payment_transaction.created_at, number) > (?, ?) \
+         AND payment_transaction.created_at < ? \
+         ORDER BY payment_transaction.created_at, number LIMIT ?"
+    ))?;
+    collect(statement.query(params![
+        query.terminal.as_str(),
+        bounded(start.created_at),
+        start.number,
+        bounded(query.until),
+        query.limit
+    ])?)
+}
+
+/// Newest first.
+pub(super) fn newest(
+    connection: &Connection,
+    terminal: Option<TerminalId>,
+    limit: u32,
+) -> Result<Vec<TransactionRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "{QUERY} WHERE ?1 IS NULL OR terminal = ?1 ORDER BY number DESC LIMIT ?2"
+    ))?;
+    collect(statement.query(params![terminal.as_ref().map(TerminalId::as_str), limit])?)
+}
+
+pub(super) fn with_id(
+    connection: &Connection,
+    id: TransactionId,
+) -> Result<Vec<TransactionRecord>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(&format!("{QUERY} WHERE payment_transaction.id = ? ORDER BY number"))?;
+    collect(statement.query([id.as_octets()])?)
+}

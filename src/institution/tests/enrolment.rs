@@ -1,0 +1,108 @@
+//! Enrolment: what a code is good for, and how often.
+
+use super::*;
+
+for_every_store!(a_terminal_code_is_good_once, a_card_code_wants_the_cards_key_and_is_good_once,);
+
+fn a_terminal_code_is_good_once(mut bench: Bench) {
+    let other = TerminalId::from_random([9; 10]);
+    let institution = &mut bench.institution;
+    institution.add_terminal(other, "kiosk-2", "Kiosk 2", &code(3), LATER, NOW).unwrap();
+    let text = code(3).expose_text();
+    let after = UnixTime { seconds: LATER.seconds + 1 };
+    assert!(matches!(
+        institution.enrol_terminal(&text, &[1; 32], &[2; 32], after),
+        Err(InstitutionError::CodeExpired(LATER))
+    ));
+    let enrolment = institution.enrol_terminal(&text, &[1; 32], &[2; 32], NOW).unwrap();
+    assert_eq!(enrolment.terminal_id, other);
+    // A lost answer: the same keys again.
+    assert_eq!(institution.enrol_terminal(&text, &[1; 32], &[2; 32], NOW).unwrap(), enrolment);
+    for (channel_key, client_key) in [([9; 32], [2; 32]), ([1; 32], [9; 32])] {
+        assert!(matches!(
+            institution.enrol_terminal(&text, &channel_key, &client_key, NOW),
+            Err(InstitutionError::CodeUsed)
+        ));
+    }
+    institution.check_client_key(other, &[2; 32]).unwrap();
+    assert!(institution.check_client_key(other, &[9; 32]).is_err());
+    // A newer code voids the older, and a newer enrolment the older certificate.
+    institution.renew_terminal_code(other, &code(4), LATER).unwrap();
+    institution.renew_terminal_code(other, &code(5), LATER).unwrap();
+    assert!(matches!(
+        institution.enrol_terminal(&code(4).expose_text(), &[7; 32], &[8; 32], NOW),
+        Err(InstitutionError::CodeUnknown)
+    ));
+    institution.enrol_terminal(&code(5).expose_text(), &[7; 32], &[8; 32], NOW).unwrap();
+    assert!(matches!(
+        institution.check_client_key(other, &[2; 32]),
+        Err(InstitutionError::CertificateReplaced(_))
+    ));
+    institution.renew_terminal_code(other, &code(6), LATER).unwrap();
+    institution.set_terminal_blocked(other, true).unwrap();
+    assert!(matches!(
+        institution.enrol_terminal(&code(6).expose_text(), &[7; 32], &[8; 32], NOW),
+        Err(InstitutionError::Blocked(_))
+    ));
+}
+
+fn a_card_code_wants_the_cards_key_and_is_good_once(mut bench: Bench) {
+    let card = CardId::from_octets(&[1; 16]).unwrap();
+    let terms = CardTerms {
+        account: bench.account,
+        payment_limit: euros("10.00"),
+        verification_limit: None,
+    };
+    bench.institution.add_card(card, terms, &code(3), LATER, NOW).unwrap();
+    let text = code(3).expose_text();
+    let key = SigningKey::from_scalar(&[11; 32]).unwrap();
+    let thief = SigningKey::from_scalar(&[12; 32]).unwrap();
+    let public = key.verifying_key().to_sec1();
+    let institution = &mut bench.institution;
+    let wrong = card_enrolment_proof(&thief, &text);
+    assert!(matches!(
+        institution.enrol_card(&text, &public, &wrong, NOW),
+        Err(InstitutionError::InvalidRequest { field: "proof", .. })
+    ));
+    let proof = card_enrolment_proof(&key, &text);
+    let enrolment = institution.enrol_card(&text, &public, &proof, NOW).unwrap();
+    assert_eq!((enrolment.card_id, enrolment.payment_limit_minor), (card, 1_000));
+    assert_eq!(institution.enrol_card(&text, &public, &proof, LATER).unwrap(), enrolment);
+    let stolen = card_enrolment_proof(&thief, &text);
+    assert!(matches!(
+        institution.enrol_card(&text, &thief.verifying_key().to_sec1(), &stolen, NOW),
+        Err(InstitutionError::CodeUsed)
+    ));
+    // A terminal's code enrols no card, and the other way round.
+    assert!(institution.enrol_terminal(&text, &[1; 32], &[2; 32], NOW).is_err());
+    for nonsense in ["", "nonsense", "0000-0000-0000-0000"] {
+        let proof = card_enrolment_proof(&key, nonsense);
+        assert!(institution.enrol_card(nonsense, &public, &proof, NOW).is_err());
+    }
+}
+
+#[test]
+fn one_code_enrols_one_of_many_at_the_same_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.sqlite");
+    let open = |path: &std::path::Path| Institution::new(keys(), SqliteStore::open(path).unwrap());
+    let terminal = TerminalId::from_random([3; 10]);
+    open(&path).add_terminal(terminal, "kiosk-1", MERCHANT, &code(1), LATER, NOW).unwrap();
+    let winners = std::thread::scope(|scope| {
+        let racers: Vec<_> = (0..8_u8)
+            .map(|number| {
+                let mut institution = open(&path);
+                scope.spawn(move || {
+                    institution
+                        .enrol_terminal(&code(1).expose_text(), &[number; 32], &[number; 32], NOW)
+                        .map_err(|error| {
+                            assert!(matches!(error, InstitutionError::CodeUsed), "{error}")
+                        })
+                        .is_ok()
+                })
+            })
+            .collect();
+        racers.into_iter().map(|racer| racer.join().unwrap()).filter(|won| *won).count()
+    });
+    assert_eq!(winners, 1);
+}
