@@ -281,6 +281,40 @@ impl Configuration {
     }
 }
 
+/// Resolves the address of the till API, for the programs that talk to it: `flag` if given, else
+/// what the configuration says, else the default.
+///
+/// A configuration that is named must be readable. The one at [`CONFIGURATION_PATH`] may be absent,
+/// or closed to this account, but what can be read of it must be right.
+///
+/// # Errors
+/// [`ConfigurationError`].
+pub fn till_address(
+    flag: Option<TillAddress>,
+    configuration: Option<&Path>,
+) -> Result<TillAddress, ConfigurationError> {
+    resolve_till_address(flag, configuration, Path::new(CONFIGURATION_PATH))
+}
+
+fn resolve_till_address(
+    flag: Option<TillAddress>,
+    named: Option<&Path>,
+    default_path: &Path,
+) -> Result<TillAddress, ConfigurationError> {
+    if let Some(address) = flag {
+        return Ok(address);
+    }
+    let configuration = match (Configuration::read(named.unwrap_or(default_path)), named) {
+        (Err(ConfigurationError::Unreadable { source, .. }), None)
+            if source.kind() != io::ErrorKind::InvalidData =>
+        {
+            Configuration::default()
+        }
+        (read, _) => read?,
+    };
+    Ok(configuration.till_address)
+}
+
 /// The text that is read, to say where in it something is.
 struct Source<'text> {
     text: &'text str,
@@ -483,6 +517,42 @@ mod tests {
             error.contains("/nowhere/florin.toml") && error.contains("No such file"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_till_address_is_the_flags_else_the_configurations_else_the_default() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let configured = file("configured.toml", b"[till]\nlisten = \"127.0.0.1:8411\"\n");
+        let malformed = file("malformed.toml", b"[till\n");
+        let not_text = file("not-text.toml", b"\xff");
+        let silent = file("silent.toml", b"");
+        let absent = directory.path().join("absent.toml");
+        // As a directory, it exists and cannot be read, whoever runs the test.
+        let unreadable = directory.path().to_path_buf();
+        let resolve = |flag: Option<&str>, named: Option<&Path>, default_path: &Path| {
+            resolve_till_address(flag.map(|text| text.parse().unwrap()), named, default_path)
+                .map(|address| address.to_string())
+        };
+
+        let flag = Some("127.0.0.1:1");
+        assert_eq!(resolve(flag, Some(&malformed), &malformed).unwrap(), "127.0.0.1:1");
+        assert_eq!(resolve(None, Some(&configured), &malformed).unwrap(), "127.0.0.1:8411");
+        assert_eq!(resolve(None, None, &configured).unwrap(), "127.0.0.1:8411");
+        for default_path in [&silent, &absent, &unreadable] {
+            assert_eq!(resolve(None, None, default_path).unwrap(), TILL_ADDRESS);
+        }
+        for wrong in [&malformed, &not_text] {
+            assert!(resolve(None, Some(wrong), &configured).is_err(), "{}", wrong.display());
+            assert!(resolve(None, None, wrong).is_err(), "{}", wrong.display());
+        }
+        for named in [&absent, &unreadable] {
+            assert!(resolve(None, Some(named), &configured).is_err(), "{}", named.display());
+        }
     }
 
     proptest! {

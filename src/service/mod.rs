@@ -15,7 +15,7 @@ mod terminal_service;
 
 pub use clock::wall_clock;
 pub use configuration::{
-    CONFIGURATION_PATH, Configuration, ConfigurationError, Place, TILL_ADDRESS,
+    CONFIGURATION_PATH, Configuration, ConfigurationError, Place, TILL_ADDRESS, till_address,
 };
 pub use doctor::{Extent, Finding, Verdict, examine};
 pub use driver::{Driver, DriverError};
