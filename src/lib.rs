@@ -20,7 +20,7 @@
 //!
 //! Beside the rooms, `institution_api` holds the generated gRPC code, [`log`] starts the log, `manual`
 //! writes the pages for packages, and [`private_file`] keeps the files of all three parties from
-//! other users' eyes.
+//! other users' eyes. [`plural`], [`duration_text`] and [`io_error_text`] are for messages to people.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -28,10 +28,12 @@
 pub mod bluetooth;
 pub use florin_core::{credential, domain, protocol, terminal};
 
+pub mod duration_text;
 #[cfg(feature = "institution")]
 pub mod institution;
 #[cfg(feature = "edge")]
 mod institution_api;
+pub mod io_error_text;
 #[cfg(feature = "terminal")]
 pub mod journal;
 #[cfg(feature = "edge")]
@@ -40,6 +42,7 @@ pub mod link;
 pub mod log;
 #[cfg(feature = "manual")]
 pub mod manual;
+pub mod plural;
 #[cfg(feature = "edge")]
 pub mod private_file;
 #[cfg(feature = "terminal")]

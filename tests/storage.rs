@@ -205,8 +205,8 @@ fn a_failed_sync_is_remembered_until_the_journal_was_written_anew() {
         fs::write(&bench.switch, "enospc write").unwrap();
         bench.wait_out_of_service("the disk is full; free some space");
         assert!(!bench.programs.state().join("journal.sqlite.rewriting").exists(), "it takes room");
-        let mark = bench.programs.state().join("journal.sqlite.distrusted");
-        assert_eq!(fs::read_to_string(&mark).unwrap(), "disk");
+        let marker = bench.programs.state().join("journal.sqlite.recovery");
+        assert_eq!(fs::read_to_string(&marker).unwrap(), "rewrite");
         let terminal = if is_restarted {
             drop(terminal);
             fs::remove_file(&bench.switch).unwrap();
@@ -217,7 +217,7 @@ fn a_failed_sync_is_remembered_until_the_journal_was_written_anew() {
             terminal
         };
         assert_ne!(file_number(&bench.programs.journal()), old, "it was written anew");
-        assert!(!mark.exists());
+        assert!(!marker.exists());
         bench.sell();
         bench.assert_reconciled(2);
         terminal.stop();

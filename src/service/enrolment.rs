@@ -16,7 +16,7 @@ use super::begun_elsewhere::begun_by_another;
 use super::configuration::JOURNAL_FILE;
 use crate::credential::{CredentialError, Keyring, Signed, TerminalCertificate, VerifyingKey};
 use crate::domain::{TerminalId, UnixTime};
-use crate::journal::{Journal, JournalError, SqliteJournal};
+use crate::journal::{Journal, SqliteJournal, SqliteJournalError};
 use crate::private_file::{self, PrivateFileError};
 use crate::protocol::ChannelKey;
 use crate::relay::{EnrolError, Enrolled, InstitutionAddress, TlsFiles, enrol_terminal};
@@ -100,7 +100,7 @@ pub enum EnrolmentError {
     Untrusted(String),
     /// The journal, which may hold open payments of the enrolment that is to be replaced.
     #[error("whether payments are open cannot be seen, and nothing was replaced: {0}")]
-    Journal(#[from] JournalError),
+    Journal(#[from] SqliteJournalError),
     /// They could not be settled afterwards.
     #[error(
         "{count} payments are open, which terminal {terminal_id} could not settle with this institution, for they were begun as \
@@ -348,7 +348,9 @@ fn refuse_to_leave_open(
     if is_same_institution && is_same_terminal || !journal.exists() {
         return Ok(());
     }
-    let open = SqliteJournal::open_to_read(&journal)?.payments(true, usize::MAX)?;
+    let open = SqliteJournal::open_to_read(&journal)?
+        .payments(true, usize::MAX)
+        .map_err(SqliteJournalError::from)?;
     let is_left =
         !is_same_institution && !open.is_empty() || begun_by_another(&open, terminal_id).is_some();
     if is_left {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::{ConfigurationError, DriverError, EnrolmentError};
 use crate::bluetooth::RadioFault;
 use crate::domain::TerminalId;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, SqliteJournalError};
 use crate::link::SocketAirError;
 use crate::private_file::PrivateFileError;
 use crate::relay::{ConnectError, StatementError};
@@ -36,7 +36,7 @@ pub enum ServiceError {
     },
     /// Its journal.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Journal(#[from] SqliteJournalError),
     /// Its journal is another terminal's.
     #[error(
         "the journal {} holds open payments of terminal {begun_by}, and this is terminal {terminal_id}, which cannot settle them; put \
@@ -78,6 +78,12 @@ pub enum ServiceError {
         /// What it said.
         detail: String,
     },
+}
+
+impl From<JournalError> for ServiceError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error.into())
+    }
 }
 
 /// How the service ends, as its caller sees it. Numbers never change their meaning.

@@ -26,7 +26,7 @@ use super::front::{Front, LinkStopped};
 use super::systemd::tell_systemd;
 use super::{Configuration, Driver, DriverError, Enrolment, ServiceError};
 use crate::bluetooth::{PeripheralSettings, start_peripheral};
-use crate::journal::{Distrust, Journal, SqliteJournal};
+use crate::journal::{Journal, RecoveryLevel, SqliteJournal};
 use crate::link::{AirAddress, start_socket_air};
 use crate::private_file;
 use crate::relay::GrpcRelay;
@@ -36,8 +36,8 @@ use crate::till::{TillListener, TillPort};
 const JOURNAL_RETRY_MS_MIN: u64 = 1_000;
 /// The longest such wait, in milliseconds.
 const JOURNAL_RETRY_MS_MAX: u64 = 30_000;
-/// How long the mark of a fault may take, in milliseconds.
-const MARK_TIMEOUT_MS: u64 = 1_000;
+/// How long it may take to write the recovery marker, in milliseconds.
+const MARKER_TIMEOUT_MS: u64 = 1_000;
 /// An engine that ran for so long, in seconds, was well: the next fault is a new one.
 const ENGINE_WELL_S: u64 = 60;
 
@@ -93,14 +93,14 @@ pub async fn serve(
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }));
     let mut stop = std::pin::pin!(for_good(stop));
-    // The greatest of this process; beside the file may be a mark of an earlier one.
-    let mut distrust = Distrust::Nothing;
+    // The greatest of this process; beside the file may be the marker of an earlier one.
+    let mut recovery_level = RecoveryLevel::Open;
     let mut wait_ms = 0;
     let mut retry_ms = JOURNAL_RETRY_MS_MIN;
     // The till is answered from here on. To open the journal may take long.
     tell_systemd(&[NotifyState::Ready, NotifyState::Status("the journal is being opened")]);
     let result = loop {
-        let opening = open_journal(configuration.state_directory.clone(), distrust, wait_ms);
+        let opening = open_journal(configuration.state_directory.clone(), recovery_level, wait_ms);
         let opened = tokio::select! {
             () = &mut stop => break Ok(()),
             opened = front.stand_in(opening) => match opened {
@@ -110,7 +110,7 @@ pub async fn serve(
         };
         let fault = match opened {
             Ok(journal) => {
-                distrust = Distrust::Nothing;
+                recovery_level = RecoveryLevel::Open;
                 tell_systemd(&[NotifyState::Status(&format!("terminal {terminal_id}"))]);
                 let begun = Instant::now();
                 let ended = run_engine(
@@ -126,10 +126,8 @@ pub async fn serve(
                     retry_ms = JOURNAL_RETRY_MS_MIN;
                 }
                 match ended {
-                    Err(
-                        ServiceError::Driver(DriverError::Journal(error))
-                        | ServiceError::Journal(error),
-                    ) => ServiceError::Journal(error),
+                    Err(ServiceError::Driver(DriverError::Journal(error))) => error.into(),
+                    Err(error @ ServiceError::Journal(_)) => error,
                     ended => break ended,
                 }
             }
@@ -138,8 +136,8 @@ pub async fn serve(
         tracing::error!(%fault, retry_ms, "out of service: there is no journal to take payments with");
         if let ServiceError::Journal(error) = &fault {
             // A later fault may be of a kind that says nothing of the disk, and takes nothing back.
-            distrust = distrust.max(error.distrust());
-            mark(&configuration, distrust).await;
+            recovery_level = recovery_level.max(error.recovery_level());
+            require_recovery(&configuration, recovery_level).await;
         }
         tell_systemd(&[NotifyState::Status(&format!("out of service: {fault}"))]);
         front.journal_failed(fault.to_string()).await;
@@ -182,7 +180,7 @@ async fn run_engine(
 /// disk may hang.
 async fn open_journal(
     state_directory: PathBuf,
-    distrust: Distrust,
+    level: RecoveryLevel,
     wait_ms: u64,
 ) -> Result<SqliteJournal, ServiceError> {
     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
@@ -191,19 +189,20 @@ async fn open_journal(
         let path = state_directory.join(JOURNAL_FILE);
         // Before SQLite makes it: its side files get the permissions of this one.
         private_file::ensure(&path)?;
-        Ok(SqliteJournal::open_again(&path, distrust)?)
+        Ok(SqliteJournal::recover(&path, level)?)
     });
     opening.await.unwrap_or_else(|error| {
         Err(ServiceError::System { what: "a thread", detail: error.to_string() })
     })
 }
 
-/// Leaves a mark of what is not trusted, at once: this process may end before the next try. A disk
+/// Leaves the marker beside the journal at once: this process may end before the next try. A disk
 /// that hangs is not waited for.
-async fn mark(configuration: &Configuration, distrust: Distrust) {
+async fn require_recovery(configuration: &Configuration, level: RecoveryLevel) {
     let path = configuration.journal();
-    let marking = tokio::task::spawn_blocking(move || distrust.mark(&path));
-    let _ = tokio::time::timeout(Duration::from_millis(MARK_TIMEOUT_MS), marking).await;
+    let marking =
+        tokio::task::spawn_blocking(move || SqliteJournal::require_recovery(&path, level));
+    let _ = tokio::time::timeout(Duration::from_millis(MARKER_TIMEOUT_MS), marking).await;
 }
 
 /// Once it is ready it stays so: an engine that was told to stop may still find that its journal

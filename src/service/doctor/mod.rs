@@ -20,7 +20,7 @@ use super::terminal_service::relay;
 use super::{Configuration, Enrolment, EnrolmentError, ServiceError, ServiceExit};
 use crate::bluetooth::{BLUEZ_TRIED_SINCE, RadioExamination, examine_radio, probe_registration};
 use crate::domain::{TransactionId, UnixTime};
-use crate::journal::SqliteJournal;
+use crate::journal::{SqliteJournal, SqliteJournalError};
 use crate::till::{StatusJson, TillClient, TillClientError};
 
 /// A certificate that runs out within so many seconds is to be renewed: 30 days.
@@ -193,10 +193,10 @@ async fn journal(configuration: &Configuration, extent: Extent, is_owner: bool) 
             Finding::fine(check, format!("{}, every page of it", path.display()))
         }
         Ok(Ok(path)) => Finding::fine(check, path.display().to_string()),
-        Ok(Err(error @ crate::journal::JournalError::Older { .. })) => {
+        Ok(Err(error @ SqliteJournalError::Older { .. })) => {
             Finding::fine(check, error.to_string())
         }
-        Ok(Err(error)) => Finding::fault(check, &ServiceError::Journal(error)),
+        Ok(Err(error)) => Finding::fault(check, &ServiceError::from(error)),
         Err(error) => Finding::wrong(check, error.to_string(), ServiceExit::Other),
     }
 }
