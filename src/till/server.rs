@@ -45,7 +45,8 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum TillListenError {
     /// Another process listens there.
     #[error(
-        "{0} is in use: another florin is running, or another program listens there; stop it or change [till] listen"
+        "{0} is in use: another florin service runs, or another program listens there. Stop it \
+         (`systemctl stop florin`), or give this service another address ([till] listen)"
     )]
     InUse(TillAddress),
     /// There is a file at the socket's path that is no socket.

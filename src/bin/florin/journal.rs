@@ -15,7 +15,7 @@ use florin::private_file::sync_parent;
 use florin::service::{CONFIGURATION_PATH, Configuration, ServiceExit};
 use serde::Serialize;
 
-use crate::serve::configuration;
+use crate::configuration::configuration;
 
 /// How many payments are removed in one step, so that the service never waits long for the journal.
 const PRUNED_AT_ONCE: usize = 200;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::play::Scenario;
 use florin::domain::{Amount, Receipt, ReceiptStatus};
-use florin::terminal::{PaymentState, PaymentView};
+
+use super::scenario::Scenario;
 
 /// One thing that is told.
 #[derive(Debug, Clone, Serialize)]
@@ -21,8 +21,9 @@ pub enum Event {
         scenario: &'static str,
         /// Such as `2.50 EUR`.
         amount: String,
-        /// Where everything is kept.
-        directory: String,
+        /// Where all files are kept; none if they are removed at the end.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        directory: Option<String>,
     },
     /// Somebody said something to somebody.
     Step {
@@ -132,11 +133,11 @@ impl Story {
         *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    pub(super) fn begin(&self, amount: Amount, scenario: Scenario, directory: &Path) {
+    pub(super) fn begin(&self, amount: Amount, scenario: Scenario, kept_in: Option<&Path>) {
         self.tell(Event::Begin {
             scenario: scenario.name(),
             amount: amount.to_string(),
-            directory: directory.display().to_string(),
+            directory: kept_in.map(|directory| directory.display().to_string()),
         });
         self.restart();
     }
@@ -182,9 +183,11 @@ impl Story {
     fn text(&self, event: &Event) -> String {
         match event {
             Event::Begin { scenario, amount, directory } => {
-                let text =
-                    format!("Paying {amount} ({scenario}); everything is kept in {directory}");
-                self.bold(&text)
+                let kept = directory
+                    .as_ref()
+                    .map(|directory| format!("; all files are kept in {directory}"))
+                    .unwrap_or_default();
+                self.bold(&format!("Paying {amount} ({scenario}){kept}"))
             }
             Event::Step { at_ms, from, to, what, octets, took_ms } => {
                 let octets = octets.map(|octets| format!("  {octets} octets")).unwrap_or_default();
@@ -250,13 +253,6 @@ impl Story {
 /// With three decimals.
 pub(super) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
-}
-
-/// What the till reads when the payment is final.
-pub(super) fn told(view: &PaymentView) -> String {
-    let name = if view.state == PaymentState::Captured { "paid" } else { view.state.name() };
-    let reason = view.state.reason();
-    if reason.is_empty() { name.to_owned() } else { format!("{name} ({reason})") }
 }
 
 /// What the holder quotes.
