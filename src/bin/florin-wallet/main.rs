@@ -5,17 +5,17 @@
 
 mod air;
 mod arguments;
+mod keyboard;
 mod nearest;
 mod radio;
+mod radio_error;
 mod screen;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Parser;
 use florin::bluetooth::CentralError;
 use florin::domain::{Amount, HolderVerification, Offer, TransactionId};
@@ -31,7 +31,9 @@ use serde_json::json;
 
 use self::air::Air;
 use self::arguments::{Arguments, Command, PayArguments, RadioArguments, WhichTerminal};
-use self::radio::{Radio, RadioError, Target};
+use self::keyboard::typed_line;
+use self::radio::{Radio, Target};
+use self::radio_error::RadioError;
 use self::screen::{Ink, Screen, Told, on_screen, wall_clock};
 
 fn main() -> ExitCode {
@@ -275,7 +277,7 @@ async fn pay_once(
         Some(Err(error)) => Err(error.into()),
         None => Ok(interrupted(&screen, customer.has_sent, customer.shown.as_ref())),
     };
-    air.settle().await;
+    air.wait_disconnected().await;
     code
 }
 
@@ -340,7 +342,7 @@ async fn ask_for_result(
             Ok(interrupted(&screen, record.status == PaymentStatus::Pending, Some(record.offer())))
         }
     };
-    air.settle().await;
+    air.wait_disconnected().await;
     code
 }
 
@@ -494,22 +496,5 @@ impl Person for Customer {
                 Some(_) | None => Decision::Decline,
             }
         })
-    }
-}
-
-/// Asks on standard error, so that standard output stays what was asked for; a line from standard
-/// input, or nothing at its end.
-async fn typed_line(question: &str) -> Option<String> {
-    let _ = write!(io::stderr(), "{question}").and_then(|()| io::stderr().flush());
-    let read = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        io::stdin()
-            .read_line(&mut line)
-            .context("cannot read standard input")
-            .map(|octets| (octets, line))
-    });
-    match read.await {
-        Ok(Ok((octets, line))) if octets > 0 => Some(line),
-        Ok(_) | Err(_) => None,
     }
 }
