@@ -145,10 +145,10 @@ fn no_key_and_no_card_identifier_is_in_any_output_or_log() {
     let place = directory.path().join("demo");
     let output = demo(&["--directory", place.to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told = [output.stdout, output.stderr].concat();
-    let told = String::from_utf8_lossy(&told);
+    let output = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&output);
     assert!(
-        told.contains("TRACE") || told.contains("DEBUG"),
+        printed.contains("TRACE") || printed.contains("DEBUG"),
         "the log is searched at its most talkative"
     );
 
@@ -167,8 +167,8 @@ fn no_key_and_no_card_identifier_is_in_any_output_or_log() {
     for secret in &secrets {
         assert!(secret.len() >= 16, "too short to search for: {} characters", secret.len());
         assert!(
-            !told.contains(secret.as_str()),
-            "a secret of {} characters was told",
+            !printed.contains(secret.as_str()),
+            "a secret of {} characters was printed",
             secret.len()
         );
     }

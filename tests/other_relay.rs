@@ -170,7 +170,7 @@ fn last_json(output: &Output) -> Value {
     serde_json::from_str(line).unwrap()
 }
 
-/// A till offers, a phone pays: what each is told in the end.
+/// A till offers, a phone pays. Returns the last answer that each got.
 fn sell(programs: &Programs) -> (Value, Value) {
     wait_for("the terminal to be in service", || {
         programs.florin(&["status"]).output().unwrap().status.success().then_some(())

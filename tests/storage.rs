@@ -109,8 +109,8 @@ impl Bench {
     fn sell(&self) {
         let till = self.offer(&[]);
         assert_eq!(self.phone_pays()["outcome"], "approved");
-        let told = till.wait_with_output().unwrap();
-        assert_eq!(last_json(&told)["state"], "captured");
+        let ended = till.wait_with_output().unwrap();
+        assert_eq!(last_json(&ended)["state"], "captured");
     }
 
     fn reconcile(&self) -> (Value, Option<i32>) {
@@ -470,7 +470,9 @@ fn a_second_service_is_kept_from_the_same_journal() {
     let terminal = bench.start_terminal(FaultKind::None, None);
     let mut second = bench.programs.start_terminal(None);
     assert_eq!(second.wait().code(), Some(14), "{}", second.log());
-    assert!(second.log().contains("is in use"), "{}", second.log());
+    let log = second.log();
+    assert!(log.contains("is in use") && log.contains("another florin service runs"), "{log}");
+    assert!(log.contains("systemctl stop florin") && !log.contains("would block"), "{log}");
     bench.sell();
     terminal.stop();
 }

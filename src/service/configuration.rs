@@ -177,16 +177,17 @@ impl Configuration {
                 .unwrap_or(default.state_directory),
             adapter: source.text(&tables.bluetooth.adapter, adapter)?,
             till_address: source
-                .text(&tables.till.listen, |text| text.parse().map_err(|error| told(&error)))?
+                .text(&tables.till.listen, |text| text.parse().map_err(|error| message_of(&error)))?
                 .unwrap_or(default.till_address),
-            institution: source
-                .text(&tables.institution.url, |text| text.parse().map_err(|error| told(&error)))?,
+            institution: source.text(&tables.institution.url, |text| {
+                text.parse().map_err(|error| message_of(&error))
+            })?,
             settings,
         })
     }
 }
 
-fn told(error: &dyn std::error::Error) -> String {
+fn message_of(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 

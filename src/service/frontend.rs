@@ -18,7 +18,7 @@ use crate::link::{LinkCommand, LinkEvent, TerminalLink};
 use crate::terminal::{AdvertisingPace, Input, OpenPayments, PhoneId, Terminal, TillRefusal};
 use crate::till::{TillCall, TillDriverEnd, TillStatus};
 
-/// How often the certificates and what phones are told are checked, in seconds.
+/// How often certificates and advertising are checked, in seconds.
 const CHECK_INTERVAL_S: u64 = 1;
 /// How often open payments are reported to the log while there are any, in seconds.
 const REPORT_INTERVAL_S: u64 = 600;

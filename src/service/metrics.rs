@@ -1,7 +1,7 @@
 //! The service's figures, as monitoring systems read them (OpenMetrics 1.0). docs/operations.md
 //! says what each means.
 //!
-//! Counts and shows; decides nothing. No figure carries a card, a phone or a payment's id.
+//! Counts and shows; decides nothing. No figure names a card, a phone or a payment.
 
 use std::sync::atomic::AtomicU64;
 
@@ -54,74 +54,84 @@ impl Metrics {
             certificates_good_until: Gauge::default(),
             tasks: Gauge::default(),
         };
-        let registry = &mut metrics.registry;
+        metrics.register_payments();
+        metrics.register_phones();
+        metrics.register_service();
+        metrics
+    }
+
+    fn register_payments(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "payments_open",
             "Payments that are not final, by state",
-            metrics.open.clone(),
+            self.open.clone(),
         );
         registry.register_with_unit(
             "payments_oldest_open",
             "Age of the oldest payment that is not final",
             Unit::Seconds,
-            metrics.oldest_open.clone(),
+            self.oldest_open.clone(),
         );
         registry.register(
             "payments_escalated",
-            "Payments open for so long that a person should look",
-            metrics.escalated.clone(),
+            "Payments open for so long that an operator should look at them",
+            self.escalated.clone(),
         );
-        registry.register(
-            "payments",
-            "Payments that came to their end, by state",
-            metrics.ended.clone(),
-        );
+        registry.register("payments", "Payments that became final, by state", self.ended.clone());
         registry.register(
             "institution_answers",
-            "What became of requests to the institution",
-            metrics.answers.clone(),
+            "Requests to the institution, by what became of them",
+            self.answers.clone(),
         );
-        registry.register("phones", "Phones that are connected", metrics.phones.clone());
+    }
+
+    fn register_phones(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("phones", "Phones that are connected", self.phones.clone());
         registry.register(
             "phones_connected",
             "Phones that have connected since the start",
-            metrics.phones_seen.clone(),
+            self.phones_seen.clone(),
         );
         registry.register(
             "bluetooth_up",
             "1 while phones can find the terminal",
-            metrics.bluetooth_up.clone(),
+            self.bluetooth_up.clone(),
         );
         registry.register(
             "bluetooth_recovery_actions",
-            "What was done to have Bluetooth back, by action",
-            metrics.recovery_actions.clone(),
+            "Recovery actions on Bluetooth, by action",
+            self.recovery_actions.clone(),
         );
+    }
+
+    fn register_service(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "journal_up",
             "1 while the journal can be written",
-            metrics.journal_up.clone(),
+            self.journal_up.clone(),
         );
         registry.register_with_unit(
             "certificates_good_until_timestamp",
-            "When the first of the terminal's certificates runs out, in Unix time; 0 if not known",
+            "When the first of the terminal's certificates expires, in Unix time; 0 if not known",
             Unit::Seconds,
-            metrics.certificates_good_until.clone(),
+            self.certificates_good_until.clone(),
         );
         registry.register(
             "tasks",
-            "What the process has under way at once, as its runtime counts it",
-            metrics.tasks.clone(),
+            "Tasks that the process has under way, as its runtime counts them",
+            self.tasks.clone(),
         );
         registry.register(
             "build",
-            "Which version runs",
+            "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        metrics
     }
 
-    /// How the open payments stand now.
+    /// Takes the open payments as they are now.
     pub(super) fn open_payments(&self, open: &OpenPayments) {
         self.open.clear();
         for (state, count) in &open.by_state {
@@ -131,7 +141,7 @@ impl Metrics {
         self.escalated.set(whole(open.escalated.len()));
     }
 
-    /// A payment came to its end.
+    /// A payment became final.
     pub(super) fn payment_ended(&self, state: &'static str) {
         self.ended.get_or_create(&[("state", state)]).inc();
     }
@@ -147,12 +157,12 @@ impl Metrics {
         self.answers.get_or_create(&[("answer", kind)]).inc();
     }
 
-    /// One more has connected since the start.
+    /// One more phone has connected since the start.
     pub(super) fn phone_seen(&self) {
         self.phones_seen.inc();
     }
 
-    /// So many are connected now.
+    /// How many phones are connected now.
     pub(super) fn phones(&self, count: usize) {
         self.phones.set(whole(count));
     }
@@ -161,7 +171,7 @@ impl Metrics {
         self.bluetooth_up.set(i64::from(is_up));
     }
 
-    /// Something was done to have Bluetooth back.
+    /// A recovery action on Bluetooth was taken.
     pub(super) fn recovery_action(&self, action: &'static str) {
         self.recovery_actions.get_or_create(&[("action", action)]).inc();
     }

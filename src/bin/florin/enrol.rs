@@ -18,7 +18,8 @@ const INPUT_OCTETS_MAX: u64 = 64 * 1024;
 /// Enrol this terminal with an institution, once.
 ///
 /// Makes the terminal's keys, has the institution certify them, verifies its answer, and keeps
-/// everything in the state directory. Run it as the service's user: `sudo -u florin florin enrol …`.
+/// everything in the state directory. Run it as the service's user: `sudo -u florin florin enrol
+/// …`.
 #[derive(Debug, Args)]
 #[command(after_help = SERVICE_EXIT_CODES)]
 pub struct EnrolArguments {

@@ -98,8 +98,8 @@ pub(super) fn answered(
 }
 
 /// The codes with which a server says that it did nothing and will do nothing
-/// (docs/institution.md). Not among them: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED and the like, which servers and what
-/// stands before them also send when they have begun.
+/// (docs/institution.md). Not among them: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED and the like,
+/// which servers and proxies also send when the work has begun.
 fn is_refusal(code: Code) -> bool {
     match code {
         Code::InvalidArgument

@@ -252,7 +252,7 @@ async fn ask(conduct: Conduct) -> InstitutionAnswer {
 }
 
 #[tokio::test]
-async fn the_institutions_word_comes_back() {
+async fn the_institutions_answer_comes_back() {
     use institution_api::TransactionState as Wire;
     for (wire, reason, state) in [
         (Wire::Unknown, 0, TransactionState::Unknown),

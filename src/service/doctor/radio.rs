@@ -82,7 +82,8 @@ fn may_register(served: Option<&StatusJson>) -> Finding {
         None => Finding::fine(BUS_POLICY, "this user can register with BlueZ"),
         Some(StatusJson { reason: None, .. }) => Finding::fine(
             BUS_POLICY,
-            "this user can register with BlueZ; the running service does not use it (`serve --air`)",
+            "this user can register with BlueZ; the running service does not use BlueZ (`serve \
+             --air`)",
         ),
         Some(StatusJson { reason: Some(reason), .. }) => Finding::advice(
             BUS_POLICY,

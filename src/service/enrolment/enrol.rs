@@ -1,4 +1,4 @@
-//! Enrols the terminal: makes its keys, has the institution vouch for them, verifies what came, and
+//! Enrols the terminal: makes its keys, has the institution certify them, verifies the answer, and
 //! keeps it.
 
 use std::path::Path;
@@ -16,12 +16,12 @@ use crate::private_file;
 use crate::protocol::ChannelKey;
 use crate::relay::{Enrolled, InstitutionAddress, enrol_terminal};
 
-/// Enrols this terminal: makes its keys, has the institution vouch for them, verifies what came,
-/// keeps it. `server_root_pem` vouches for the institution's server. Another terminal, or one of
-/// another institution, it becomes only while no payment is open.
+/// Enrols this terminal: makes its keys, has the institution certify them, verifies the answer,
+/// and keeps it. `server_root_pem` vouches for the institution's server. The terminal becomes
+/// another one, or one of another institution, only while no payment is open.
 ///
 /// # Errors
-/// [`EnrolmentError`]. Until it returns well, an enrolment that was there before stays.
+/// [`EnrolmentError`]; an enrolment that was there before stays then.
 pub async fn enrol(
     state_directory: &Path,
     institution: &InstitutionAddress,
@@ -34,8 +34,7 @@ pub async fn enrol(
     private_file::create_directory(state_directory)?;
     let path = state_directory.join(ENROLMENT_FILE);
     if !replace && path.exists() {
-        let terminal_id =
-            read_file(&path).map_or_else(|_| "unreadable".into(), |file| file.terminal_id.clone());
+        let terminal_id = read_file(&path).ok().map(|file| file.terminal_id.clone());
         return Err(EnrolmentError::Enrolled { terminal_id, path });
     }
     let pending = state_directory.join(PENDING_FILE);
@@ -59,25 +58,25 @@ pub async fn enrol(
         keyring: base64(&enrolled.keyring),
         root_public_key,
     };
-    // It must read back before it replaces anything.
+    // It must be readable before it replaces anything.
     file.open(&path)?.validity()?.check(now)?;
     private_file::replace(&path, &written(&file)?)?;
     match std::fs::remove_file(&pending) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(%error, "keys that are no longer needed could not be removed");
+            tracing::warn!(%error, "cannot remove keys that are no longer needed");
         }
         Ok(()) | Err(_) => {}
     }
     Ok(terminal_id)
 }
 
-/// Refuses to become another terminal, or one of another institution, over open payments.
+/// Refuses to become another terminal, or one of another institution, while payments are open.
 fn refuse_to_leave_open(
     state_directory: &Path,
     terminal_id: TerminalId,
     root_public_key: &str,
 ) -> Result<(), EnrolmentError> {
-    // One that cannot be read says nothing of who it was; offers in the journal still do.
+    // An enrolment that cannot be read does not say who the terminal was; the journal's offers do.
     let old = read_file(&state_directory.join(ENROLMENT_FILE)).ok();
     let is_same_institution = old.as_ref().is_none_or(|old| old.root_public_key == root_public_key);
     let is_same_terminal = old.is_some_and(|old| old.terminal_id == terminal_id.to_string());
@@ -97,8 +96,8 @@ fn refuse_to_leave_open(
     }
 }
 
-/// Everything that came must hold together: keyring under root, certificate under keyring, both for
-/// our own keys.
+/// All parts of the answer must belong together: the keyring signed by the root, the certificate by
+/// the keyring, and for our own key.
 fn verify(
     enrolled: &Enrolled,
     channel_key: &ChannelKey,
@@ -204,15 +203,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn nobody_becomes_another_terminal_or_goes_to_another_institution_over_open_payments() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path();
-        let (ours, other): (TerminalId, TerminalId) =
-            ("0123456789".parse().unwrap(), "ABCDEFGHJK".parse().unwrap());
+    /// An approved payment that this terminal began.
+    fn payment(terminal_id: TerminalId) -> Payment {
         let offer = Offer {
             transaction_id: TransactionId::from_random([1; 16]),
-            terminal_id: ours,
+            terminal_id,
             merchant_name: "Kiosk".into(),
             amount: "2.50 EUR".parse().unwrap(),
             valid_for_s: 60,
@@ -221,7 +216,7 @@ mod tests {
             items: Vec::new(),
             capture_after_dispense: true,
         };
-        let mut payment = Payment {
+        Payment {
             transaction_id: offer.transaction_id,
             state: PaymentState::Approved,
             amount: offer.amount,
@@ -234,7 +229,16 @@ mod tests {
             idempotency: None,
             created_at: NOW,
             updated_at: NOW,
-        };
+        }
+    }
+
+    #[test]
+    fn nobody_becomes_another_terminal_or_goes_to_another_institution_over_open_payments() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let (ours, other): (TerminalId, TerminalId) =
+            ("0123456789".parse().unwrap(), "ABCDEFGHJK".parse().unwrap());
+        let mut payment = payment(ours);
         let enrolled = |root: &str| {
             let file = EnrolmentFile {
                 terminal_id: ours.to_string(),

@@ -21,13 +21,13 @@ pub enum EnrolmentError {
     NotEnrolled(PathBuf),
     /// There is an enrolment already.
     #[error(
-        "this terminal is already enrolled as {terminal_id} ({}); add --replace to give that \
-         enrolment up",
+        "this terminal is already enrolled{} ({}); add --replace to give that enrolment up",
+        terminal_id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default(),
         path.display()
     )]
     Enrolled {
-        /// The terminal of that enrolment.
-        terminal_id: String,
+        /// The terminal of that enrolment; none if it cannot be read.
+        terminal_id: Option<String>,
         path: PathBuf,
     },
     /// The file cannot be read or written.
@@ -85,10 +85,10 @@ pub enum EnrolmentError {
     Journal(#[from] SqliteJournalError),
     /// They could not be settled afterwards.
     #[error(
-        "{}, and terminal {terminal_id} could not settle that with this institution: another \
-         terminal began it, or it is with another institution. Nothing was replaced. Start the \
-         service as it is, wait until `florin payments --open` lists none, and enrol again with \
-         the same code",
+        "{}. Terminal {terminal_id} could not settle open payments with this institution: another \
+         terminal began them, or they are with another institution. Nothing was replaced. Start \
+         the service as it is, wait until `florin payments --open` lists none, and enrol again \
+         with the same code",
         counted(*count as u64, "payment is open", "payments are open")
     )]
     OpenPayments {

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use florin::domain::{Amount, Receipt, ReceiptStatus};
+use florin::plural::counted;
+use serde::Serialize;
 
 use super::scenario::Scenario;
 
@@ -25,15 +25,12 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         directory: Option<String>,
     },
-    /// Somebody said something to somebody.
+    /// One party told another something.
     Step {
         /// Since the payment began, in milliseconds.
         at_ms: f64,
-        /// Who.
         from: &'static str,
-        /// To whom.
         to: &'static str,
-        /// What.
         what: String,
         /// How much, where it went over the air; without ATT headers.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,10 +40,7 @@ pub enum Event {
         took_ms: Option<f64>,
     },
     /// What the demo itself does.
-    Note {
-        /// In words.
-        what: String,
-    },
+    Note { what: String },
     /// What the person holds in the end.
     Receipt {
         /// The wallet's name for the outcome.
@@ -55,9 +49,7 @@ pub enum Event {
         message: String,
         /// The institution's signature was verified.
         verified: bool,
-        /// Who was paid.
         merchant: String,
-        /// How much.
         amount: String,
         /// Empty unless approved.
         approval_code: String,
@@ -66,18 +58,15 @@ pub enum Event {
     },
     /// One record of the terminal's journal.
     Journal {
-        /// Its number.
         record: u64,
-        /// When.
         at: String,
         /// The payment's state then.
         state: &'static str,
-        /// Why, where there is a reason.
+        /// Empty if there is none.
         reason: &'static str,
     },
     /// One entry of the institution's ledger.
     Ledger {
-        /// Its number.
         entry: i64,
         /// Funding, hold, capture, reversal.
         kind: String,
@@ -88,9 +77,9 @@ pub enum Event {
     Summary {
         /// As on the command line.
         scenario: &'static str,
-        /// `approved`, `declined`, `reversed`, ...: how it ended for the till.
+        /// How it ended for the till: `approved`, `declined`, `reversed`, ...
         outcome: &'static str,
-        /// Why, where there is a reason.
+        /// Empty if there is none.
         reason: &'static str,
         /// How it ended for the wallet.
         wallet_outcome: &'static str,
@@ -106,9 +95,8 @@ pub enum Event {
         octets_to_phone: u64,
         /// Over the air, with fragment and ATT headers.
         octets_to_terminal: u64,
-        /// All parties' own time from hello to result.
+        /// From hello to result, with the time that each party took.
         hello_to_result_ms: Option<f64>,
-        /// Which.
         transaction_id: String,
     },
 }
@@ -190,7 +178,9 @@ impl Story {
                 self.bold(&format!("Paying {amount} ({scenario}){kept}"))
             }
             Event::Step { at_ms, from, to, what, octets, took_ms } => {
-                let octets = octets.map(|octets| format!("  {octets} octets")).unwrap_or_default();
+                let octets = octets
+                    .map(|octets| format!("  {}", counted(octets as u64, "octet", "octets")))
+                    .unwrap_or_default();
                 let took = took_ms.map(|took| format!("  after {took:.1} ms")).unwrap_or_default();
                 format!("{at_ms:8.1} ms  {from:>8} → {to:<8}  {what}{octets}{took}")
             }
@@ -234,8 +224,10 @@ impl Story {
                     if *ledger_balanced { "the ledger is right" } else { "THE LEDGER IS WRONG" };
                 let title = self.bold(&format!("Outcome: {outcome}{reason}"));
                 format!(
-                    "\n{title}\n  {round_trips} round trips, {octets_to_terminal} octets to the terminal and \
-                     {octets_to_phone} to the phone, {time}; {books}"
+                    "\n{title}\n  {}, {} to the terminal and {octets_to_phone} to the phone, \
+                     {time}; {books}",
+                    counted((*round_trips).into(), "round trip", "round trips"),
+                    counted(*octets_to_terminal, "octet", "octets"),
                 )
             }
         }
@@ -255,7 +247,7 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
-/// What the holder quotes.
+/// The code that the card's holder can quote.
 pub(super) fn approval_code(receipt: &Receipt) -> Option<String> {
     match &receipt.status {
         ReceiptStatus::Approved { approval_code } => Some(approval_code.clone()),
