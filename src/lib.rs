@@ -18,10 +18,10 @@
 //! - [`institution`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 //!
-//! Beside the rooms, [`causes`] prints an error with its causes, [`command_line`] reads what people
-//! type, `institution_api` holds the generated gRPC code, [`log`] starts the log, `manual` writes
-//! the pages for packages, [`plural`] joins numbers and nouns, and [`private_file`] keeps the files
-//! of all three parties from other users' eyes.
+//! Beside the rooms, `institution_api` holds the generated gRPC code, [`log`] starts the log, `manual`
+//! writes the pages for packages, and [`private_file`] keeps the files of all three parties from
+//! other users' eyes. [`command_line`] reads what people type. [`causes`], [`plural`],
+//! [`duration_text`] and [`io_error_text`] are for messages to people.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -32,10 +32,12 @@ pub use florin_core::{credential, domain, protocol, terminal};
 pub mod causes;
 #[cfg(feature = "edge")]
 pub mod command_line;
+pub mod duration_text;
 #[cfg(feature = "institution")]
 pub mod institution;
 #[cfg(feature = "edge")]
 mod institution_api;
+pub mod io_error_text;
 #[cfg(feature = "terminal")]
 pub mod journal;
 #[cfg(feature = "edge")]

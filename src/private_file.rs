@@ -2,7 +2,7 @@
 //!
 //! A file is there whole or not at all, also after a power cut. Nothing here knows what the files
 //! hold, encrypts them, or locks them against other processes of the same owner. On systems without
-//! Unix permissions only the atomic part holds.
+//! Unix permissions, files are still whole, but not private.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,43 +11,47 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
-/// The longest file that [`read`] takes, in octets: far above any key or card file, far below what
-/// exhausts a Pi.
+use crate::io_error_text::io_error_text;
+
+/// The longest file that [`read`] takes, in octets: far more than any key or card file has, and far
+/// less than the memory of a Pi.
 pub const FILE_OCTETS_MAX: u64 = 1024 * 1024;
 
 /// Why a private file cannot be read or written. Never holds what is in the file.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateFileError {
-    /// Group or others may get at it.
-    #[error("{path} is open to other users (mode {mode:03o}); run `chmod {expected:o} '{path}'`, and replace what was secret in it", path = path.display())]
+    /// Group or others have access to it.
+    #[error(
+        "other users can read or change {path} (mode {mode:03o}); run `chmod {expected:o} \
+         '{path}'`, and replace any secrets in it",
+        path = path.display()
+    )]
     OpenToOthers {
-        /// Which file or directory.
+        /// A file or a directory.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
         /// What they should be.
         expected: u32,
     },
-    /// There is a file of that name already, and it was to be a new one.
+    /// A file of that name exists already, and it was to be a new one.
     #[error("{} exists already and is not overwritten", .0.display())]
     Exists(PathBuf),
-    /// Longer than [`FILE_OCTETS_MAX`].
-    #[error("{} is longer than {FILE_OCTETS_MAX} octets: it is not the file that belongs there", .0.display())]
+    #[error(
+        "{} is longer than {FILE_OCTETS_MAX} octets, so it is not the file that belongs there",
+        .0.display()
+    )]
     TooLong(PathBuf),
-    /// It is no text.
-    #[error("{} is not text (UTF-8): it is not the file that belongs there", .0.display())]
+    #[error("{} is not text (UTF-8), so it is not the file that belongs there", .0.display())]
     NotText(PathBuf),
-    /// The path is no name of a file.
     #[error("`{}` is not the path of a file", .0.display())]
     NoFileName(PathBuf),
     /// The operating system refused.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
+    #[error("cannot {action} {}: {}", path.display(), io_error_text(source))]
     System {
         /// What was tried.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why not.
         source: io::Error,
     },
 }
@@ -59,8 +63,8 @@ impl PrivateFileError {
     }
 }
 
-/// Makes a directory that only its owner may enter (mode 700), and its parents as the system makes
-/// them. One that is there already stays, if others cannot enter it.
+/// Creates a directory that only its owner may enter (mode 700), and its parents with the system's
+/// default mode. An existing directory stays, if others cannot enter it.
 ///
 /// # Errors
 /// [`PrivateFileError::OpenToOthers`] for an existing one that others may enter;
@@ -72,15 +76,15 @@ pub fn create_directory(path: &Path) -> Result<(), PrivateFileError> {
     match private_directory_builder().create(path) {
         Ok(()) => sync_parent(path),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
-            let metadata = fs::metadata(path).map_err(system("look at", path))?;
+            let metadata = fs::metadata(path).map_err(system("examine", path))?;
             refuse_open_to_others(path, &metadata, 0o700)
         }
         Err(error) => Err(system("create", path)(error)),
     }
 }
 
-/// Puts `contents` at `path`, instead of what may be there: whoever looks, also after a power cut,
-/// finds the old file or the new one, whole. Only the owner may read it (mode 600).
+/// Puts `contents` at `path`, in place of what may be there: any reader, also after a power cut,
+/// finds the whole old file or the whole new one. Only the owner may read it (mode 600).
 ///
 /// # Errors
 /// [`PrivateFileError::System`]; the old file is then untouched.
@@ -113,7 +117,7 @@ pub fn create(path: &Path, contents: &[u8]) -> Result<(), PrivateFileError> {
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, PrivateFileError> {
     let file = File::open(path).map_err(system("open", path))?;
     // Of the opened file, so that nobody can exchange it between the check and the reading.
-    let metadata = file.metadata().map_err(system("look at", path))?;
+    let metadata = file.metadata().map_err(system("examine", path))?;
     refuse_open_to_others(path, &metadata, 0o600)?;
     if metadata.len() > FILE_OCTETS_MAX {
         return Err(PrivateFileError::TooLong(path.to_path_buf()));
@@ -139,8 +143,8 @@ pub fn read_text(path: &Path) -> Result<Zeroizing<String>, PrivateFileError> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Sees to it that there is a file (empty, if there was none) that only its owner may read: for a
-/// database, which gives its side files the permissions of its main file.
+/// Ensures that there is a file (empty, if there was none) that only its owner may read. This is
+/// for a database, which gives its side files the permissions of its main file.
 ///
 /// # Errors
 /// [`PrivateFileError::OpenToOthers`]; [`PrivateFileError::System`].
@@ -148,7 +152,7 @@ pub fn ensure(path: &Path) -> Result<(), PrivateFileError> {
     match create(path, &[]) {
         Ok(()) => Ok(()),
         Err(PrivateFileError::Exists(_)) => {
-            let metadata = fs::metadata(path).map_err(system("look at", path))?;
+            let metadata = fs::metadata(path).map_err(system("examine", path))?;
             refuse_open_to_others(path, &metadata, 0o600)
         }
         Err(error) => Err(error),
@@ -170,20 +174,20 @@ pub fn sync_parent(path: &Path) -> Result<(), PrivateFileError> {
     Ok(())
 }
 
-/// Writes and synchronises a new file next to `path`, has it put in place, and leaves nothing
+/// Writes and synchronises a new file next to `path` and has it put in place. Leaves nothing
 /// behind if that fails.
 fn write_beside(
     path: &Path,
     contents: &[u8],
     put_in_place: impl FnOnce(&Path) -> Result<(), PrivateFileError>,
 ) -> Result<(), PrivateFileError> {
-    /// So that two threads that write the same file do not share what is beside it.
+    /// Two threads that write the same file must not share the file beside it.
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or_else(|| PrivateFileError::NoFileName(path.to_path_buf()))?;
     let number = WRITES.fetch_add(1, Ordering::Relaxed);
     let beside =
         path.with_file_name(format!(".{}.{}.{number}.new", name.display(), std::process::id()));
-    // A process of the same number that was cut off may have left one.
+    // An earlier process of the same id, killed while it wrote, may have left one.
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(system("remove", &beside)(error));

@@ -57,8 +57,7 @@ fn approved(programs: &Programs) -> String {
 
 #[test]
 fn a_clock_that_is_years_off_takes_it_out_of_service_until_it_is_right_and_loses_nothing() {
-    for (off_s, words) in [(-YEARS_S, "before this program was built"), (YEARS_S, "was good until")]
-    {
+    for (off_s, words) in [(-YEARS_S, "before this program was built"), (YEARS_S, "expired at")] {
         let directory = tempfile::tempdir().unwrap();
         let programs = Programs::set_up(&directory.path().join("a"));
         let _institution = programs.start_institution(None);

@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -94,15 +95,60 @@ fn files_below(directory: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
+fn it_says_that_files_are_kept_where_they_are_and_only_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let temporary = directory.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_florin"))
+        .arg("demo")
+        .env("TMPDIR", &temporary)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains("kept") && !text.contains("florin-demo-"), "{text}");
+    assert_eq!(files_below(&temporary), Vec::<std::path::PathBuf>::new());
+
+    let place = directory.path().join("demo");
+    let output = demo(&["--directory", place.to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words = format!("all files are kept in {}", place.display());
+    assert!(text.lines().next().unwrap().ends_with(&words), "{text}");
+    assert!(place.join("journal.sqlite").exists());
+}
+
+#[test]
+fn a_demo_that_is_interrupted_leaves_no_files_either() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(["demo", "--scenario", "institution-silent"])
+        .env("TMPDIR", temporary.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its first line comes when the parties are set up; the silence lasts for more than a second.
+    let mut output = BufReader::new(demo.stdout.take().unwrap());
+    output.read_line(&mut String::new()).unwrap();
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 1);
+    let id = demo.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let ended = demo.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("interrupted"), "{ended:?}");
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn no_key_and_no_card_identifier_is_in_any_output_or_log() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path().join("demo");
     let output = demo(&["--directory", place.to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told = [output.stdout, output.stderr].concat();
-    let told = String::from_utf8_lossy(&told);
+    let output = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&output);
     assert!(
-        told.contains("TRACE") || told.contains("DEBUG"),
+        printed.contains("TRACE") || printed.contains("DEBUG"),
         "the log is searched at its most talkative"
     );
 
@@ -121,8 +167,8 @@ fn no_key_and_no_card_identifier_is_in_any_output_or_log() {
     for secret in &secrets {
         assert!(secret.len() >= 16, "too short to search for: {} characters", secret.len());
         assert!(
-            !told.contains(secret.as_str()),
-            "a secret of {} characters was told",
+            !printed.contains(secret.as_str()),
+            "a secret of {} characters was printed",
             secret.len()
         );
     }

@@ -60,10 +60,7 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
     let refused =
         programs.enrol_terminal(&programs.state(), code).arg("--replace").output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        refused.status.code() == Some(21) && said.contains("1 payments are open"),
-        "{refused:?}"
-    );
+    assert!(refused.status.code() == Some(21) && said.contains("1 payment is open"), "{refused:?}");
     assert_eq!(fs::read(&enrolment).unwrap(), ours);
 
     // Where somebody put its enrolment there by hand, the service does not start over it.

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use florin::domain::{ReversalReason, UnixTime};
-use florin::journal::{Distrust, Journal, JournalError, SqliteJournal};
+use florin::journal::{Journal, JournalError, RecoveryLevel, SqliteJournal, SqliteJournalError};
 use florin::terminal::{Payment, PaymentState, fixtures};
 use rusqlite::Connection;
 
@@ -86,12 +86,20 @@ fn a_damaged_journal_is_not_trusted_again() {
     let middle = octets.len() / 2 / 4096 * 4096;
     octets[middle..middle + 3 * 4096].fill(0xA5);
     fs::write(&bench.path, octets).unwrap();
-    let error = SqliteJournal::open_again(&bench.path, Distrust::Content).unwrap_err();
+    let error = SqliteJournal::recover(&bench.path, RecoveryLevel::Check).unwrap_err();
     assert!(
-        matches!(error, JournalError::Damaged { .. } | JournalError::Storage { .. }),
+        matches!(
+            error,
+            SqliteJournalError::Damaged { .. }
+                | SqliteJournalError::Journal(JournalError::Storage { .. })
+        ),
         "{error}"
     );
-    assert_eq!(error.distrust(), Distrust::Content, "and it is looked at again the next time");
+    assert_eq!(
+        error.recovery_level(),
+        RecoveryLevel::Check,
+        "and it is looked at again the next time"
+    );
     assert!(
         error.to_string().contains("damaged") && error.to_string().contains("keep the file"),
         "{error}"
@@ -103,7 +111,7 @@ fn a_torn_journal_is_not_trusted() {
     let bench = Bench::filled(600);
     let octets = fs::read(&bench.path).unwrap();
     fs::write(&bench.path, &octets[..octets.len() / 2]).unwrap();
-    let error = SqliteJournal::open_again(&bench.path, Distrust::Content).unwrap_err().to_string();
+    let error = SqliteJournal::recover(&bench.path, RecoveryLevel::Check).unwrap_err().to_string();
     assert!(error.contains("damaged"), "{error}");
 }
 
@@ -123,7 +131,7 @@ fn after_a_fault_of_the_disk_everything_is_written_anew_and_nothing_is_missing()
     let inode = file_number(&bench.path);
     std::mem::forget(journal);
     fs::write(bench.beside(".rewriting"), "an attempt that a power cut ended").unwrap();
-    let mut journal = SqliteJournal::open_again(&bench.path, Distrust::Disk).unwrap();
+    let mut journal = SqliteJournal::recover(&bench.path, RecoveryLevel::Rewrite).unwrap();
     assert_ne!(file_number(&bench.path), inode, "it is a new file");
     assert_eq!(journal.payments(false, 1000).unwrap(), before);
     journal.append(&payment(900, PaymentState::Offered)).unwrap();
@@ -134,11 +142,11 @@ fn after_a_fault_of_the_disk_everything_is_written_anew_and_nothing_is_missing()
 /// be applied to it.
 #[test]
 fn an_exchange_that_was_cut_short_is_finished() {
-    for (is_log_there, distrust) in [
-        (true, Distrust::Nothing),
-        (false, Distrust::Nothing),
-        (true, Distrust::Disk),
-        (false, Distrust::Disk),
+    for (is_log_there, level) in [
+        (true, RecoveryLevel::Open),
+        (false, RecoveryLevel::Open),
+        (true, RecoveryLevel::Rewrite),
+        (false, RecoveryLevel::Rewrite),
     ] {
         let bench = Bench::filled(300);
         let complete = bench.beside(".rewritten");
@@ -152,7 +160,7 @@ fn an_exchange_that_was_cut_short_is_finished() {
         if is_log_there {
             fs::write(bench.beside("-wal"), "of the old one").unwrap();
         }
-        let mut journal = SqliteJournal::open_again(&bench.path, distrust).unwrap();
+        let mut journal = SqliteJournal::recover(&bench.path, level).unwrap();
         assert_eq!(journal.payments(false, 1000).unwrap().len(), 300);
         journal.check_content().unwrap();
         assert!(!complete.exists());
@@ -162,32 +170,32 @@ fn an_exchange_that_was_cut_short_is_finished() {
 #[test]
 fn what_is_not_trusted_is_known_to_the_next_process_until_it_was_looked_at() {
     let bench = Bench::filled(3);
-    let (mark, inode) = (bench.beside(".distrusted"), file_number(&bench.path));
-    Distrust::Nothing.mark(&bench.path);
-    assert!(!mark.exists());
-    Distrust::Disk.mark(&bench.path);
-    Distrust::Content.mark(&bench.path);
-    assert_eq!(fs::metadata(&mark).unwrap().permissions().mode() & 0o777, 0o600);
-    let journal = SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap();
-    assert_ne!(file_number(&bench.path), inode, "it was written anew: the greater distrust stays");
-    assert!(!mark.exists());
+    let (marker, inode) = (bench.beside(".recovery"), file_number(&bench.path));
+    SqliteJournal::require_recovery(&bench.path, RecoveryLevel::Open);
+    assert!(!marker.exists());
+    SqliteJournal::require_recovery(&bench.path, RecoveryLevel::Rewrite);
+    SqliteJournal::require_recovery(&bench.path, RecoveryLevel::Check);
+    assert_eq!(fs::metadata(&marker).unwrap().permissions().mode() & 0o777, 0o600);
+    let journal = SqliteJournal::recover(&bench.path, RecoveryLevel::Open).unwrap();
+    assert_ne!(file_number(&bench.path), inode, "it was written anew: the greater level stays");
+    assert!(!marker.exists());
     drop(journal);
 
-    // A disk that was too full for more than the mark's name.
+    // A disk that was too full for more than the marker's name.
     let inode = file_number(&bench.path);
-    fs::write(&mark, "").unwrap();
-    drop(SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap());
+    fs::write(&marker, "").unwrap();
+    drop(SqliteJournal::recover(&bench.path, RecoveryLevel::Open).unwrap());
     assert_ne!(file_number(&bench.path), inode, "it asks for everything");
 
     let inode = file_number(&bench.path);
-    Distrust::Content.mark(&bench.path);
-    drop(SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap());
+    SqliteJournal::require_recovery(&bench.path, RecoveryLevel::Check);
+    drop(SqliteJournal::recover(&bench.path, RecoveryLevel::Open).unwrap());
     assert_eq!(file_number(&bench.path), inode, "it was looked at, and that was enough");
-    assert!(!mark.exists());
+    assert!(!marker.exists());
     fs::write(&bench.path, vec![0x5A; 8192]).unwrap();
-    Distrust::Content.mark(&bench.path);
-    SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap_err();
-    assert!(mark.exists(), "it is still not trusted");
+    SqliteJournal::require_recovery(&bench.path, RecoveryLevel::Check);
+    SqliteJournal::recover(&bench.path, RecoveryLevel::Open).unwrap_err();
+    assert!(marker.exists(), "it is still not trusted");
 }
 
 #[test]
@@ -197,12 +205,12 @@ fn what_could_not_be_written_anew_leaves_nothing_that_takes_room() {
     let middle = octets.len() / 2 / 4096 * 4096;
     octets[middle..middle + 40 * 4096].fill(0xA5);
     fs::write(&bench.path, octets).unwrap();
-    SqliteJournal::open_again(&bench.path, Distrust::Disk).unwrap_err();
+    SqliteJournal::recover(&bench.path, RecoveryLevel::Rewrite).unwrap_err();
     assert!(!bench.beside(".rewriting").exists() && !bench.beside(".rewritten").exists());
     // Nor does what a power cut left.
     let bench = Bench::filled(1);
     fs::write(bench.beside(".rewriting"), "as far as it came").unwrap();
-    SqliteJournal::open_again(&bench.path, Distrust::Nothing).unwrap();
+    SqliteJournal::recover(&bench.path, RecoveryLevel::Open).unwrap();
     assert!(!bench.beside(".rewriting").exists());
 }
 
@@ -221,7 +229,7 @@ fn who_prunes_changes_no_schema_and_finishes_no_exchange() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journal/version-1.sql");
     Connection::open(&old.path).unwrap().execute_batch(&fs::read_to_string(here).unwrap()).unwrap();
     let error = SqliteJournal::open_to_prune(&old.path).unwrap_err();
-    assert!(matches!(error, JournalError::Older { found: 1, .. }), "{error}");
+    assert!(matches!(error, SqliteJournalError::Older { found: 1, .. }), "{error}");
 
     let none = Bench::new();
     SqliteJournal::open_to_prune(&none.path).unwrap_err();

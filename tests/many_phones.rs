@@ -8,18 +8,18 @@ use std::future::Future;
 use std::sync::Arc;
 
 use florin::credential::{CardCommand, SealingKey, SigningKey};
-use florin::domain::{CardId, HolderVerification, Outcome, TransactionId};
+use florin::domain::{CardId, HolderVerification, Outcome, TransactionId, UnixTime};
 use florin::journal::SqliteJournal;
 use florin::link::{EmulatedAir, EmulatedPhoneLink, PhoneLink};
 use florin::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
     MessageKind, Reassembler, decode_offer, digest_offer,
 };
-use florin::relay::Relay;
-use florin::service::{Driver, DriverError, Front};
+use florin::relay::{ConnectError, Relay, StatementError};
+use florin::service::{Driver, DriverError, Frontend};
 use florin::terminal::{
-    InstitutionAnswer, InstitutionRequest, PaymentRequest, PaymentView, Settings, TillRequest,
-    TransactionState, fixtures,
+    InstitutionAnswer, InstitutionRequest, InstitutionTransaction, PaymentRequest, PaymentView,
+    Settings, TillRequest, TransactionState, fixtures,
 };
 use florin::till::{TillCall, TillPort};
 use tokio::sync::oneshot;
@@ -45,8 +45,27 @@ impl Relay for Institution {
         std::future::ready(InstitutionAnswer::Transaction { state, receipt })
     }
 
-    fn prepare(&self) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
+    fn address(&self) -> String {
+        "this process".into()
+    }
+
+    async fn check_reachable(&self) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    async fn statement(
+        &self,
+        _: UnixTime,
+        _: UnixTime,
+    ) -> Result<Vec<InstitutionTransaction>, StatementError> {
+        Err(StatementError::Failed("it keeps no books".into()))
+    }
+
+    async fn transaction(
+        &self,
+        _: TransactionId,
+    ) -> Result<InstitutionTransaction, StatementError> {
+        Err(StatementError::Failed("it keeps no books".into()))
     }
 }
 
@@ -69,14 +88,14 @@ impl Terminal {
         let journal = SqliteJournal::in_memory().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
-            let mut front = Front::new(link, till_end);
+            let mut frontend = Frontend::new(link, till_end);
             let driver = Driver::start(
                 fixtures::identity(),
                 settings,
                 [7; 32],
                 journal,
                 Arc::new(Institution),
-                &mut front,
+                &mut frontend,
             )
             .await?;
             driver

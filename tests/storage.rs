@@ -110,8 +110,8 @@ impl Bench {
     fn sell(&self) {
         let till = self.offer(&[]);
         assert_eq!(self.phone_pays()["outcome"], "approved");
-        let told = till.wait_with_output().unwrap();
-        assert_eq!(last_json(&told)["state"], "captured");
+        let ended = till.wait_with_output().unwrap();
+        assert_eq!(last_json(&ended)["state"], "captured");
     }
 
     fn reconcile(&self) -> (Value, Option<i32>) {
@@ -206,8 +206,8 @@ fn a_failed_sync_is_remembered_until_the_journal_was_written_anew() {
         fs::write(&bench.switch, "enospc write").unwrap();
         bench.wait_out_of_service("the disk is full; free some space");
         assert!(!bench.programs.state().join("journal.sqlite.rewriting").exists(), "it takes room");
-        let mark = bench.programs.state().join("journal.sqlite.distrusted");
-        assert_eq!(fs::read_to_string(&mark).unwrap(), "disk");
+        let marker = bench.programs.state().join("journal.sqlite.recovery");
+        assert_eq!(fs::read_to_string(&marker).unwrap(), "rewrite");
         let terminal = if is_restarted {
             drop(terminal);
             fs::remove_file(&bench.switch).unwrap();
@@ -218,7 +218,7 @@ fn a_failed_sync_is_remembered_until_the_journal_was_written_anew() {
             terminal
         };
         assert_ne!(file_number(&bench.programs.journal()), old, "it was written anew");
-        assert!(!mark.exists());
+        assert!(!marker.exists());
         bench.sell();
         bench.assert_reconciled(2);
         terminal.stop();
@@ -473,7 +473,9 @@ fn a_second_service_is_kept_from_the_same_journal() {
     let terminal = bench.start_terminal(FaultKind::None, None);
     let mut second = bench.programs.start_terminal(None);
     assert_eq!(second.wait().code(), Some(14), "{}", second.log());
-    assert!(second.log().contains("is in use"), "{}", second.log());
+    let log = second.log();
+    assert!(log.contains("is in use") && log.contains("another florin service runs"), "{log}");
+    assert!(log.contains("systemctl stop florin") && !log.contains("would block"), "{log}");
     bench.sell();
     terminal.stop();
 }

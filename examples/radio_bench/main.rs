@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use florin::bluetooth::{Central, CentralLink, FoundTerminal};
 use florin::domain::TransactionId;
 use florin::link::{PhoneLink, PhoneLinkError};
-use florin::relay::GrpcRelay;
+use florin::relay::{GrpcRelay, Relay};
 use florin::service::{Enrolment, wall_clock};
 use florin::till::TillAddress;
 use serde_json::json;

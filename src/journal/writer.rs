@@ -23,7 +23,6 @@ pub enum Search {
     IdempotencyKey(String),
     /// The newest, or the oldest open ones.
     List {
-        /// Only open ones.
         open_only: bool,
         /// At most so many.
         limit: usize,
@@ -35,18 +34,12 @@ pub enum Search {
 pub enum JournalRequest<Context> {
     /// Write this, durably.
     Append {
-        /// Its place.
         record: RecordNumber,
         /// The payment as it is now.
         payment: Box<Payment>,
     },
     /// Find payments.
-    Find {
-        /// By what.
-        search: Search,
-        /// For whom.
-        context: Context,
-    },
+    Find { search: Search, context: Context },
 }
 
 /// What the journal answers.
@@ -58,7 +51,6 @@ pub enum JournalAnswer<Context> {
     Found {
         /// The payments, in the order of [`Journal::payments`].
         payments: Vec<Payment>,
-        /// For whom.
         context: Context,
     },
     /// The journal cannot be written or read. It is the last answer.
@@ -147,5 +139,89 @@ fn perform<Context>(
             };
             Ok(JournalAnswer::Found { payments, context })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RecoveryLevel, StorageFault};
+    use super::*;
+    use crate::domain::UnixTime;
+    use crate::terminal::PaymentState;
+
+    /// A journal in a list, without a database, that takes so many records and then is full.
+    struct ListJournal {
+        payments: Vec<Payment>,
+        room: usize,
+    }
+
+    impl Journal for ListJournal {
+        fn append(&mut self, payment: &Payment) -> Result<(), JournalError> {
+            if self.payments.len() == self.room {
+                return Err(JournalError::Storage {
+                    journal: "list".into(),
+                    fault: StorageFault::Full,
+                    recovery_level: RecoveryLevel::Open,
+                    detail: format!("room for {}", self.room),
+                });
+            }
+            self.payments.push(payment.clone());
+            Ok(())
+        }
+
+        fn payment(&mut self, id: TransactionId) -> Result<Option<Payment>, JournalError> {
+            Ok(self.payments.iter().find(|payment| payment.transaction_id == id).cloned())
+        }
+
+        fn payment_by_key(&mut self, key: &str) -> Result<Option<Payment>, JournalError> {
+            let has_key = |payment: &&Payment| {
+                payment.idempotency.as_ref().is_some_and(|(other, _)| other == key)
+            };
+            Ok(self.payments.iter().rfind(has_key).cloned())
+        }
+
+        fn payments(&mut self, _: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
+            Ok(self.payments.iter().take(limit).cloned().collect())
+        }
+    }
+
+    fn payment(number: u8) -> Payment {
+        Payment {
+            transaction_id: TransactionId::from_random([number; 16]),
+            state: PaymentState::Offered,
+            amount: "2.50 EUR".parse().unwrap(),
+            reference: String::new(),
+            capture_after_dispense: true,
+            offer: Vec::new(),
+            sealed_command: None,
+            receipt: None,
+            released: false,
+            idempotency: None,
+            created_at: UnixTime { seconds: 10 },
+            updated_at: UnixTime { seconds: 10 },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_journal_of_another_kind_is_written_until_its_own_fault_ends_the_thread() {
+        let journal = ListJournal { payments: Vec::new(), room: 1 };
+        let mut writer = JournalWriter::start(journal).unwrap();
+        for number in 1..=3 {
+            writer.ask(JournalRequest::Append {
+                record: RecordNumber(number.into()),
+                payment: Box::new(payment(number)),
+            });
+        }
+        let written: Option<JournalAnswer<()>> = writer.next_answer().await;
+        assert!(matches!(written, Some(JournalAnswer::Journalled(RecordNumber(1)))));
+        let Some(JournalAnswer::Failed(error)) = writer.next_answer().await else {
+            panic!("there was no room for the second")
+        };
+        assert_eq!(error.recovery_level(), RecoveryLevel::Open);
+        assert_eq!(
+            error.to_string(),
+            format!("the journal list cannot be used: {} (room for 1)", StorageFault::Full)
+        );
+        assert!(writer.next_answer().await.is_none(), "the failure is the last answer");
     }
 }

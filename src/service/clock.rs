@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use crate::domain::{Moment, UnixTime};
 use crate::terminal::Now;
 
-/// The wall clock: for people, and for judging certificates. It may jump, and be years off where it
-/// was never set.
+/// The wall clock: for people, and to check certificates. It may jump, and may be years off where
+/// it was never set.
 pub fn wall_clock() -> UnixTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     UnixTime { seconds: since.map_or(0, |since| since.as_secs()) }

@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::clock::{now, wall_clock};
-use super::front::{Front, LinkStopped};
+use super::frontend::{Frontend, LinkStopped};
 use crate::domain::TransactionId;
 use crate::journal::{Journal, JournalAnswer, JournalError, JournalRequest, JournalWriter, Search};
+use crate::link::LinkEvent;
 use crate::relay::Relay;
 use crate::terminal::{
     AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Output, Payment,
@@ -22,23 +23,23 @@ use crate::terminal::{
 };
 use crate::till::{Answer, PaymentList, TillCall};
 
-/// How long the journal may take to an answer, in seconds. An SD card that tidies up takes a second
-/// or two.
+/// How long the journal may take to answer, in seconds. An SD card that reorganises itself takes a
+/// second or two.
 const JOURNAL_TIMEOUT_S: u64 = 10;
-/// How much longer than its time-out the driver waits for a relay that should have kept it.
+/// How much longer than its time-out the driver waits for a relay, which should keep it itself.
 const RELAY_GRACE: Duration = Duration::from_millis(500);
 
 /// Why the driver stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// Without a journal no payment is taken. A new engine goes on from what it holds once it can
-    /// be used again.
+    /// Without a journal no payment is taken. Once it can be used again, a new engine continues
+    /// from what it holds.
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The journal's thread could not be started.
     #[error("the journal's thread cannot be started: {0}")]
     Thread(std::io::Error),
-    /// The journal's thread ended without a word, which is a bug.
+    /// The journal's thread ended and gave no reason, which is a bug.
     #[error("the journal's thread has stopped; the log says why")]
     JournalStopped,
     /// The link ended, which it does only with its process.
@@ -57,22 +58,22 @@ enum Searcher {
 
 /// The engine among its adapters.
 #[derive(Debug)]
-pub struct Driver<'front, R> {
+pub struct Driver<'frontend, R> {
     terminal: Terminal,
     start: Instant,
-    front: &'front mut Front,
+    frontend: &'frontend mut Frontend,
     journal: JournalWriter<Searcher>,
     relay: Arc<R>,
     asks: JoinSet<(TransactionId, InstitutionAnswer)>,
     till_calls: BTreeMap<TillCallId, Answer<PaymentView>>,
     last_till_call: u64,
-    /// The journal has kept this waiting for too long.
+    /// The journal has not answered for [`JOURNAL_TIMEOUT_S`].
     journal_hangs: bool,
     /// The newest published view of each open payment.
     published: BTreeMap<TransactionId, PaymentView>,
 }
 
-impl<'front, R: Relay + 'static> Driver<'front, R> {
+impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
     /// Reads the journal and continues what is open in it. `seed` is 32 fresh random octets.
     ///
     /// # Errors
@@ -83,7 +84,7 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         seed: [u8; 32],
         mut journal: impl Journal + 'static,
         relay: Arc<R>,
-        front: &'front mut Front,
+        frontend: &'frontend mut Frontend,
     ) -> Result<Self, DriverError> {
         let open = journal.payments(true, usize::MAX)?;
         let start = Instant::now();
@@ -91,7 +92,7 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         let mut driver = Self {
             terminal,
             start,
-            front,
+            frontend,
             journal: JournalWriter::start(journal).map_err(DriverError::Thread)?,
             relay,
             asks: JoinSet::new(),
@@ -100,7 +101,7 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
             journal_hangs: false,
             published: BTreeMap::new(),
         };
-        driver.front.engine_runs();
+        driver.frontend.engine_started();
         driver.perform(outputs).await;
         Ok(driver)
     }
@@ -112,7 +113,7 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
     /// effects were seen.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), DriverError> {
         if let Err(error) = self.run_until(stop).await {
-            self.front.engine_given_up(self.terminal);
+            self.frontend.engine_stopped(self.terminal);
             return Err(error);
         }
         self.journal.finish().await?;
@@ -123,42 +124,31 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         tokio::pin!(stop);
         loop {
             self.check_journal_now();
-            self.front.look().await;
-            if self.front.is_report_due() {
-                self.front.report(&self.terminal.open_payments(wall_clock()));
+            self.frontend.check().await;
+            if self.frontend.is_report_due() {
+                self.frontend.report(&self.terminal.open_payments(wall_clock()));
             }
             let deadline = self.terminal.next_deadline();
-            let look_at = self.front.look_at();
-            // Never for long, so that a missed deadline cannot last.
-            let wake_at = deadline.map_or(look_at, |deadline| {
-                look_at.min(self.start + Duration::from_millis(deadline.moment.milliseconds))
+            // Never later than the next check, so that a missed deadline cannot last.
+            let next_check_at = self.frontend.next_check_at();
+            let wake_at = deadline.map_or(next_check_at, |deadline| {
+                next_check_at.min(self.start + Duration::from_millis(deadline.moment.milliseconds))
             });
             tokio::select! {
                 () = &mut stop => return Ok(()),
-                event = self.front.link.events.recv() => {
-                    let input = self.front.link_happened(event.ok_or(LinkStopped)?);
-                    match input {
-                        Some(Input::PhoneConnected(phone) | Input::PhoneWrote { phone, .. }) if self.journal_hangs => {
-                            self.front.disconnect(phone).await;
-                        }
-                        Some(input) => self.step(input).await,
-                        None => {}
-                    }
+                event = self.frontend.link.events.recv() => {
+                    self.handle_link_event(event.ok_or(LinkStopped)?).await;
                 }
-                Some(call) = self.front.till.calls.recv() => {
-                    if self.journal_hangs {
-                        self.front.refuse(call, &self.terminal.open_payments(wall_clock()));
-                    } else {
-                        self.till_called(call).await;
-                    }
+                Some(call) = self.frontend.till.calls.recv() => {
+                    self.handle_till_call(call).await;
                 }
                 answer = self.journal.next_answer() => {
-                    self.journal_answered(answer.ok_or(DriverError::JournalStopped)?).await?;
+                    self.handle_journal(answer.ok_or(DriverError::JournalStopped)?).await?;
                 }
                 Some(answered) = self.asks.join_next() => {
-                    // A relay that panicked is a bug, and its request counts as unanswered when its time is up.
+                    // A relay that panicked is a bug; the engine's own time-out ends its request.
                     if let Ok((transaction_id, answer)) = answered {
-                        self.front.metrics.institution_answered(&answer);
+                        self.frontend.metrics.institution_answered(&answer);
                         self.step(Input::Institution { transaction_id, answer }).await;
                     }
                 }
@@ -173,10 +163,22 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         }
     }
 
-    /// Takes the terminal out of service while the disk hangs. What is under way waits, and so do
-    /// phones and till outside: what they would ask of the journal must not pile up. The engine
-    /// stays, for its thread may yet write what it was asked, and another engine beside that
-    /// would not know it.
+    async fn handle_link_event(&mut self, event: LinkEvent) {
+        match self.frontend.handle_link_event(event) {
+            Some(Input::PhoneConnected(phone) | Input::PhoneWrote { phone, .. })
+                if self.journal_hangs =>
+            {
+                self.frontend.disconnect(phone).await;
+            }
+            Some(input) => self.step(input).await,
+            None => {}
+        }
+    }
+
+    /// Takes the terminal out of service while the disk hangs. What is under way waits, and phones
+    /// and till are turned away, so that requests to the journal do not pile up. The engine stays:
+    /// the journal's thread may yet write what it was asked, and a second engine would not know of
+    /// that.
     fn check_journal_now(&mut self) {
         let time_limit = Duration::from_secs(JOURNAL_TIMEOUT_S);
         let hangs = self.journal.waits_since().is_some_and(|since| since.elapsed() >= time_limit);
@@ -186,15 +188,16 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         self.journal_hangs = hangs;
         let reason = hangs.then(|| {
             format!(
-                "the journal cannot be used: the disk has not answered for {JOURNAL_TIMEOUT_S} s; see the kernel's log, and have \
-                 the card or disk replaced soon. The terminal goes on by itself when it answers"
+                "the journal cannot be used: the disk has not answered for {JOURNAL_TIMEOUT_S} s; \
+                 see the kernel's log (`dmesg`), and have the card or disk replaced soon. The \
+                 terminal continues by itself when the disk answers"
             )
         });
         match &reason {
             Some(reason) => tracing::error!(reason, "out of service"),
             None => tracing::info!("the disk answers again"),
         }
-        self.front.journal_is(reason);
+        self.frontend.set_journal_fault(reason);
     }
 
     async fn step(&mut self, input: Input) {
@@ -208,10 +211,10 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 Output::Append { record, payment } => {
                     self.journal.ask(JournalRequest::Append { record, payment });
                 }
-                Output::Notify { phone, value } => self.front.notify(phone, value),
+                Output::Notify { phone, value } => self.frontend.notify(phone, value),
                 Output::Disconnect { phone, reason } => {
                     tracing::debug!(?phone, reason, "disconnecting a phone");
-                    self.front.disconnect(phone).await;
+                    self.frontend.disconnect(phone).await;
                 }
                 Output::Load { phone, question } => {
                     let search = Search::TransactionId(question.transaction_id);
@@ -228,15 +231,15 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 }
                 Output::Publish(view) => {
                     if view.state.is_final() {
-                        self.front.metrics.payment_ended(view.state.name());
+                        self.frontend.metrics.payment_ended(view.state.name());
                         self.published.remove(&view.transaction_id);
                     } else {
                         self.published.insert(view.transaction_id, view.clone());
                     }
-                    let _ = self.front.till.updates.send(view);
+                    let _ = self.frontend.till.updates.send(view);
                 }
                 Output::Advertise(pace) => {
-                    self.front.advertise(pace).await;
+                    self.frontend.advertise(pace).await;
                     if pace == AdvertisingPace::Fast {
                         let relay = Arc::clone(&self.relay);
                         tokio::spawn(async move { relay.prepare().await });
@@ -261,35 +264,14 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
         });
     }
 
-    async fn till_called(&mut self, call: TillCall) {
+    async fn handle_till_call(&mut self, call: TillCall) {
+        if self.journal_hangs {
+            self.frontend.refuse(call, &self.terminal.open_payments(wall_clock()));
+            return;
+        }
         match call {
             TillCall::Request { request, answer } => {
-                let search = match &request {
-                    TillRequest::Create(content) => {
-                        if let Some(reason) = self.front.out_of_service() {
-                            let _ = answer.send(Err(TillRefusal::OutOfService(reason.clone())));
-                            return;
-                        }
-                        content
-                            .idempotency_key
-                            .as_ref()
-                            .map(|key| Search::IdempotencyKey(key.to_string()))
-                    }
-                    TillRequest::Complete { transaction_id, .. }
-                    | TillRequest::Cancel { transaction_id } => {
-                        Some(Search::TransactionId(*transaction_id))
-                    }
-                };
-                self.last_till_call += 1;
-                let call = TillCallId(self.last_till_call);
-                self.till_calls.insert(call, answer);
-                match search {
-                    Some(search) => {
-                        let context = Searcher::Till { call, request };
-                        self.journal.ask(JournalRequest::Find { search, context });
-                    }
-                    None => self.step(Input::Till { call, request, stored: None }).await,
-                }
+                self.handle_till_request(request, answer).await;
             }
             TillCall::Read { transaction_id, answer } => {
                 if let Some(view) = self.published.get(&transaction_id) {
@@ -306,20 +288,44 @@ impl<'front, R: Relay + 'static> Driver<'front, R> {
                 self.journal.ask(JournalRequest::Find { search, context });
             }
             TillCall::Status { answer } => {
-                let _ =
-                    answer.send(Ok(self.front.status(&self.terminal.open_payments(wall_clock()))));
+                let _ = answer
+                    .send(Ok(self.frontend.status(&self.terminal.open_payments(wall_clock()))));
             }
             TillCall::Metrics { answer } => {
-                let _ = answer
-                    .send(Ok(self.front.metrics_text(&self.terminal.open_payments(wall_clock()))));
+                let _ = answer.send(Ok(self
+                    .frontend
+                    .metrics_text(&self.terminal.open_payments(wall_clock()))));
             }
         }
     }
 
-    async fn journal_answered(
-        &mut self,
-        answer: JournalAnswer<Searcher>,
-    ) -> Result<(), DriverError> {
+    async fn handle_till_request(&mut self, request: TillRequest, answer: Answer<PaymentView>) {
+        let search = match &request {
+            TillRequest::Create(content) => {
+                if let Some(reason) = self.frontend.out_of_service() {
+                    let _ = answer.send(Err(TillRefusal::OutOfService(reason.clone())));
+                    return;
+                }
+                content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
+            }
+            TillRequest::Complete { transaction_id, .. }
+            | TillRequest::Cancel { transaction_id } => {
+                Some(Search::TransactionId(*transaction_id))
+            }
+        };
+        self.last_till_call += 1;
+        let call = TillCallId(self.last_till_call);
+        self.till_calls.insert(call, answer);
+        match search {
+            Some(search) => {
+                let context = Searcher::Till { call, request };
+                self.journal.ask(JournalRequest::Find { search, context });
+            }
+            None => self.step(Input::Till { call, request, stored: None }).await,
+        }
+    }
+
+    async fn handle_journal(&mut self, answer: JournalAnswer<Searcher>) -> Result<(), DriverError> {
         match answer {
             JournalAnswer::Journalled(record) => self.step(Input::Journalled(record)).await,
             JournalAnswer::Found { payments, context } => {

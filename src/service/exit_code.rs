@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::{ConfigurationError, DriverError, EnrolmentError};
 use crate::bluetooth::RadioFault;
 use crate::domain::TerminalId;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, SqliteJournalError};
 use crate::link::SocketAirError;
 use crate::private_file::PrivateFileError;
 use crate::relay::{ConnectError, StatementError};
@@ -17,46 +17,50 @@ use crate::till::TillListenError;
 /// Why the service does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// Its configuration.
     #[error(transparent)]
     Configuration(#[from] ConfigurationError),
-    /// Its enrolment, or the clock by which that is judged.
+    /// The enrolment, or the clock by which its certificates are checked.
     #[error(transparent)]
     Enrolment(#[from] EnrolmentError),
-    /// Its state directory.
     #[error(transparent)]
     StateDirectory(#[from] PrivateFileError),
-    /// Another service has it.
-    #[error("the state directory {} is in use or cannot be opened: {detail}; one service at a time can keep it", .path.display())]
-    StateDirectoryInUse {
-        /// Which.
+    #[error(
+        "cannot open the state directory {}: {detail}; check that it exists and belongs to the \
+         service's user",
+        path.display()
+    )]
+    StateDirectoryUnusable {
         path: PathBuf,
         /// What the system says.
         detail: String,
     },
-    /// Its journal.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// Its journal is another terminal's.
     #[error(
-        "the journal {} holds open payments of terminal {begun_by}, and this is terminal {terminal_id}, which cannot settle them; put \
-         back the enrolment of {begun_by} until they are settled (`florin payments --open`), or that terminal's journal where it \
-         belongs (docs/operations.md)",
+        "the state directory {} is in use: another florin service runs with it. Stop that one \
+         (`systemctl stop florin`), or give this one a state directory of its own ([terminal] \
+         state_directory)",
+        .0.display()
+    )]
+    StateDirectoryInUse(PathBuf),
+    #[error(transparent)]
+    Journal(#[from] SqliteJournalError),
+    /// The journal is another terminal's.
+    #[error(
+        "the journal {} holds open payments of terminal {begun_by}; this is terminal \
+         {terminal_id}, which cannot settle them. Put back the enrolment of {begun_by} and run the \
+         service until `florin payments --open` lists none, or put the journal back on the \
+         terminal that it belongs to (docs/operations.md)",
         path.display()
     )]
     OtherTerminal {
-        /// The file.
         path: PathBuf,
-        /// Who began them.
+        /// The terminal that began them.
         begun_by: TerminalId,
-        /// Who this is.
+        /// This terminal.
         terminal_id: TerminalId,
     },
-    /// The till API's address.
     #[error(transparent)]
     Till(#[from] TillListenError),
-    /// The way to the institution.
-    #[error(transparent)]
+    #[error("{0}; {advice}", advice = advice(.0))]
     Institution(#[from] ConnectError),
     /// The institution's transactions.
     #[error(transparent)]
@@ -64,14 +68,14 @@ pub enum ServiceError {
     /// BlueZ or the adapter. Only a check ends with it: the service keeps trying.
     #[error(transparent)]
     Radio(#[from] RadioFault),
-    /// The emulated air that was asked for in place of BlueZ.
+    /// The socket that was asked for in place of BlueZ.
     #[error(transparent)]
     Air(#[from] SocketAirError),
     /// It ran, and cannot go on.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// No randomness, no signal handler.
-    #[error("the operating system does not give {what}: {detail}")]
+    /// No randomness, no thread, no signal handler.
+    #[error("the operating system does not provide {what}: {detail}")]
     System {
         /// What was asked for.
         what: &'static str,
@@ -80,17 +84,36 @@ pub enum ServiceError {
     },
 }
 
-/// How the service ends, as its caller sees it. Numbers never change their meaning.
+/// What an operator can do where there is no connection to the institution.
+fn advice(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Credentials(_) => "enrol again: `florin enrol --replace`",
+        ConnectError::Unreachable { .. } | ConnectError::Silent { .. } => {
+            "check the network and the institution's address ([institution] url)"
+        }
+        ConnectError::Handshake { .. } => {
+            "ask the institution whether it knows this terminal; if not, enrol again: `florin \
+             enrol --replace`"
+        }
+    }
+}
+
+impl From<JournalError> for ServiceError {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error.into())
+    }
+}
+
+/// How the service ends, as its caller sees it. A number never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ServiceExit {
-    /// All else.
     Other = 1,
     /// The configuration is wrong: the message names file, line, column and key.
     Configuration = 10,
     /// There is no enrolment, or it cannot be read.
     NotEnrolled = 11,
-    /// A certificate is not good now.
+    /// A certificate has expired, or is not valid yet.
     Certificate = 12,
     /// The clock shows a time before the program was built.
     ClockUnset = 13,
@@ -104,10 +127,10 @@ pub enum ServiceExit {
     Forbidden = 17,
     /// No adapter that is not blocked and can advertise.
     NoAdapter = 18,
-    /// The institution is not reached, or does not take the client certificate.
+    /// The institution cannot be reached, or does not accept the client certificate.
     Institution = 19,
-    /// Open payments in the journal are another terminal's, or another institution's. 20 is of
-    /// `florin reconcile`.
+    /// Open payments in the journal are another terminal's, or another institution's. (20 is
+    /// `florin reconcile`'s.)
     OtherTerminal = 21,
 }
 
@@ -118,7 +141,7 @@ impl From<ServiceExit> for ExitCode {
 }
 
 impl ServiceError {
-    /// How a process ends that this ends.
+    /// The exit code of a process that ends because of it.
     pub fn exit(&self) -> ServiceExit {
         match self {
             Self::Configuration(_) => ServiceExit::Configuration,
@@ -137,9 +160,10 @@ impl ServiceError {
                 EnrolmentError::Journal(_) => ServiceExit::Journal,
                 EnrolmentError::OpenPayments { .. } => ServiceExit::OtherTerminal,
             },
-            Self::StateDirectory(_) | Self::StateDirectoryInUse { .. } | Self::Journal(_) => {
-                ServiceExit::Journal
-            }
+            Self::StateDirectory(_)
+            | Self::StateDirectoryUnusable { .. }
+            | Self::StateDirectoryInUse(_)
+            | Self::Journal(_) => ServiceExit::Journal,
             Self::OtherTerminal { .. } => ServiceExit::OtherTerminal,
             Self::Till(_) => ServiceExit::Till,
             Self::Institution(error) => match error {

@@ -54,76 +54,90 @@ impl Metrics {
             certificate_expiration: Gauge::default(),
             tasks: Gauge::default(),
         };
-        let registry = &mut metrics.registry;
+        metrics.register_payments();
+        metrics.register_phones();
+        metrics.register_service();
+        metrics
+    }
+
+    fn register_payments(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "payments_open",
             "Number of payments to which something may still happen, by state",
-            metrics.open.clone(),
+            self.open.clone(),
         );
         registry.register_with_unit(
             "oldest_open_payment_age",
             "Age of the oldest open payment, in seconds, by the wall clock; 0 without one",
             Unit::Seconds,
-            metrics.oldest_open_age.clone(),
+            self.oldest_open_age.clone(),
         );
         registry.register(
             "payments_escalated",
             "Number of open payments whose age has reached payments.escalate_after_s",
-            metrics.escalated.clone(),
+            self.escalated.clone(),
         );
         registry.register(
             "payments_finished",
             "Payments that have reached a final state since the service started, by that state",
-            metrics.finished.clone(),
+            self.finished.clone(),
         );
         registry.register(
             "institution_requests",
             "Requests to the institution since the service started, by what became of them",
-            metrics.institution_requests.clone(),
+            self.institution_requests.clone(),
         );
+    }
+
+    fn register_phones(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "phones_connected",
             "Number of phones that are connected now",
-            metrics.phones_connected.clone(),
+            self.phones_connected.clone(),
         );
         registry.register(
             "phone_connections",
             "Connections that phones have opened since the service started",
-            metrics.phone_connections.clone(),
+            self.phone_connections.clone(),
         );
         registry.register(
             "bluetooth_up",
             "1 while phones can find the terminal, else 0",
-            metrics.bluetooth_up.clone(),
+            self.bluetooth_up.clone(),
         );
         registry.register(
             "bluetooth_recovery_actions",
             "Recovery actions that Bluetooth needed since the service started, by action",
-            metrics.recovery_actions.clone(),
+            self.recovery_actions.clone(),
         );
+    }
+
+    fn register_service(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "journal_up",
             "1 while the journal can be written, else 0",
-            metrics.journal_up.clone(),
+            self.journal_up.clone(),
         );
         registry.register_with_unit(
             "certificate_expiration_timestamp",
             "Unix time in seconds at which the first of the terminal's certificates expires; 0 if \
              unknown",
             Unit::Seconds,
-            metrics.certificate_expiration.clone(),
+            self.certificate_expiration.clone(),
         );
         registry.register(
             "tasks",
             "Number of asynchronous tasks of the service that have not ended",
-            metrics.tasks.clone(),
+            self.tasks.clone(),
         );
         registry.register(
             "build",
             "Always 1; the label names the version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        metrics
     }
 
     /// The open payments as they are now.

@@ -7,20 +7,26 @@ mod doctor;
 mod driver;
 mod enrolment;
 mod exit_code;
-mod front;
+mod frontend;
+mod institution_relay;
 mod metrics;
+mod randomness;
 mod reconcile;
+mod supervisor;
 mod systemd;
 mod terminal_service;
+mod toml_place;
 
 pub use clock::wall_clock;
 pub use configuration::{
-    CONFIGURATION_PATH, Configuration, ConfigurationError, Place, TILL_ADDRESS,
+    CONFIGURATION_PATH, Configuration, ConfigurationError, TILL_ADDRESS, till_address,
 };
 pub use doctor::{Extent, Finding, Verdict, examine};
 pub use driver::{Driver, DriverError};
 pub use enrolment::{Enrolment, EnrolmentError, check_clock, enrol};
 pub use exit_code::{ServiceError, ServiceExit};
-pub use front::Front;
+pub use frontend::Frontend;
+pub use institution_relay::grpc_relay;
 pub use reconcile::reconcile;
 pub use terminal_service::serve;
+pub use toml_place::Place;

@@ -41,7 +41,8 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum TillListenError {
     /// Another process listens there.
     #[error(
-        "{0} is in use by another florin or another program; stop that one, or change [till] listen"
+        "{0} is in use: another florin service runs, or another program listens there. Stop it \
+         (`systemctl stop florin`), or give this service another address ([till] listen)"
     )]
     InUse(TillAddress),
     /// The file at the socket's path is not a socket.

@@ -14,23 +14,22 @@ use florin::link::{PhoneLink, PhoneLinkError};
 use tokio::time::Instant;
 
 use crate::arguments::RadioArguments;
-use crate::radio::RadioError;
+use crate::radio_error::RadioError;
 
 /// What BlueZ and phones agree on.
 #[cfg(unix)]
 const ATT_MTU: usize = 517;
-/// How often it is looked whether a machine listens, in milliseconds.
+/// How long to wait before a socket that nobody listens on is tried again, in milliseconds.
 #[cfg(unix)]
-const LOOK_MS: u64 = 100;
-/// How long a connection is tried, in milliseconds: a radio needs seconds too to find that a
+const RETRY_INTERVAL_MS: u64 = 100;
+/// How long a connection is tried, in milliseconds: a radio, too, needs seconds to notice that a
 /// machine is gone.
 #[cfg(unix)]
-const CONNECT_MS_MAX: u64 = 5_000;
+const CONNECT_TIMEOUT_MS: u64 = 5_000;
 
 /// Where machines are looked for.
 #[derive(Debug, Clone)]
 pub enum Air {
-    /// An adapter.
     Bluetooth(Central),
     /// A socket: one machine, if it listens.
     #[cfg(unix)]
@@ -39,12 +38,12 @@ pub enum Air {
 
 /// A machine in reach.
 #[derive(Debug, Clone)]
-pub struct Found {
-    /// Where it is known yet.
+pub struct Machine {
+    /// None until it is known.
     pub short_code: Option<String>,
     /// In dBm; none where there is no radio, or it does not tell.
     pub rssi_dbm: Option<i16>,
-    /// It says that it takes no payments now. Over a socket nothing says so before a connection.
+    /// It says that it takes no payments now. Over a socket this is known only once connected.
     pub is_out_of_service: bool,
     at: Place,
 }
@@ -75,8 +74,8 @@ impl Air {
         }
     }
 
-    /// Whether there is one machine, which was named with the air: then it needs no strength to be
-    /// the one that is meant.
+    /// Whether there is only one machine, named with the air: then no signal strength is needed to
+    /// choose it.
     pub fn is_one_machine(&self) -> bool {
         match self {
             Self::Bluetooth(_) => false,
@@ -91,11 +90,11 @@ impl Air {
         &self,
         scan_ms: u64,
         short_code: Option<&str>,
-    ) -> Result<Vec<Found>, RadioError> {
+    ) -> Result<Vec<Machine>, RadioError> {
         match self {
             Self::Bluetooth(central) => {
                 let found = central.scan(scan_ms, short_code).await?;
-                let found = found.into_iter().map(|terminal| Found {
+                let found = found.into_iter().map(|terminal| Machine {
                     short_code: terminal.short_code.clone(),
                     rssi_dbm: terminal.rssi_dbm,
                     is_out_of_service: terminal.is_out_of_service,
@@ -105,39 +104,45 @@ impl Air {
             }
             #[cfg(unix)]
             Self::Socket(address) => {
-                let looking = Duration::from_millis(scan_ms);
-                let found = tokio::time::timeout(looking, until_found(address, short_code)).await;
+                let time_limit = Duration::from_millis(scan_ms);
+                let found =
+                    tokio::time::timeout(time_limit, wait_for_machine(address, short_code)).await;
                 Ok(found.into_iter().collect())
             }
         }
     }
 
     /// Connects to a machine that was found.
-    pub async fn connect(&self, found: &Found) -> Result<AirLink, RadioError> {
+    pub async fn connect(&self, found: &Machine) -> Result<AirLink, RadioError> {
         match (self, &found.at) {
             (Self::Bluetooth(central), Place::Bluetooth(terminal)) => {
                 Ok(AirLink::Bluetooth(Box::new(central.connect(terminal).await?)))
             }
             #[cfg(unix)]
             (Self::Socket(address), Place::Socket) => {
-                let end = Instant::now() + Duration::from_millis(CONNECT_MS_MAX);
+                let end = Instant::now() + Duration::from_millis(CONNECT_TIMEOUT_MS);
                 loop {
                     match SocketPhoneLink::connect(address, ATT_MTU).await {
                         Ok(link) => return Ok(AirLink::Socket(link)),
                         Err(error) if Instant::now() > end => return Err(error.into()),
-                        Err(_) => tokio::time::sleep(Duration::from_millis(LOOK_MS)).await,
+                        Err(_) => {
+                            tokio::time::sleep(Duration::from_millis(RETRY_INTERVAL_MS)).await
+                        }
                     }
                 }
             }
             #[cfg(unix)]
             (Self::Bluetooth(_), Place::Socket) | (Self::Socket(_), Place::Bluetooth(_)) => {
-                Err(PhoneLinkError::Unusable("the machine was found in other air".into()).into())
+                Err(PhoneLinkError::Unusable(
+                    "the machine was found by other means than it is connected to".into(),
+                )
+                .into())
             }
         }
     }
 
     /// Waits until every connection that was ended is down.
-    pub async fn settle(&self) {
+    pub async fn wait_disconnected(&self) {
         match self {
             Self::Bluetooth(central) => central.wait_for_disconnections().await,
             #[cfg(unix)]
@@ -146,32 +151,30 @@ impl Air {
     }
 }
 
-/// A machine that is being started listens soon.
+/// Tries until a machine listens: one that is being started listens soon.
 #[cfg(unix)]
-async fn until_found(address: &AirAddress, short_code: Option<&str>) -> Found {
+async fn wait_for_machine(address: &AirAddress, short_code: Option<&str>) -> Machine {
     loop {
         if let Ok(link) = SocketPhoneLink::connect(address, ATT_MTU).await
             && let Ok(terminal_id) = link.info().terminal_id.parse::<TerminalId>()
             && short_code.is_none_or(|code| code == terminal_id.short_code())
         {
             let short_code = Some(terminal_id.short_code().to_owned());
-            return Found {
+            return Machine {
                 short_code,
                 rssi_dbm: None,
                 is_out_of_service: false,
                 at: Place::Socket,
             };
         }
-        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        tokio::time::sleep(Duration::from_millis(RETRY_INTERVAL_MS)).await;
     }
 }
 
 /// A connection through [`Air`].
 #[derive(Debug)]
 pub enum AirLink {
-    /// Over Bluetooth.
     Bluetooth(Box<CentralLink>),
-    /// Over a socket.
     #[cfg(unix)]
     Socket(SocketPhoneLink),
 }

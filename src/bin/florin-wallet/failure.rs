@@ -6,7 +6,7 @@ use florin::bluetooth::CentralError;
 use florin::private_file::PrivateFileError;
 use florin::wallet::{DirectoryError, EnrolmentError};
 
-use crate::radio::RadioError;
+use crate::radio_error::RadioError;
 
 /// The options of the command line do not fit together.
 #[derive(Debug, thiserror::Error)]

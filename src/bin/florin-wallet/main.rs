@@ -6,17 +6,17 @@
 mod air;
 mod arguments;
 mod failure;
+mod keyboard;
 mod nearest;
 mod radio;
+mod radio_error;
 mod screen;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Parser;
 use florin::causes::with_causes;
 use florin::command_line::yes_or_no;
@@ -33,6 +33,7 @@ use serde_json::json;
 use self::air::Air;
 use self::arguments::{Arguments, Command, LOG_LEVEL, PayArguments, RadioArguments, WhichTerminal};
 use self::failure::{NoCard, Usage, name_and_exit_code};
+use self::keyboard::typed_line;
 use self::radio::{Radio, Target};
 use self::screen::{Screen, SessionContext, Style, on_screen, wall_clock};
 
@@ -223,7 +224,7 @@ async fn pay_once(
         Some(Err(error)) => Err(error.into()),
         None => Ok(interrupted(&screen, customer.has_sent, customer.shown.as_ref())),
     };
-    air.settle().await;
+    air.wait_disconnected().await;
     code
 }
 
@@ -270,7 +271,7 @@ async fn ask_for_result(
             Ok(interrupted(&screen, record.status == PaymentStatus::Pending, Some(record.offer())))
         }
     };
-    air.settle().await;
+    air.wait_disconnected().await;
     code
 }
 
@@ -422,22 +423,5 @@ impl Cardholder for Customer {
                 Some(_) | None => Decision::Decline,
             }
         })
-    }
-}
-
-/// Asks on standard error, as standard output is for the results; returns a line from standard
-/// input, or none at its end.
-async fn typed_line(question: &str) -> Option<String> {
-    let _ = write!(io::stderr(), "{question}").and_then(|()| io::stderr().flush());
-    let read = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        io::stdin()
-            .read_line(&mut line)
-            .context("cannot read standard input")
-            .map(|octets| (octets, line))
-    });
-    match read.await {
-        Ok(Ok((octets, line))) if octets > 0 => Some(line),
-        Ok(_) | Err(_) => None,
     }
 }

@@ -1,26 +1,24 @@
 //! Which machine in reach is the one that a person stands at. docs/protocol.md, section 2, has the
 //! rule.
 
-/// A machine at which somebody stands is received at least so strongly, in dBm: from within a metre
-/// or two.
+/// The weakest signal of a machine that the person stands at, in dBm: from within a metre or two.
 pub const STRENGTH_MIN_DBM: i16 = -65;
-/// By so much every other machine has to be weaker, in dB: at the same place strengths differ by
-/// less from one moment to the next.
+/// How much weaker every other machine has to be, in dB: from one moment to the next a signal
+/// changes by less.
 pub const MARGIN_MIN_DB: i16 = 10;
 
 /// Why no machine is clearly the nearest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotClear {
-    /// Nothing to choose from.
     #[error("no machine is in reach")]
     None,
     /// Without a strength there is nothing to compare.
-    #[error("the radio does not tell how strongly a machine in reach is received")]
+    #[error("the radio does not tell the signal strength of a machine in reach")]
     Unknown,
-    /// Whoever stands at one receives it better.
+    /// A person who stands at a machine receives it better.
     #[error(
-        "the strongest is received with {strongest_dbm} dBm, and {STRENGTH_MIN_DBM} or more is \
-         needed"
+        "the strongest signal has {strongest_dbm} dBm, and right at a machine it has \
+         {STRENGTH_MIN_DBM} or more"
     )]
     Weak {
         /// Of the strongest.
@@ -28,8 +26,8 @@ pub enum NotClear {
     },
     /// Two that might be it.
     #[error(
-        "the second is received only {margin_db} dB weaker than the strongest, and {MARGIN_MIN_DB} \
-         are needed"
+        "the second signal is only {margin_db} dB weaker than the strongest, and has to be at \
+         least {MARGIN_MIN_DB} dB weaker"
     )]
     Close {
         /// Between the two.
@@ -37,7 +35,7 @@ pub enum NotClear {
     },
 }
 
-/// The place of the machine that is clearly the nearest, by how strongly each is received, in dBm.
+/// The index of the machine that is clearly the nearest, by the signal strength of each, in dBm.
 pub fn nearest(strengths_dbm: &[Option<i16>]) -> Result<usize, NotClear> {
     let mut known = Vec::new();
     for (index, strength_dbm) in strengths_dbm.iter().enumerate() {

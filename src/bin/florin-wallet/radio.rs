@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use florin::bluetooth::CentralError;
-use florin::link::PhoneLinkError;
 use florin::wallet::Connector;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::air::{Air, AirLink, Found};
+use crate::air::{Air, AirLink, Machine};
 use crate::arguments::WhichTerminal;
+use crate::keyboard::typed_line;
 use crate::nearest::{NotClear, nearest};
+use crate::radio_error::RadioError;
 use crate::screen::{Screen, Style};
-use crate::typed_line;
 
 /// How long to listen before the nearest is chosen or all are listed, in milliseconds: several
 /// advertisements of each.
@@ -23,15 +22,15 @@ const LISTEN_MS: u64 = 3_000;
 pub enum Target {
     /// With this short code.
     ShortCode(String),
-    /// The one that is clearly the nearest; where there is none, the person is asked, if that may
-    /// be.
-    Nearest { may_ask: bool },
-    /// The person is asked.
+    /// The one that is clearly the nearest. If none is, the person is asked, where that is allowed.
+    Nearest {
+        may_ask: bool,
+    },
     Ask,
 }
 
 impl Target {
-    /// As the command line says; without a word there, `otherwise`.
+    /// As the command line says; if it says nothing, `otherwise`.
     pub fn new(which: &WhichTerminal, is_unasked: bool, otherwise: Self) -> Self {
         if let Some(link) = &which.link {
             Self::ShortCode(link.terminal_id.short_code().to_owned())
@@ -45,45 +44,6 @@ impl Target {
     }
 }
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum RadioError {
-    /// The radio, or the connection.
-    #[error(transparent)]
-    Central(#[from] CentralError),
-    /// The emulated air, or the connection over it.
-    #[error(transparent)]
-    EmulatedAir(#[from] PhoneLinkError),
-    /// Nothing in reach.
-    #[error("no machine{with} in reach after {waited_ms} ms; is it on, and are you close to it?")]
-    NotFound {
-        /// With which short code.
-        with: String,
-        /// How long it was looked for.
-        waited_ms: u64,
-    },
-    /// It says itself that it takes no payments.
-    #[error(
-        "the machine {0} is out of service: it takes no payments now; use another one, or come \
-         back later"
-    )]
-    OutOfService(String),
-    /// None is clearly the nearest, and nobody may be asked.
-    #[error(
-        "it is not clear which machine you stand at ({in_reach} in reach): {why}; use --code or \
-         --link, or leave --yes out"
-    )]
-    NotClear {
-        /// How many machines.
-        in_reach: usize,
-        /// Which part of the rule does not hold.
-        why: NotClear,
-    },
-    /// The person chose none.
-    #[error("no machine was chosen")]
-    NotChosen,
-}
-
 /// Makes connections to one machine. Looks for it once; later connections go to the same one.
 #[derive(Debug)]
 pub struct Radio {
@@ -91,7 +51,7 @@ pub struct Radio {
     target: Target,
     wait_ms: u64,
     screen: Screen,
-    chosen: Option<Found>,
+    chosen: Option<Machine>,
 }
 
 impl Radio {
@@ -100,7 +60,7 @@ impl Radio {
         Self { air, target, wait_ms, screen, chosen: None }
     }
 
-    async fn choose(&self) -> Result<Found, RadioError> {
+    async fn choose(&self) -> Result<Machine, RadioError> {
         let end = Instant::now() + Duration::from_millis(self.wait_ms);
         let with = match &self.target {
             Target::ShortCode(code) => format!(" with the code {code}"),
@@ -143,14 +103,14 @@ impl Radio {
         }
     }
 
-    fn nearest(&self, found: &[Found]) -> Result<usize, NotClear> {
+    fn nearest(&self, found: &[Machine]) -> Result<usize, NotClear> {
         if self.air.is_one_machine() {
             return Ok(0);
         }
         nearest(&found.iter().map(|machine| machine.rssi_dbm).collect::<Vec<_>>())
     }
 
-    async fn ask(&self, mut found: Vec<Found>) -> Result<Found, RadioError> {
+    async fn ask(&self, mut found: Vec<Machine>) -> Result<Machine, RadioError> {
         list(&self.screen, &found);
         let question = format!("Which one? [1-{}] ", found.len());
         let answer = typed_line(&question).await.ok_or(RadioError::NotChosen)?;
@@ -183,12 +143,12 @@ impl Connector for Radio {
     }
 }
 
-fn code_of(terminal: &Found) -> &str {
+fn code_of(terminal: &Machine) -> &str {
     terminal.short_code.as_deref().unwrap_or("????")
 }
 
 /// Prints machines in reach, with numbers from 1.
-pub fn list(screen: &Screen, found: &[Found]) {
+pub fn list(screen: &Screen, found: &[Machine]) {
     for (index, terminal) in found.iter().enumerate() {
         screen.event(json!({
             "event": "terminal",

@@ -5,29 +5,33 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use florin::service::{CONFIGURATION_PATH, Extent, Finding, ServiceExit, Verdict, examine};
+use florin::service::{
+    CONFIGURATION_PATH, Extent, Finding, ServiceExit, Verdict, examine, grpc_relay,
+};
 use serde::Serialize;
 
-use crate::serve::configuration;
+use crate::configuration::configuration;
+use crate::findings::print_findings;
 use crate::till::print_json;
 
-/// Look at everything that the terminal needs, and say of each whether it is fine or what to do.
+/// Check everything that the terminal needs, and say of each thing whether it is fine or what to
+/// do.
 ///
 /// Run it as the service's user: `sudo -u florin florin doctor`. It mends nothing. It can run
-/// beside the service; where none runs, it switches the Bluetooth adapter on, and gives BlueZ a
-/// GATT service for a moment to see whether it may.
+/// beside the service. If none runs, it switches the Bluetooth adapter on, and registers a GATT
+/// service with BlueZ for a moment to see whether it may.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: that of the first thing that is wrong; what is only advised does not count.
+Exit codes: that of the first thing that is wrong; mere advice does not count.
    0  nothing is wrong
-   1  the service runs, out of service; or something else went wrong
+   1  the service runs and is out of service; or something else went wrong
    2  wrong arguments
   10  the configuration is wrong
   11  not enrolled, or the enrolment cannot be used
-  12  a certificate is not good now
+  12  a certificate has expired or is not valid yet
   13  the clock was never set
   14  the state directory, the disk or the journal cannot be used
-  15  what answers at the till API's address is not the service
+  15  another program than the service answers at the till API's address
   16  no D-Bus or no BlueZ
   17  D-Bus does not let this user talk to BlueZ
   18  no usable Bluetooth adapter: none, blocked, or unable to advertise
@@ -52,8 +56,8 @@ struct Report<'findings> {
 
 pub async fn run(arguments: DoctorArguments) -> ExitCode {
     let findings = match configuration(&arguments.configuration) {
-        Ok(configuration) => examine(&configuration, Extent::Everything).await,
-        // Without it nothing is known of where to look.
+        Ok(configuration) => examine(&configuration, grpc_relay, Extent::Everything).await,
+        // Without a configuration it is not known what to examine.
         Err(error) => vec![Finding::fault("configuration", &error)],
     };
     let exit = findings.iter().find_map(|finding| finding.exit);
@@ -66,17 +70,4 @@ pub async fn run(arguments: DoctorArguments) -> ExitCode {
         print_findings(&findings);
     }
     exit.map_or(ExitCode::SUCCESS, ServiceExit::into)
-}
-
-/// One line for each.
-pub fn print_findings(findings: &[Finding]) {
-    for finding in findings {
-        let verdict = match finding.verdict {
-            Verdict::Fine => "fine",
-            Verdict::NotExamined => "not examined",
-            Verdict::Advice => "ADVICE",
-            Verdict::Wrong => "WRONG",
-        };
-        println!("{:<22}  {verdict}: {}", finding.check, finding.detail);
-    }
 }

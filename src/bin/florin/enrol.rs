@@ -5,18 +5,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use florin::io_error_text::io_error_text;
 use florin::relay::InstitutionAddress;
 use florin::service::{CONFIGURATION_PATH, ServiceError, enrol, wall_clock};
 
-use crate::serve::{SERVICE_EXIT_CODES, configuration};
+use crate::configuration::configuration;
+use crate::serve::SERVICE_EXIT_CODES;
 
 /// The longest root file and code that are read, in octets.
 const INPUT_OCTETS_MAX: u64 = 64 * 1024;
 
 /// Enrol this terminal with an institution, once.
 ///
-/// Makes the terminal's keys, has the institution vouch for them, verifies what it sends, and keeps
-/// all in the state directory. Run it as the service's user: `sudo -u florin florin enrol …`.
+/// Makes the terminal's keys, has the institution certify them, verifies its answer, and keeps
+/// everything in the state directory. Run it as the service's user: `sudo -u florin florin enrol
+/// …`.
 #[derive(Debug, Args)]
 #[command(after_help = SERVICE_EXIT_CODES)]
 pub struct EnrolArguments {
@@ -27,13 +30,13 @@ pub struct EnrolArguments {
     /// the code.
     #[arg(long, value_name = "FILE")]
     root: PathBuf,
-    /// Give up an enrolment that is there.
+    /// Give up the enrolment that this terminal has.
     #[arg(long)]
     replace: bool,
-    /// Where the enrolment is kept; not given: as configured.
+    /// Where the enrolment is kept [default: the state directory of the configuration].
     #[arg(long, value_name = "DIRECTORY")]
     state_directory: Option<PathBuf>,
-    /// The configuration.
+    /// The configuration of the service.
     #[arg(long, value_name = "FILE", default_value = CONFIGURATION_PATH)]
     configuration: PathBuf,
     /// The institution's one-time code; `-` reads it from standard input, so that it stays out of
@@ -58,12 +61,21 @@ async fn try_run(arguments: EnrolArguments) -> Result<(), (String, ExitCode)> {
         Some(directory) => directory,
         None => configuration(&arguments.configuration).map_err(service)?.state_directory,
     };
-    let root = read(std::fs::File::open(&arguments.root))
-        .map_err(|error| usage(format!("--root {}: {error}", arguments.root.display())))?;
+    let root = read(std::fs::File::open(&arguments.root)).map_err(|error| {
+        let root = arguments.root.display();
+        usage(format!(
+            "cannot read the root certificate {root}: {}; expected the institution's certificate \
+             in PEM",
+            io_error_text(&error)
+        ))
+    })?;
     let code = match arguments.code.as_str() {
-        "-" => {
-            read(Ok(std::io::stdin())).map_err(|error| usage(format!("standard input: {error}")))?
-        }
+        "-" => read(Ok(std::io::stdin())).map_err(|error| {
+            usage(format!(
+                "cannot read the code from standard input: {}; expected one line",
+                io_error_text(&error)
+            ))
+        })?,
         code => code.to_owned(),
     };
     let terminal_id = enrol(

@@ -17,7 +17,7 @@ use florin::private_file::{new_file_options, sync_parent};
 use florin::service::{CONFIGURATION_PATH, Configuration, ServiceExit};
 use serde::Serialize;
 
-use crate::serve::configuration;
+use crate::configuration::configuration;
 use crate::till::USAGE;
 
 /// How many payments one transaction removes: the service waits for the journal meanwhile.

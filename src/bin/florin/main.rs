@@ -6,10 +6,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod configuration;
 #[cfg(all(feature = "wallet", feature = "institution"))]
 mod demo;
 mod doctor;
 mod enrol;
+mod findings;
 mod journal;
 mod pay;
 mod payments;

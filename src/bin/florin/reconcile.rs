@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 use florin::domain::UnixTime;
 use florin::plural::counted;
-use florin::service::{CONFIGURATION_PATH, reconcile, wall_clock};
+use florin::service::{CONFIGURATION_PATH, grpc_relay, reconcile, wall_clock};
 use florin::terminal::{Reconciliation, Total, TotalKey};
 use serde::Serialize;
 
-use crate::serve::configuration;
+use crate::configuration::configuration;
 use crate::till::{USAGE, print_json};
 
 /// The two sides differ.
@@ -78,7 +78,7 @@ pub async fn run(arguments: ReconcileArguments) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let compared = match configuration(&arguments.configuration) {
-        Ok(configuration) => reconcile(&configuration, from, until).await,
+        Ok(configuration) => reconcile(&configuration, grpc_relay, from, until).await,
         Err(error) => Err(error),
     };
     let reconciliation = match compared {

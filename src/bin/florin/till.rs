@@ -1,14 +1,12 @@
 //! What the commands that use the till API share: its address, how a payment is shown, and the exit
 //! code of a call that failed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use florin::service::{CONFIGURATION_PATH, TILL_ADDRESS};
+use florin::service::{CONFIGURATION_PATH, ServiceError, TILL_ADDRESS, till_address};
 use florin::till::{PaymentJson, TillAddress, TillClient, TillClientError};
-
-use crate::serve::configuration;
 
 /// Wrong arguments, as clap ends with them.
 pub const USAGE: u8 = 2;
@@ -46,17 +44,12 @@ pub struct TillArguments {
 impl TillArguments {
     /// A client of the service; as an error the exit code, after the message was printed.
     pub fn client(&self) -> Result<TillClient, ExitCode> {
-        if let Some(address) = &self.till {
-            return Ok(TillClient::new(address.clone()));
-        }
-        let path = self.configuration.as_deref().unwrap_or(Path::new(CONFIGURATION_PATH));
-        match configuration(path) {
-            Ok(configuration) => Ok(TillClient::new(configuration.till_address)),
-            Err(error) => {
+        till_address(self.till.clone(), self.configuration.as_deref()).map(TillClient::new).map_err(
+            |error| {
                 eprintln!("florin: {error}; or say with --till where the service listens");
-                Err(error.exit().into())
-            }
-        }
+                ServiceError::from(error).exit().into()
+            },
+        )
     }
 }
 

@@ -1,22 +1,23 @@
-//! BlueZ's main.conf against what deploy/bluetooth-main.conf asks for. BlueZ shows its settings
-//! nowhere, so the file is read.
+//! BlueZ's main.conf against what deploy/bluetooth-main.conf asks for. BlueZ does not show its
+//! settings, so the file is read.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Finding;
 use crate::bluetooth::BLUEZ_GATT_CLIENT_SETTING_SINCE;
+use crate::io_error_text::io_error_text;
 
 const PATH: &str = "/etc/bluetooth/main.conf";
-/// What is shipped, so that the doctor asks for nothing else.
+/// The file that is shipped, so that the doctor asks for nothing else.
 const WANTED: &str = include_str!("../../../deploy/bluetooth-main.conf");
-/// Settings that only some versions of BlueZ have: section, key, and since which.
+/// Settings that only newer versions of BlueZ have: section, key, and the first version.
 const SINCE: [(&str, &str, (u8, u8)); 1] = [("GATT", "Client", BLUEZ_GATT_CLIENT_SETTING_SINCE)];
 /// Section and key that must not be set: Florin reads BlueZ's version from its default.
 const UNWANTED: (&str, &str) = ("General", "DeviceID");
 const CHECK: &str = "bluez_settings";
 /// How much later than the kernel's figures say a process may have been started, in seconds: both
-/// are cut to whole ones.
+/// figures are cut to whole seconds.
 const INEXACT_S: u64 = 2;
 
 /// By section and key.
@@ -30,7 +31,8 @@ pub(super) fn examine(bluez_version: Option<(u8, u8)>) -> Finding {
             return Finding::advice(
                 CHECK,
                 format!(
-                    "{PATH} cannot be read ({error}); put the lines of deploy/bluetooth-main.conf there"
+                    "cannot read {PATH} ({}); put the lines of deploy/bluetooth-main.conf there",
+                    io_error_text(&error)
                 ),
             );
         }
@@ -40,7 +42,8 @@ pub(super) fn examine(bluez_version: Option<(u8, u8)>) -> Finding {
         return Finding::advice(
             CHECK,
             format!(
-                "{PATH}: {}; see deploy/bluetooth-main.conf for the reasons, then `systemctl restart bluetooth`",
+                "{PATH}: {}. Change it (deploy/bluetooth-main.conf has the reasons), then \
+                 `systemctl restart bluetooth`",
                 differences.join("; ")
             ),
         );
@@ -63,7 +66,7 @@ pub(super) fn examine(bluez_version: Option<(u8, u8)>) -> Finding {
     }
 }
 
-/// What is not as it should be, one text for each setting.
+/// The settings that are not as they should be, one text for each.
 fn differences(text: &str, bluez_version: Option<(u8, u8)>) -> Vec<String> {
     let found = read(text);
     let is_known = |section: &str, key: &str| {

@@ -8,32 +8,37 @@ use std::path::Path;
 use super::super::ServiceExit;
 use super::super::configuration::JOURNAL_FILE;
 use super::Finding;
+use crate::io_error_text::io_error_text;
 
-/// With less than this free, in octets, payments may come to an end: 64 MiB. Nor with less than the
-/// journal has: after a fault of the disk it is written anew beside itself.
+/// With less than this free, in octets, the terminal may soon be unable to take payments: 64 MiB.
+/// The same goes for less than the journal's size: after a disk fault it is written anew beside
+/// itself.
 const FREE_WRONG: u64 = 64 << 20;
-/// With less than this, it will be so before long: 512 MiB are years of payments, and less of logs.
+/// With less than this free, in octets, space should be freed in time: 512 MiB hold the payments of
+/// years, but logs fill them sooner.
 const FREE_ADVICE: u64 = 512 << 20;
 
-/// What the files are like, and whether this process runs as who owns them.
+/// What the files are like, and whether this process runs as their owner.
 pub(super) struct Files {
     pub(super) finding: Finding,
     pub(super) is_owner: bool,
 }
 
-/// Looks at the state directory and each file in it.
+/// Examines the state directory and each file in it.
 pub(super) fn files(state_directory: &Path) -> Files {
     let check = "state_directory";
-    let shown = state_directory.display();
+    let name = state_directory.display();
     let metadata = match std::fs::metadata(state_directory) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let finding = Finding::fine(check, format!("{shown} will be made by `florin enrol`"));
+            let finding = Finding::fine(check, format!("`florin enrol` will create {name}"));
             return Files { finding, is_owner: true };
         }
         Err(error) => {
             let detail = format!(
-                "{shown}: {error}; run this as the service's user: `sudo -u florin florin doctor`"
+                "cannot look into {name}: {}; run this as the service's user: `sudo -u florin \
+                 florin doctor`",
+                io_error_text(&error)
             );
             return Files {
                 finding: Finding::wrong(check, detail, ServiceExit::Journal),
@@ -44,8 +49,8 @@ pub(super) fn files(state_directory: &Path) -> Files {
     let user = rustix::process::geteuid().as_raw();
     if metadata.uid() != user {
         let detail = format!(
-            "{shown} belongs to user {}, and this runs as user {user}; run it as the service's user: `sudo -u florin \
-             florin doctor`",
+            "{name} belongs to user {}, and this runs as user {user}; run it as the service's \
+             user: `sudo -u florin florin doctor`",
             metadata.uid()
         );
         return Files {
@@ -59,16 +64,16 @@ pub(super) fn files(state_directory: &Path) -> Files {
         Ok(entries) => {
             for entry in entries.flatten() {
                 let path = entry.path();
-                // What has gone meanwhile has no fault.
+                // A file that is gone by now has no fault.
                 let Ok(metadata) = entry.metadata() else { continue };
                 let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
                 faults.extend(fault(&path, &metadata, user, expected));
             }
         }
-        Err(error) => faults.push(format!("{shown} cannot be listed: {error}")),
+        Err(error) => faults.push(format!("cannot list {name}: {}", io_error_text(&error))),
     }
     let finding = if faults.is_empty() {
-        Finding::fine(check, format!("{shown} and what is in it are this user's alone"))
+        Finding::fine(check, format!("only this user may read {name} and its files"))
     } else {
         Finding::wrong(check, faults.join("; "), ServiceExit::Journal)
     };
@@ -76,21 +81,21 @@ pub(super) fn files(state_directory: &Path) -> Files {
 }
 
 fn fault(path: &Path, metadata: &Metadata, user: u32, expected: u32) -> Option<String> {
-    let shown = path.display();
+    let name = path.display();
     let mode = metadata.permissions().mode() & 0o777;
     if metadata.uid() != user {
-        Some(format!("'{shown}' belongs to user {}; run `chown {user} '{shown}'`", metadata.uid()))
+        Some(format!("'{name}' belongs to user {}; run `chown {user} '{name}'`", metadata.uid()))
     } else if mode & 0o077 != 0 {
         Some(format!(
-            "'{shown}' is open to other users (mode {mode:03o}); run `chmod {expected:o} '{shown}'`, and replace what \
-             was secret in it"
+            "other users can read or change '{name}' (mode {mode:03o}); run `chmod {expected:o} \
+             '{name}'`, and replace any secrets in it"
         ))
     } else {
         None
     }
 }
 
-/// The disk under the state directory, or where that will be.
+/// The disk under the state directory, or under the place where that will be.
 pub(super) fn disk(state_directory: &Path) -> Finding {
     let there = state_directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     match rustix::fs::statvfs(there) {
@@ -99,51 +104,63 @@ pub(super) fn disk(state_directory: &Path) -> Finding {
             // Some file systems count no files; they say 0 of 0.
             let no_files_left = disk.f_files > 0 && disk.f_favail == 0;
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            judge(there, free, journal_octets(state_directory), is_read_only, no_files_left)
+            let journal = journal_octets(state_directory);
+            disk_finding(there, free, journal, is_read_only, no_files_left)
         }
         Err(error) => Finding::wrong(
             "disk",
-            format!("{}: {error}; look at the disk, and the kernel's log", there.display()),
+            format!(
+                "cannot examine the disk under {}: {}; see the kernel's log (`dmesg`)",
+                there.display(),
+                io_error_text(&error.into())
+            ),
             ServiceExit::Journal,
         ),
     }
 }
 
-/// What the journal and its log have; what is not there has nothing.
+/// The size of the journal and its log; what is not there counts as nothing.
 fn journal_octets(state_directory: &Path) -> u64 {
     let octets =
         |name: String| std::fs::metadata(state_directory.join(name)).map_or(0, |file| file.len());
     octets(JOURNAL_FILE.into()).saturating_add(octets(format!("{JOURNAL_FILE}-wal")))
 }
 
-fn judge(path: &Path, free: u64, journal: u64, is_read_only: bool, no_files_left: bool) -> Finding {
+fn disk_finding(
+    path: &Path,
+    free: u64,
+    journal: u64,
+    is_read_only: bool,
+    no_files_left: bool,
+) -> Finding {
     let check = "disk";
-    let shown = path.display();
+    let name = path.display();
     let free_mib = free >> 20;
     if is_read_only {
         let detail = format!(
-            "the file system of {shown} is read-only: read the kernel's log for the reason (`dmesg`); an SD card that \
-             fails does this"
+            "the file system of {name} is read-only; find the reason in the kernel's log \
+             (`dmesg`): a failing SD card does this"
         );
         Finding::wrong(check, detail, ServiceExit::Journal)
     } else if no_files_left {
         let detail =
-            format!("the file system of {shown} takes no more files (`df --inodes`); remove some");
+            format!("the file system of {name} takes no more files (`df --inodes`); remove some");
         Finding::wrong(check, detail, ServiceExit::Journal)
     } else if free < FREE_WRONG {
-        let detail = format!("{free_mib} MiB are free under {shown}; free some");
+        let detail = format!("{free_mib} MiB are free under {name}; free more");
         Finding::wrong(check, detail, ServiceExit::Journal)
     } else if free < journal {
         let detail = format!(
-            "{free_mib} MiB are free under {shown}, and the journal has {}: after a fault of the disk it could not be written \
-             anew; free some, or make it smaller (docs/operations.md)",
+            "{free_mib} MiB are free under {name}, and the journal has {} MiB: after a disk fault \
+             it could not be written anew; free more, or make the journal smaller \
+             (docs/operations.md)",
             journal >> 20
         );
         Finding::wrong(check, detail, ServiceExit::Journal)
     } else if free < FREE_ADVICE {
-        Finding::advice(check, format!("{free_mib} MiB are free under {shown}; free some"))
+        Finding::advice(check, format!("{free_mib} MiB are free under {name}; free more"))
     } else {
-        Finding::fine(check, format!("{free_mib} MiB are free under {shown}"))
+        Finding::fine(check, format!("{free_mib} MiB are free under {name}"))
     }
 }
 
@@ -196,15 +213,17 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_full_or_read_only_is_wrong_and_one_nearly_full_is_not_yet() {
-        let verdict =
-            |free, read_only, no_files| judge(Path::new("/"), free, 0, read_only, no_files).verdict;
+        let verdict = |free, read_only, no_files| {
+            disk_finding(Path::new("/"), free, 0, read_only, no_files).verdict
+        };
         assert_eq!(verdict(FREE_ADVICE, false, false), Verdict::Fine);
         assert_eq!(verdict(FREE_ADVICE - 1, false, false), Verdict::Advice);
         assert_eq!(verdict(FREE_WRONG - 1, false, false), Verdict::Wrong);
         assert_eq!(verdict(FREE_ADVICE, true, false), Verdict::Wrong);
         assert_eq!(verdict(FREE_ADVICE, false, true), Verdict::Wrong);
         assert!(disk(Path::new("/nowhere/at/all")).detail.contains(" under /"));
-        let beside_journal = |free, journal| judge(Path::new("/"), free, journal, false, false);
+        let beside_journal =
+            |free, journal| disk_finding(Path::new("/"), free, journal, false, false);
         assert_eq!(beside_journal(2 * FREE_ADVICE, 2 * FREE_ADVICE).verdict, Verdict::Fine);
         let no_room = beside_journal(2 * FREE_ADVICE, 2 * FREE_ADVICE + 1);
         assert_eq!(no_room.verdict, Verdict::Wrong);

@@ -1,5 +1,5 @@
-//! The clock: set, synchronised, and in step with the institution's. Certificates are judged by it,
-//! nothing else.
+//! The clock: set, synchronised, and in step with the institution's. Only certificates are checked
+//! by it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use super::super::{ServiceError, check_clock};
 use super::Finding;
 use crate::domain::UnixTime;
 
-/// How far the two clocks may be apart, in seconds, before it is worth a word.
+/// How far the two clocks may be apart, in seconds, before that is reported.
 const APART_MAX_S: u64 = 30;
-/// How long systemd's time service may take to its answer, in milliseconds; D-Bus starts it for the
+/// How long systemd's time service may take to answer, in milliseconds; D-Bus starts it for the
 /// question.
 const TIMEOUT_MS: u64 = 3_000;
-/// systemd-timesyncd makes it when it has set the clock.
+/// systemd-timesyncd creates this file when it has set the clock.
 const SYNCHRONISED_MARK: &str = "/run/systemd/timesync/synchronized";
 
-/// Whether the clock can be right, and whether somebody keeps it so.
+/// Whether the clock can be right, and whether something keeps it synchronised.
 pub(super) async fn clock(now: UnixTime) -> Finding {
     let synchronised = tokio::task::spawn_blocking(is_synchronised).await;
-    judge(now, synchronised.ok().flatten())
+    clock_finding(now, synchronised.ok().flatten())
 }
 
-fn judge(now: UnixTime, is_synchronised: Option<bool>) -> Finding {
+fn clock_finding(now: UnixTime, is_synchronised: Option<bool>) -> Finding {
     let check = "clock";
     if let Err(error) = check_clock(now) {
         return Finding::fault(check, &ServiceError::from(error));
@@ -35,20 +35,22 @@ fn judge(now: UnixTime, is_synchronised: Option<bool>) -> Finding {
         Some(false) => Finding::advice(
             check,
             format!(
-                "it is {now}, and nobody keeps it right; `timedatectl` shows why, `timedatectl set-ntp true` asks for it"
+                "it is {now}, and nothing keeps the clock synchronised; `timedatectl` shows why, \
+                 `timedatectl set-ntp true` switches it on"
             ),
         ),
         None => Finding::advice(
             check,
             format!(
-                "it is {now}; nothing on this system says whether that is kept right (no systemd-timedated)"
+                "it is {now}; whether the clock is kept synchronised is not known, since this \
+                 system has no systemd-timedated"
             ),
         ),
     }
 }
 
-/// What the kernel was told by whoever synchronises it, as systemd reports it; none if there is no
-/// systemd to ask.
+/// Whether the kernel's clock is synchronised, as systemd reports it; none if there is no systemd
+/// to ask.
 fn is_synchronised() -> Option<bool> {
     let asked = || -> Result<bool, dbus::Error> {
         let bus = Connection::new_system()?;
@@ -59,13 +61,16 @@ fn is_synchronised() -> Option<bool> {
     match asked() {
         Ok(is_synchronised) => Some(is_synchronised),
         Err(error) => {
-            tracing::debug!(%error, "systemd-timedated does not say whether the clock is synchronised");
+            tracing::debug!(
+                %error,
+                "systemd-timedated does not say whether the clock is synchronised"
+            );
             Path::new(SYNCHRONISED_MARK).exists().then_some(true)
         }
     }
 }
 
-/// Our clock beside the institution's, which is that of some moment of the round trip.
+/// Our clock against the institution's, which it read at some moment of the round trip.
 pub(super) fn against_institution(
     now: UnixTime,
     institution: Option<UnixTime>,
@@ -73,17 +78,17 @@ pub(super) fn against_institution(
 ) -> Finding {
     let check = "clock_against_institution";
     let Some(institution) = institution else {
-        return Finding::not_examined(check, "the institution does not tell its clock");
+        return Finding::not_examined(check, "the institution does not tell what time it has");
     };
     let apart_s = now.seconds.abs_diff(institution.seconds);
     let direction = if now.seconds < institution.seconds { "behind" } else { "ahead of" };
-    // A second for the one that each clock has begun.
+    // One second more: both times are cut to whole seconds.
     if apart_s > APART_MAX_S + 1 + round_trip_ms / 1000 {
         Finding::advice(
             check,
             format!(
-                "this clock is {apart_s} s {direction} the institution's ({institution}); one of them is wrong: `timedatectl` \
-                 shows how this one is kept"
+                "this clock is {apart_s} s {direction} the institution's ({institution}); one of \
+                 them is wrong: `timedatectl` shows whether this one is synchronised"
             ),
         )
     } else {
@@ -99,12 +104,12 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_never_set_is_wrong_and_one_that_nobody_keeps_is_not_yet() {
-        let unset = judge(UnixTime { seconds: 1_000 }, Some(true));
+        let unset = clock_finding(UnixTime { seconds: 1_000 }, Some(true));
         assert_eq!((unset.verdict, unset.exit), (Verdict::Wrong, Some(ServiceExit::ClockUnset)));
         let later = UnixTime { seconds: 4_000_000_000 };
-        assert_eq!(judge(later, Some(true)).verdict, Verdict::Fine);
-        assert_eq!(judge(later, Some(false)).verdict, Verdict::Advice);
-        assert_eq!(judge(later, None).verdict, Verdict::Advice);
+        assert_eq!(clock_finding(later, Some(true)).verdict, Verdict::Fine);
+        assert_eq!(clock_finding(later, Some(false)).verdict, Verdict::Advice);
+        assert_eq!(clock_finding(later, None).verdict, Verdict::Advice);
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use florin::domain::{Amount, Receipt, ReceiptStatus};
+use florin::plural::counted;
 use serde::Serialize;
 
-use super::play::Scenario;
-use florin::domain::{Amount, Receipt, ReceiptStatus};
-use florin::terminal::{PaymentState, PaymentView};
+use super::scenario::Scenario;
 
 /// One thing that is told.
 #[derive(Debug, Clone, Serialize)]
@@ -21,18 +21,16 @@ pub enum Event {
         scenario: &'static str,
         /// Such as `2.50 EUR`.
         amount: String,
-        /// Where everything is kept.
-        directory: String,
+        /// Where all files are kept; none if they are removed at the end.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        directory: Option<String>,
     },
-    /// Somebody said something to somebody.
+    /// One party told another something.
     Step {
         /// Since the payment began, in milliseconds.
         at_ms: f64,
-        /// Who.
         from: &'static str,
-        /// To whom.
         to: &'static str,
-        /// What.
         what: String,
         /// How much, where it went over the air; without ATT headers.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,10 +40,7 @@ pub enum Event {
         took_ms: Option<f64>,
     },
     /// What the demo itself does.
-    Note {
-        /// In words.
-        what: String,
-    },
+    Note { what: String },
     /// What the person holds in the end.
     Receipt {
         /// The wallet's name for the outcome.
@@ -54,9 +49,7 @@ pub enum Event {
         message: String,
         /// The institution's signature was verified.
         verified: bool,
-        /// Who was paid.
         merchant: String,
-        /// How much.
         amount: String,
         /// Empty unless approved.
         approval_code: String,
@@ -65,18 +58,15 @@ pub enum Event {
     },
     /// One record of the terminal's journal.
     Journal {
-        /// Its number.
         record: u64,
-        /// When.
         at: String,
         /// The payment's state then.
         state: &'static str,
-        /// Why, where there is a reason.
+        /// Empty if there is none.
         reason: &'static str,
     },
     /// One entry of the institution's ledger.
     Ledger {
-        /// Its number.
         entry: i64,
         /// Funding, hold, capture, reversal.
         kind: String,
@@ -87,9 +77,9 @@ pub enum Event {
     Summary {
         /// As on the command line.
         scenario: &'static str,
-        /// `approved`, `declined`, `reversed`, ...: how it ended for the till.
+        /// How it ended for the till: `approved`, `declined`, `reversed`, ...
         outcome: &'static str,
-        /// Why, where there is a reason.
+        /// Empty if there is none.
         reason: &'static str,
         /// How it ended for the wallet.
         wallet_outcome: &'static str,
@@ -105,9 +95,8 @@ pub enum Event {
         octets_to_phone: u64,
         /// Over the air, with fragment and ATT headers.
         octets_to_terminal: u64,
-        /// All parties' own time from hello to result.
+        /// From hello to result, with the time that each party took.
         hello_to_result_ms: Option<f64>,
-        /// Which.
         transaction_id: String,
     },
 }
@@ -132,11 +121,11 @@ impl Story {
         *self.start.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    pub(super) fn begin(&self, amount: Amount, scenario: Scenario, directory: &Path) {
+    pub(super) fn begin(&self, amount: Amount, scenario: Scenario, kept_in: Option<&Path>) {
         self.tell(Event::Begin {
             scenario: scenario.name(),
             amount: amount.to_string(),
-            directory: directory.display().to_string(),
+            directory: kept_in.map(|directory| directory.display().to_string()),
         });
         self.restart();
     }
@@ -182,12 +171,16 @@ impl Story {
     fn text(&self, event: &Event) -> String {
         match event {
             Event::Begin { scenario, amount, directory } => {
-                let text =
-                    format!("Paying {amount} ({scenario}); everything is kept in {directory}");
-                self.bold(&text)
+                let kept = directory
+                    .as_ref()
+                    .map(|directory| format!("; all files are kept in {directory}"))
+                    .unwrap_or_default();
+                self.bold(&format!("Paying {amount} ({scenario}){kept}"))
             }
             Event::Step { at_ms, from, to, what, octets, took_ms } => {
-                let octets = octets.map(|octets| format!("  {octets} octets")).unwrap_or_default();
+                let octets = octets
+                    .map(|octets| format!("  {}", counted(octets as u64, "octet", "octets")))
+                    .unwrap_or_default();
                 let took = took_ms.map(|took| format!("  after {took:.1} ms")).unwrap_or_default();
                 format!("{at_ms:8.1} ms  {from:>8} → {to:<8}  {what}{octets}{took}")
             }
@@ -231,8 +224,10 @@ impl Story {
                     if *ledger_balanced { "the ledger is right" } else { "THE LEDGER IS WRONG" };
                 let title = self.bold(&format!("Outcome: {outcome}{reason}"));
                 format!(
-                    "\n{title}\n  {round_trips} round trips, {octets_to_terminal} octets to the terminal and \
-                     {octets_to_phone} to the phone, {time}; {books}"
+                    "\n{title}\n  {}, {} to the terminal and {octets_to_phone} to the phone, \
+                     {time}; {books}",
+                    counted((*round_trips).into(), "round trip", "round trips"),
+                    counted(*octets_to_terminal, "octet", "octets"),
                 )
             }
         }
@@ -252,14 +247,7 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1_000_000.0).round() / 1_000.0
 }
 
-/// What the till reads when the payment is final.
-pub(super) fn told(view: &PaymentView) -> String {
-    let name = if view.state == PaymentState::Captured { "paid" } else { view.state.name() };
-    let reason = view.state.reason();
-    if reason.is_empty() { name.to_owned() } else { format!("{name} ({reason})") }
-}
-
-/// What the holder quotes.
+/// The code that the card's holder can quote.
 pub(super) fn approval_code(receipt: &Receipt) -> Option<String> {
     match &receipt.status {
         ReceiptStatus::Approved { approval_code } => Some(approval_code.clone()),

@@ -3,8 +3,14 @@
 mod event;
 mod observed_relay;
 mod parties;
+mod phone;
 mod play;
+mod randomness;
+mod scenario;
 mod silent_proxy;
+mod storyteller;
+mod temporary_directory;
+mod till;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,22 +20,23 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use florin::domain::{Amount, Currency};
 
 use self::event::Story;
-use self::play::{DemoSettings, Scenario};
+use self::scenario::{DemoSettings, Scenario};
 use crate::till::USAGE;
 
 /// Play one payment with all parties in this process, without a radio.
 #[derive(Debug, Args)]
 pub struct DemoArguments {
-    /// How much, in major units.
+    /// The amount, in major units.
     #[arg(long, default_value = "2.50")]
     amount: String,
-    /// In which currency (ISO 4217).
+    /// The currency (ISO 4217).
     #[arg(long, default_value = "EUR")]
     currency: Currency,
     /// What is to happen.
     #[arg(long, default_value = "approved", value_parser = scenario())]
     scenario: Scenario,
-    /// Where everything is kept; not given: in a temporary directory, gone afterwards.
+    /// Keep all files of the parties (keys, journal, ledger) in this directory [default: a
+    /// temporary directory, which is removed at the end].
     #[arg(long)]
     directory: Option<PathBuf>,
     /// Print one JSON object a line, the last a summary.

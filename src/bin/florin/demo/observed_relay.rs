@@ -2,11 +2,14 @@
 
 use std::time::Instant;
 
-use super::event::Story;
-use florin::domain::{Amount, Offer, OfferParts};
+use florin::domain::{Amount, Offer, OfferParts, TransactionId, UnixTime};
 use florin::protocol::{decode_offer, encode_offer};
-use florin::relay::Relay;
-use florin::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
+use florin::relay::{ConnectError, InstitutionExamination, Relay, StatementError};
+use florin::terminal::{
+    InstitutionAnswer, InstitutionRequest, InstitutionTransaction, TransactionState,
+};
+
+use super::event::Story;
 
 #[derive(Debug)]
 pub(super) struct ObservedRelay<R> {
@@ -23,8 +26,35 @@ impl<R> ObservedRelay<R> {
 }
 
 impl<R: Relay> Relay for ObservedRelay<R> {
+    fn address(&self) -> String {
+        self.relay.address()
+    }
+
+    async fn check_reachable(&self) -> Result<(), ConnectError> {
+        self.relay.check_reachable().await
+    }
+
     async fn prepare(&self) {
         self.relay.prepare().await;
+    }
+
+    async fn statement(
+        &self,
+        from: UnixTime,
+        until: UnixTime,
+    ) -> Result<Vec<InstitutionTransaction>, StatementError> {
+        self.relay.statement(from, until).await
+    }
+
+    async fn transaction(
+        &self,
+        transaction_id: TransactionId,
+    ) -> Result<InstitutionTransaction, StatementError> {
+        self.relay.transaction(transaction_id).await
+    }
+
+    async fn examine(&self, unused: TransactionId) -> Result<InstitutionExamination, ConnectError> {
+        self.relay.examine(unused).await
     }
 
     async fn ask(&self, request: InstitutionRequest, timeout_ms: u64) -> InstitutionAnswer {

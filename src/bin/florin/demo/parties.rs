@@ -2,29 +2,25 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rand::TryRngCore;
-use rand::rngs::OsRng;
-
-use super::event::{Event, Story};
-use super::play::{DemoSettings, Scenario, unix_time};
-use super::silent_proxy::SilentProxy;
-use florin::domain::{Amount, CardId, TerminalId};
+use florin::domain::{Amount, CardId, Currency, TerminalId, UnixTime};
 use florin::institution::{
-    CardTerms, EnrolmentCode, Server, authority_certificate_path, create_institution,
-    open_institution,
+    CardTerms, EnrolmentCode, Institution, LedgerBalance, Server, authority_certificate_path,
+    create_institution, open_institution,
 };
 use florin::protocol::ChannelKey;
 use florin::relay::{GrpcRelay, InstitutionAddress, TlsFiles, enrol_terminal};
+use florin::service::wall_clock;
 use florin::terminal::Identity;
 use florin::wallet::{
-    Card, CardName, Cardholder, Decision, DirectoryStore, EnrolmentRequest, Notice, OfferView,
-    WalletDirectory, enrol_card,
+    Card, CardName, DirectoryStore, EnrolmentRequest, WalletDirectory, enrol_card,
 };
+
+use super::event::{Event, Story};
+use super::randomness::random;
+use super::scenario::{DemoSettings, Scenario};
 
 /// How long the demo's codes are good, in seconds.
 const CODE_VALIDITY_S: u64 = 600;
@@ -46,49 +42,11 @@ impl Parties {
     pub(super) async fn set_up(directory: &Path, settings: &DemoSettings) -> anyhow::Result<Self> {
         florin::private_file::create_directory(directory)?;
         let institution_directory = directory.join("institution");
-        let now = unix_time();
+        let now = wall_clock();
         create_institution(&institution_directory, "Example Bank", &["localhost".to_owned()], now)
-            .context("the institution cannot be set up")?;
+            .context("cannot set up the institution")?;
         let mut opened = open_institution(&institution_directory)?;
-        let institution = &mut opened.institution;
-
-        let amount = settings.amount;
-        let currency = amount.currency();
-        // Enough for a dishonest terminal too, so that it fails for its own reason; or too little
-        // by one minor unit.
-        let balance_minor = match settings.scenario {
-            Scenario::Declined => amount.minor() - 1,
-            Scenario::Approved
-            | Scenario::TamperedOffer
-            | Scenario::StolenCounter
-            | Scenario::DispenseFailed
-            | Scenario::InstitutionSilent => amount.minor().saturating_mul(20),
-        };
-        let balance = Amount::new(balance_minor, currency).ok();
-        let account = institution.create_account("The person", currency, balance, now)?;
-        let code_not_after = florin::domain::UnixTime { seconds: now.seconds + CODE_VALIDITY_S };
-        let terminal_code = EnrolmentCode::from_random(random());
-        let terminal_id = TerminalId::from_random(random());
-        institution.add_terminal(
-            terminal_id,
-            "M-1",
-            MERCHANT_NAME,
-            &terminal_code,
-            code_not_after,
-            now,
-        )?;
-        let card_code = EnrolmentCode::from_random(random());
-        let payment_limit =
-            Amount::new(amount.minor().saturating_mul(10), currency).unwrap_or(amount);
-        let terms = CardTerms { account, payment_limit, verification_limit: None };
-        institution.add_card(
-            CardId::from_octets(&random::<16>())?,
-            terms,
-            &card_code,
-            code_not_after,
-            now,
-        )?;
-
+        let codes = Codes::issue(&mut opened.institution, settings, now)?;
         let server = Server::start(opened, SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         let address = format!("https://localhost:{}", server.local_address().port());
         let root_pem = std::fs::read_to_string(authority_certificate_path(&institution_directory))?;
@@ -99,7 +57,7 @@ impl Parties {
         let enrolled = enrol_terminal(
             &address.parse()?,
             &root_pem,
-            &terminal_code.expose_text(),
+            &codes.terminal.expose_text(),
             request.der().to_vec(),
             channel_key.public_key(),
         )
@@ -110,7 +68,7 @@ impl Parties {
         let request = EnrolmentRequest {
             institution: address,
             root_pem: root_pem.clone().into_bytes(),
-            code: card_code.expose_text().into(),
+            code: codes.card.expose_text().into(),
             name: None,
         };
         let card = enrol_card(&wallet, request).await?;
@@ -165,131 +123,68 @@ impl Parties {
         let mut entries = institution.newest_ledger_entries(100)?;
         entries.sort_by_key(|entry| entry.number);
         for entry in entries {
-            let postings = entry
-                .postings
-                .iter()
-                .map(|posting| {
-                    let owner = if posting.owner.is_empty() {
-                        String::new()
-                    } else {
-                        format!(" {}", posting.owner)
-                    };
-                    let sign = if posting.balance_minor < 0 { '-' } else { '+' };
-                    let amount = posting
-                        .currency
-                        .parse()
-                        .map_err(|_| ())
-                        .and_then(|currency| {
-                            Amount::new(posting.balance_minor.unsigned_abs(), currency)
-                                .map_err(|_| ())
-                        })
-                        .map_or_else(
-                            |()| format!("0 {}", posting.currency),
-                            |amount| amount.to_string(),
-                        );
-                    format!("{}{owner} {sign}{amount}", posting.kind)
-                })
-                .collect();
+            let postings = entry.postings.iter().map(posting_text).collect();
             story.tell(Event::Ledger { entry: entry.number, kind: entry.kind, postings });
         }
         Ok(institution.check_ledger()?.faults.is_empty())
     }
 }
 
-/// A person who watches the screen and always says yes.
-pub(super) struct Storyteller {
-    story: Story,
-    silence: Option<SilentProxy>,
-    round_trips: u32,
-    has_spoken: bool,
-    hello_at: Option<Instant>,
-    hello_to_result: Option<Duration>,
+/// The one-time codes with which terminal and card enrol.
+struct Codes {
+    terminal: EnrolmentCode,
+    card: EnrolmentCode,
 }
 
-impl Storyteller {
-    /// Where the institution fell silent, it speaks again when the person has read "pending".
-    pub(super) fn new(story: Story, silence: Option<SilentProxy>) -> Self {
-        Self {
-            story,
-            silence,
-            round_trips: 0,
-            has_spoken: false,
-            hello_at: None,
-            hello_to_result: None,
-        }
-    }
-
-    /// Answers that the phone waited for.
-    pub(super) fn round_trips(&self) -> u32 {
-        self.round_trips
-    }
-
-    /// From the first word to the first result.
-    pub(super) fn hello_to_result(&self) -> Option<Duration> {
-        self.hello_to_result
-    }
-}
-
-impl Cardholder for Storyteller {
-    fn tell(&mut self, notice: &Notice) {
-        match notice {
-            Notice::MessageSent { message, octets } => {
-                self.has_spoken = true;
-                self.hello_at.get_or_insert_with(Instant::now);
-                self.story.step("wallet", "terminal", described(message), Some(*octets));
-            }
-            Notice::MessageReceived { message, octets } => {
-                if std::mem::take(&mut self.has_spoken) {
-                    self.round_trips += 1;
-                }
-                if *message == "result" && self.hello_to_result.is_none() {
-                    self.hello_to_result = self.hello_at.map(|at| at.elapsed());
-                }
-                self.story.step("terminal", "wallet", described(message), Some(*octets));
-            }
-            Notice::NothingToPay | Notice::CommandSent | Notice::Working => {}
-            Notice::Pending => {
-                self.story.note("the phone says: not known yet whether it was paid");
-                if let Some(proxy) = self.silence.take() {
-                    proxy.resume();
-                    self.story.note("the way to the institution is open again");
-                }
-            }
-        }
-    }
-
-    fn ask(&mut self, offer: &OfferView) -> Pin<Box<dyn Future<Output = Decision> + Send>> {
-        let what = format!(
-            "{}, {}, matching code {}: the person consents",
-            offer.offer.merchant_name(),
-            offer.offer.amount(),
-            offer.matching_code
-        );
-        self.story.step("wallet", "person", what, None);
-        Box::pin(std::future::ready(Decision::Pay))
+impl Codes {
+    /// Has the institution open an account, and expect a terminal and a card.
+    fn issue(
+        institution: &mut Institution,
+        settings: &DemoSettings,
+        now: UnixTime,
+    ) -> anyhow::Result<Self> {
+        let (amount, currency) = (settings.amount, settings.amount.currency());
+        // Enough for a dishonest terminal too, so that it fails for its own reason; or too little
+        // by one minor unit.
+        let balance_minor = match settings.scenario {
+            Scenario::Declined => amount.minor() - 1,
+            Scenario::Approved
+            | Scenario::TamperedOffer
+            | Scenario::StolenCounter
+            | Scenario::DispenseFailed
+            | Scenario::InstitutionSilent => amount.minor().saturating_mul(20),
+        };
+        let balance = Amount::new(balance_minor, currency).ok();
+        let account = institution.create_account("The person", currency, balance, now)?;
+        let not_after = UnixTime { seconds: now.seconds + CODE_VALIDITY_S };
+        let terminal = EnrolmentCode::from_random(random());
+        let terminal_id = TerminalId::from_random(random());
+        institution.add_terminal(terminal_id, "M-1", MERCHANT_NAME, &terminal, not_after, now)?;
+        let card = EnrolmentCode::from_random(random());
+        let payment_limit =
+            Amount::new(amount.minor().saturating_mul(10), currency).unwrap_or(amount);
+        let terms = CardTerms { account, payment_limit, verification_limit: None };
+        institution.add_card(
+            CardId::from_octets(&random::<16>())?,
+            terms,
+            &card,
+            not_after,
+            now,
+        )?;
+        Ok(Self { terminal, card })
     }
 }
 
-/// What is in a message, for a person.
-fn described(message: &str) -> String {
-    match message {
-        "offer" => "the offer, with the terminal's certificate".to_owned(),
-        "payment_command" => {
-            "the command: signed by the card, sealed to the institution".to_owned()
-        }
-        "result" => "the result".to_owned(),
-        "receipt_ack" => "the receipt is verified and stored".to_owned(),
-        "result_query" => "what became of my payment?".to_owned(),
-        other => other.replace('_', " "),
-    }
-}
-
-/// Random octets of the system.
-pub(super) fn random<const OCTETS: usize>() -> [u8; OCTETS] {
-    let mut octets = [0; OCTETS];
-    // Where the system has none, keys would be worthless: the demo must not go on.
-    assert!(OsRng.try_fill_bytes(&mut octets).is_ok(), "the operating system gives no randomness");
-    octets
+/// Such as `available 1 -2.50 EUR`.
+fn posting_text(posting: &LedgerBalance) -> String {
+    let owner =
+        if posting.owner.is_empty() { String::new() } else { format!(" {}", posting.owner) };
+    let sign = if posting.balance_minor < 0 { '-' } else { '+' };
+    let currency: Option<Currency> = posting.currency.parse().ok();
+    let amount = currency
+        .and_then(|currency| Amount::new(posting.balance_minor.unsigned_abs(), currency).ok())
+        .map_or_else(|| format!("0 {}", posting.currency), |amount| amount.to_string());
+    format!("{}{owner} {sign}{amount}", posting.kind)
 }
 
 fn copy_directory(from: &Path, to: &Path) -> anyhow::Result<()> {

@@ -1,15 +1,14 @@
 //! What phones and till see of the terminal, whichever engine runs behind it: the link, the till's
 //! calls, and whether payments can be taken at all.
 //!
-//! An engine is made from the journal and is given up with it; this stays. It decides nothing about
-//! a payment. What is known of open payments while there is no engine is what the last one knew.
+//! An engine is made from the journal and is given up with it; the frontend stays. It decides
+//! nothing about a payment. While there is no engine, it answers with what the last one knew.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use sd_notify::NotifyState;
+use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use super::enrolment::Validity;
@@ -19,53 +18,51 @@ use crate::link::{LinkCommand, LinkEvent, TerminalLink};
 use crate::terminal::{AdvertisingPace, Input, OpenPayments, PhoneId, Terminal, TillRefusal};
 use crate::till::{TillCall, TillDriverEnd, TillStatus};
 
-/// How often this looks around, so that nothing that comes with time goes unseen for long, in
-/// seconds.
+/// How often certificates and advertising are checked, in seconds.
 const CHECK_INTERVAL_S: u64 = 1;
-/// How often open payments are reported to the log while there are any that should not be open for
-/// long, in seconds.
+/// How often open payments are reported to the log while there are any, in seconds.
 const REPORT_INTERVAL_S: u64 = 600;
 /// How many payments a report names.
 const NAMED_MAX: usize = 5;
 
 /// The link and the till, and what is wrong at the moment.
 #[derive(Debug)]
-pub struct Front {
+pub struct Frontend {
     pub(super) link: TerminalLink,
     pub(super) till: TillDriverEnd,
     pub(super) metrics: Metrics,
-    link_down: Option<String>,
-    journal_down: Option<String>,
-    /// When the certificates are good; none where nothing was enrolled, as in the demo.
+    link_fault: Option<String>,
+    journal_fault: Option<String>,
+    /// When the certificates are valid; none where nothing was enrolled, as in the demo.
     validity: Option<Validity>,
-    /// They are not, by the clock: it may be the clock that is wrong.
-    certificates_down: Option<String>,
-    /// How eagerly the engine would advertise.
+    /// Why they are not valid by the clock, which may itself be wrong.
+    certificate_fault: Option<String>,
+    /// The pace that the engine wants.
     pace: AdvertisingPace,
-    /// How the link was told to.
-    told_pace: AdvertisingPace,
-    /// The engine that was given up last, for its figures: payments grow old without it.
-    given_up: Option<Terminal>,
+    /// The pace that the link was given last.
+    sent_pace: AdvertisingPace,
+    /// The engine that was given up last, for its figures: its payments grow older meanwhile.
+    last_engine: Option<Terminal>,
     checked_at: Option<Instant>,
     reported_at: Option<Instant>,
-    /// Who is connected: an engine that is given up leaves them behind.
+    /// Connected phones. An engine that is given up leaves them behind.
     phones: BTreeSet<PhoneId>,
 }
 
-impl Front {
-    /// Nothing is known to work yet.
+impl Frontend {
+    /// Out of service until link and journal are reported to work.
     pub fn new(link: TerminalLink, till: TillDriverEnd) -> Self {
         Self {
             link,
             till,
             metrics: Metrics::new(),
-            link_down: Some("Bluetooth is starting".into()),
-            journal_down: Some("the journal is being opened".into()),
+            link_fault: Some("Bluetooth is starting".into()),
+            journal_fault: Some("the journal is being opened".into()),
             validity: None,
-            certificates_down: None,
+            certificate_fault: None,
             pace: AdvertisingPace::Slow,
-            told_pace: AdvertisingPace::Slow,
-            given_up: None,
+            sent_pace: AdvertisingPace::Slow,
+            last_engine: None,
             checked_at: None,
             reported_at: None,
             phones: BTreeSet::new(),
@@ -74,41 +71,41 @@ impl Front {
 
     /// Why no payment can be taken now; none while it can.
     pub(super) fn out_of_service(&self) -> Option<&String> {
-        self.journal_down.as_ref().or(self.certificates_down.as_ref()).or(self.link_down.as_ref())
+        self.journal_fault.as_ref().or(self.certificate_fault.as_ref()).or(self.link_fault.as_ref())
     }
 
-    /// From now on, takes no payments while these are not good by the wall clock. That may jump,
-    /// and be years off at a start: it is looked at again and again.
-    pub(super) fn judge(&mut self, validity: Validity) {
+    /// From now on, takes no payments while the certificates are not valid by the wall clock. The
+    /// clock may jump, and may be years off at a start, so this is checked again and again.
+    pub(super) fn watch_certificates(&mut self, validity: Validity) {
         self.validity = Some(validity);
-        self.update_certificate_status();
+        self.check_certificates();
     }
 
-    fn update_certificate_status(&mut self) {
+    fn check_certificates(&mut self) {
         let Some(validity) = &self.validity else { return };
-        let down = validity.check(wall_clock()).err().map(|fault| fault.to_string());
-        match (&self.certificates_down, &down) {
+        let fault = validity.check(wall_clock()).err().map(|fault| fault.to_string());
+        match (&self.certificate_fault, &fault) {
             // The reason says what the time is.
             (None, Some(reason)) => {
                 tracing::error!(
                     reason,
-                    "out of service; what is open is settled as far as the institution takes it"
+                    "out of service; open payments are still settled if the institution accepts it"
                 );
             }
-            (Some(_), None) => tracing::info!("the certificates are good by the clock"),
+            (Some(_), None) => tracing::info!("the certificates are valid by the clock"),
             (Some(_), Some(_)) | (None, None) => {}
         }
-        self.certificates_down = down;
+        self.certificate_fault = fault;
     }
 
-    /// The journal can be used from now on, or cannot, and why.
-    pub(super) fn journal_is(&mut self, down: Option<String>) {
-        self.metrics.journal_up(down.is_none());
-        self.journal_down = down;
+    /// Why the journal cannot be used from now on; none if it can.
+    pub(super) fn set_journal_fault(&mut self, fault: Option<String>) {
+        self.metrics.journal_up(fault.is_none());
+        self.journal_fault = fault;
     }
 
-    /// Takes what the link reports; what of it concerns an engine is returned.
-    pub(super) fn link_happened(&mut self, event: LinkEvent) -> Option<Input> {
+    /// Takes what the link reports, and returns what an engine needs to know of it.
+    pub(super) fn handle_link_event(&mut self, event: LinkEvent) -> Option<Input> {
         match event {
             LinkEvent::Connected { phone } => {
                 self.phones.insert(phone);
@@ -126,7 +123,7 @@ impl Front {
             }
             LinkEvent::Up => {
                 self.metrics.bluetooth_up(true);
-                if self.link_down.take().is_some() {
+                if self.link_fault.take().is_some() {
                     tracing::info!("phones can find this terminal");
                 }
                 None
@@ -134,77 +131,82 @@ impl Front {
             LinkEvent::Down { reason } => {
                 self.metrics.bluetooth_up(false);
                 tracing::warn!(reason, "phones cannot find this terminal");
-                self.link_down = Some(reason);
+                self.link_fault = Some(reason);
                 None
             }
             LinkEvent::Recovering { action, reason } => {
                 self.metrics.recovery_action(action.name());
-                tracing::warn!(action = action.name(), reason, "so that phones find this terminal");
+                tracing::warn!(
+                    action = action.name(),
+                    reason,
+                    "recovery action, so that phones find this terminal"
+                );
                 None
             }
         }
     }
 
-    /// Sends a value. Never waits: a link that is behind loses it, and the phone asks again or is
-    /// timed out.
+    /// Sends a value. Never waits: a link that is behind drops it, and the phone asks again or
+    /// times out.
     pub(super) fn notify(&self, phone: PhoneId, value: Vec<u8>) {
         if self.link.commands.try_send(LinkCommand::Notify { phone, value }).is_err() {
-            tracing::warn!("the Bluetooth link is behind; a value for a phone was dropped");
+            tracing::warn!("the Bluetooth link is behind; dropped a value for a phone");
         }
     }
 
-    /// Ends a connection. Unlike a value, this has no second try: it waits for room.
+    /// Ends a connection. Nobody would repeat this, so it waits for room, unlike a value.
     pub(super) async fn disconnect(&self, phone: PhoneId) {
         let _ = self.link.commands.send(LinkCommand::Disconnect { phone }).await;
     }
 
-    /// How the engine wants to be found. Out of service, that waits.
+    /// Takes the pace that the engine wants. It waits while the terminal is out of service.
     pub(super) async fn advertise(&mut self, pace: AdvertisingPace) {
         self.pace = pace;
-        self.tell_pace().await;
+        self.send_pace().await;
     }
 
-    /// Phones see in the terminal's name that nobody can pay, whatever the engine wants.
-    async fn tell_pace(&mut self) {
+    /// Gives the link its pace. While nobody can pay, phones see that in the terminal's name,
+    /// whatever the engine wants.
+    async fn send_pace(&mut self) {
         let pace = if self.refuses_phones() { AdvertisingPace::OutOfService } else { self.pace };
-        if pace != self.told_pace {
-            self.told_pace = pace;
+        if pace != self.sent_pace {
+            self.sent_pace = pace;
             let _ = self.link.commands.send(LinkCommand::Advertise(pace)).await;
         }
     }
 
     fn refuses_phones(&self) -> bool {
-        self.journal_down.is_some() || self.certificates_down.is_some()
+        self.journal_fault.is_some() || self.certificate_fault.is_some()
     }
 
-    /// When to [`Front::look`] again.
-    pub(super) fn look_at(&self) -> Instant {
+    /// When [`Frontend::check`] is due.
+    pub(super) fn next_check_at(&self) -> Instant {
         self.checked_at
-            .map_or_else(Instant::now, |looked| looked + Duration::from_secs(CHECK_INTERVAL_S))
+            .map_or_else(Instant::now, |checked| checked + Duration::from_secs(CHECK_INTERVAL_S))
     }
 
-    /// Sees to what comes with time alone. Whoever runs calls it at each step, so it is also what
-    /// systemd is told by that this lives. Nobody who calls it ever waits for the disk: a disk
-    /// that hangs is no reason to be started again.
-    pub(super) async fn look(&mut self) {
-        if self.look_at() > Instant::now() {
+    /// Checks what changes with time alone, if that is due. It is called at each step, so it also
+    /// serves systemd's watchdog. No caller ever waits for the disk: a disk that hangs must not
+    /// have the service restarted.
+    pub(super) async fn check(&mut self) {
+        if self.next_check_at() > Instant::now() {
             return;
         }
         self.checked_at = Some(Instant::now());
         tell_systemd(&[NotifyState::Watchdog]);
-        self.update_certificate_status();
-        self.tell_pace().await;
+        self.check_certificates();
+        self.send_pace().await;
     }
 
-    /// An engine runs.
-    pub(super) fn engine_runs(&mut self) {
-        self.given_up = None;
-        self.journal_is(None);
+    /// A new engine runs, and its journal works.
+    pub(super) fn engine_started(&mut self) {
+        self.last_engine = None;
+        self.set_journal_fault(None);
     }
 
-    /// An engine ended with its journal.
-    pub(super) fn engine_given_up(&mut self, terminal: Terminal) {
-        self.given_up = Some(terminal);
+    /// An engine was given up with its journal.
+    pub(super) fn engine_stopped(&mut self, terminal: Terminal) {
+        self.last_engine = Some(terminal);
     }
 
     /// The terminal's state, for the till.
@@ -223,14 +225,13 @@ impl Front {
         self.metrics.text()
     }
 
-    /// Has it been [`REPORT_INTERVAL_S`] since the last report?
+    /// Whether the last report is [`REPORT_INTERVAL_S`] old.
     pub(super) fn is_report_due(&self) -> bool {
         let interval = Duration::from_secs(REPORT_INTERVAL_S);
         self.reported_at.is_none_or(|reported| reported.elapsed() >= interval)
     }
 
-    /// Tells the operator's log of the open payments, and of those that should not be open any
-    /// more.
+    /// Logs how many payments are open, and names those that have been open for too long.
     pub(super) fn report(&mut self, open: &OpenPayments) {
         let unsettled: usize = open
             .by_state
@@ -240,7 +241,10 @@ impl Front {
             .sum();
         self.reported_at = Some(Instant::now());
         if unsettled > 0 {
-            tracing::info!(open = unsettled, oldest_s = open.oldest_s, by_state = ?open.by_state, "payments are open");
+            tracing::info!(
+                open = unsettled, oldest_s = open.oldest_s, by_state = ?open.by_state,
+                "payments are open"
+            );
         }
         if let Some(oldest) = open.escalated.first() {
             let named: Vec<String> =
@@ -250,42 +254,47 @@ impl Front {
                 oldest_s = open.oldest_s,
                 %oldest,
                 named = named.join(", "),
-                "payments are open for too long: see whether the institution is reached and knows this terminal \
-                 (`florin doctor`, `florin payments --open`); the terminal goes on trying"
+                "payments are open for too long: check that the institution can be reached and \
+                 knows this terminal (`florin doctor`, `florin payments --open`); the terminal \
+                 keeps trying"
             );
         }
     }
 
     /// The engine was given up with its journal, or there was no journal to make one from.
     pub(super) async fn journal_failed(&mut self, reason: String) {
-        self.journal_is(Some(reason));
-        self.tell_pace().await;
-        // The next engine would not know them, and so never send away one that says nothing.
+        self.set_journal_fault(Some(reason));
+        self.send_pace().await;
+        // The next engine would not know them, and would never disconnect a silent one.
         for phone in &self.phones {
             self.disconnect(*phone).await;
         }
     }
 
-    /// Answers the till and keeps phones away until `until` is ready: for the time in which there
-    /// is no engine.
-    pub(super) async fn stand_in<T>(
+    /// Answers the till and turns phones away while there is no engine, until `until` is ready.
+    pub(super) async fn serve_without_engine<T>(
         &mut self,
         until: impl Future<Output = T>,
     ) -> Result<T, LinkStopped> {
         tokio::pin!(until);
         loop {
-            let look_at = self.look_at();
+            let next_check_at = self.next_check_at();
             tokio::select! {
                 done = &mut until => return Ok(done),
                 event = self.link.events.recv() => {
-                    let input = self.link_happened(event.ok_or(LinkStopped)?);
-                    if let Some(Input::PhoneWrote { phone, .. } | Input::PhoneConnected(phone)) = input {
+                    let input = self.handle_link_event(event.ok_or(LinkStopped)?);
+                    if let Some(
+                        Input::PhoneWrote { phone, .. } | Input::PhoneConnected(phone),
+                    ) = input
+                    {
                         self.disconnect(phone).await;
                     }
                 }
-                Some(call) = self.till.calls.recv() => self.refuse(call, &self.last_known().unwrap_or_default()),
-                () = tokio::time::sleep_until(look_at) => {
-                    self.look().await;
+                Some(call) = self.till.calls.recv() => {
+                    self.refuse(call, &self.last_known().unwrap_or_default());
+                }
+                () = tokio::time::sleep_until(next_check_at) => {
+                    self.check().await;
                     if self.is_report_due() && let Some(open) = self.last_known() {
                         self.report(&open);
                     }
@@ -294,13 +303,12 @@ impl Front {
         }
     }
 
-    /// How the payments stand that were open when the last engine was given up; none if there was
-    /// none.
+    /// The payments that were open when the last engine was given up; none if there was no engine.
     fn last_known(&self) -> Option<OpenPayments> {
-        self.given_up.as_ref().map(|terminal| terminal.open_payments(wall_clock()))
+        self.last_engine.as_ref().map(|terminal| terminal.open_payments(wall_clock()))
     }
 
-    /// Answers a call while the journal cannot be asked.
+    /// Answers a call while the journal cannot be read.
     pub(super) fn refuse(&self, call: TillCall, open: &OpenPayments) {
         let reason = self.out_of_service().cloned().unwrap_or_default();
         let refusal = TillRefusal::OutOfService(reason);
@@ -359,32 +367,32 @@ mod tests {
         String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
     }
 
-    fn front() -> Front {
+    fn frontend() -> Frontend {
         let (_, link) = EmulatedAir::new();
         let (_, till) = TillPort::new();
-        Front::new(link, till)
+        Frontend::new(link, till)
     }
 
     #[tokio::test(start_paused = true)]
     async fn open_payments_are_reported_at_a_stated_cadence_and_the_old_ones_by_name() {
-        let mut front = front();
+        let mut frontend = frontend();
         let mut open = OpenPayments { oldest_s: 40, ..OpenPayments::default() };
         open.by_state.insert("offered", 1);
-        assert!(front.is_report_due());
+        assert!(frontend.is_report_due());
         assert_eq!(
-            logged(|| front.report(&open)),
+            logged(|| frontend.report(&open)),
             "",
             "an offer that waits for a phone is no news"
         );
-        assert!(!front.is_report_due());
+        assert!(!frontend.is_report_due());
         tokio::time::advance(Duration::from_secs(REPORT_INTERVAL_S - 1)).await;
-        assert!(!front.is_report_due());
+        assert!(!frontend.is_report_due());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(front.is_report_due());
+        assert!(frontend.is_report_due());
         open.by_state.insert("reversing", 7);
         open.oldest_s = 90_000;
         open.escalated = (1..=7).map(|number| TransactionId::from_random([number; 16])).collect();
-        let log = logged(|| front.report(&open));
+        let log = logged(|| frontend.report(&open));
         assert!(log.contains("payments are open") && log.contains("open=7"), "{log}");
         assert!(
             log.contains("ERROR") && log.contains("payments=7") && log.contains("oldest_s=90000"),
@@ -397,20 +405,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn phones_of_an_engine_that_is_given_up_are_sent_away() {
+    async fn phones_of_an_engine_that_is_given_up_are_disconnected() {
         let (air, link) = EmulatedAir::new();
         let (_port, till) = TillPort::new();
-        let mut front = Front::new(link, till);
+        let mut frontend = Frontend::new(link, till);
         let (mut silent, mut gone) =
             (air.connect(517).await.unwrap(), air.connect(517).await.unwrap());
         gone.disconnect().await;
-        while front.phones.len() != 1 {
-            let event = front.link.events.recv().await.unwrap();
-            front.link_happened(event);
+        while frontend.phones.len() != 1 {
+            let event = frontend.link.events.recv().await.unwrap();
+            frontend.handle_link_event(event);
         }
         let sent_away = tokio::time::timeout(Duration::from_secs(60), silent.next_value());
-        front.journal_failed("the disk is full".into()).await;
-        let ended = front.stand_in(sent_away).await.unwrap().expect("it is sent away").unwrap_err();
+        frontend.journal_failed("the disk is full".into()).await;
+        let ended = frontend
+            .serve_without_engine(sent_away)
+            .await
+            .unwrap()
+            .expect("it is sent away")
+            .unwrap_err();
         assert!(matches!(ended, crate::link::PhoneLinkError::Lost(_)), "{ended}");
     }
 
@@ -425,30 +438,30 @@ mod tests {
     async fn without_an_engine_the_figures_of_the_last_one_stand_and_are_reported() {
         let (_air, link) = EmulatedAir::new();
         let (port, till) = TillPort::new();
-        let mut front = Front::new(link, till);
+        let mut frontend = Frontend::new(link, till);
         let log = Log::default();
         let writer = log.clone();
         let subscriber =
             tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
         let _guard = tracing::subscriber::set_default(subscriber);
-        front
-            .stand_in(tokio::time::sleep(Duration::from_secs(2 * REPORT_INTERVAL_S)))
+        frontend
+            .serve_without_engine(tokio::time::sleep(Duration::from_secs(2 * REPORT_INTERVAL_S)))
             .await
             .unwrap();
         assert!(
-            front.reported_at.is_none(),
+            frontend.reported_at.is_none(),
             "nothing is known yet, so the first engine reports at once"
         );
 
-        front.engine_given_up(engine());
-        front.journal_failed("the disk is full".into()).await;
+        frontend.engine_stopped(engine());
+        frontend.journal_failed("the disk is full".into()).await;
         let asking = async {
             tokio::time::sleep(Duration::from_secs(2 * REPORT_INTERVAL_S + 5)).await;
             let status = port.call(|answer| TillCall::Status { answer }).await.unwrap().unwrap();
             let metrics = port.call(|answer| TillCall::Metrics { answer }).await.unwrap().unwrap();
             (status, metrics)
         };
-        let (status, metrics) = front.stand_in(asking).await.unwrap();
+        let (status, metrics) = frontend.serve_without_engine(asking).await.unwrap();
         assert_eq!((status.open_payments, status.escalated.len()), (1, 1));
         assert!(
             status.oldest_open_s > 1_000_000_000,
@@ -459,44 +472,44 @@ mod tests {
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.matches("payments are open for too long").count(), 3, "{log}");
 
-        front.engine_runs();
-        assert!(front.last_known().is_none(), "the new engine knows better");
+        frontend.engine_started();
+        assert!(frontend.last_known().is_none(), "the new engine knows better");
     }
 
     #[tokio::test]
     async fn figures_show_whether_phones_can_find_it_what_was_done_for_that_and_who_is_there() {
-        let mut front = front();
+        let mut frontend = frontend();
         let reason = || "no adapter".to_owned();
         let action = |action| LinkEvent::Recovering { action, reason: reason() };
-        let shows = |front: &Front, lines: &[&str]| {
-            let text = front.metrics_text(&OpenPayments::default());
+        let shows = |frontend: &Frontend, lines: &[&str]| {
+            let text = frontend.metrics_text(&OpenPayments::default());
             for line in lines {
                 assert!(text.lines().any(|found| found == *line), "{line} is not in\n{text}");
             }
         };
         for phone in [1, 2] {
-            front.link_happened(LinkEvent::Connected { phone: PhoneId(phone) });
+            frontend.handle_link_event(LinkEvent::Connected { phone: PhoneId(phone) });
         }
-        front.link_happened(LinkEvent::Up);
+        frontend.handle_link_event(LinkEvent::Up);
         shows(
-            &front,
+            &frontend,
             &[
                 "florin_bluetooth_up 1",
                 "florin_phones_connected 2",
                 "florin_phone_connections_total 2",
             ],
         );
-        front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });
+        frontend.handle_link_event(LinkEvent::Disconnected { phone: PhoneId(1) });
         // A second word about the same does not count.
-        front.link_happened(LinkEvent::Disconnected { phone: PhoneId(1) });
-        front.link_happened(LinkEvent::Down { reason: reason() });
+        frontend.handle_link_event(LinkEvent::Disconnected { phone: PhoneId(1) });
+        frontend.handle_link_event(LinkEvent::Down { reason: reason() });
         for done in
             [RecoveryAction::Reregister, RecoveryAction::PowerCycle, RecoveryAction::PowerCycle]
         {
-            front.link_happened(action(done));
+            frontend.handle_link_event(action(done));
         }
         shows(
-            &front,
+            &frontend,
             &[
                 "florin_bluetooth_up 0",
                 "florin_bluetooth_recovery_actions_total{action=\"reregister\"} 1",
@@ -509,17 +522,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_journal_that_is_gone_is_the_reason_before_any_other() {
-        let mut front = front();
-        assert_eq!(front.out_of_service().unwrap(), "the journal is being opened");
-        front.journal_is(None);
-        assert_eq!(front.out_of_service().unwrap(), "Bluetooth is starting");
-        front.link_happened(LinkEvent::Up);
-        assert_eq!(front.out_of_service(), None);
-        front.link_happened(LinkEvent::Down { reason: "no adapter".into() });
-        front.journal_is(Some("the disk is full".into()));
-        let status = front.status(&OpenPayments::default());
+        let mut frontend = frontend();
+        assert_eq!(frontend.out_of_service().unwrap(), "the journal is being opened");
+        frontend.set_journal_fault(None);
+        assert_eq!(frontend.out_of_service().unwrap(), "Bluetooth is starting");
+        frontend.handle_link_event(LinkEvent::Up);
+        assert_eq!(frontend.out_of_service(), None);
+        frontend.handle_link_event(LinkEvent::Down { reason: "no adapter".into() });
+        frontend.set_journal_fault(Some("the disk is full".into()));
+        let status = frontend.status(&OpenPayments::default());
         assert_eq!(status.out_of_service.as_deref(), Some("the disk is full"));
-        front.journal_is(None);
-        assert_eq!(front.out_of_service().unwrap(), "no adapter");
+        frontend.set_journal_fault(None);
+        assert_eq!(frontend.out_of_service().unwrap(), "no adapter");
     }
 }

@@ -7,22 +7,18 @@
 //! handshake, so a connection counts as established when the server's first octets have come
 //! through it.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper::http::uri::Authority;
-use hyper::{Request, Response, Uri};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -30,7 +26,10 @@ use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, StdError};
 
-use super::sent::Observed;
+use super::super::ConnectError;
+use super::InstitutionAddress;
+use super::delivery::DeliveryEvidence;
+use crate::io_error_text::io_error_text;
 
 /// How often an idle connection is tried, in milliseconds: routers forget a silent connection after
 /// some minutes, some mobile networks after half of one, and a payment should not be what finds
@@ -40,152 +39,6 @@ const KEEP_ALIVE_INTERVAL_MS: u64 = 15_000;
 const KEEP_ALIVE_TIMEOUT_MS: u64 = 5_000;
 /// How many requests may be under way at once, before the server says how many it takes.
 const CONCURRENT_REQUESTS_MAX: usize = 32;
-const DEFAULT_PORT: u16 = 443;
-
-/// Where the institution is: `https://host[:port]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstitutionAddress {
-    host: String,
-    port: u16,
-}
-
-/// Why a text is no address of an institution.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address of an institution; expected https://host or https://host:port")]
-pub struct InstitutionAddressError(String);
-
-impl FromStr for InstitutionAddress {
-    type Err = InstitutionAddressError;
-
-    fn from_str(text: &str) -> Result<Self, InstitutionAddressError> {
-        let fault = || InstitutionAddressError(text.chars().take(120).collect());
-        let uri: Uri = text.parse().map_err(|_| fault())?;
-        let path_is_plain = matches!(uri.path(), "" | "/") && uri.query().is_none();
-        let authority = uri
-            .authority()
-            .filter(|authority| !authority.as_str().contains('@'))
-            .ok_or_else(fault)?;
-        if uri.scheme_str() != Some("https") || !path_is_plain || authority.host().is_empty() {
-            return Err(fault());
-        }
-        let port = match authority.port() {
-            Some(port) => port.as_str().parse().map_err(|_| fault())?,
-            None => DEFAULT_PORT,
-        };
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        ServerName::try_from(host.clone()).map_err(|_| fault())?;
-        Ok(Self { host, port })
-    }
-}
-
-impl fmt::Display for InstitutionAddress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "https://{}", self.authority_text())
-    }
-}
-
-impl InstitutionAddress {
-    fn authority_text(&self) -> String {
-        let host =
-            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == DEFAULT_PORT { host } else { format!("{host}:{}", self.port) }
-    }
-
-    /// The URI that requests start from.
-    pub(super) fn origin(&self) -> Result<Uri, ConnectError> {
-        let authority: Authority = self
-            .authority_text()
-            .parse()
-            .map_err(|_| ConnectError::Credentials("the address is no URI".into()))?;
-        Uri::builder()
-            .scheme("https")
-            .authority(authority)
-            .path_and_query("/")
-            .build()
-            .map_err(|error| ConnectError::Credentials(error.to_string()))
-    }
-}
-
-/// What TLS needs, in PEM.
-pub struct TlsFiles<'pem> {
-    /// Who may vouch for the server.
-    pub root_certificates_pem: &'pem str,
-    /// The terminal's own certificate with its issuer, and its key; none at enrolment.
-    pub client: Option<(&'pem str, &'pem str)>,
-}
-
-impl fmt::Debug for TlsFiles<'_> {
-    /// Leaves the key out.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("TlsFiles").finish_non_exhaustive()
-    }
-}
-
-/// Why there is no connection. Nothing was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// What TLS needs is not usable.
-    #[error("the TLS credentials cannot be used: {0}")]
-    Credentials(String),
-    /// No name, no route, nobody listening, or cut off.
-    #[error("cannot connect to {address}: {source}")]
-    Unreachable {
-        /// Where.
-        address: InstitutionAddress,
-        /// Why.
-        source: io::Error,
-    },
-    /// One side does not accept the other.
-    #[error("{address} and this terminal do not accept each other: {detail}")]
-    Handshake {
-        /// Where.
-        address: InstitutionAddress,
-        /// What was said.
-        detail: String,
-    },
-    /// It takes too long.
-    #[error("{address} did not answer within {timeout_ms} ms")]
-    Silent {
-        /// Where.
-        address: InstitutionAddress,
-        /// How long it had.
-        timeout_ms: u64,
-    },
-}
-
-/// Reads what TLS needs. TLS 1.3 only.
-pub(super) fn tls_configuration(files: &TlsFiles<'_>) -> Result<Arc<ClientConfig>, ConnectError> {
-    let fault = |what: &str, error: String| ConnectError::Credentials(format!("{what}: {error}"));
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(files.root_certificates_pem.as_bytes()) {
-        let certificate =
-            certificate.map_err(|error| fault("the root certificate", error.to_string()))?;
-        roots.add(certificate).map_err(|error| fault("the root certificate", error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(fault("the root certificate", "there is none in the PEM".into()));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| fault("TLS 1.3", error.to_string()))?
-        .with_root_certificates(roots);
-    let mut configuration = match files.client {
-        None => builder.with_no_client_auth(),
-        Some((certificates, key)) => {
-            let chain = CertificateDer::pem_slice_iter(certificates.as_bytes())
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| fault("the client certificate", error.to_string()))?;
-            let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-                .map_err(|_| fault("the client key", "it is no key in PEM".into()))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| fault("the client certificate", error.to_string()))?
-        }
-    };
-    configuration.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(configuration))
-}
 
 /// A live connection. Clones share it; it closes when the last is gone.
 #[derive(Clone)]
@@ -199,9 +52,12 @@ impl Connection {
         address: &InstitutionAddress,
         tls: &Arc<ClientConfig>,
     ) -> Result<Self, ConnectError> {
-        let unreachable = |source| ConnectError::Unreachable { address: address.clone(), source };
+        let unreachable = |error: io::Error| ConnectError::Unreachable {
+            address: address.to_string(),
+            detail: io_error_text(&error),
+        };
         let handshake =
-            |detail: String| ConnectError::Handshake { address: address.clone(), detail };
+            |detail: String| ConnectError::Handshake { address: address.to_string(), detail };
         let tcp =
             TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
@@ -251,8 +107,8 @@ impl Connection {
     }
 
     /// For one request, noting what happens to it.
-    pub(super) fn observed(&self, observed: &Observed) -> ObservedConnection {
-        ObservedConnection { sender: self.sender.clone(), observed: observed.clone() }
+    pub(super) fn observed(&self, evidence: &DeliveryEvidence) -> ObservedConnection {
+        ObservedConnection { sender: self.sender.clone(), evidence: evidence.clone() }
     }
 }
 
@@ -271,7 +127,7 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[derive(Clone)]
 pub(super) struct ObservedConnection {
     sender: SendRequest<Body>,
-    observed: Observed,
+    evidence: DeliveryEvidence,
 }
 
 impl Service<Request<Body>> for ObservedConnection {
@@ -284,13 +140,13 @@ impl Service<Request<Body>> for ObservedConnection {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let observed = self.observed.clone();
-        observed.hand_over();
+        let evidence = self.evidence.clone();
+        evidence.hand_over();
         let sending = self.sender.try_send_request(request);
         Box::pin(async move {
             let response = sending.await.map_err(|mut error| {
                 if error.take_message().is_some() {
-                    observed.give_back();
+                    evidence.give_back();
                 }
                 error.into_error()
             })?;
@@ -300,24 +156,24 @@ impl Service<Request<Body>> for ObservedConnection {
                     .get("content-type")
                     .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
             if is_grpc {
-                note_status(&observed, response.headers());
+                note_status(&evidence, response.headers());
             }
-            Ok(response.map(|body| ObservedBody { body, observed: is_grpc.then_some(observed) }))
+            Ok(response.map(|body| ObservedBody { body, evidence: is_grpc.then_some(evidence) }))
         })
     }
 }
 
-fn note_status(observed: &Observed, headers: &hyper::HeaderMap) {
+fn note_status(evidence: &DeliveryEvidence, headers: &hyper::HeaderMap) {
     let status = headers.get("grpc-status").and_then(|value| value.to_str().ok());
     if let Some(code) = status.and_then(|text| text.parse().ok()) {
-        observed.server_status(code);
+        evidence.server_status(code);
     }
 }
 
 /// The answer's body; notes the server's status when it passes.
 pub(super) struct ObservedBody {
     body: Incoming,
-    observed: Option<Observed>,
+    evidence: Option<DeliveryEvidence>,
 }
 
 impl hyper::body::Body for ObservedBody {
@@ -329,10 +185,10 @@ impl hyper::body::Body for ObservedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let (Some(Ok(frame)), Some(observed)) = (&frame, &self.observed)
+        if let (Some(Ok(frame)), Some(evidence)) = (&frame, &self.evidence)
             && let Some(trailers) = frame.trailers_ref()
         {
-            note_status(observed, trailers);
+            note_status(evidence, trailers);
         }
         Poll::Ready(frame)
     }
@@ -391,35 +247,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FirstOctets<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_read_and_print() {
-        for (text, printed) in [
-            ("https://bank.example", "https://bank.example"),
-            ("https://bank.example/", "https://bank.example"),
-            ("https://127.0.0.1:7443", "https://127.0.0.1:7443"),
-            ("https://[::1]:7443", "https://[::1]:7443"),
-        ] {
-            let address: InstitutionAddress = text.parse().unwrap();
-            assert_eq!(address.to_string(), printed);
-            address.origin().unwrap();
-        }
-        for text in [
-            "",
-            "bank.example",
-            "http://bank.example",
-            "https://",
-            "https://a/b",
-            "https://a?b",
-            "https://u@a",
-        ] {
-            assert!(text.parse::<InstitutionAddress>().is_err(), "{text}");
-        }
     }
 }

@@ -7,12 +7,13 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use tonic::Code;
+use tonic::{Code, Status};
 
-use super::connection::{
-    ConnectError, Connection, InstitutionAddress, TlsFiles, tls_configuration,
-};
-use super::sent::Observed;
+use super::super::ConnectError;
+use super::connection::Connection;
+use super::delivery::DeliveryEvidence;
+use super::tls::tls_configuration;
+use super::{InstitutionAddress, TlsFiles};
 use crate::institution_api;
 use crate::institution_api::enrolment_client::EnrolmentClient;
 
@@ -40,7 +41,7 @@ pub struct Enrolled {
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// The code was not used.
-    #[error("{0}; the code was not used, try again with the same")]
+    #[error("{0}; the code was not used: try again with the same code")]
     Connect(#[from] ConnectError),
     /// The institution does not take the code or the request.
     #[error(
@@ -49,7 +50,8 @@ pub enum EnrolError {
     Refused(String),
     /// Nobody knows whether the code was used.
     #[error(
-        "the institution has not answered ({0}); try again with the same code, and ask for a new one if it is refused"
+        "the institution has not answered ({0}); try again with the same code, and ask for a new \
+         one if it is refused"
     )]
     Unanswered(String),
 }
@@ -68,12 +70,12 @@ pub async fn enrol_terminal(
     let tls = tls_configuration(&TlsFiles { root_certificates_pem, client: None })?;
     let time_limit = Duration::from_millis(ENROL_TIMEOUT_MS);
     let silent =
-        |_| ConnectError::Silent { address: address.clone(), timeout_ms: ENROL_TIMEOUT_MS };
+        |_| ConnectError::Silent { address: address.to_string(), timeout_ms: ENROL_TIMEOUT_MS };
     let connection =
         timeout(time_limit, Connection::establish(address, &tls)).await.map_err(silent)??;
-    let observed = Observed::default();
+    let evidence = DeliveryEvidence::default();
     let mut client =
-        EnrolmentClient::with_origin(connection.observed(&observed), address.origin()?)
+        EnrolmentClient::with_origin(connection.observed(&evidence), address.origin()?)
             .max_decoding_message_size(ANSWER_OCTETS_MAX);
     let request = institution_api::EnrolTerminalRequest {
         code: code.to_owned(),
@@ -82,26 +84,8 @@ pub async fn enrol_terminal(
     };
     let answer = timeout(time_limit, client.enrol_terminal(request))
         .await
-        .map_err(|_| EnrolError::Unanswered(format!("within {ENROL_TIMEOUT_MS} ms")))?
-        .map_err(|status| match status.code() {
-            Code::Unavailable
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Internal
-            | Code::Aborted
-            | Code::DataLoss => EnrolError::Unanswered(status.message().to_owned()),
-            Code::Ok
-            | Code::InvalidArgument
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::ResourceExhausted
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented
-            | Code::Unauthenticated => EnrolError::Refused(status.message().to_owned()),
-        })?
+        .map_err(|_| EnrolError::Unanswered(format!("no answer within {ENROL_TIMEOUT_MS} ms")))?
+        .map_err(|status| enrol_error(&status))?
         .into_inner();
     Ok(Enrolled {
         terminal_id: answer.terminal_id,
@@ -110,4 +94,27 @@ pub async fn enrol_terminal(
         keyring: answer.keyring,
         root_public_key: answer.root_public_key,
     })
+}
+
+fn enrol_error(status: &Status) -> EnrolError {
+    let detail = status.message().to_owned();
+    match status.code() {
+        Code::Unavailable
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Internal
+        | Code::Aborted
+        | Code::DataLoss => EnrolError::Unanswered(detail),
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => EnrolError::Refused(detail),
+    }
 }

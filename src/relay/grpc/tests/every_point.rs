@@ -2,9 +2,10 @@
 //! writes, and after each that the network carries, the connection is closed, reset, or goes
 //! silent.
 //!
-//! What holds everywhere is in [`judge`]: "not sent" is said only where the server got no octet of
-//! the request, and the institution's word is taken only where the server gave it whole. The server
-//! notes what it got; the relay's answer is judged by that, never by how long something took.
+//! What holds everywhere is in [`check_answer`]: the relay says "not sent" only where the server
+//! got no octet of the request, and takes the institution's answer only where the server gave it
+//! whole. The server notes what it got; the relay's answer is checked against that, never against
+//! how long something took.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -62,13 +63,13 @@ struct Script {
     /// What it says then.
     says: Vec<u8>,
     /// What that is worth.
-    word: Word,
+    reply: Reply,
     ending: Ending,
 }
 
 /// What a server says, taken as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum Reply {
     Nothing,
     Approval,
     Refusal,
@@ -81,7 +82,7 @@ impl Script {
             speaks: SETTINGS.len(),
             reads: usize::MAX,
             says: Vec::new(),
-            word: Word::Nothing,
+            reply: Reply::Nothing,
             ending: Ending::Silence,
         }
     }
@@ -214,10 +215,10 @@ async fn play(
             Err(_) => return,
         }
     }
-    let said = say(&mut stream, &script.says, || match script.word {
-        Word::Nothing => {}
-        Word::Approval => notebook.open().approved = true,
-        Word::Refusal => notebook.open().refused = true,
+    let said = say(&mut stream, &script.says, || match script.reply {
+        Reply::Nothing => {}
+        Reply::Approval => notebook.open().approved = true,
+        Reply::Refusal => notebook.open().refused = true,
     })
     .await;
     if said.is_err() {
@@ -397,7 +398,7 @@ fn authorisation() -> InstitutionRequest {
 }
 
 /// The rules. Nothing else is asked of the relay, and nothing less.
-fn judge(point: &str, notes: &Notes, answer: &InstitutionAnswer) {
+fn check_answer(point: &str, notes: &Notes, answer: &InstitutionAnswer) {
     let claim = format!("{point}: the server noted {notes:?}; the relay says {answer:?}");
     match answer {
         InstitutionAnswer::NotSent { .. } => {
@@ -458,7 +459,7 @@ async fn ask_scripted(script: Script, credentials: &Credentials) -> (Institution
         drop(relay);
         server.finish().await;
         let notes = std::mem::take(&mut *notebook.open());
-        judge(&format!("{script:?}"), &notes, &answer);
+        check_answer(&format!("{script:?}"), &notes, &answer);
         if notes.is_through {
             return (answer, notes);
         }
@@ -545,11 +546,11 @@ async fn a_server_that_stops_within_its_first_words() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_after_any_octet_of_its_answer() {
-    for (whole, word) in [(approval(1), Word::Approval), (refusal(), Word::Refusal)] {
+    for (whole, reply) in [(approval(1), Reply::Approval), (refusal(), Reply::Refusal)] {
         let scripts = (0..=whole.len()).flat_map(|said| {
             ENDINGS.map(|ending| Script {
                 says: whole[..said].to_vec(),
-                word: if said == whole.len() { word } else { Word::Nothing },
+                reply: if said == whole.len() { reply } else { Reply::Nothing },
                 ending,
                 ..Script::listener()
             })
@@ -582,8 +583,8 @@ async fn a_server_that_resets_the_stream_or_sends_the_terminal_away() {
     let farewells = [0, 1, 0x7fff_ffff]
         .into_iter()
         .flat_map(|last| (0..=14).map(move |code| goaway(last, code)));
-    let sayings: Vec<Vec<u8>> = resets.chain(farewells).collect();
-    let scripts = sayings.iter().flat_map(|says| {
+    let messages: Vec<Vec<u8>> = resets.chain(farewells).collect();
+    let scripts = messages.iter().flat_map(|says| {
         ends.iter().flat_map(move |reads| {
             [Ending::Close, Ending::Silence].map(|ending| Script {
                 reads: *reads,
@@ -609,7 +610,7 @@ async fn a_server_that_resets_the_stream_or_sends_the_terminal_away() {
 async fn a_server_that_closes_in_good_order_still_answers() {
     let says = [goaway(1, 0), approval(1)].concat();
     let script =
-        Script { says, word: Word::Approval, ending: Ending::Farewell, ..Script::listener() };
+        Script { says, reply: Reply::Approval, ending: Ending::Farewell, ..Script::listener() };
     let (answer, _) = ask_scripted(script, &credentials()).await;
     assert!(matches!(answer, InstitutionAnswer::Transaction { .. }), "{answer:?}");
 }
@@ -648,7 +649,7 @@ async fn of_two_requests_the_one_above_the_last_processed_is_unanswered() {
 
 /// One question over a network that fails.
 async fn ask_over(cut: Cut, credentials: &Credentials) -> (InstitutionAnswer, Notes, [usize; 2]) {
-    let script = Script { says: approval(1), word: Word::Approval, ..Script::listener() };
+    let script = Script { says: approval(1), reply: Reply::Approval, ..Script::listener() };
     let (server, notebook) = scripted(script, acceptor(credentials, &credentials.root_pem)).await;
     let carried: Arc<[AtomicUsize; 2]> = Arc::default();
     let (server_port, counters) = (server.port, Arc::clone(&carried));
@@ -663,7 +664,7 @@ async fn ask_over(cut: Cut, credentials: &Credentials) -> (InstitutionAnswer, No
     network.finish().await;
     server.finish().await;
     let notes = std::mem::take(&mut *notebook.open());
-    judge(&format!("{cut:?}"), &notes, &answer);
+    check_answer(&format!("{cut:?}"), &notes, &answer);
     (answer, notes, [carried[0].load(Ordering::Relaxed), carried[1].load(Ordering::Relaxed)])
 }
 

@@ -15,20 +15,21 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{JournalError, beside};
+use super::SqliteJournalError;
+use super::side_file::side_file;
 use crate::private_file::{self, PrivateFileError};
 
 /// Writes the journal at `path` into a new file, and puts that in its place. Takes as much room as
 /// the journal has.
 ///
 /// # Errors
-/// [`JournalError`]: the disk still fails. The journal is as it was.
-pub(super) fn rewrite(path: &Path) -> Result<(), JournalError> {
+/// [`SqliteJournalError`]: the disk still fails. The journal is as it was.
+pub(super) fn rewrite(path: &Path) -> Result<(), SqliteJournalError> {
     // Of an exchange that was begun, the new file alone has everything: the old one has lost its
     // log.
     finish(path)?;
     discard(path);
-    let unfinished = beside(path, ".rewriting");
+    let unfinished = side_file(path, ".rewriting");
     let written = write_copy(path, &unfinished);
     if written.is_err() {
         discard(path);
@@ -40,26 +41,29 @@ pub(super) fn rewrite(path: &Path) -> Result<(), JournalError> {
 /// Removes what was begun and not finished, also by a power cut. It takes as much room as the
 /// journal, which may be what there is too little of.
 pub(super) fn discard(path: &Path) {
-    let unfinished = beside(path, ".rewriting");
+    let unfinished = side_file(path, ".rewriting");
     if unfinished.exists()
         && let Err(error) = fs::remove_file(&unfinished)
     {
-        tracing::warn!(file = %unfinished.display(), %error, "a file that is good for nothing could not be removed");
+        tracing::warn!(
+            file = %unfinished.display(), %error,
+            "cannot remove an unfinished copy of the journal, which only takes up space"
+        );
     }
 }
 
 /// Writes all that is in the journal into another file, and gives that its second name once it is
 /// synced.
-fn write_copy(path: &Path, unfinished: &Path) -> Result<(), JournalError> {
-    let storage = |source| JournalError::storage(path, source);
-    let file = |source| JournalError::file(unfinished, source);
+fn write_copy(path: &Path, unfinished: &Path) -> Result<(), SqliteJournalError> {
+    let storage = |source| SqliteJournalError::storage(path, source);
+    let file = |source| SqliteJournalError::file(unfinished, source);
     // Before SQLite makes it, for the permissions.
     private_file::ensure(unfinished).map_err(system_error).map_err(file)?;
     let connection = Connection::open(path).map_err(storage)?;
     connection.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()]).map_err(storage)?;
     drop(connection);
     File::open(unfinished).and_then(|written| written.sync_all()).map_err(file)?;
-    fs::rename(unfinished, beside(path, ".rewritten"))
+    fs::rename(unfinished, side_file(path, ".rewritten"))
         .and_then(|()| sync_directory(path))
         .map_err(file)
 }
@@ -67,20 +71,20 @@ fn write_copy(path: &Path, unfinished: &Path) -> Result<(), JournalError> {
 /// Finishes an exchange that was begun, if one was.
 ///
 /// # Errors
-/// [`JournalError::File`].
-pub(super) fn finish(path: &Path) -> Result<(), JournalError> {
-    let complete = beside(path, ".rewritten");
+/// [`SqliteJournalError::File`].
+pub(super) fn finish(path: &Path) -> Result<(), SqliteJournalError> {
+    let complete = side_file(path, ".rewritten");
     if !complete.exists() {
         return Ok(());
     }
     let exchange = || {
-        remove(&beside(path, "-wal"))?;
-        remove(&beside(path, "-shm"))?;
+        remove(&side_file(path, "-wal"))?;
+        remove(&side_file(path, "-shm"))?;
         sync_directory(path)?;
         fs::rename(&complete, path)?;
         sync_directory(path)
     };
-    exchange().map_err(|source| JournalError::file(&complete, source))
+    exchange().map_err(|source| SqliteJournalError::file(&complete, source))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

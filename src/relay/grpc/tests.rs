@@ -25,10 +25,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use super::super::{ConnectError, Relay};
 use super::*;
 use crate::domain::{DeclineReason, ReversalReason, TransactionId};
 use crate::institution_api;
-use crate::terminal::TransactionState;
+use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
 
 /// How long each question has here, in milliseconds.
 const TIMEOUT_MS: u64 = 1_000;
@@ -251,7 +252,7 @@ async fn ask(conduct: Conduct) -> InstitutionAnswer {
 }
 
 #[tokio::test]
-async fn the_institutions_word_comes_back() {
+async fn the_institutions_answer_comes_back() {
     use institution_api::TransactionState as Wire;
     for (wire, reason, state) in [
         (Wire::Unknown, 0, TransactionState::Unknown),

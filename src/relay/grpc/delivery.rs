@@ -14,7 +14,7 @@ use crate::terminal::{InstitutionAnswer, TransactionState};
 
 /// What was seen of one exchange, noted by the connection while it happened.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Observed(Arc<Mutex<Facts>>);
+pub(super) struct DeliveryEvidence(Arc<Mutex<Facts>>);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Facts {
@@ -23,7 +23,7 @@ struct Facts {
     server_status: Option<i32>,
 }
 
-impl Observed {
+impl DeliveryEvidence {
     fn facts(&self) -> std::sync::MutexGuard<'_, Facts> {
         // Nothing panics while it holds this lock; if something did, the facts are still whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -57,7 +57,7 @@ impl Observed {
         if self.is_unsent() {
             return not_sent(describe(status));
         }
-        // `status` alone does not do: the client makes statuses of its own, for a proxy's HTTP
+        // `status` alone is not enough: the client makes statuses of its own, for a proxy's HTTP
         // error or for a reset stream, with the very codes that mean a refusal when the
         // server sends them.
         let server_status = self.facts().server_status;
@@ -91,14 +91,15 @@ pub(super) fn answered(
     match answer {
         Ok((state, receipt)) => InstitutionAnswer::Transaction { state, receipt },
         Err(detail) => {
-            InstitutionAnswer::Unanswered { detail: format!("the answer makes no sense: {detail}") }
+            let detail = format!("its answer cannot be understood: {detail}");
+            InstitutionAnswer::Unanswered { detail }
         }
     }
 }
 
-/// The codes with which a server says that it did nothing and will do nothing (docs/institution.md).
-/// Not among them: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED and the like, which servers and what
-/// stands before them also send when they have begun.
+/// The codes with which a server says that it did nothing and will do nothing
+/// (docs/institution.md). Not among them: UNAVAILABLE, ABORTED, RESOURCE_EXHAUSTED and the like,
+/// which servers and proxies also send when the work has begun.
 fn is_refusal(code: Code) -> bool {
     match code {
         Code::InvalidArgument
@@ -142,9 +143,12 @@ mod tests {
     #[test]
     fn only_proof_makes_a_refusal_or_a_not_sent() {
         let denied = Status::permission_denied("no");
-        assert!(matches!(Observed::default().failure(&denied), InstitutionAnswer::NotSent { .. }));
+        assert!(matches!(
+            DeliveryEvidence::default().failure(&denied),
+            InstitutionAnswer::NotSent { .. }
+        ));
 
-        let sent = Observed::default();
+        let sent = DeliveryEvidence::default();
         sent.hand_over();
         // The client's own status, as for a reset stream: no proof.
         assert!(matches!(sent.failure(&denied), InstitutionAnswer::Unanswered { .. }));
@@ -152,7 +156,7 @@ mod tests {
         sent.server_status(Code::PermissionDenied as i32);
         assert!(matches!(sent.failure(&denied), InstitutionAnswer::Refused { .. }));
 
-        let returned = Observed::default();
+        let returned = DeliveryEvidence::default();
         returned.hand_over();
         returned.give_back();
         assert!(matches!(returned.failure(&denied), InstitutionAnswer::NotSent { .. }));

@@ -1,7 +1,4 @@
-//! The journal in SQLite: write-ahead log, every commit synced.
-//!
-//! `payments` holds each payment as it is now, `changes` every state that it went through, in
-//! order. An operator can read both with `sqlite3`.
+//! The journal in SQLite: opening it, its rows, and what is asked of them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,50 +6,18 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::{Distrust, Journal, JournalError, rewrite};
+use super::super::{Journal, JournalError, RecoveryLevel};
+use super::SqliteJournalError;
+use super::error::storage_error;
+use super::recovery_marker::{marked_level, raise_marker, remove_marker};
+use super::rewrite;
+use super::schema::{KNOWN_VERSION, migrate, schema_version};
 use crate::domain::{Amount, TransactionId, UnixTime};
 use crate::terminal::{Payment, PaymentState};
 
-/// Each step takes the schema from the version of its index to the next.
-const MIGRATIONS: [&str; 2] = [
-    "
-    CREATE TABLE payments (
-        transaction_id BLOB PRIMARY KEY,
-        state TEXT NOT NULL,
-        reason TEXT NOT NULL,
-        is_open INTEGER NOT NULL,
-        amount_minor INTEGER NOT NULL,
-        currency TEXT NOT NULL,
-        reference TEXT NOT NULL,
-        capture_after_dispense INTEGER NOT NULL,
-        offer BLOB NOT NULL,
-        sealed_command BLOB,
-        receipt BLOB,
-        released INTEGER NOT NULL,
-        idempotency_key TEXT,
-        idempotency_digest BLOB,
-        created_at_unix_s INTEGER NOT NULL,
-        updated_at_unix_s INTEGER NOT NULL,
-        number INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX open_payments ON payments (number) WHERE is_open;
-    CREATE UNIQUE INDEX payments_by_number ON payments (number);
-    CREATE INDEX payments_by_key ON payments (idempotency_key, number) WHERE idempotency_key IS NOT NULL;
-    CREATE TABLE changes (
-        record INTEGER PRIMARY KEY AUTOINCREMENT,
-        transaction_id BLOB NOT NULL,
-        state TEXT NOT NULL,
-        reason TEXT NOT NULL,
-        at_unix_s INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX changes_by_transaction ON changes (transaction_id, record);
-",
-    // For what asks about a period: reconciliation, export, pruning.
-    "CREATE INDEX finished_payments ON payments (updated_at_unix_s) WHERE NOT is_open;",
-];
-
-const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, reference, capture_after_dispense, offer, \
-    sealed_command, receipt, released, idempotency_key, idempotency_digest, created_at_unix_s, updated_at_unix_s";
+const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, reference, \
+    capture_after_dispense, offer, sealed_command, receipt, released, idempotency_key, \
+    idempotency_digest, created_at_unix_s, updated_at_unix_s";
 
 /// How long another program may hold the database, in milliseconds: one that prunes or exports
 /// holds it for less.
@@ -85,76 +50,82 @@ impl SqliteJournal {
     /// Opens the journal, makes it if there is none, and brings its schema up to date.
     ///
     /// # Errors
-    /// [`JournalError`]: the disk, a newer version, or no journal at all.
-    pub fn open(path: &Path) -> Result<Self, JournalError> {
+    /// [`SqliteJournalError`]: the disk, a newer version, or no journal at all.
+    pub fn open(path: &Path) -> Result<Self, SqliteJournalError> {
         rewrite::finish(path)?;
         let name = path.display().to_string();
         let connection =
-            Connection::open(path).map_err(|source| JournalError::storage(path, source))?;
+            Connection::open(path).map_err(|error| SqliteJournalError::storage(path, error))?;
         Self::prepare(connection, name)
     }
 
     /// Opens a journal to read it beside the service that writes it. Writes fail.
     ///
     /// # Errors
-    /// [`JournalError`]: the disk, no journal there, or one that this program does not know.
-    pub fn open_to_read(path: &Path) -> Result<Self, JournalError> {
+    /// [`SqliteJournalError`]: the disk, no journal there, or one that this program does not know.
+    pub fn open_to_read(path: &Path) -> Result<Self, SqliteJournalError> {
         Self::open_beside_service(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
     }
 
-    /// Opens a journal to prune it beside the service. What is the service's stays the service's:
-    /// to finish the exchange of a journal that was written anew, and to bring a schema up to
-    /// date.
+    /// Opens a journal to prune it beside the service. Two things are left to the service: to
+    /// finish the exchange of a journal that was written anew, and to bring a schema up to date.
     ///
     /// # Errors
     /// As [`SqliteJournal::open_to_read`].
-    pub fn open_to_prune(path: &Path) -> Result<Self, JournalError> {
+    pub fn open_to_prune(path: &Path) -> Result<Self, SqliteJournalError> {
         Self::open_beside_service(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
     }
 
-    fn open_beside_service(path: &Path, access: OpenFlags) -> Result<Self, JournalError> {
+    fn open_beside_service(path: &Path, access: OpenFlags) -> Result<Self, SqliteJournalError> {
         let name = path.display().to_string();
         let open = || {
             let connection =
                 Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            let found = schema_version(&connection)?;
             Ok((connection, found))
         };
-        let (connection, found) = open().map_err(|source| JournalError::storage(path, source))?;
-        let known = MIGRATIONS.len() as u32;
+        let (connection, found) =
+            open().map_err(|error| SqliteJournalError::storage(path, error))?;
+        let known = KNOWN_VERSION;
         match found {
-            _ if found > known => Err(JournalError::Newer { path: name, found, known }),
-            _ if found < known => Err(JournalError::Older { path: name, found, known }),
+            _ if found > known => Err(SqliteJournalError::Newer { path: name, found, known }),
+            _ if found < known => Err(SqliteJournalError::Older { path: name, found, known }),
             _ => Ok(Self { connection, path: name }),
         }
     }
 
-    /// Opens the journal for the service, if it can be trusted: by what this process knows, and by
-    /// the mark that an earlier one may have left.
+    /// Opens the journal for the service once it can be trusted: after what this process knows
+    /// that it needs, and what the marker of an earlier process asks for.
     ///
     /// # Errors
-    /// [`JournalError`]: the fault is still there, and the mark is.
-    pub fn open_again(path: &Path, distrust: Distrust) -> Result<Self, JournalError> {
-        let distrust = distrust.max(Distrust::marked(path));
-        if distrust == Distrust::Disk && path.exists() {
+    /// [`SqliteJournalError`]: the fault is still there, and the marker stays.
+    pub fn recover(path: &Path, level: RecoveryLevel) -> Result<Self, SqliteJournalError> {
+        let level = level.max(marked_level(path));
+        if level == RecoveryLevel::Rewrite && path.exists() {
             rewrite::rewrite(path)?;
         }
         rewrite::discard(path);
         let journal = Self::open(path)?;
-        if distrust != Distrust::Nothing {
+        if level != RecoveryLevel::Open {
             journal.check_content()?;
-            Distrust::forget(path);
+            remove_marker(path);
         }
         Ok(journal)
     }
 
-    /// Looks at every page. Takes about a second for each hundred thousand payments.
+    /// Leaves a marker beside the journal, so that the next process that opens it does at least
+    /// this much first. A marker that asks for more stays.
+    pub fn require_recovery(path: &Path, level: RecoveryLevel) {
+        raise_marker(path, level);
+    }
+
+    /// Checks every page. Takes about a second for each hundred thousand payments.
     ///
     /// # Errors
-    /// [`JournalError::Damaged`], [`JournalError::Storage`].
-    pub fn check_content(&self) -> Result<(), JournalError> {
+    /// [`SqliteJournalError::Damaged`], [`JournalError::Storage`].
+    pub fn check_content(&self) -> Result<(), SqliteJournalError> {
         let verdict: String = self
             .connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -162,51 +133,36 @@ impl SqliteJournal {
         if verdict == "ok" {
             return Ok(());
         }
-        Err(JournalError::Damaged { path: self.path.clone(), detail: verdict.replace('\n', "; ") })
+        let (path, detail) = (self.path.clone(), verdict.replace('\n', "; "));
+        Err(SqliteJournalError::Damaged { path, detail })
     }
 
     /// A journal that is gone when it is dropped.
     ///
     /// # Errors
     /// [`JournalError::Storage`] if SQLite has no memory.
-    pub fn in_memory() -> Result<Self, JournalError> {
+    pub fn in_memory() -> Result<Self, SqliteJournalError> {
         let name = ":memory:".to_owned();
-        let connection =
-            Connection::open_in_memory().map_err(|source| JournalError::storage(&name, source))?;
+        let connection = Connection::open_in_memory()
+            .map_err(|error| SqliteJournalError::storage(&name, error))?;
         Self::prepare(connection, name)
     }
 
-    fn prepare(connection: Connection, path: String) -> Result<Self, JournalError> {
-        let mut journal = Self { connection, path };
-        journal.migrate().map_err(|error| journal.storage(error))??;
-        Ok(journal)
+    fn prepare(mut connection: Connection, path: String) -> Result<Self, SqliteJournalError> {
+        let prepared = set_up(&mut connection).and_then(|()| migrate(&mut connection));
+        let found = prepared.map_err(|error| SqliteJournalError::storage(&path, error))?;
+        if found > KNOWN_VERSION {
+            return Err(SqliteJournalError::Newer { path, found, known: KNOWN_VERSION });
+        }
+        Ok(Self { connection, path })
     }
 
-    fn storage(&self, source: rusqlite::Error) -> JournalError {
-        JournalError::storage(&self.path, source)
+    fn storage(&self, error: rusqlite::Error) -> JournalError {
+        storage_error(&self.path, error)
     }
 
-    fn migrate(&mut self) -> Result<Result<(), JournalError>, rusqlite::Error> {
-        let connection = &mut self.connection;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        // A statement is planned once, not again for each value.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        let transaction = connection.transaction()?;
-        let found: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        let known = MIGRATIONS.len() as u32;
-        if found > known {
-            return Ok(Err(JournalError::Newer { path: self.path.clone(), found, known }));
-        }
-        // Written also where nothing changes: a disk that takes no writes is to be noticed now.
-        for migration in MIGRATIONS.iter().skip(found as usize) {
-            transaction.execute_batch(migration)?;
-        }
-        transaction.pragma_update(None, "user_version", known)?;
-        transaction.commit()?;
-        Ok(Ok(()))
+    fn corrupt(&self, detail: String) -> JournalError {
+        JournalError::Corrupt { journal: self.path.clone(), detail }
     }
 
     fn write(&mut self, payment: &Payment) -> Result<(), rusqlite::Error> {
@@ -214,10 +170,12 @@ impl SqliteJournal {
         let state = payment.state;
         transaction
             .prepare_cached(&format!(
-                "INSERT INTO payments ({COLUMNS}, is_open, number) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, \
-                 ?12, ?13, ?14, ?15, ?16, (SELECT coalesce(max(number), 0) + 1 FROM payments))
-                 ON CONFLICT (transaction_id) DO UPDATE SET state = ?2, reason = ?3, sealed_command = ?9, receipt = ?10, \
-                 released = ?11, updated_at_unix_s = ?15, is_open = ?16"
+                "INSERT INTO payments ({COLUMNS}, is_open, number)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                     (SELECT coalesce(max(number), 0) + 1 FROM payments))
+                 ON CONFLICT (transaction_id) DO UPDATE SET state = ?2, reason = ?3,
+                     sealed_command = ?9, receipt = ?10, released = ?11, updated_at_unix_s = ?15,
+                     is_open = ?16"
             ))?
             .execute(params![
                 payment.transaction_id.as_octets(),
@@ -239,7 +197,8 @@ impl SqliteJournal {
             ])?;
         transaction
             .prepare_cached(
-                "INSERT INTO changes (transaction_id, state, reason, at_unix_s) VALUES (?1, ?2, ?3, ?4)",
+                "INSERT INTO changes (transaction_id, state, reason, at_unix_s)
+                 VALUES (?1, ?2, ?3, ?4)",
             )?
             .execute(params![
                 payment.transaction_id.as_octets(),
@@ -257,18 +216,17 @@ impl SqliteJournal {
         let currency: String = row.get(4)?;
         let key: Option<String> = row.get(11)?;
         let digest: Option<[u8; 32]> = row.get(12)?;
-        let corrupt = |detail: String| JournalError::Corrupt { path: self.path.clone(), detail };
         let parsed = (|| {
             let transaction_id =
-                TransactionId::from_octets(&id).map_err(|error| corrupt(error.to_string()))?;
+                TransactionId::from_octets(&id).map_err(|error| self.corrupt(error.to_string()))?;
             let amount_minor = row.get::<_, i64>(3).unwrap_or_default() as u64;
             let amount = currency
                 .parse()
                 .map_err(crate::domain::AmountError::from)
                 .and_then(|currency| Amount::new(amount_minor, currency))
-                .map_err(|error| corrupt(format!("{transaction_id}: {error}")))?;
+                .map_err(|error| self.corrupt(format!("{transaction_id}: {error}")))?;
             let state = PaymentState::from_names(&state, &reason).ok_or_else(|| {
-                corrupt(format!("{transaction_id}: state `{state}`, reason `{reason}`"))
+                self.corrupt(format!("{transaction_id}: state `{state}`, reason `{reason}`"))
             })?;
             Ok((transaction_id, amount, state))
         })();
@@ -306,7 +264,8 @@ impl SqliteJournal {
                 at,
             ))
         };
-        let sql = "SELECT record, state, reason, at_unix_s FROM changes WHERE transaction_id = ?1 ORDER BY record";
+        let sql = "SELECT record, state, reason, at_unix_s FROM changes \
+                   WHERE transaction_id = ?1 ORDER BY record";
         let rows: Result<Vec<_>, rusqlite::Error> =
             self.connection.prepare_cached(sql).and_then(|mut statement| {
                 statement.query_map([transaction_id.as_octets()], read)?.collect()
@@ -315,10 +274,7 @@ impl SqliteJournal {
         rows.into_iter()
             .map(|(record, state, reason, at)| {
                 let state = PaymentState::from_names(&state, &reason).ok_or_else(|| {
-                    JournalError::Corrupt {
-                        path: self.path.clone(),
-                        detail: format!("record {record}: state `{state}`, reason `{reason}`"),
-                    }
+                    self.corrupt(format!("record {record}: state `{state}`, reason `{reason}`"))
                 })?;
                 Ok(Change { record, state, at })
             })
@@ -336,16 +292,18 @@ impl SqliteJournal {
         until: UnixTime,
     ) -> Result<Vec<TransactionId>, JournalError> {
         let clamp = |time: UnixTime| i64::try_from(time.seconds).unwrap_or(i64::MAX);
-        let sql = "SELECT transaction_id FROM payments WHERE NOT is_open AND updated_at_unix_s >= ?1 AND updated_at_unix_s < ?2 \
+        let sql = "SELECT transaction_id FROM payments WHERE NOT is_open \
+                   AND updated_at_unix_s >= ?1 AND updated_at_unix_s < ?2 \
                    ORDER BY updated_at_unix_s";
         let rows: Result<Vec<Vec<u8>>, rusqlite::Error> =
             self.connection.prepare_cached(sql).and_then(|mut statement| {
                 statement.query_map([clamp(from), clamp(until)], |row| row.get(0))?.collect()
             });
-        let corrupt = |detail: String| JournalError::Corrupt { path: self.path.clone(), detail };
         rows.map_err(|error| self.storage(error))?
             .iter()
-            .map(|id| TransactionId::from_octets(id).map_err(|error| corrupt(error.to_string())))
+            .map(|id| {
+                TransactionId::from_octets(id).map_err(|error| self.corrupt(error.to_string()))
+            })
             .collect()
     }
 
@@ -389,6 +347,16 @@ impl SqliteJournal {
             .map_err(|error| self.storage(error))?
             .transpose()
     }
+}
+
+fn set_up(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // A statement is planned once, not again for each value.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 impl Journal for SqliteJournal {
@@ -470,7 +438,7 @@ mod tests {
         );
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = SqliteJournal::open(&path).unwrap_err();
-        assert!(matches!(error, JournalError::Newer { found: 99, .. }), "{error}");
+        assert!(matches!(error, SqliteJournalError::Newer { found: 99, .. }), "{error}");
     }
 
     #[test]
@@ -488,7 +456,7 @@ mod tests {
                         error.to_string().contains("the disk is full; free some space"),
                         "{error}"
                     );
-                    assert_eq!(error.distrust(), Distrust::Nothing);
+                    assert_eq!(error.recovery_level(), RecoveryLevel::Open);
                     false
                 }
             })

@@ -1,0 +1,21 @@
+//! The reference institution's protocol: gRPC over TLS 1.3.
+
+mod address;
+mod channel;
+mod connection;
+mod delivery;
+mod enrolment;
+mod examination;
+mod relay;
+mod requests;
+mod statement;
+mod tls;
+mod transaction;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::{InstitutionAddress, InstitutionAddressError};
+pub use enrolment::{EnrolError, Enrolled, enrol_terminal};
+pub use relay::GrpcRelay;
+pub use tls::TlsFiles;

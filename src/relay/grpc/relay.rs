@@ -1,0 +1,74 @@
+//! The relay to the reference institution: gRPC over TLS 1.3, where the terminal is who its client
+//! certificate says.
+
+use std::fmt;
+
+use tokio::time::Instant;
+
+use super::super::{ConnectError, InstitutionExamination, Relay, StatementError};
+use super::channel::{Channel, connect_timeout};
+use super::{InstitutionAddress, TlsFiles, examination, requests, statement};
+use crate::domain::{TerminalId, TransactionId, UnixTime};
+use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
+
+/// The way to the reference institution. Connects when there is something to ask, and again when
+/// that was lost.
+pub struct GrpcRelay {
+    channel: Channel,
+}
+
+impl fmt::Debug for GrpcRelay {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("GrpcRelay")
+            .field("address", &self.channel.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GrpcRelay {
+    /// A relay for this terminal.
+    ///
+    /// # Errors
+    /// [`ConnectError::Credentials`] if the certificates or the key cannot be used.
+    pub fn new(
+        address: InstitutionAddress,
+        files: &TlsFiles<'_>,
+        terminal_id: TerminalId,
+    ) -> Result<Self, ConnectError> {
+        Ok(Self { channel: Channel::new(address, files, terminal_id)? })
+    }
+}
+
+impl Relay for GrpcRelay {
+    fn address(&self) -> String {
+        self.channel.address.to_string()
+    }
+
+    async fn ask(&self, request: InstitutionRequest, timeout_ms: u64) -> InstitutionAnswer {
+        requests::ask(&self.channel, request, timeout_ms).await
+    }
+
+    async fn check_reachable(&self) -> Result<(), ConnectError> {
+        self.channel.live_connection(Instant::now() + connect_timeout()).await.map(drop)
+    }
+
+    async fn statement(
+        &self,
+        from: UnixTime,
+        until: UnixTime,
+    ) -> Result<Vec<InstitutionTransaction>, StatementError> {
+        statement::statement(&self.channel, from, until).await
+    }
+
+    async fn transaction(
+        &self,
+        transaction_id: TransactionId,
+    ) -> Result<InstitutionTransaction, StatementError> {
+        statement::transaction(&self.channel, transaction_id).await
+    }
+
+    async fn examine(&self, unused: TransactionId) -> Result<InstitutionExamination, ConnectError> {
+        examination::examine(&self.channel, unused).await
+    }
+}

@@ -1,0 +1,132 @@
+//! All that an enrolled terminal needs of its institution, whatever protocol that speaks.
+//!
+//! Enrolment is not part of it: it happens once, before there is an identity or a credential that
+//! a relay could use, and each institution has its own way of it.
+
+use tokio::time::Instant;
+
+use crate::domain::{TransactionId, UnixTime};
+use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
+
+/// How long the institution may take to answer an examination, in milliseconds.
+const EXAMINATION_TIMEOUT_MS: u64 = 10_000;
+
+/// A way to the institution. Questions about different payments may be asked at the same time.
+pub trait Relay: Send + Sync {
+    /// Where the institution is, as an operator knows it.
+    fn address(&self) -> String;
+
+    /// Asks once and waits for what becomes of it, at most `timeout_ms` with all that it needs.
+    /// Dropping the future leaves it unknown whether the question was sent: treat it as
+    /// [`InstitutionAnswer::Unanswered`].
+    fn ask(
+        &self,
+        request: InstitutionRequest,
+        timeout_ms: u64,
+    ) -> impl Future<Output = InstitutionAnswer> + Send;
+
+    /// Connects if there is no live connection: whether the institution can be reached and accepts
+    /// this terminal.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    fn check_reachable(&self) -> impl Future<Output = Result<(), ConnectError>> + Send;
+
+    /// An offer waits: gets ready to ask, so that the person does not wait for a connection. Fails
+    /// silently; the question itself will say what is wrong.
+    fn prepare(&self) -> impl Future<Output = ()> + Send {
+        async {
+            if let Err(error) = self.check_reachable().await {
+                tracing::info!(%error, "cannot reach the institution yet");
+            }
+        }
+    }
+
+    /// Every transaction of this terminal in a period by the institution's clock, oldest first:
+    /// `from` is included, `until` is not.
+    ///
+    /// # Errors
+    /// [`StatementError`].
+    fn statement(
+        &self,
+        from: UnixTime,
+        until: UnixTime,
+    ) -> impl Future<Output = Result<Vec<InstitutionTransaction>, StatementError>> + Send;
+
+    /// One transaction, as the institution holds it.
+    ///
+    /// # Errors
+    /// [`StatementError`].
+    fn transaction(
+        &self,
+        transaction_id: TransactionId,
+    ) -> impl Future<Output = Result<InstitutionTransaction, StatementError>> + Send;
+
+    /// Connects and asks once, about a transaction that nobody made, which changes nothing at the
+    /// institution. `unused` is an id that was just drawn.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    fn examine(
+        &self,
+        unused: TransactionId,
+    ) -> impl Future<Output = Result<InstitutionExamination, ConnectError>> + Send {
+        async move {
+            let started = Instant::now();
+            self.check_reachable().await?;
+            let connect_ms = milliseconds_since(started);
+            let asked = Instant::now();
+            let question = InstitutionRequest::Inquire { transaction_id: unused };
+            let refusal = match self.ask(question, EXAMINATION_TIMEOUT_MS).await {
+                InstitutionAnswer::Transaction { .. } => None,
+                InstitutionAnswer::NotSent { detail }
+                | InstitutionAnswer::Refused { detail }
+                | InstitutionAnswer::Unanswered { detail } => Some(detail),
+            };
+            let round_trip_ms = milliseconds_since(asked);
+            Ok(InstitutionExamination { connect_ms, round_trip_ms, clock: None, refusal })
+        }
+    }
+}
+
+/// What was seen of the institution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstitutionExamination {
+    /// How long it took to connect, in milliseconds.
+    pub connect_ms: u64,
+    /// How long one question took over the open connection, in milliseconds.
+    pub round_trip_ms: u64,
+    /// The institution's clock at some moment of the round trip, in whole seconds; none if it does
+    /// not tell.
+    pub clock: Option<UnixTime>,
+    /// What it said instead of an answer.
+    pub refusal: Option<String>,
+}
+
+/// Why there is no connection. Nothing was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    #[error("the credentials for the institution cannot be used: {0}")]
+    Credentials(String),
+    /// No name, no route, nobody listening, or cut off.
+    #[error("cannot connect to {address}: {detail}")]
+    Unreachable { address: String, detail: String },
+    #[error("{address} and this terminal do not accept each other: {detail}")]
+    Handshake { address: String, detail: String },
+    #[error("{address} did not answer within {timeout_ms} ms")]
+    Silent { address: String, timeout_ms: u64 },
+}
+
+/// Why the institution's transactions are not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatementError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// It answered with a failure, or not at all.
+    #[error("the institution did not give its transactions: {0}; try again later")]
+    Failed(String),
+}
+
+pub(super) fn milliseconds_since(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
