@@ -98,3 +98,21 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
             .arg("--replace"),
     );
 }
+
+#[test]
+fn a_root_certificate_that_cannot_be_read_is_named_with_what_was_expected() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root.pem");
+    let refused = std::process::Command::new(env!("CARGO_BIN_EXE_florin"))
+        .args(["enrol", "--institution", "https://localhost", "ABCD-EFGH", "--root"])
+        .arg(&root)
+        .arg("--state-directory")
+        .arg(directory.path().join("state"))
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    let words = format!("cannot read the root certificate {}", root.display());
+    assert!(said.contains(&words) && said.contains("expected the institution's"), "{said}");
+    assert!(!said.contains("os error"), "{said}");
+}

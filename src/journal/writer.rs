@@ -1,8 +1,8 @@
 //! The journal on a thread of its own, since a sync to an SD card takes long and must not hold up
 //! the air.
 //!
-//! Requests are done one after another, in the order in which they came. Who asks never waits, also
-//! where a disk hangs: how many requests gather is for them to bound, by how long the oldest has
+//! Requests are done one after another, in the order in which they came. The caller never waits,
+//! even if the disk hangs. It has to bound how many requests gather, by how long the oldest has
 //! waited.
 
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! The service's configuration: TOML, read once at the start (deploy/florin.toml shows every key).
 //!
-//! What is wrong is named with its file, line, column and key, and what was expected. Files that
+//! A mistake is named with its file, line, column and key, and with what was expected. Files that
 //! other parties wrote, and the enrolment, are read elsewhere.
 
 use std::fs;
@@ -220,8 +220,8 @@ fn dispense_policy(text: &str) -> Result<DispensePolicy, String> {
 /// Resolves the address of the till API, for the programs that talk to it: `flag` if given, else
 /// what the configuration says, else the default.
 ///
-/// A configuration that is named must be readable. The one at [`CONFIGURATION_PATH`] may be absent,
-/// or closed to this account, but what can be read of it must be right.
+/// A configuration that is named must be readable. The one at [`CONFIGURATION_PATH`] may be absent
+/// or unreadable to this user; if it can be read, it must be right.
 ///
 /// # Errors
 /// [`ConfigurationError`].
@@ -251,7 +251,7 @@ fn resolve_till_address(
     Ok(configuration.till_address)
 }
 
-/// The text that is read, to say where in it something is.
+/// The text that is read, to locate mistakes in it.
 struct Source<'text> {
     text: &'text str,
     path: &'text Path,

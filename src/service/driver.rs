@@ -1,8 +1,8 @@
 //! Runs the engine: gathers inputs from link, till, journal, institution and clock, and does what
 //! the engine says.
 //!
-//! One task, one step at a time. It decides nothing about a payment. What the till reads is what
-//! was published, which is what the journal has confirmed, never the engine's own state.
+//! It is one task that takes one step at a time, and decides nothing about a payment. The till
+//! reads what was published, which is what the journal has confirmed, never the engine's own state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
         Ok(driver)
     }
 
-    /// Runs until `stop` is ready; then what the journal was asked is finished.
+    /// Runs until `stop` is ready, then finishes what the journal was asked.
     ///
     /// # Errors
     /// [`DriverError`] if it cannot go on. Nothing is lost: the journal has every step whose
@@ -356,8 +356,8 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
         Ok(())
     }
 
-    /// A payment of the journal as the till sees it. What was published of it knows more than the
-    /// journal.
+    /// A payment of the journal as the till sees it. The view that was published last is more
+    /// recent than the journal.
     fn view(&self, payment: &Payment) -> PaymentView {
         self.published
             .get(&payment.transaction_id)

@@ -103,7 +103,7 @@ fn start_link(
     };
     tracing::warn!(
         %air,
-        "Bluetooth is not used; only programs on this machine that know this socket can pay"
+        "no Bluetooth: only programs on this machine that know this socket can pay"
     );
     Ok(start_socket_air(&air, terminal_id)?)
 }

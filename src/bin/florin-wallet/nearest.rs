@@ -20,10 +20,7 @@ pub enum NotClear {
         "the strongest signal has {strongest_dbm} dBm, and right at a machine it has \
          {STRENGTH_MIN_DBM} or more"
     )]
-    Weak {
-        /// Of the strongest.
-        strongest_dbm: i16,
-    },
+    Weak { strongest_dbm: i16 },
     /// Two that might be it.
     #[error(
         "the second signal is only {margin_db} dB weaker than the strongest, and has to be at \

@@ -252,6 +252,7 @@ mod tests {
             ("pay", "valid_for_s", "[default: as the service is configured]".to_owned()),
             ("pay", "idempotency_key", "[default: a random one]".to_owned()),
             ("export", "from", "[default: all]".to_owned()),
+            ("demo", "directory", "[default: a temporary directory".to_owned()),
             ("reconcile", "from", reconcile::default_from()),
             ("reconcile", "until", reconcile::default_until()),
         ];

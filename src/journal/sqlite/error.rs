@@ -1,4 +1,5 @@
-//! What can be wrong with the journal's SQLite file, and what SQLite's errors mean for the journal.
+//! What can be wrong with the journal's SQLite file, and what SQLite's errors mean for the
+//! journal.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -103,8 +104,8 @@ pub(super) fn storage_error(path: impl AsRef<Path>, error: rusqlite::Error) -> J
 }
 
 fn reported_fault(error: &rusqlite::Error) -> StorageFault {
-    // No room for the memory that connections share, which SQLite keeps in a file and which
-    // holds nothing that lasts.
+    // There is no room for the file of the memory that connections share. It holds nothing that
+    // lasts.
     if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_SHMSIZE) {
         return StorageFault::Full;
     }

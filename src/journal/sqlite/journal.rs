@@ -19,13 +19,12 @@ const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, re
     capture_after_dispense, offer, sealed_command, receipt, released, idempotency_key, \
     idempotency_digest, created_at_unix_s, updated_at_unix_s";
 
-/// How long another program may hold the database, in milliseconds: one that prunes or exports
-/// holds it for less.
+/// How long another program may hold the database. One that prunes or exports holds it for less.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of the file is kept in memory. SQLite's own 2 MiB would have the terminal grow for its
-/// first two thousand payments; what a step asks for is in the pages of the last ones, and the
-/// system keeps the rest of the file.
+/// How much of the file is kept in memory. With SQLite's default of 2 MiB the terminal would grow
+/// for its first two thousand payments. A step needs only the pages of the last payments, and the
+/// system caches the rest of the file.
 const CACHE_KIB: i32 = 128;
 
 /// One record: a payment came to this state.
@@ -33,7 +32,6 @@ const CACHE_KIB: i32 = 128;
 pub struct Change {
     /// Its place in the journal's order.
     pub record: u64,
-    /// Which state.
     pub state: PaymentState,
     /// When, by the terminal's wall clock.
     pub at: UnixTime,
@@ -96,8 +94,8 @@ impl SqliteJournal {
         }
     }
 
-    /// Opens the journal for the service once it can be trusted: after what this process knows
-    /// that it needs, and what the marker of an earlier process asks for.
+    /// Opens the journal for the service, after the recovery that this process knows it needs, or
+    /// that the marker of an earlier process asks for.
     ///
     /// # Errors
     /// [`SqliteJournalError`]: the fault is still there, and the marker stays.
@@ -354,7 +352,7 @@ fn set_up(connection: &mut Connection) -> Result<(), rusqlite::Error> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    // A statement is planned once, not again for each value.
+    // Plans each statement once, not anew for each value.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
 }

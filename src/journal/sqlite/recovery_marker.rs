@@ -1,9 +1,9 @@
 //! A marker beside the database that says what the journal needs before it is trusted again, so
 //! that this outlives the process.
 //!
-//! The marker is written as well as the disk allows, and is not synced: it has to outlive the
-//! process alone. What the kernel holds and the disk does not have ends with a power cut, and so
-//! does the reason for the marker.
+//! The marker is written as well as the disk allows, and is not synced: it only has to outlive the
+//! process. A power cut ends what the kernel holds and the disk does not have, and with it the
+//! reason for the marker.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -15,11 +15,10 @@ use super::side_file::side_file;
 
 /// The marker's name, after the journal's own.
 const ENDING: &str = ".recovery";
-/// What a marker says that asks for less than everything.
 const CHECK: &str = "check";
 const REWRITE: &str = "rewrite";
 
-/// What the marker asks for. One that could not be written to its end asks for everything.
+/// The level that the marker asks for. A marker that was not written whole asks for everything.
 pub(super) fn marked_level(database: &Path) -> RecoveryLevel {
     match fs::read_to_string(side_file(database, ENDING)) {
         Ok(text) if text.trim() == CHECK => RecoveryLevel::Check,

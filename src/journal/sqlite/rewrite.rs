@@ -1,13 +1,13 @@
 //! Writes the journal anew after the disk failed to take a write or a sync.
 //!
-//! When a sync fails, Linux may count the pages as written and keep them in memory: what is read is
-//! right, what is on the disk is not, and the next sync says all is well. A commit after that would
-//! rest on nothing. So nothing is trusted to be on the disk: the whole content goes into a new
-//! file, which is synced and then takes the old one's place.
+//! When a sync fails, Linux may count the pages as written and keep them in memory. Reads are then
+//! right, the disk is wrong, and the next sync succeeds, so a later commit could be lost. So
+//! nothing is trusted to be on the disk: the whole content goes into a new file, which is synced
+//! and then takes the old one's place.
 //!
-//! The new file is complete from the moment it has its second name; who finds it then finishes the
-//! exchange, also after a power cut. The old write-ahead log goes before the new file takes its
-//! place: it would be applied to it.
+//! The new file is complete from the moment it has its second name. Any process that finds it
+//! under that name finishes the exchange, also after a power cut. The old write-ahead log is
+//! removed before the new file takes its place: otherwise it would be applied to the new file.
 
 use std::fs::{self, File};
 use std::io;
@@ -25,8 +25,7 @@ use crate::private_file::{self, PrivateFileError};
 /// # Errors
 /// [`SqliteJournalError`]: the disk still fails. The journal is as it was.
 pub(super) fn rewrite(path: &Path) -> Result<(), SqliteJournalError> {
-    // Of an exchange that was begun, the new file alone has everything: the old one has lost its
-    // log.
+    // If an exchange was begun, only the new file has everything: the old one has lost its log.
     finish(path)?;
     discard(path);
     let unfinished = side_file(path, ".rewriting");

@@ -1,11 +1,11 @@
 //! One HTTP/2 connection to the institution, over TLS 1.3, established before anything is sent over
 //! it.
 //!
-//! It is made here, not by a channel that connects by itself, for two reasons: what failed before
-//! the first request is certain then, and the version of TLS can be held to 1.3. In TLS 1.3 a
-//! server refuses a client's certificate only after the client has finished its part of the
-//! handshake, so a connection counts as established when the server's first octets have come
-//! through it.
+//! The connection is made here, not by a channel that connects by itself, for two reasons: it is
+//! certain whether a fault came before the first request, and TLS can be held to version 1.3. In
+//! TLS 1.3 a server refuses a client's certificate only after the client has finished its part of
+//! the handshake, so a connection counts as established when the server's first octets have
+//! arrived over it.
 
 use std::io;
 use std::pin::Pin;
@@ -31,13 +31,13 @@ use super::InstitutionAddress;
 use super::delivery::DeliveryEvidence;
 use crate::io_error_text::io_error_text;
 
-/// How often an idle connection is tried, in milliseconds: routers forget a silent connection after
-/// some minutes, some mobile networks after half of one, and a payment should not be what finds
-/// out.
+/// How often an idle connection is tested, in milliseconds. Routers forget a silent connection
+/// after some minutes, some mobile networks after half a minute, and a lost connection should be
+/// noticed before the next payment.
 const KEEP_ALIVE_INTERVAL_MS: u64 = 15_000;
-/// How long the answer to such a try may take, in milliseconds; then the connection is given up.
+/// How long the answer to such a test may take, in milliseconds; then the connection is given up.
 const KEEP_ALIVE_TIMEOUT_MS: u64 = 5_000;
-/// How many requests may be under way at once, before the server says how many it takes.
+/// How many requests may be under way at once, until the server says how many it accepts.
 const CONCURRENT_REQUESTS_MAX: usize = 32;
 
 /// A live connection. Clones share it; it closes when the last is gone.
@@ -47,7 +47,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, and waits until the server has spoken through the connection.
+    /// Connects, and waits for the server's first octets.
     pub(super) async fn establish(
         address: &InstitutionAddress,
         tls: &Arc<ClientConfig>,
@@ -101,12 +101,12 @@ impl Connection {
         }
     }
 
-    /// Whether requests can still be sent over it, as far as anybody knows.
+    /// Whether requests can still be sent over it, as far as is known.
     pub(super) fn is_alive(&self) -> bool {
         !self.sender.is_closed()
     }
 
-    /// For one request, noting what happens to it.
+    /// The connection for one request, with the evidence of what happens to that.
     pub(super) fn observed(&self, evidence: &DeliveryEvidence) -> ObservedConnection {
         ObservedConnection { sender: self.sender.clone(), evidence: evidence.clone() }
     }
@@ -170,7 +170,7 @@ fn note_status(evidence: &DeliveryEvidence, headers: &hyper::HeaderMap) {
     }
 }
 
-/// The answer's body; notes the server's status when it passes.
+/// The answer's body. It notes the server's status in the trailers.
 pub(super) struct ObservedBody {
     body: Incoming,
     evidence: Option<DeliveryEvidence>,
@@ -202,7 +202,7 @@ impl hyper::body::Body for ObservedBody {
     }
 }
 
-/// A stream that says when the first octets have come through it.
+/// A stream that reports when the first octets have arrived.
 struct FirstOctets<S> {
     stream: S,
     arrived: Option<oneshot::Sender<()>>,

@@ -1,10 +1,10 @@
-//! Was it sent? What did the institution do? The one place that decides.
+//! The one place that decides whether a request was sent, and what the institution did with it.
 //!
-//! A wrong "not sent" or "refused" charges somebody for nothing, so both need proof; whatever has
-//! none is unanswered, which costs an inquiry and nothing else. What HTTP/2 says of a stream that
-//! has left is no proof either: REFUSED_STREAM and a GOAWAY below the stream should mean that
-//! nothing was done, but the library's error does not tell every such stream from one that was
-//! being done when the connection broke, and proxies are careless with both.
+//! A wrong "not sent" or "refused" charges somebody for nothing, so both need proof. A request
+//! without proof counts as unanswered, which costs an inquiry and nothing else. HTTP/2's word on a
+//! stream that has left is no proof: REFUSED_STREAM, and a GOAWAY below the stream, should mean
+//! that nothing was done. But the library's error does not always distinguish such a stream from
+//! one that was being processed when the connection broke, and proxies are careless with both.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +29,7 @@ impl DeliveryEvidence {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The request goes to the HTTP connection now.
+    /// The request is handed to the HTTP connection.
     pub(super) fn hand_over(&self) {
         self.facts().handed_over = true;
     }
@@ -69,7 +69,7 @@ impl DeliveryEvidence {
         }
     }
 
-    /// What it means that the time was over.
+    /// What it means that the time has run out.
     pub(super) fn time_over(&self, timeout_ms: u64) -> InstitutionAnswer {
         if self.is_unsent() {
             not_sent(format!("no connection within {timeout_ms} ms"))
@@ -79,12 +79,12 @@ impl DeliveryEvidence {
     }
 }
 
-/// No connection was there to send anything over.
+/// There was no connection to send anything over.
 pub(super) fn not_sent(detail: impl ToString) -> InstitutionAnswer {
     InstitutionAnswer::NotSent { detail: detail.to_string() }
 }
 
-/// The institution's word on the transaction, where its answer could be read.
+/// The institution's answer about the transaction, if it could be read.
 pub(super) fn answered(
     answer: Result<(TransactionState, Option<Vec<u8>>), String>,
 ) -> InstitutionAnswer {
@@ -122,7 +122,7 @@ fn is_refusal(code: Code) -> bool {
     }
 }
 
-/// For the log: the code and the first of what the server or the connection says.
+/// For the log: the code, and the beginning of what the server or the connection says.
 fn describe(status: &Status) -> String {
     let mut detail = format!("{:?}: {}", status.code(), status.message());
     let mut source = std::error::Error::source(status);

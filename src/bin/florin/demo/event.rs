@@ -182,7 +182,7 @@ impl Story {
                     .map(|octets| format!("  {}", counted(octets as u64, "octet", "octets")))
                     .unwrap_or_default();
                 let took = took_ms.map(|took| format!("  after {took:.1} ms")).unwrap_or_default();
-                format!("{at_ms:8.1} ms  {from:>8} → {to:<8}  {what}{octets}{took}")
+                format!("{at_ms:8.1} ms  {from:>11} → {to:<11}  {what}{octets}{took}")
             }
             Event::Note { what } => self.dim(&format!("             ({what})")),
             Event::Receipt { message, verified, merchant, amount, approval_code, .. } => {

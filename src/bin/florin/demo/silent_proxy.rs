@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Passes octets on between the terminal and the institution; while it is silent, it throws the
-/// institution's away.
+/// Passes octets on between the terminal and the institution. While it is silent, it drops the
+/// institution's octets.
 #[derive(Debug, Clone)]
 pub(super) struct SilentProxy {
     address: SocketAddr,
