@@ -14,7 +14,6 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The form of the log's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogForm {
-    /// For people.
     Text,
     /// One JSON object a line.
     Json,

@@ -29,7 +29,6 @@ pub enum PrivateFileError {
     OpenToOthers {
         /// A file or a directory.
         path: PathBuf,
-        /// Its permission bits.
         mode: u32,
         /// What they should be.
         expected: u32,
@@ -48,12 +47,7 @@ pub enum PrivateFileError {
     NoFileName(PathBuf),
     /// The operating system refused.
     #[error("cannot {action} {}: {}", path.display(), io_error_text(source))]
-    System {
-        /// What was tried.
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    System { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl PrivateFileError {

@@ -17,15 +17,11 @@ pub const NOW: UnixTime = UnixTime { seconds: 1_750_000_000 };
 pub struct Keys {
     /// Vouches for the keyring.
     pub root: SigningKey,
-    /// Signs terminal certificates.
     pub certificate: SigningKey,
-    /// Signs receipts.
     pub receipt: SigningKey,
-    /// Opens sealed commands.
     pub sealing: SealingKey,
     /// The terminal's own in the channel.
     pub channel: ChannelKey,
-    /// The card's.
     pub card: SigningKey,
     /// The public ones of the institution.
     pub keyring: Keyring,

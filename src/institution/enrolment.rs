@@ -41,7 +41,6 @@ pub struct CardEnrolment {
     pub not_after: UnixTime,
     /// The most it may pay at once, in minor units.
     pub payment_limit_minor: u64,
-    /// The account's currency.
     pub currency: Currency,
 }
 

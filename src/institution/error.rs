@@ -22,18 +22,10 @@ pub enum InstitutionError {
     OtherContent(TransactionId),
     /// Only an approved transaction can be captured.
     #[error("transaction {id} is {}, so it cannot be captured; nothing was changed", state.name())]
-    NotCapturable {
-        id: TransactionId,
-        /// How it stands.
-        state: TransactionState,
-    },
+    NotCapturable { id: TransactionId, state: TransactionState },
     /// There is nothing of that name.
     #[error("there is no {what} {id}")]
-    NotFound {
-        /// Of which kind.
-        what: &'static str,
-        id: String,
-    },
+    NotFound { what: &'static str, id: String },
     /// No such code was issued, or it was replaced by a newer one.
     #[error(
         "the enrolment code is not known: it was never issued, or a newer one has replaced it; ask \

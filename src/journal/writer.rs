@@ -32,14 +32,15 @@ pub enum Search {
 /// What the journal is asked. `Context` comes back with the answer.
 #[derive(Debug)]
 pub enum JournalRequest<Context> {
-    /// Write this, durably.
     Append {
         record: RecordNumber,
         /// The payment as it is now.
         payment: Box<Payment>,
     },
-    /// Find payments.
-    Find { search: Search, context: Context },
+    Find {
+        search: Search,
+        context: Context,
+    },
 }
 
 /// What the journal answers.

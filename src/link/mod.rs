@@ -97,8 +97,9 @@ pub enum LinkCommand {
         /// At most 512 octets.
         value: Vec<u8>,
     },
-    /// End a connection.
-    Disconnect { phone: PhoneId },
+    Disconnect {
+        phone: PhoneId,
+    },
     /// Advertise at this pace from now on.
     Advertise(AdvertisingPace),
 }

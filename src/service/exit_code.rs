@@ -55,14 +55,12 @@ pub enum ServiceError {
         path: PathBuf,
         /// The terminal that began them.
         begun_by: TerminalId,
-        /// This terminal.
         terminal_id: TerminalId,
     },
     #[error(transparent)]
     Till(#[from] TillListenError),
     #[error("{0}; {advice}", advice = advice(.0))]
     Institution(#[from] ConnectError),
-    /// The institution's transactions.
     #[error(transparent)]
     Statement(#[from] StatementError),
     /// BlueZ or the adapter. Only a check ends with it: the service keeps trying.
@@ -79,7 +77,6 @@ pub enum ServiceError {
     System {
         /// What was asked for.
         what: &'static str,
-        /// What it said.
         detail: String,
     },
 }

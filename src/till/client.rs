@@ -64,12 +64,9 @@ pub enum TillClientError {
          `florin payments`"
     )]
     Lost(String),
-    /// The service refuses.
     #[error("{title}: {detail}")]
     Refused {
-        /// The HTTP status.
         status: u16,
-        /// The problem's type.
         kind: String,
         /// The problem in general.
         title: String,

@@ -38,11 +38,10 @@ pub enum TillCall {
         limit: usize,
         answer: Answer<PaymentList>,
     },
-    /// The terminal's state.
-    Status { answer: Answer<TillStatus> },
-    /// The service's metrics.
+    Status {
+        answer: Answer<TillStatus>,
+    },
     Metrics {
-        /// OpenMetrics text.
         answer: Answer<String>,
     },
 }

@@ -53,12 +53,7 @@ pub enum TillListenError {
         "cannot listen on {address}: {source}; check that its directory exists and may be written, \
          or change [till] listen"
     )]
-    System {
-        /// Where.
-        address: TillAddress,
-        /// Why not.
-        source: io::Error,
-    },
+    System { address: TillAddress, source: io::Error },
 }
 
 /// An open till API that does not serve yet. Removes its Unix socket when dropped.

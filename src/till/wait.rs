@@ -17,7 +17,6 @@ pub const WAIT_S_MAX: u32 = 60;
 pub(super) enum Until {
     /// The till knows whether to release: yes, no, or pending.
     Decided,
-    /// Nothing more happens.
     Final,
     /// Something differs from the view with this entity tag.
     Changed(String),

@@ -41,59 +41,29 @@ pub enum DirectoryError {
     CardExists(CardName),
     /// A file of a card is damaged.
     #[error("{}: {detail}; enrol the card again", path.display())]
-    CardFile {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        detail: String,
-    },
+    CardFile { path: PathBuf, detail: String },
     /// The counter cannot be trusted.
     #[error(
         "{}: {detail}. The card cannot pay without its counter, as no value may be used twice; \
          enrol it again",
         path.display()
     )]
-    Counter {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        detail: &'static str,
-    },
+    Counter { path: PathBuf, detail: &'static str },
     /// The file of a key that is being enrolled is damaged.
     #[error("{}: {detail}; remove the file and enrol the card again", path.display())]
-    EnrolmentKey {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        detail: String,
-    },
+    EnrolmentKey { path: PathBuf, detail: String },
     /// The file of a payment record is damaged.
     #[error(
         "{}: {source}; put a copy back, or move the file out of the wallet",
         path.display()
     )]
-    Record {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        source: PaymentRecordError,
-    },
+    Record { path: PathBuf, source: PaymentRecordError },
     /// The counter cannot be locked.
     #[error("cannot lock {}: {source}", path.display())]
-    Lock {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    Lock { path: PathBuf, source: io::Error },
     /// A directory cannot be listed, moved or removed.
     #[error("cannot use {}: {source}", path.display())]
-    System {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    System { path: PathBuf, source: io::Error },
 }
 
 /// A wallet's directory. Clones are the same directory.

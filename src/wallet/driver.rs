@@ -46,7 +46,6 @@ pub struct DriverSettings {
 /// What became of a session.
 #[derive(Debug)]
 pub struct Reported {
-    /// How it ended.
     pub end: SessionEnd,
     /// The offer that the cardholder was asked about, if any.
     pub offer: Option<OfferView>,

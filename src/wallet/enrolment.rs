@@ -54,7 +54,6 @@ pub enum EnrolmentError {
          hands out"
     )]
     Root(String),
-    /// No connection.
     #[error(
         "cannot reach the institution at {address}: {detail}. Check the address, the network, and \
          that the root certificate is this institution's"
@@ -62,7 +61,6 @@ pub enum EnrolmentError {
     Unreachable {
         /// Where it was tried.
         address: String,
-        /// Why not.
         detail: String,
     },
     /// The institution does not accept the code.

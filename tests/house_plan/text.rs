@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use proc_macro2::Span;
+use quote::ToTokens;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Expr, Item, Lit, Meta, Visibility};
@@ -15,7 +16,9 @@ pub const FUNCTION_LINES_MAX: usize = 70;
 /// The longest line, in columns.
 pub const COLUMNS_MAX: usize = 100;
 /// A doc comment of fewer words only repeats the name, unless it gives a form or a figure.
-const DOC_WORDS_MIN: usize = 3;
+const ITEM_WORDS_MIN: usize = 3;
+/// The same for fields and variants, whose names say more. What clap prints as help is for people.
+const MEMBER_WORDS_MIN: usize = 4;
 
 /// Files that git knows, or would, with one of these endings.
 pub fn files(endings: &[&str]) -> Vec<String> {
@@ -96,8 +99,8 @@ impl<'ast> Visit<'ast> for LongFunctions<'_> {
     }
 }
 
-/// Public items without a doc comment, and doc comments of a word or two. Fields and variants may
-/// explain themselves.
+/// Public items without a doc comment, and doc comments that only repeat a name. Accessors, fields
+/// and variants may explain themselves.
 pub fn poor_docs(file: &str, text: &str) -> Vec<String> {
     let parsed = syn::parse_file(text).unwrap_or_else(|error| panic!("{file}: {error}"));
     let mut finder = PoorDocs { file, found: Vec::new() };
@@ -113,21 +116,31 @@ struct PoorDocs<'file> {
 impl PoorDocs<'_> {
     fn check(&mut self, name: &syn::Ident, visibility: &Visibility, attributes: &[Attribute]) {
         let doc = doc_of(attributes);
-        let is_public = matches!(visibility, Visibility::Public(_));
+        // A program's own items are nobody's interface.
+        let is_public =
+            matches!(visibility, Visibility::Public(_)) && !self.file.starts_with("src/bin/");
         let line = name.span().start().line;
         if is_public && doc.is_empty() {
             self.found.push(format!("{}:{line}: {name} has no doc comment", self.file));
         }
-        self.check_words(name, &doc);
+        self.check_words(name, &doc, ITEM_WORDS_MIN);
     }
 
-    fn check_words(&mut self, name: &syn::Ident, doc: &str) {
+    fn check_words(&mut self, name: &syn::Ident, doc: &str, words_min: usize) {
         let is_form = doc.contains(|mark: char| mark == '`' || mark.is_ascii_digit());
-        if !doc.is_empty() && !is_form && doc.split_whitespace().count() < DOC_WORDS_MIN {
+        if !doc.is_empty() && !is_form && doc.split_whitespace().count() < words_min {
             let line = name.span().start().line;
             self.found.push(format!("{}:{line}: {name} is only \"{doc}\"", self.file));
         }
     }
+}
+
+/// Does clap make help of the doc comments?
+fn is_help(attributes: &[Attribute]) -> bool {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("derive")).any(|attribute| {
+        let derived = attribute.meta.to_token_stream().to_string();
+        ["Args", "Parser", "Subcommand", "ValueEnum"].iter().any(|name| derived.contains(name))
+    })
 }
 
 fn doc_of(attributes: &[Attribute]) -> String {
@@ -149,6 +162,7 @@ impl<'ast> Visit<'ast> for PoorDocs<'_> {
             return;
         }
         match item {
+            Item::Struct(_) | Item::Enum(_) if is_help(attributes(item)) => return,
             Item::Const(item) => self.check(&item.ident, &item.vis, &item.attrs),
             Item::Enum(item) => self.check(&item.ident, &item.vis, &item.attrs),
             Item::Fn(item) => self.check(&item.sig.ident, &item.vis, &item.attrs),
@@ -164,17 +178,21 @@ impl<'ast> Visit<'ast> for PoorDocs<'_> {
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.check(&item.sig.ident, &item.vis, &item.attrs);
+        let is_accessor = item.sig.inputs.len() == 1 && item.sig.receiver().is_some();
+        // What an accessor gives, its name says.
+        if !is_accessor || !doc_of(&item.attrs).is_empty() {
+            self.check(&item.sig.ident, &item.vis, &item.attrs);
+        }
     }
 
     fn visit_field(&mut self, field: &'ast syn::Field) {
         if let Some(name) = &field.ident {
-            self.check_words(name, &doc_of(&field.attrs));
+            self.check_words(name, &doc_of(&field.attrs), MEMBER_WORDS_MIN);
         }
     }
 
     fn visit_variant(&mut self, variant: &'ast syn::Variant) {
-        self.check_words(&variant.ident, &doc_of(&variant.attrs));
+        self.check_words(&variant.ident, &doc_of(&variant.attrs), MEMBER_WORDS_MIN);
         visit::visit_variant(self, variant);
     }
 }

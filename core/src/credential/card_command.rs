@@ -10,7 +10,6 @@ const WHAT: &str = "card command";
 /// What the card signs: what the person saw, its own counter, and how the person was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CardCommand {
-    /// Which card.
     pub card_id: CardId,
     /// Which offer, by its octets.
     pub offer_digest: OfferDigest,

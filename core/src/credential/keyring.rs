@@ -13,11 +13,8 @@ const WHAT: &str = "keyring";
 /// What a key of the institution is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyPurpose {
-    /// Signs terminal certificates.
     TerminalCertificate,
-    /// Signs receipts.
     Receipt,
-    /// Opens sealed commands.
     Sealing,
 }
 
@@ -42,7 +39,6 @@ impl InstitutionKey {
 /// The keys that terminals and wallets take the institution's word by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyring {
-    /// For people.
     pub institution_name: String,
     /// Every key that is in use or was lately.
     pub keys: Vec<InstitutionKey>,

@@ -35,7 +35,6 @@ pub enum CredentialError {
     Malformed {
         /// Which kind of credential.
         what: &'static str,
-        /// What about it.
         detail: String,
     },
     /// The signature is not that key's over these octets.
@@ -55,7 +54,6 @@ pub enum CredentialError {
         from: crate::domain::UnixTime,
         /// Last second it is good.
         until: crate::domain::UnixTime,
-        /// The reader's clock.
         now: crate::domain::UnixTime,
     },
     /// A sealed command that does not open: another key, altered octets, or another offer.

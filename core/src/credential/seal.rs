@@ -154,7 +154,6 @@ pub struct SealedCommand {
     pub suite: u32,
     /// Which of the institution's keys opens it.
     pub key_id: KeyId,
-    /// HPKE's encapsulated key.
     pub encapsulated_key: [u8; 32],
     /// The sealed octets with the tag.
     pub ciphertext: Vec<u8>,

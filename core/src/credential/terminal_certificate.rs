@@ -12,7 +12,6 @@ const WHAT: &str = "terminal certificate";
 /// Who the terminal is and which channel key is its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TerminalCertificate {
-    /// Which terminal.
     pub terminal_id: TerminalId,
     /// The institution's name for the merchant.
     pub merchant_id: String,

@@ -60,10 +60,8 @@ pub enum TypedAmountError {
         /// What to write instead, where that is clear; else empty.
         advice: String,
     },
-    /// No currency.
     #[error("`{0}` has no currency; write it behind the amount, such as `{0} EUR`")]
     CurrencyMissing(String),
-    /// Not a currency.
     #[error(transparent)]
     Currency(#[from] CurrencyError),
     /// A sign of several currencies.

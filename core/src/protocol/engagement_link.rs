@@ -44,7 +44,6 @@ impl fmt::Debug for Fingerprint {
 /// Which machine, and which payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngagementLink {
-    /// The machine.
     pub terminal_id: TerminalId,
     /// By which it is known.
     pub fingerprint: Fingerprint,

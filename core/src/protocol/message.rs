@@ -40,28 +40,20 @@ pub struct HelloAnswer {
 pub enum FromPhone {
     /// The card's order to pay.
     PaymentCommand {
-        /// Of the offer.
         transaction_id: TransactionId,
         /// An encoded sealed command.
         sealed_command: Vec<u8>,
     },
     /// The person does not want to.
-    Cancel {
-        /// Of the offer.
-        transaction_id: TransactionId,
-    },
+    Cancel { transaction_id: TransactionId },
     /// What became of my payment?
     ResultQuery {
-        /// Of the payment.
         transaction_id: TransactionId,
         /// SHA-256 over the encoded sealed command.
         command_digest: [u8; 32],
     },
     /// The receipt is verified and stored.
-    ReceiptAck {
-        /// Of the payment.
-        transaction_id: TransactionId,
-    },
+    ReceiptAck { transaction_id: TransactionId },
 }
 
 /// What a terminal says on the open channel.
@@ -75,7 +67,6 @@ pub enum FromTerminal {
     Working,
     /// How the payment ended, or stands.
     Result {
-        /// Of the payment.
         transaction_id: TransactionId,
         /// How it ended, or stands.
         outcome: Outcome,
@@ -88,7 +79,6 @@ pub enum FromTerminal {
     Withdrawn(TransactionId),
     /// The offer's time ran out.
     Expired(TransactionId),
-    /// Something was wrong.
     Error(ProtocolError),
 }
 
@@ -112,7 +102,7 @@ fn check_versions(versions: &[u32]) -> Result<(), ProtocolError> {
 }
 
 impl Info {
-    /// The octets.
+    /// Encodes it as protobuf.
     pub fn encode(&self) -> Vec<u8> {
         generated::Info {
             versions: self.versions.clone(),
@@ -137,7 +127,7 @@ impl Info {
 }
 
 impl Hello {
-    /// The octets.
+    /// Encodes it as protobuf.
     pub fn encode(&self) -> Vec<u8> {
         generated::Hello {
             versions: vec![VERSION.into()],
@@ -168,7 +158,7 @@ impl Hello {
 }
 
 impl HelloAnswer {
-    /// The octets.
+    /// Encodes it as protobuf.
     pub fn encode(&self) -> Vec<u8> {
         generated::HelloAnswer {
             versions: vec![VERSION.into()],

@@ -12,7 +12,6 @@ pub enum InstitutionRequest {
     /// Check the card's command and reserve the amount.
     Authorise {
         transaction_id: TransactionId,
-        /// The offer's octets.
         offer: Vec<u8>,
         /// How long ago the offer was made, in milliseconds of the monotonic clock.
         offer_age_ms: u64,

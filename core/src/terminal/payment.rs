@@ -27,7 +27,6 @@ pub enum PaymentState {
     Approved,
     /// The goods were released. The capture is sent until the institution acknowledges it.
     Capturing,
-    /// Final: paid.
     Captured,
     /// The amount is to be given back. The reversal is sent until the institution acknowledges it.
     Reversing(ReversalReason),

@@ -17,11 +17,13 @@ use super::{Identity, Settings};
 /// What a value completes.
 #[derive(Debug)]
 pub(super) enum Received {
-    /// Nothing yet.
     Fragment,
     /// A first handshake message, which [`PhoneSession::answer_hello`] answers. The tag is the one
     /// that the phone chose.
-    Hello { message: Vec<u8>, tag: FragmentTag },
+    Hello {
+        message: Vec<u8>,
+        tag: FragmentTag,
+    },
     /// A message on the open channel.
     Message(FromPhone),
 }

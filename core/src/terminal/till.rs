@@ -26,12 +26,16 @@ pub struct PaymentRequest {
 /// One request of the till.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TillRequest {
-    /// Offer a payment.
     Create(PaymentRequest),
     /// Take note of whether the goods were released.
-    Complete { transaction_id: TransactionId, dispensed: bool },
+    Complete {
+        transaction_id: TransactionId,
+        dispensed: bool,
+    },
     /// Withdraw the offer, or give back what was approved and not yet released.
-    Cancel { transaction_id: TransactionId },
+    Cancel {
+        transaction_id: TransactionId,
+    },
 }
 
 /// Why the engine refuses a request of the till. A refused request changes nothing.
@@ -75,7 +79,6 @@ pub struct PaymentView {
     /// restarted meanwhile, or the time for the report is over. Report now.
     pub dispense_unknown: bool,
     pub amount: Amount,
-    /// The till's reference.
     pub reference: String,
     /// The amount is taken only after the till's report.
     pub capture_after_dispense: bool,

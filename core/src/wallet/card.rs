@@ -72,7 +72,6 @@ pub struct CardParts {
     pub name: CardName,
     /// The institution's identifier of the card.
     pub card_id: CardId,
-    /// Its private key.
     pub key: SigningKey,
     /// The most it pays at once, in its account's currency.
     pub payment_limit: Amount,

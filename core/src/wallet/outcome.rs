@@ -40,7 +40,6 @@ pub enum PendingReason {
     /// The terminal is waiting for the institution.
     #[error("your bank has not answered the machine yet")]
     Institution,
-    /// The connection broke.
     #[error("the connection to the machine was lost after the payment was sent")]
     LinkLost,
     /// The terminal stopped answering.
@@ -101,7 +100,6 @@ fn cause(error: WireError) -> &'static str {
 /// Why no command was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotPaid {
-    /// The person declined.
     #[error("you declined")]
     Declined,
     /// The person took longer than the offer was valid.
@@ -147,19 +145,13 @@ pub enum Refusal {
     LookAlike,
     /// Not the terminal that was asked for.
     #[error("this is machine {found}, and you chose {expected}")]
-    OtherTerminal {
-        /// Asked for.
-        expected: TerminalId,
-        /// By its certificate.
-        found: TerminalId,
-    },
+    OtherTerminal { expected: TerminalId, found: TerminalId },
     /// Not a terminal with the short code that the person read on the machine, whatever name it
     /// advertises.
     #[error("this is machine {found}, and you chose one with the code {expected}. Do not pay here")]
     OtherShortCode {
         /// Read on the machine.
         expected: String,
-        /// By its certificate.
         found: TerminalId,
     },
     /// The offer names another terminal than the certificate.
@@ -177,19 +169,13 @@ pub enum Refusal {
     /// Over the card's limit, or the person's own.
     #[error("{amount} is over the limit of {limit}")]
     OverLimit {
-        /// Of the offer.
         amount: Amount,
         /// The smaller of the two.
         limit: Amount,
     },
     /// The card's account is in another currency.
     #[error("the machine asks for {amount}, and this card pays in {card}")]
-    OtherCurrency {
-        /// Of the offer.
-        amount: Amount,
-        /// Of the card.
-        card: crate::domain::Currency,
-    },
+    OtherCurrency { amount: Amount, card: crate::domain::Currency },
     /// The card has expired.
     #[error("this card was valid until {0}; enrol a new one")]
     CardExpired(UnixTime),
@@ -199,7 +185,6 @@ pub enum Refusal {
          the clock"
     )]
     ClockBehind {
-        /// The phone's clock.
         now: UnixTime,
         /// When the keyring was made.
         issued_at: UnixTime,
@@ -228,19 +213,15 @@ pub enum ReceiptFault {
     /// Not signed by the institution, or not readable.
     #[error("{0}")]
     Credential(CredentialError),
-    /// About another transaction.
     #[error("the receipt is for another payment")]
     OtherTransaction,
     /// About another offer than the person saw.
     #[error("the receipt is for another offer than the one you saw")]
     OtherOffer,
-    /// About another amount.
     #[error("the receipt is for another amount")]
     OtherAmount,
-    /// About another terminal.
     #[error("the receipt is for another machine")]
     OtherTerminal,
-    /// About another card.
     #[error("the receipt is for another card")]
     OtherCard,
     /// It states another result than the terminal.
@@ -254,7 +235,6 @@ pub enum ReceiptFault {
 /// Why the link failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LinkFault {
-    /// The connection broke.
     #[error("the connection to the machine was lost; try again")]
     Lost,
     /// No answer to the hello.

@@ -26,10 +26,7 @@ pub enum NotClear {
         "the second signal is only {margin_db} dB weaker than the strongest, and has to be at \
          least {MARGIN_MIN_DB} dB weaker"
     )]
-    Close {
-        /// Between the two.
-        margin_db: i16,
-    },
+    Close { margin_db: i16 },
 }
 
 /// The index of the machine that is clearly the nearest, by the signal strength of each, in dBm.

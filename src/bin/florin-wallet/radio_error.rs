@@ -31,7 +31,6 @@ pub enum RadioError {
          --link, or leave out --yes to be asked"
     )]
     NotClear {
-        /// How many machines.
         in_reach: usize,
         /// Which part of the rule does not hold.
         why: NotClear,

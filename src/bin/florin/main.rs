@@ -253,6 +253,7 @@ mod tests {
             ("pay", "idempotency_key", "[default: a random one]".to_owned()),
             ("export", "from", "[default: all]".to_owned()),
             ("demo", "directory", "[default: a temporary directory".to_owned()),
+            ("enrol", "state_directory", "[default: the state directory of the".to_owned()),
             ("reconcile", "from", reconcile::default_from()),
             ("reconcile", "until", reconcile::default_until()),
         ];

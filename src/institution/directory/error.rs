@@ -53,7 +53,6 @@ pub enum DirectoryError {
         path.display()
     )]
     Keys {
-        /// The institution's directory.
         path: PathBuf,
         /// Which key does not.
         source: CredentialError,

@@ -16,9 +16,7 @@ use crate::institution::store::SqliteStore;
 #[derive(Debug)]
 pub struct OpenedInstitution {
     pub institution: Institution,
-    /// Its TLS authority.
     pub authority: CertificateAuthority,
-    /// For people.
     pub name: String,
     /// The names and addresses of its server.
     pub host_names: Vec<String>,

@@ -18,7 +18,6 @@ impl fmt::Display for AccountId {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub id: AccountId,
-    /// For people.
     pub name: String,
     /// The only currency it pays in.
     pub currency: Currency,

@@ -12,7 +12,6 @@ pub struct IssuedCard {
     pub id: CardId,
     /// The account that it pays from.
     pub account: AccountId,
-    /// The account's currency.
     pub currency: Currency,
     pub state: EnrolmentState,
     /// The most it may pay at once, in minor units.

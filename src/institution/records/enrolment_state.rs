@@ -5,7 +5,6 @@
 pub enum EnrolmentState {
     /// Its enrolment code was not used yet.
     Pending,
-    /// It is enrolled.
     Active,
     /// It is blocked: its payments are declined. A blocked terminal may still capture and reverse
     /// what was approved before.

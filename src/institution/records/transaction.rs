@@ -52,7 +52,6 @@ pub struct TransactionDetail {
     /// Who is paid; none for tombstones and unknown terminals.
     pub merchant_id: Option<String>,
     pub state: TransactionState,
-    /// None for tombstones.
     pub amount: Option<Amount>,
     /// The last digits of the card's id; none if no card could be read.
     pub card_hint: Option<String>,

@@ -33,10 +33,7 @@ pub enum StoreError {
         "the institution's store refused a write that breaks a rule of the books ({detail}); \
          nothing was changed; this is a fault in the program, please report it"
     )]
-    RuleBroken {
-        /// Which rule.
-        detail: String,
-    },
+    RuleBroken { detail: String },
 }
 
 impl StoreError {

@@ -54,7 +54,6 @@ impl AuthorisationFacts {
 pub struct Approval {
     /// What the holder can quote.
     pub code: String,
-    /// Reserves the amount.
     pub hold: Transfer,
 }
 

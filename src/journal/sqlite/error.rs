@@ -23,7 +23,6 @@ pub enum SqliteJournalError {
     )]
     Newer {
         path: String,
-        /// The file's version.
         found: u32,
         /// The newest version that this program knows.
         known: u32,
@@ -35,7 +34,6 @@ pub enum SqliteJournalError {
     )]
     Older {
         path: String,
-        /// The file's version.
         found: u32,
         /// The version that this program reads.
         known: u32,

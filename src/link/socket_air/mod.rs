@@ -40,7 +40,6 @@ pub struct AirAddress(PathBuf);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` {problem}; expected `unix:` and a path, as in `unix:/tmp/air.sock`")]
 pub struct AirAddressError {
-    /// The text, shortened.
     pub text: String,
     pub problem: &'static str,
 }

@@ -1,5 +1,6 @@
 //! How much the doctor examines.
 
+/// How much `florin doctor` examines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// What the service cannot work without.

@@ -43,35 +43,18 @@ pub enum EnrolmentError {
         "the {certificate} expired at {until}, and the clock says {now}; if the clock is right, \
          enrol again: `florin enrol --replace`"
     )]
-    Expired {
-        certificate: &'static str,
-        /// Its last second.
-        until: UnixTime,
-        /// The terminal's clock.
-        now: UnixTime,
-    },
+    Expired { certificate: &'static str, until: UnixTime, now: UnixTime },
     #[error(
         "the {certificate} is valid from {from}, and the clock says {now}; set the clock \
          (`timedatectl` shows whether it is synchronised)"
     )]
-    NotYetValid {
-        certificate: &'static str,
-        /// Its first second.
-        from: UnixTime,
-        /// The terminal's clock.
-        now: UnixTime,
-    },
+    NotYetValid { certificate: &'static str, from: UnixTime, now: UnixTime },
     /// The clock shows a time before this program was built.
     #[error(
         "the clock says {now}, which is before this program was built ({built_at}); set the clock, \
          or wait until it is synchronised (`timedatectl`)"
     )]
-    ClockUnset {
-        /// The terminal's clock.
-        now: UnixTime,
-        built_at: UnixTime,
-    },
-    /// The institution's answer.
+    ClockUnset { now: UnixTime, built_at: UnixTime },
     #[error(transparent)]
     Enrol(#[from] EnrolError),
     /// The parts of the institution's answer do not belong together.

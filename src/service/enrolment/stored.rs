@@ -33,7 +33,6 @@ const FIELDS: [&str; 9] = [
 
 /// Who the terminal is, and how it proves it.
 pub struct Enrolment {
-    /// For the engine.
     pub identity: Identity,
     /// The institution it was enrolled with.
     pub institution: InstitutionAddress,

@@ -113,7 +113,7 @@ impl Terminal {
         }
     }
 
-    /// One step.
+    /// Handles one input, and returns what is to be done, in order.
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Output> {
         self.now = now;
         match input {

@@ -62,9 +62,7 @@ pub struct OfferView {
 /// What the person answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Pay.
     Pay,
-    /// Do not.
     Decline,
 }
 
@@ -77,7 +75,7 @@ pub enum Reservation {
     Earlier(Box<PaymentRecord>),
 }
 
-/// What happened.
+/// What happened to the session.
 #[derive(Debug)]
 pub enum Input {
     /// A notification of the outbox.
@@ -107,7 +105,6 @@ pub enum Output {
     Reserve(TransactionId),
     /// Store a record, durably. [`Input::Stored`] follows.
     Store {
-        /// What to store.
         record: Box<PaymentRecord>,
         /// There must be none of this transaction yet.
         is_new: bool,
@@ -116,7 +113,6 @@ pub enum Output {
     Tell(Notice),
     /// The session is over. A [`Output::Disconnect`] follows.
     End(Box<SessionEnd>),
-    /// Close the connection.
     Disconnect,
 }
 
@@ -125,14 +121,12 @@ pub enum Output {
 pub enum Notice {
     /// The phone sent a message.
     MessageSent {
-        /// Which.
         message: &'static str,
         /// With its fragments' headers.
         octets: usize,
     },
     /// The terminal sent a message.
     MessageReceived {
-        /// Which.
         message: &'static str,
         /// With its fragments' headers.
         octets: usize,

@@ -51,7 +51,6 @@ pub enum Event {
         verified: bool,
         merchant: String,
         amount: String,
-        /// Empty unless approved.
         approval_code: String,
         /// The person was told that the outcome is open.
         is_pending: bool,
@@ -73,7 +72,6 @@ pub enum Event {
         /// Ledger account and amount, such as `available 1 -2.50 EUR`.
         postings: Vec<String>,
     },
-    /// The last.
     Summary {
         /// As on the command line.
         scenario: &'static str,

@@ -7,7 +7,7 @@ use crate::domain::{Currency, TransactionId, UnixTime};
 use crate::institution::records::{EntryKind, LedgerAccount, Transfer};
 use crate::institution::store::StoreError;
 
-/// One entry.
+/// One entry of the ledger.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub transfer: Transfer,

@@ -6,7 +6,7 @@ use crate::domain::{CardId, UnixTime};
 use crate::institution::records::{CodeDigest, CodeSubject, NewEnrolmentCode};
 use crate::institution::store::StoreError;
 
-/// One row.
+/// One row of the table.
 pub(super) struct Code {
     pub subject: CodeSubject,
     pub not_after: UnixTime,

@@ -213,7 +213,7 @@ pub(super) fn page(
     ])?)
 }
 
-/// Newest first.
+/// Reads transactions, the newest first.
 pub(super) fn newest(
     connection: &Connection,
     terminal: Option<TerminalId>,
