@@ -1,8 +1,8 @@
 //! Generates the Rust types of `proto/` with protox, a protobuf compiler in Rust: no `protoc` is
 //! needed.
 //!
-//! It generates the gRPC client always and the server only where the institution is built, so that a
-//! terminal's binary does not carry it.
+//! It generates the gRPC client always and the server only where the institution is built, so that
+//! a terminal's binary does not carry it.
 
 use std::error::Error;
 use std::time::{SystemTime, UNIX_EPOCH};

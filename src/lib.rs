@@ -18,9 +18,9 @@
 //! - [`institution`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 //!
-//! Beside the rooms, `institution_api` holds the generated gRPC code, [`log`] starts the log, `manual`
-//! writes the pages for packages, and [`private_file`] keeps the files of all three parties from
-//! other users' eyes. [`command_line`] reads what people type. [`causes`], [`plural`],
+//! Beside the rooms, `institution_api` holds the generated gRPC code, [`log`] starts the log,
+//! `manual` writes the pages for packages, and [`private_file`] keeps the files of all three
+//! parties from other users' eyes. [`command_line`] reads what people type. [`causes`], [`plural`],
 //! [`duration_text`] and [`io_error_text`] are for messages to people.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -1,5 +1,5 @@
-//! The documents: the demo prints what README.md shows, links lead somewhere, and the glossary is in
-//! order.
+//! The documents: the demo prints what README.md shows, links lead somewhere, and the glossary is
+//! in order.
 
 #![allow(clippy::unwrap_used)]
 

@@ -17,7 +17,10 @@ use house_plan::text::{
 use house_plan::tree::{ROOTS, Tree, from_disk, root};
 
 /// Functions that may be longer than the rest, each with its reason. At most three.
-const LONG_FUNCTIONS: [(&str, &str); 0] = [];
+const LONG_FUNCTIONS: [(&str, &str); 1] = [(
+    "tests/vectors.rs: vectors",
+    "one payment in the order in which it happens; the file that it makes has the same shape",
+)];
 /// The most crates below `florin-core`, without those that only build it.
 const CORE_CRATES_MAX: usize = 85;
 /// What must not be below `florin-core`: runtimes, sockets, clocks, and whatever builds C code.
@@ -36,18 +39,8 @@ const CORE_FORBIDDEN: [&str; 12] = [
     "tokio",
 ];
 
-const CIRCLES_TODAY: usize = 3;
-const POOR_DOCS_TODAY: usize = 0;
-const LONG_LINES_TODAY: usize = 637;
-const LONG_FUNCTIONS_TODAY: usize = 5;
-
 fn house() -> Tree {
     Tree::read(&ROOTS, &from_disk)
-}
-
-/// Where there are faults yet, their number only goes down.
-fn assert_no_more_than(today: usize, faults: &[String]) {
-    assert!(faults.len() <= today, "{}, at most {today}\n{}", faults.len(), faults.join("\n"));
 }
 
 fn assert_none(faults: &[String]) {
@@ -117,7 +110,10 @@ fn no_files_name_each_other_in_a_circle() {
     let circles = circles(&house().references());
     println!("circles between files: {} (at most 0)", circles.len());
     let circles: Vec<String> = circles.iter().map(|circle| circle.join(", ")).collect();
-    assert_no_more_than(CIRCLES_TODAY, &circles);
+    for circle in &circles {
+        println!("  {circle}");
+    }
+    assert_none(&circles);
 }
 
 #[test]
@@ -144,14 +140,14 @@ fn public_items_are_documented_in_more_than_a_word() {
             faults.extend(poor_docs(file, &from_disk(file).unwrap()));
         }
     }
-    assert_no_more_than(POOR_DOCS_TODAY, &faults);
+    assert_none(&faults);
 }
 
 #[test]
 fn lines_and_functions_are_short() {
     let long = all_long_lines();
     println!("source lines over {COLUMNS_MAX} columns: {} (at most 0)", long.len());
-    assert_no_more_than(LONG_LINES_TODAY, &long);
+    assert_none(&long);
     let reasons: BTreeMap<&str, &str> = LONG_FUNCTIONS.into_iter().collect();
     let functions: usize =
         files(&[".rs"]).iter().map(|file| count_functions(&from_disk(file).unwrap())).sum();
@@ -171,7 +167,7 @@ fn lines_and_functions_are_short() {
     };
     let (with_reason, without): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|found| known(&found));
-    assert_no_more_than(LONG_FUNCTIONS_TODAY, &without);
+    assert_none(&without);
     assert_eq!(with_reason.len(), reasons.len(), "a reason for a function that is short now");
 }
 

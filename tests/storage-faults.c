@@ -1,21 +1,26 @@
-/* Faults of the storage under one program, for tests. Compiled as a shared library and preloaded (LD_PRELOAD).
+/* Faults of the storage under one program, for tests. Compiled as a shared library and preloaded
+ * (LD_PRELOAD).
  *
- * Counts the calls that change files below a directory, or make changes durable, from 1; from the N-th on it lets them
- * fail, or ends the process at the N-th, before or after it is made. Killed, it loses nothing that the kernel has taken. With
- * cut-power it loses that too: before the process is ended, what its files were written since their last fsync or fdatasync is
- * undone, or kept, by the seed's dice: all, none, whole writes, or single sectors of 512 octets. That files were made, removed
- * or renamed is kept in any case.
+ * Counts the calls that change files below a directory, or make changes durable, from 1. From the
+ * N-th on it lets them fail, or it ends the process at the N-th, before or after it is made. A
+ * killed process loses nothing that the kernel has taken. With cut-power it loses that too: before
+ * the process is ended, what its files were written since their last fsync or fdatasync is undone,
+ * or kept, by the seed's dice: all, none, whole writes, or single sectors of 512 octets. That files
+ * were made, removed or renamed is kept in any case.
  *
  *   STORAGE_FAULT_BELOW  the directory, by its real name; nothing is counted without
- *   STORAGE_FAULT        none, kill-before, kill-after, cut-power (before the call), enospc, eio, erofs (also where a file is
- *                        opened to be written, which is not counted), hang (until the file of STORAGE_FAULT_WHILE is gone)
+ *   STORAGE_FAULT        none, kill-before, kill-after, cut-power (before the call), enospc, eio,
+ *                        erofs (also where a file is opened to be written, which is not counted),
+ *                        hang (until the file of STORAGE_FAULT_WHILE is gone)
  *   STORAGE_FAULT_AT     the first call that is hit (1)
  *   STORAGE_FAULT_TIMES  how many are hit (all from there on)
- *   STORAGE_FAULT_CALLS  only these are counted, with commas between: write, fsync, truncate, unlink, rename (all)
- *   STORAGE_FAULT_WHILE  counted only while this file exists; a fault and calls in it, with a blank between, take the place of
- *                        STORAGE_FAULT and STORAGE_FAULT_CALLS
+ *   STORAGE_FAULT_CALLS  only these are counted, with commas between: write, fsync, truncate,
+ *                        unlink, rename (all)
+ *   STORAGE_FAULT_WHILE  counted only while this file exists; a fault and calls in it, with a blank
+ *                        between, take the place of STORAGE_FAULT and STORAGE_FAULT_CALLS
  *   STORAGE_FAULT_SEED   with cut-power: what is lost (1)
- *   STORAGE_FAULT_LOG    a file outside of the directory: a line for each counted call: number, call, file
+ *   STORAGE_FAULT_LOG    a file outside of the directory: a line for each counted call: number,
+ *                        call, file
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -65,7 +70,10 @@ static enum kind kind_named(const char *name, int *number) {
     if (!strcmp(name, "kill-after")) return KILL_AFTER;
     if (!strcmp(name, "cut-power")) return CUT_POWER;
     if (!strcmp(name, "hang")) return HANG;
-    *number = !strcmp(name, "enospc") ? ENOSPC : !strcmp(name, "eio") ? EIO : !strcmp(name, "erofs") ? EROFS : 0;
+    *number = !strcmp(name, "enospc")  ? ENOSPC
+              : !strcmp(name, "eio")   ? EIO
+              : !strcmp(name, "erofs") ? EROFS
+                                       : 0;
     if (!*number) die("a fault is none of its values");
     return FAIL;
 }
@@ -109,7 +117,8 @@ static ssize_t put(int file, const void *octets, size_t length, off_t offset) {
 static int open_file_of(const struct change *change) {
     int file = syscall(SYS_openat, AT_FDCWD, change->path, O_RDWR | O_CLOEXEC, 0);
     struct stat status;
-    if (file >= 0 && (fstat(file, &status) || status.st_ino != change->file)) syscall(SYS_close, file), file = -1;
+    if (file >= 0 && (fstat(file, &status) || status.st_ino != change->file))
+        syscall(SYS_close, file), file = -1;
     return file;
 }
 
@@ -120,7 +129,9 @@ static void cut_power(void) {
         for (struct change *change = newest; change; change = change->previous) {
             int file = open_file_of(change);
             if (file < 0) continue;
-            if (change->old_length && put(file, change->old, change->old_length, change->offset) < 0) die("no undoing");
+            if (change->old_length &&
+                put(file, change->old, change->old_length, change->offset) < 0)
+                die("no undoing");
             if (syscall(SYS_ftruncate, file, change->size_before)) die("no undoing");
             syscall(SYS_close, file);
         }
@@ -150,7 +161,9 @@ static void remember(int descriptor, const void *octets, ssize_t length, off_t o
     struct stat status;
     char link[40];
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
-    if (!change || fstat(descriptor, &status) || readlink(link, change->path, sizeof change->path - 1) < 0) die("no memory");
+    if (!change || fstat(descriptor, &status) ||
+        readlink(link, change->path, sizeof change->path - 1) < 0)
+        die("no memory");
     change->file = status.st_ino;
     change->size_before = status.st_size;
     change->offset = offset;
@@ -164,7 +177,8 @@ static void remember(int descriptor, const void *octets, ssize_t length, off_t o
         if (!change->old) die("no memory");
         /* The descriptor may be open for writing only. */
         int file = open_file_of(change);
-        if (file < 0 || syscall(SYS_pread64, file, change->old, change->old_length, offset) != (ssize_t)change->old_length)
+        if (file < 0 || syscall(SYS_pread64, file, change->old, change->old_length, offset) !=
+                            (ssize_t)change->old_length)
             die("what is overwritten cannot be read");
         syscall(SYS_close, file);
     }
@@ -213,7 +227,8 @@ struct order {
     char calls[64];
 };
 
-/* What the file of STORAGE_FAULT_WHILE says, or else the environment. None while there is no such file. */
+/* What the file of STORAGE_FAULT_WHILE says, or else the environment. None while there is no such
+ * file. */
 static int read_order(struct order *order) {
     *order = (struct order){kind, error_number, ""};
     if (calls) snprintf(order->calls, sizeof order->calls, "%s", calls);
@@ -241,8 +256,10 @@ static enum kind count(const char *call, const char *path) {
     if (log_path) {
         char line[PATH_MAX + 64];
         int octets = snprintf(line, sizeof line, "%lu %s %s\n", this_one, call, path + length + 1);
-        int log = syscall(SYS_openat, AT_FDCWD, log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-        if (log < 0 || octets < 0 || syscall(SYS_write, log, line, (size_t)octets) != octets) die("no log");
+        int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC;
+        int log = syscall(SYS_openat, AT_FDCWD, log_path, flags, 0600);
+        if (log < 0 || octets < 0 || syscall(SYS_write, log, line, (size_t)octets) != octets)
+            die("no log");
         syscall(SYS_close, log);
     }
     if (this_one < first_hit || this_one - first_hit >= times) return NONE;
@@ -271,7 +288,8 @@ static enum kind on_path(const char *call, int directory, const char *name) {
     if (!below) return NONE;
     /* The name's directory, made real; what is removed or renamed is itself no link here. */
     char copy[PATH_MAX], real[PATH_MAX + 256];
-    if (directory != AT_FDCWD && name[0] != '/') die("a name relative to an open directory is not handled");
+    if (directory != AT_FDCWD && name[0] != '/')
+        die("a name relative to an open directory is not handled");
     if (strlen(name) >= sizeof copy) return NONE;
     strcpy(copy, name);
     char *slash = strrchr(copy, '/');
@@ -288,8 +306,10 @@ static int may_open(const char *name, int flags) {
     int before = errno;
     char real[PATH_MAX];
     struct order order;
-    if (!below || (flags & O_ACCMODE) == O_RDONLY || !realpath(name, real) || !is_below(real)) return errno = before, 1;
-    if (!read_order(&order) || order.kind != FAIL || order.error_number != EROFS) return errno = before, 1;
+    if (!below || (flags & O_ACCMODE) == O_RDONLY || !realpath(name, real) || !is_below(real))
+        return errno = before, 1;
+    if (!read_order(&order) || order.kind != FAIL || order.error_number != EROFS)
+        return errno = before, 1;
     return errno = EROFS, 0;
 }
 
@@ -309,7 +329,8 @@ static void after(enum kind what) {
     after(fault); \
     return result;
 
-/* Is this a file whose unsynced changes are to be known? Then `changing` is locked until it is let go. */
+/* Is this a file whose unsynced changes are to be known? Then `changing` is locked until it is let
+ * go. */
 static int lock_changes(int descriptor) {
     pthread_once(&once, read_environment);
     if (!below || kind != CUT_POWER) return 0;
@@ -325,11 +346,13 @@ static int lock_changes(int descriptor) {
 
 static off_t place_of_next_write(int descriptor) {
     struct stat status;
-    if (fcntl(descriptor, F_GETFL) & O_APPEND) return fstat(descriptor, &status) ? 0 : status.st_size;
+    if (fcntl(descriptor, F_GETFL) & O_APPEND)
+        return fstat(descriptor, &status) ? 0 : status.st_size;
     return lseek(descriptor, 0, SEEK_CUR);
 }
 
-/* A call that changes a file. OCTETS and LENGTH as they are asked for; all of it is taken to be written. */
+/* A call that changes a file. OCTETS and LENGTH as they are asked for; all of it is taken to be
+ * written. */
 #define CHANGING(type, name, octets, length, offset, call) \
     int is_known = lock_changes(descriptor); \
     enum kind fault = on_descriptor(name, descriptor); \
@@ -357,7 +380,8 @@ static off_t place_of_next_write(int descriptor) {
 
 ssize_t write(int descriptor, const void *octets, size_t length) {
     NEXT(ssize_t, "write", int, const void *, size_t)
-    CHANGING(ssize_t, "write", octets, length, place_of_next_write(descriptor), next(descriptor, octets, length))
+    CHANGING(ssize_t, "write", octets, length, place_of_next_write(descriptor),
+             next(descriptor, octets, length))
 }
 ssize_t writev(int descriptor, const struct iovec *parts, int number_of_parts) {
     NEXT(ssize_t, "writev", int, const struct iovec *, int)

@@ -1,5 +1,6 @@
-/* A wall clock that is off, under one program, for tests. Compiled as a shared library and preloaded (LD_PRELOAD). The
- * monotonic clock stays as it is, as on a machine whose wall clock is set.
+/* A wall clock that is off, under one program, for tests. Compiled as a shared library and
+ * preloaded (LD_PRELOAD). The monotonic clock stays as it is, as on a machine whose wall clock is
+ * set.
  *
  *   WALL_CLOCK_OFF  a file that says by how many seconds; read at each look at the clock
  */

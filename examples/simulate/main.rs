@@ -24,8 +24,9 @@ const LOG_LEVEL: LevelFilter = LevelFilter::OFF;
 /// has gone wrong for as long as their bound is.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Exit codes: 0 nothing broken, 1 a promise is broken (or a planted bug not found), 2 usage, 70 the \
-simulator itself failed.\nA broken promise prints its seed and world; --seed S --world W plays it again."
+    after_help = "Exit codes: 0 nothing broken, 1 a promise is broken (or a planted bug not \
+found), 2 usage, 70 the simulator itself failed.\nA broken promise prints its seed and world; \
+--seed S --world W plays it again."
 )]
 struct Arguments {
     /// How many payments, at least.
@@ -47,7 +48,12 @@ struct Arguments {
     #[arg(long)]
     planted_bugs: bool,
     /// Plants this bug, and prints what is made of it; a wrong name prints all.
-    #[arg(long, value_name = "BUG", value_parser = PlantedBug::from_name, conflicts_with = "planted_bugs")]
+    #[arg(
+        long,
+        value_name = "BUG",
+        value_parser = PlantedBug::from_name,
+        conflicts_with = "planted_bugs"
+    )]
     plant: Option<PlantedBug>,
     /// How many threads; one for each core if not given.
     #[arg(long)]

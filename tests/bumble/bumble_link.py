@@ -1,4 +1,5 @@
-"""The phone's radio: Google's Bumble on a controller of its own. docs/protocol.md, sections 2 and 3."""
+"""The phone's radio: Google's Bumble on a controller of its own. docs/protocol.md, sections 2 and
+3."""
 
 import asyncio
 import contextlib
@@ -30,7 +31,8 @@ SERVICE_LISTS = (
 )
 
 
-# bluetoothd crashes over a value whose sender has disconnected before it came to it: 5.62 to 5.82 at least.
+# bluetoothd crashes over a value whose sender has disconnected before it came to it: 5.62 to 5.82
+# at least.
 LAST_VALUE_S = 0.3
 
 
@@ -60,7 +62,9 @@ class Connection:
         self._inbox = None
         self._configuration = None
         self.info = None
-        peer.connection.on(peer.connection.EVENT_DISCONNECTION, lambda reason: self._values.put_nowait(None))
+        peer.connection.on(
+            peer.connection.EVENT_DISCONNECTION, lambda reason: self._values.put_nowait(None)
+        )
 
     @property
     def value_octets(self):
@@ -73,7 +77,9 @@ class Connection:
         if len(services) != 1:
             raise Lost(f"{len(services)} payment services")
         await services[0].discover_characteristics()
-        found = {characteristic.uuid: characteristic for characteristic in services[0].characteristics}
+        found = {
+            characteristic.uuid: characteristic for characteristic in services[0].characteristics
+        }
         missing = [str(uuid) for uuid in (INBOX, OUTBOX, INFO) if uuid not in found]
         if missing:
             raise Lost(f"no characteristic {' '.join(missing)}")
@@ -81,7 +87,9 @@ class Connection:
         if read_info:
             self.info = await found[INFO].read_value()
         await self._peer.subscribe(found[OUTBOX], self._values.put_nowait)
-        self._configuration = found[OUTBOX].get_descriptor(gatt.GATT_CLIENT_CHARACTERISTIC_CONFIGURATION_DESCRIPTOR)
+        self._configuration = found[OUTBOX].get_descriptor(
+            gatt.GATT_CLIENT_CHARACTERISTIC_CONFIGURATION_DESCRIPTOR
+        )
 
     async def write(self, values):
         try:
@@ -121,7 +129,8 @@ class Connection:
 
 
 def read_fairly(source):
-    """Bumble reads a socket until it is empty. On a slow machine advertisements come as fast as it reads them, and it never ends."""
+    """Bumble reads a socket until it is empty. On a slow machine advertisements come as fast as it
+    reads them, and it never ends."""
     if not hasattr(source, "recv_until_would_block"):
         return
 
@@ -135,7 +144,8 @@ def read_fairly(source):
 
 
 class Radio:
-    """The controller, as Bumble names it: "hci-socket:1" is hci1, which must be down for the kernel."""
+    """The controller, as Bumble names it: "hci-socket:1" is hci1, which must be down for the
+    kernel."""
 
     def __init__(self, device):
         self._device = device
@@ -158,9 +168,14 @@ class Radio:
         found = asyncio.get_running_loop().create_future()
 
         def on_advertisement(advertisement):
-            # The name is in the scan response: before that has come there is nothing to tell terminals apart by.
+            # The name is in the scan response: before that has come there is nothing to tell
+            # terminals apart by.
             data = advertisement.data
-            if _offers_payments(data) and _name(data) == f"Florin {short_code}" and not found.done():
+            if (
+                _offers_payments(data)
+                and _name(data) == f"Florin {short_code}"
+                and not found.done()
+            ):
                 found.set_result(advertisement.address)
 
         self._device.on(Device.EVENT_ADVERTISEMENT, on_advertisement)
@@ -175,13 +190,16 @@ class Radio:
 
     async def connect(self, address, mtu, with_response, read_info):
         try:
-            connection = Connection(Peer(await self._device.connect(address, timeout=20)), with_response)
+            connection = Connection(
+                Peer(await self._device.connect(address, timeout=20)), with_response
+            )
         except (core.BaseBumbleError, asyncio.CancelledError) as error:
             raise Lost(str(error)) from error
         try:
             await connection.prepare(mtu, read_info)
         except (core.BaseBumbleError, asyncio.CancelledError, Lost) as error:
-            # Or the next attempt would be a second connection beside this one, which no controller takes well.
+            # Or the next attempt would be a second connection beside this one, which no controller
+            # takes well.
             await connection.close()
             raise Lost(str(error)) from error
         return connection

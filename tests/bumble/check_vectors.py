@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Holds the phone against tests/vectors/, in both directions, and against a terminal that misbehaves. Needs `cryptography`."""
+"""Holds the phone against tests/vectors/, in both directions, and against a terminal that
+misbehaves. Needs `cryptography`."""
 
 import json
 import pathlib
@@ -103,9 +104,13 @@ class Vectors(unittest.TestCase):
 
     def test_public_keys(self):
         for name in ("root", "terminal_certificate", "receipt", "card"):
-            self.assertEqual(credentials.card_public_key(KEYS[f"{name}_private"]), KEYS[f"{name}_public"], name)
+            self.assertEqual(
+                credentials.card_public_key(KEYS[f"{name}_private"]), KEYS[f"{name}_public"], name
+            )
         for name in ("channel", "sealing"):
-            self.assertEqual(noise.public_key(KEYS[f"{name}_private"]), KEYS[f"{name}_public"], name)
+            self.assertEqual(
+                noise.public_key(KEYS[f"{name}_private"]), KEYS[f"{name}_public"], name
+            )
 
     def test_signatures(self):
         signers = {
@@ -120,55 +125,89 @@ class Vectors(unittest.TestCase):
                 self.assertEqual(credentials.TYPE % kind, TEXT[name]["payload_type"])
                 encoding = credentials.pre_authentication_encoding(kind, vector["body"])
                 self.assertEqual(encoding, vector["pre_authentication_encoding"])
-                credentials.verify(KEYS[f"{signer}_public"], kind, vector["body"], vector["signature"])
+                credentials.verify(
+                    KEYS[f"{signer}_public"], kind, vector["body"], vector["signature"]
+                )
                 altered = vector["body"][:-1] + bytes([vector["body"][-1] ^ 1])
                 with self.assertRaises(credentials.NotValid):
                     credentials.verify(KEYS[f"{signer}_public"], kind, altered, vector["signature"])
-                key_id = credentials.digest(KEYS[f"{signer}_public"])[:8] if signer != "card" else b""
+                key_id = (
+                    credentials.digest(KEYS[f"{signer}_public"])[:8] if signer != "card" else b""
+                )
                 self.assertEqual(key_id, vector["key_id"])
-                signed = {"body": vector["body"], "signature": vector["signature"], "key_id": key_id}
+                signed = {
+                    "body": vector["body"],
+                    "signature": vector["signature"],
+                    "key_id": key_id,
+                }
                 self.assertEqual(encode("Signed", **signed), vector["encoded"])
                 made = credentials.sign(KEYS[f"{signer}_private"], kind, vector["body"])
                 credentials.verify(KEYS[f"{signer}_public"], kind, vector["body"], made)
 
     def test_this_library_signs_without_randomness(self):
-        # Where it cannot, the octets that follow from signatures cannot be compared, and this check says so.
-        made = credentials.sign(KEYS["card_private"], "card-command", VECTORS["card_command"]["body"])
+        # Where it cannot, the octets that follow from signatures cannot be compared, and this check
+        # says so.
+        made = credentials.sign(
+            KEYS["card_private"], "card-command", VECTORS["card_command"]["body"]
+        )
         self.assertEqual(made, VECTORS["card_command"]["signature"])
 
     def test_enrolment_proof(self):
         vector = TEXT["card_enrolment"]
-        self.assertEqual(credentials.enrolment_proof(KEYS["card_private"], vector["code"]).hex(), vector["proof"])
+        self.assertEqual(
+            credentials.enrolment_proof(KEYS["card_private"], vector["code"]).hex(), vector["proof"]
+        )
 
     def test_engagement_link(self):
         link = phone.Link.read(TEXT["engagement_link"])
         self.assertEqual(link, phone.Link.read(TEXT["engagement_link"].lower()))
-        self.assertEqual(link.terminal_id, decode("TerminalCertificate", VECTORS["terminal_certificate"]["body"]).terminal_id)
+        self.assertEqual(
+            link.terminal_id,
+            decode("TerminalCertificate", VECTORS["terminal_certificate"]["body"]).terminal_id,
+        )
         self.assertEqual(link.fingerprint, phone.fingerprint(KEYS["channel_public"]))
         self.assertEqual(link.transaction_id, TRANSACTION_ID)
         begin(link=phone.Link(link.terminal_id, link.fingerprint))
-        for text in ("", "FLORIN:2" + TEXT["engagement_link"][8:], TEXT["engagement_link"] + "/", TEXT["engagement_link"][:-1]):
+        for text in (
+            "",
+            "FLORIN:2" + TEXT["engagement_link"][8:],
+            TEXT["engagement_link"] + "/",
+            TEXT["engagement_link"][:-1],
+        ):
             with self.assertRaises(Malformed):
                 phone.Link.read(text)
 
     def test_info(self):
         info = decode("Info", VECTORS["info"])
-        self.assertEqual((info.versions, info.terminal_id, info.capabilities), ([1], "7M3KQ0ZT4V", 0))
+        self.assertEqual(
+            (info.versions, info.terminal_id, info.capabilities), ([1], "7M3KQ0ZT4V", 0)
+        )
 
     def test_hello(self):
         vector = VECTORS["hello"]
-        self.assertEqual(phone.encode("Hello", versions=[1], value_octets_max=512), vector["payload"])
+        self.assertEqual(
+            phone.encode("Hello", versions=[1], value_octets_max=512), vector["payload"]
+        )
         values = hello(new_session())
         self.assertEqual(values, vector["fragments"]["values_at_mtu_517"])
 
     def test_every_message_in_fragments(self):
-        kinds = {"hello": 0, "hello_answer": 0, "payment_command": 1, "result": 1, "receipt_ack": 1, "plain_error": 2}
+        kinds = {
+            "hello": 0,
+            "hello_answer": 0,
+            "payment_command": 1,
+            "result": 1,
+            "receipt_ack": 1,
+            "plain_error": 2,
+        }
         for name, kind in kinds.items():
             vector = VECTORS[name]["fragments"]
             for mtu in MTUS:
                 with self.subTest(name, mtu=mtu):
                     values = vector[f"values_at_mtu_{mtu}"]
-                    self.assertEqual(phone.cut(vector["message"], kind, RANDOM["tag"], min(mtu - 3, 512)), values)
+                    self.assertEqual(
+                        phone.cut(vector["message"], kind, RANDOM["tag"], min(mtu - 3, 512)), values
+                    )
                     joiner = phone.Joiner(RANDOM["tag"])
                     for value in values[:-1]:
                         self.assertIsNone(joiner.join(value))
@@ -180,20 +219,38 @@ class Vectors(unittest.TestCase):
             session = new_session(517)
             hello(session)
             greeted, offered = feed(session, answer(mtu))
-            self.assertEqual(greeted, phone.Greeted("7M3KQ0ZT4V", "Kiosk on the Corner", MATCHING_CODE))
-            self.assertEqual(session.channel.handshake_hash, VECTORS["hello_answer"]["handshake_hash"])
+            self.assertEqual(
+                greeted, phone.Greeted("7M3KQ0ZT4V", "Kiosk on the Corner", MATCHING_CODE)
+            )
+            self.assertEqual(
+                session.channel.handshake_hash, VECTORS["hello_answer"]["handshake_hash"]
+            )
             self.assertEqual(offered.octets, OFFER)
             self.assertEqual(credentials.digest(offered.octets), VECTORS["offer"]["digest"])
 
     def test_hello_answer_of_a_terminal(self):
         """The other direction: what the terminal of the vectors would send."""
-        terminal = noise.Responder(phone.PROLOGUE, RANDOM["terminal_ephemeral_private"], KEYS["channel_private"])
-        self.assertEqual(terminal.read(VECTORS["hello"]["fragments"]["message"][1:]), VECTORS["hello"]["payload"])
+        terminal = noise.Responder(
+            phone.PROLOGUE, RANDOM["terminal_ephemeral_private"], KEYS["channel_private"]
+        )
+        self.assertEqual(
+            terminal.read(VECTORS["hello"]["fragments"]["message"][1:]), VECTORS["hello"]["payload"]
+        )
         message, channel = terminal.write(VECTORS["hello_answer"]["payload"])
-        self.assertEqual(phone.VERSION_OCTET + message, VECTORS["hello_answer"]["fragments"]["message"])
-        self.assertEqual(channel.open(VECTORS["payment_command"]["fragments"]["message"]), VECTORS["payment_command"]["plaintext"])
-        self.assertEqual(channel.seal(VECTORS["result"]["plaintext"]), VECTORS["result"]["fragments"]["message"])
-        self.assertEqual(channel.open(VECTORS["receipt_ack"]["fragments"]["message"]), VECTORS["receipt_ack"]["plaintext"])
+        self.assertEqual(
+            phone.VERSION_OCTET + message, VECTORS["hello_answer"]["fragments"]["message"]
+        )
+        self.assertEqual(
+            channel.open(VECTORS["payment_command"]["fragments"]["message"]),
+            VECTORS["payment_command"]["plaintext"],
+        )
+        self.assertEqual(
+            channel.seal(VECTORS["result"]["plaintext"]), VECTORS["result"]["fragments"]["message"]
+        )
+        self.assertEqual(
+            channel.open(VECTORS["receipt_ack"]["fragments"]["message"]),
+            VECTORS["receipt_ack"]["plaintext"],
+        )
 
     def test_sealed_command(self):
         vector = VECTORS["sealed_command"]
@@ -215,21 +272,28 @@ class Vectors(unittest.TestCase):
     def test_whole_payment(self):
         for mtu in MTUS:
             with self.subTest(mtu=mtu):
-                # The hello is of MTU 517 (see above); from then on each value is as small as this MTU wants it.
+                # The hello is of MTU 517 (see above); from then on each value is as small as this
+                # MTU wants it.
                 session = new_session()
                 hello(session)
                 _, offered = feed(session, answer(mtu))
                 session.value_octets = min(mtu - 3, 512)
-                payment = session.order(offered, BIOMETRIC, credentials.derive_key(RANDOM["hpke_ikm_e"]))
+                payment = session.order(
+                    offered, BIOMETRIC, credentials.derive_key(RANDOM["hpke_ikm_e"])
+                )
                 self.assertEqual(payment.counter, 7)
                 name = f"values_at_mtu_{mtu}"
-                self.assertEqual(session.pay(payment), VECTORS["payment_command"]["fragments"][name])
+                self.assertEqual(
+                    session.pay(payment), VECTORS["payment_command"]["fragments"][name]
+                )
                 self.assertEqual(payment.state, "in_doubt")
                 (concluded,) = feed(session, VECTORS["result"]["fragments"][name])
                 self.assertIs(concluded.payment, payment)
                 self.assertEqual(payment.state, "approved")
                 self.assertEqual(payment.receipt, VECTORS["receipt"]["encoded"])
-                self.assertEqual(session.acknowledge(payment), VECTORS["receipt_ack"]["fragments"][name])
+                self.assertEqual(
+                    session.acknowledge(payment), VECTORS["receipt_ack"]["fragments"][name]
+                )
 
     def test_result_query(self):
         session, payment, _ = paying()
@@ -259,7 +323,9 @@ class Vectors(unittest.TestCase):
         for vector, why in zip(VECTORS["receipts_to_refuse"], said, strict=True):
             with self.subTest(why):
                 _, payment, _ = paying()
-                result = encode("Result", transaction_id=TRANSACTION_ID, outcome=1, receipt=vector["receipt"])
+                result = encode(
+                    "Result", transaction_id=TRANSACTION_ID, outcome=1, receipt=vector["receipt"]
+                )
                 with self.assertRaisesRegex(credentials.NotValid, said[why]):
                     phone.conclude(new_card(), payment, decode("Result", result), NOW_UNIX_S)
                 self.assertEqual((payment.state, payment.receipt), ("in_doubt", b""))
@@ -273,7 +339,9 @@ class Terminal:
         joiner = phone.Joiner(session.tag)
         for value in session.hello():
             whole = joiner.join(value)
-        responder = noise.Responder(phone.PROLOGUE, RANDOM["terminal_ephemeral_private"], channel or KEYS["channel_private"])
+        responder = noise.Responder(
+            phone.PROLOGUE, RANDOM["terminal_ephemeral_private"], channel or KEYS["channel_private"]
+        )
         responder.read(whole[1][1:])
         body = {
             "versions": versions,
@@ -311,14 +379,18 @@ def offer(**changes):
     fields = dict(vars(decode("Offer", OFFER)), **changes)
     fields.pop("which")
     fields["items"] = [
-        {name: value for name, value in vars(item).items() if name != "which"} if not isinstance(item, dict) else item
+        {name: value for name, value in vars(item).items() if name != "which"}
+        if not isinstance(item, dict)
+        else item
         for item in fields["items"]
     ]
     return encode("Offer", **fields)
 
 
 def certificate(key="terminal_certificate", **changes):
-    fields = dict(vars(decode("TerminalCertificate", VECTORS["terminal_certificate"]["body"])), **changes)
+    fields = dict(
+        vars(decode("TerminalCertificate", VECTORS["terminal_certificate"]["body"])), **changes
+    )
     fields.pop("which")
     return signed(key, "terminal-certificate", "TerminalCertificate", **fields)
 
@@ -332,10 +404,18 @@ class BeforeTheOfferIsShown(unittest.TestCase):
         self.assertEqual(len(Terminal(new_session(), certificate=certificate()).greet()), 2)
         self.refuses(Terminal(new_session(), certificate=certificate(key="receipt")))
         self.refuses(Terminal(new_session(), certificate=certificate(key="card")))
-        self.refuses(Terminal(new_session(), certificate=certificate(not_before_unix_s=NOW_UNIX_S + 1)))
-        self.refuses(Terminal(new_session(), certificate=certificate(not_after_unix_s=NOW_UNIX_S - 1)))
-        self.assertTrue(Terminal(new_session(), certificate=certificate(not_before_unix_s=NOW_UNIX_S)).greet())
-        self.assertTrue(Terminal(new_session(), certificate=certificate(not_after_unix_s=NOW_UNIX_S)).greet())
+        self.refuses(
+            Terminal(new_session(), certificate=certificate(not_before_unix_s=NOW_UNIX_S + 1))
+        )
+        self.refuses(
+            Terminal(new_session(), certificate=certificate(not_after_unix_s=NOW_UNIX_S - 1))
+        )
+        self.assertTrue(
+            Terminal(new_session(), certificate=certificate(not_before_unix_s=NOW_UNIX_S)).greet()
+        )
+        self.assertTrue(
+            Terminal(new_session(), certificate=certificate(not_after_unix_s=NOW_UNIX_S)).greet()
+        )
         # A certified terminal's certificate, shown by who has not its key.
         self.refuses(Terminal(new_session(), channel=bytes([7]) * 32))
         self.refuses(Terminal(new_session(), versions=(2,)))
@@ -344,25 +424,50 @@ class BeforeTheOfferIsShown(unittest.TestCase):
     def test_offers(self):
         item = {"name": "Espresso", "quantity": 1, "amount_minor": 250}
         bad = (
-            {"transaction_id": bytes(16)}, {"transaction_id": TRANSACTION_ID[:15]},
-            {"terminal_id": "7M3KQ0ZT4W"}, {"merchant_name": "Kiosk"},
-            {"amount_minor": 0}, {"amount_minor": 1_000_000_000_000}, {"amount_minor": 5001},
-            {"currency": "eur"}, {"currency": "EURO"}, {"currency": "USD"}, {"currency": ""},
-            {"valid_for_s": 0}, {"valid_for_s": 3601}, {"nonce": b""}, {"nonce": bytes(17)},
-            {"reference": "x" * 65}, {"reference": "ä" * 33}, {"reference": "two\nlines"}, {"reference": "\x85"},
-            {"items": [item] * 33}, {"items": [{**item, "quantity": 0}]}, {"items": [{**item, "quantity": 10_001}]},
-            {"items": [{**item, "name": "x" * 65}]}, {"items": [{**item, "name": "\x1b[2J"}]},
-        )  # fmt: skip
+            {"transaction_id": bytes(16)},
+            {"transaction_id": TRANSACTION_ID[:15]},
+            {"terminal_id": "7M3KQ0ZT4W"},
+            {"merchant_name": "Kiosk"},
+            {"amount_minor": 0},
+            {"amount_minor": 1_000_000_000_000},
+            {"amount_minor": 5001},
+            {"currency": "eur"},
+            {"currency": "EURO"},
+            {"currency": "USD"},
+            {"currency": ""},
+            {"valid_for_s": 0},
+            {"valid_for_s": 3601},
+            {"nonce": b""},
+            {"nonce": bytes(17)},
+            {"reference": "x" * 65},
+            {"reference": "ä" * 33},
+            {"reference": "two\nlines"},
+            {"reference": "\x85"},
+            {"items": [item] * 33},
+            {"items": [{**item, "quantity": 0}]},
+            {"items": [{**item, "quantity": 10_001}]},
+            {"items": [{**item, "name": "x" * 65}]},
+            {"items": [{**item, "name": "\x1b[2J"}]},
+        )
         for changes in bad:
             with self.subTest(changes=changes):
                 self.refuses(Terminal(new_session(), {"offer": offer(**changes)}))
         good = (
-            {"amount_minor": 5000}, {"amount_minor": 1}, {"valid_for_s": 3600}, {"reference": "x" * 64}, {"reference": ""},
-            {"items": [item] * 32}, {"items": []}, {"items": [{**item, "quantity": 10_000}]}, {"capture_after_dispense": True},
-        )  # fmt: skip
+            {"amount_minor": 5000},
+            {"amount_minor": 1},
+            {"valid_for_s": 3600},
+            {"reference": "x" * 64},
+            {"reference": ""},
+            {"items": [item] * 32},
+            {"items": []},
+            {"items": [{**item, "quantity": 10_000}]},
+            {"capture_after_dispense": True},
+        )
         for changes in good:
             with self.subTest(changes=changes):
-                self.assertEqual(len(Terminal(new_session(), {"offer": offer(**changes)}).greet()), 2)
+                self.assertEqual(
+                    len(Terminal(new_session(), {"offer": offer(**changes)}).greet()), 2
+                )
 
     def test_links(self):
         whole = phone.Link.read(TEXT["engagement_link"])
@@ -393,11 +498,17 @@ class Results(unittest.TestCase):
         declined = receipt(2, decline_reason=8)
         for fields in ({}, {"decline_reason": 0, "receipt": declined}):
             self.assertIsInstance(terminal.say(**self.result(2, **fields))[0], phone.Dropped)
-        for fields in ({"decline_reason": 9, "receipt": declined}, {"decline_reason": 15, "receipt": declined}, {"decline_reason": 8}):
+        for fields in (
+            {"decline_reason": 9, "receipt": declined},
+            {"decline_reason": 15, "receipt": declined},
+            {"decline_reason": 8},
+        ):
             self.assertIsInstance(terminal.say(**self.result(2, **fields))[0], phone.Unproven)
         self.assertEqual(payment.state, "in_doubt")
         terminal.say(**self.result(2, decline_reason=8, receipt=declined))
-        self.assertEqual((payment.state, payment.decline_reason), ("declined", "insufficient_funds"))
+        self.assertEqual(
+            (payment.state, payment.decline_reason), ("declined", "insufficient_funds")
+        )
 
     def test_declined_for_a_reason_of_a_later_version(self):
         terminal, payment = self.pay()
@@ -412,7 +523,9 @@ class Results(unittest.TestCase):
             self.assertEqual(payment.state, state)
         terminal, payment = self.pay()
         elsewhere = receipt(2, decline_reason=6, terminal_id="7M3KQ0ZT4W")
-        self.assertIsInstance(terminal.say(**self.result(2, decline_reason=6, receipt=elsewhere))[0], phone.Unproven)
+        self.assertIsInstance(
+            terminal.say(**self.result(2, decline_reason=6, receipt=elsewhere))[0], phone.Unproven
+        )
 
     def test_pending_then_approved_then_reversed(self):
         terminal, payment = self.pay()
@@ -455,7 +568,12 @@ class Results(unittest.TestCase):
     def test_coming_back(self):
         _, payment = self.pay()
         gone = {"taken": {"transaction_id": TRANSACTION_ID}}
-        for first in ({"offer": offer(currency="USD")}, gone, {"error": {"code": 12}}, {"nothing_to_pay": {}}):
+        for first in (
+            {"offer": offer(currency="USD")},
+            gone,
+            {"error": {"code": 12}},
+            {"nothing_to_pay": {}},
+        ):
             session = new_session(payment=payment, link=phone.Link.read(TEXT["engagement_link"]))
             terminal = Terminal(session, first)
             self.assertIsInstance(terminal.greet()[0], phone.Greeted)
@@ -496,11 +614,17 @@ class OnTheAir(unittest.TestCase):
         other = bytearray(VECTORS["hello_answer"]["fragments"]["message"])
         for place in (1, 40, 100, len(other) - 1):
             altered = bytes(other[:place]) + bytes([other[place] ^ 1]) + bytes(other[place + 1 :])
-            self.assertIsInstance(feed(session, phone.cut(altered, 0, session.tag, 20))[0], phone.Dropped)
-        self.assertIsInstance(feed(session, phone.cut(b"\1" + bytes(32), 0, session.tag, 20))[0], phone.Dropped)
+            self.assertIsInstance(
+                feed(session, phone.cut(altered, 0, session.tag, 20))[0], phone.Dropped
+            )
+        self.assertIsInstance(
+            feed(session, phone.cut(b"\1" + bytes(32), 0, session.tag, 20))[0], phone.Dropped
+        )
         self.assertEqual(len(feed(session, answer(517))), 2)
         session, payment, _ = paying()
-        self.assertIsInstance(feed(session, phone.cut(bytes(60), 1, session.tag, 20))[0], phone.Dropped)
+        self.assertIsInstance(
+            feed(session, phone.cut(bytes(60), 1, session.tag, 20))[0], phone.Dropped
+        )
         feed(session, VECTORS["result"]["fragments"]["values_at_mtu_517"])
         self.assertEqual(payment.state, "approved")
 

@@ -1,4 +1,5 @@
-"""Who vouches for what: signatures, keyring, certificate, card command, seal; docs/protocol.md, section 7."""
+"""Who vouches for what: signatures, keyring, certificate, card command, seal; docs/protocol.md,
+section 7."""
 
 import hashlib
 import hmac
@@ -6,7 +7,10 @@ import hmac
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+    encode_dss_signature,
+)
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 import noise
@@ -16,7 +20,10 @@ TYPE = "application/vnd.florin.%s.v1"
 KEY_ID_OCTETS = 8
 SUITE = 1
 SEAL_INFORMATION = b"florin card-command v1"
-PURPOSES = {name.removeprefix("KEY_PURPOSE_").lower(): number for number, name in ENUMERATIONS["KeyPurpose"].items()}
+PURPOSES = {
+    name.removeprefix("KEY_PURPOSE_").lower(): number
+    for number, name in ENUMERATIONS["KeyPurpose"].items()
+}
 
 
 class NotValid(Exception):
@@ -48,9 +55,14 @@ def card_public_key(private):
 def sign(private, kind, body):
     try:
         algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-    except (TypeError, UnsupportedAlgorithm):  # an older library signs with randomness, which is as good
+    except (
+        TypeError,
+        UnsupportedAlgorithm,
+    ):  # an older library signs with randomness, which is as good
         algorithm = ec.ECDSA(hashes.SHA256())
-    r, s = decode_dss_signature(_private_key(private).sign(pre_authentication_encoding(kind, body), algorithm))
+    r, s = decode_dss_signature(
+        _private_key(private).sign(pre_authentication_encoding(kind, body), algorithm)
+    )
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
@@ -60,7 +72,11 @@ def verify(public, kind, body, signature):
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
-        key.verify(encode_dss_signature(r, s), pre_authentication_encoding(kind, body), ec.ECDSA(hashes.SHA256()))
+        key.verify(
+            encode_dss_signature(r, s),
+            pre_authentication_encoding(kind, body),
+            ec.ECDSA(hashes.SHA256()),
+        )
     except (InvalidSignature, ValueError) as error:
         raise NotValid(f"the signature of the {kind} is wrong") from error
 
@@ -90,7 +106,11 @@ class Keyring:
         raise NotValid(f"the keyring has no key for this {kind}")
 
     def sealing_key(self, now_unix_s):
-        keys = [key for key in self._keyring.keys if key.purpose == PURPOSES["sealing"] and key.not_after_unix_s >= now_unix_s]
+        keys = [
+            key
+            for key in self._keyring.keys
+            if key.purpose == PURPOSES["sealing"] and key.not_after_unix_s >= now_unix_s
+        ]
         if not keys:
             raise NotValid("the keyring has no sealing key that is good now")
         return max(keys, key=lambda key: key.not_after_unix_s).public_key
@@ -118,24 +138,40 @@ def derive_key(material):
 
 
 def _hpke_cipher(secret, encapsulated, recipient, information):
-    shared = _expand(_KEM, _extract(_KEM, b"", b"eae_prk", secret), b"shared_secret", encapsulated + recipient, 32)
+    shared = _expand(
+        _KEM,
+        _extract(_KEM, b"", b"eae_prk", secret),
+        b"shared_secret",
+        encapsulated + recipient,
+        32,
+    )
     base_mode = b"\0"
-    context = base_mode + _extract(_HPKE, b"", b"psk_id_hash", b"") + _extract(_HPKE, b"", b"info_hash", information)
+    context = (
+        base_mode
+        + _extract(_HPKE, b"", b"psk_id_hash", b"")
+        + _extract(_HPKE, b"", b"info_hash", information)
+    )
     key = _extract(_HPKE, shared, b"secret", b"")
-    return ChaCha20Poly1305(_expand(_HPKE, key, b"key", context, 32)), _expand(_HPKE, key, b"base_nonce", context, 12)
+    return ChaCha20Poly1305(_expand(_HPKE, key, b"key", context, 32)), _expand(
+        _HPKE, key, b"base_nonce", context, 12
+    )
 
 
 def hpke_seal(recipient, information, associated, plaintext, ephemeral):
     """(encapsulated key, ciphertext)."""
     encapsulated = noise.public_key(ephemeral)
-    cipher, nonce = _hpke_cipher(noise.agree(ephemeral, recipient), encapsulated, recipient, information)
+    cipher, nonce = _hpke_cipher(
+        noise.agree(ephemeral, recipient), encapsulated, recipient, information
+    )
     return encapsulated, cipher.encrypt(nonce, plaintext, associated)
 
 
 def hpke_open(private, encapsulated, information, associated, ciphertext):
     """The institution's side, for tests of the phone."""
     recipient = noise.public_key(private)
-    cipher, nonce = _hpke_cipher(noise.agree(private, encapsulated), encapsulated, recipient, information)
+    cipher, nonce = _hpke_cipher(
+        noise.agree(private, encapsulated), encapsulated, recipient, information
+    )
     return cipher.decrypt(nonce, ciphertext, associated)
 
 
@@ -155,7 +191,9 @@ def card_command(card_id, private, offer_digest, counter, holder_verification):
 
 
 def sealed_command(sealing_public, offer_digest, plaintext, ephemeral):
-    encapsulated, ciphertext = hpke_seal(sealing_public, SEAL_INFORMATION, offer_digest, plaintext, ephemeral)
+    encapsulated, ciphertext = hpke_seal(
+        sealing_public, SEAL_INFORMATION, offer_digest, plaintext, ephemeral
+    )
     return encode(
         "SealedCommand",
         suite=SUITE,

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Enrols a card: makes its key, proves that it holds it, and writes what the phone needs to a file. Section 14."""
+"""Enrols a card: makes its key, proves that it holds it, and writes what the phone needs to a file.
+Section 14."""
 
 import argparse
 import json
@@ -34,7 +35,9 @@ def call(url, root_certificate, method, request):
 
 
 def _exchange(stream, authority, method, request):
-    http = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+    http = h2.connection.H2Connection(
+        h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+    )
     http.initiate_connection()
     number = http.get_next_available_stream_id()
     http.send_headers(
@@ -49,7 +52,9 @@ def _exchange(stream, authority, method, request):
         ],
     )
     uncompressed = b"\0"
-    http.send_data(number, uncompressed + len(request).to_bytes(4, "big") + request, end_stream=True)
+    http.send_data(
+        number, uncompressed + len(request).to_bytes(4, "big") + request, end_stream=True
+    )
     stream.sendall(http.data_to_send())
     headers, body, ended = {}, b"", False
     while not ended:
@@ -69,9 +74,14 @@ def _exchange(stream, authority, method, request):
         stream.sendall(http.data_to_send())
     if headers.get("grpc-status") != "0":
         raise SystemExit(
-            f"the institution refused: status {headers.get('grpc-status')}, {urllib.parse.unquote(headers.get('grpc-message', ''))}"
+            f"the institution refused: status {headers.get('grpc-status')}, "
+            + urllib.parse.unquote(headers.get("grpc-message", ""))
         )
-    if len(body) < 5 or body[:1] != uncompressed or int.from_bytes(body[1:5], "big") != len(body) - 5:
+    if (
+        len(body) < 5
+        or body[:1] != uncompressed
+        or int.from_bytes(body[1:5], "big") != len(body) - 5
+    ):
         raise SystemExit("the institution's answer is not one message")
     return body[5:]
 
@@ -79,7 +89,11 @@ def _exchange(stream, authority, method, request):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--institution", required=True, help="https://HOST:PORT")
-    parser.add_argument("--root", required=True, help="the certificate that the institution's TLS is checked against")
+    parser.add_argument(
+        "--root",
+        required=True,
+        help="the certificate that the institution's TLS is checked against",
+    )
     parser.add_argument("--card", required=True, help="the file to write")
     parser.add_argument("code")
     arguments = parser.parse_args()
@@ -110,7 +124,14 @@ def main():
         payment_limit_minor=answer.payment_limit_minor,
     )
     wallet.save(arguments.card, card)
-    json.dump({"card": card.card_id.hex()[-4:], "currency": card.currency, "limit_minor": card.payment_limit_minor}, sys.stdout)
+    json.dump(
+        {
+            "card": card.card_id.hex()[-4:],
+            "currency": card.currency,
+            "limit_minor": card.payment_limit_minor,
+        },
+        sys.stdout,
+    )
     print()
 
 

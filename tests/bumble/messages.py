@@ -1,4 +1,5 @@
-"""The messages of proto/, encoded and decoded: the .proto files are read as they stand, so no generated code can be stale."""
+"""The messages of proto/, encoded and decoded: the .proto files are read as they stand, so no
+generated code can be stale."""
 
 import pathlib
 import re
@@ -24,18 +25,28 @@ def _read_schemas():
     schemas, enumerations = {}, {}
     for path in sorted(_proto_directory().rglob("*.proto")):
         text = re.sub(r"//[^\n]*", "", path.read_text(encoding="utf-8"))
-        for kind, name, body in re.findall(r"\b(message|enum)\s+(\w+)\s*\{((?:[^{}]|\{[^{}]*\})*)\}", text):
+        for kind, name, body in re.findall(
+            r"\b(message|enum)\s+(\w+)\s*\{((?:[^{}]|\{[^{}]*\})*)\}", text
+        ):
             if name in schemas or name in enumerations:
                 raise ValueError(f"two definitions of {name}")
             if kind == "enum":
-                enumerations[name] = {int(number): value for value, number in re.findall(r"(\w+)\s*=\s*(\d+)", body)}
+                enumerations[name] = {
+                    int(number): value for value, number in re.findall(r"(\w+)\s*=\s*(\d+)", body)
+                }
                 continue
             members = "".join(re.findall(r"oneof\s+\w+\s*\{([^}]*)\}", body))
             fields = {}
-            for repeated, of, field, number in re.findall(r"(repeated\s+)?(\w+)\s+(\w+)\s*=\s*(\d+)\s*;", body):
+            for repeated, of, field, number in re.findall(
+                r"(repeated\s+)?(\w+)\s+(\w+)\s*=\s*(\d+)\s*;", body
+            ):
                 in_oneof = re.search(rf"\b{field}\s*=", members) is not None
                 fields[int(number)] = SimpleNamespace(
-                    number=int(number), name=field, of=of, repeated=bool(repeated), in_oneof=in_oneof
+                    number=int(number),
+                    name=field,
+                    of=of,
+                    repeated=bool(repeated),
+                    in_oneof=in_oneof,
                 )
             schemas[name] = fields
     return schemas, enumerations
@@ -138,9 +149,12 @@ def _raw_fields(octets):
 
 
 def decode(name, octets):
-    """A message: an object with every field, and `which`, the name of the member of its oneof that is there."""
+    """A message: an object with every field, and `which`, the name of the member of its oneof that
+    is there."""
     schema = SCHEMAS[name]
-    message = SimpleNamespace(which=None, **{field.name: _default(field) for field in schema.values()})
+    message = SimpleNamespace(
+        which=None, **{field.name: _default(field) for field in schema.values()}
+    )
     inner = {}
     for number, wire_type, value in _raw_fields(octets):
         field = schema.get(number)
@@ -169,7 +183,8 @@ def decode(name, octets):
         elif field.repeated:
             found = decode(field.of, value)
         else:
-            # A message that comes in parts is joined, as protobuf has it: parts of encodings are encodings.
+            # A message that comes in parts is joined, as protobuf has it: parts of encodings are
+            # encodings.
             if field.in_oneof and message.which != field.name:
                 inner.pop(field.name, None)
             inner[field.name] = inner.get(field.name, b"") + value

@@ -23,7 +23,9 @@ def public_key(private):
 
 def agree(private, public):
     try:
-        return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
+        return X25519PrivateKey.from_private_bytes(private).exchange(
+            X25519PublicKey.from_public_bytes(public)
+        )
     except ValueError as error:  # the all-zero secret
         raise DoesNotOpen(str(error)) from error
 
@@ -117,10 +119,14 @@ class Initiator:
         return public + self._symmetric.seal(payload)
 
     def read(self, message):
-        """(payload, the other's static key, channel). May be tried again with another message where it raises."""
+        """(payload, the other's static key, channel). May be tried again with another message where
+        it raises."""
         symmetric = copy.copy(self._symmetric)
         ephemeral, rest = message[:KEY_OCTETS], message[KEY_OCTETS:]
-        sealed_static, sealed_payload = rest[: KEY_OCTETS + TAG_OCTETS], rest[KEY_OCTETS + TAG_OCTETS :]
+        sealed_static, sealed_payload = (
+            rest[: KEY_OCTETS + TAG_OCTETS],
+            rest[KEY_OCTETS + TAG_OCTETS :],
+        )
         if len(sealed_payload) < TAG_OCTETS:
             raise DoesNotOpen("too short")
         symmetric.mix_hash(ephemeral)

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Pays at a terminal over Bluetooth and prints what came of it as one line of JSON. Exit code 0: approved; 1: anything else.
+"""Pays at a terminal over Bluetooth and prints what came of it as one line of JSON. Exit code 0:
+approved; 1: anything else.
 
-With --visits it stays, reads the options of one visit from each line of standard input, and answers each with such a line.
-"""
+With --visits it stays, reads the options of one visit from each line of standard input, and answers
+each with such a line."""
 
 import argparse
 import asyncio
@@ -72,8 +73,13 @@ class Phone:
             except Lost as error:
                 self.log(f"link lost: {error}")
                 self.report["link_lost"] = str(error)
-                # A link that fails before it is used may be tried again; and a doubt is to be ended. A pending payment may take days.
-                unused = self.payment is None and "matching_code" not in self.report and not isinstance(error, NotFound)
+                # A link that fails before it is used may be tried again; and a doubt is to be
+                # ended. A pending payment may take days.
+                unused = (
+                    self.payment is None
+                    and "matching_code" not in self.report
+                    and not isinstance(error, NotFound)
+                )
                 if not unused and (self.payment is None or self.payment.state != "in_doubt"):
                     break
             except Refused as error:
@@ -86,7 +92,9 @@ class Phone:
         address = await self.radio.find(self.short_code)
         self.log(f"found {address}")
         options = self.arguments
-        connection = await self.radio.connect(address, options.mtu, options.with_response, options.read_info)
+        connection = await self.radio.connect(
+            address, options.mtu, options.with_response, options.read_info
+        )
         self.log(f"connected, subscribed, {connection.value_octets} octets in a value at most")
         if connection.info is not None:
             info = decode("Info", bytes(connection.info))
@@ -106,7 +114,9 @@ class Phone:
             for event in session.receive(await connection.next_value(timeout_s)):
                 self.log(brief(event))
                 if isinstance(event, Greeted):
-                    self.report.update(merchant=event.merchant_name, matching_code=event.matching_code)
+                    self.report.update(
+                        merchant=event.merchant_name, matching_code=event.matching_code
+                    )
                     if self.payment is not None:
                         message = session.pay if self.arguments.again else session.ask
                         await connection.write(message(self.payment))
@@ -149,7 +159,8 @@ class Phone:
                     assert isinstance(event, (Working, Dropped))
 
     async def _pay(self, connection, session, offered):
-        # Whoever called this with --card and a terminal has consented; a real phone shows the offer and asks.
+        # Whoever called this with --card and a terminal has consented; a real phone shows the offer
+        # and asks.
         await asyncio.sleep(self.arguments.consent_after)
         self.payment = session.order(offered)
         wallet.save(self.arguments.card, self.card)
@@ -186,15 +197,40 @@ def visit_parser(**options):
     where.add_argument("--link", help="the terminal's engagement link")
     where.add_argument("--visits", action="store_true", help="read the visits from standard input")
     parser.add_argument("--card", required=True, help="the file that enrol.py wrote")
-    parser.add_argument("--controller", default="hci-socket:0", help="as Bumble names it (default: %(default)s); it must be down")
-    parser.add_argument("--result", metavar="TRANSACTION", help="pay nothing: ask what became of a payment")
-    parser.add_argument("--again", metavar="TRANSACTION", help="send the command of an earlier payment again")
-    parser.add_argument("--mtu", type=int, default=517, help="to ask for (default: %(default)s); 23: not to ask at all")
+    parser.add_argument(
+        "--controller",
+        default="hci-socket:0",
+        help="as Bumble names it (default: %(default)s); it must be down",
+    )
+    parser.add_argument(
+        "--result", metavar="TRANSACTION", help="pay nothing: ask what became of a payment"
+    )
+    parser.add_argument(
+        "--again", metavar="TRANSACTION", help="send the command of an earlier payment again"
+    )
+    parser.add_argument(
+        "--mtu",
+        type=int,
+        default=517,
+        help="to ask for (default: %(default)s); 23: not to ask at all",
+    )
     parser.add_argument("--with-response", action="store_true", help="write with response")
-    parser.add_argument("--read-info", action="store_true", help="read the info characteristic, too")
-    parser.add_argument("--consent-after", type=float, default=0, metavar="SECONDS", help="how long the person takes")
+    parser.add_argument(
+        "--read-info", action="store_true", help="read the info characteristic, too"
+    )
+    parser.add_argument(
+        "--consent-after",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="how long the person takes",
+    )
     parser.add_argument("--cancel", action="store_true", help="look at the offer, and cancel")
-    parser.add_argument("--vanish", choices=("before", "after"), help="be gone: the command is stored but not sent, or sent")
+    parser.add_argument(
+        "--vanish",
+        choices=("before", "after"),
+        help="be gone: the command is stored but not sent, or sent",
+    )
     return parser
 
 

@@ -1,6 +1,8 @@
-"""A phone that pays, without its radio: written from docs/protocol.md, proto/ and tests/vectors/ alone.
+"""A phone that pays, without its radio: written from docs/protocol.md, proto/ and tests/vectors/
+alone.
 
-A `Session` is one connection. It takes the values that the terminal notifies and gives the values to write:
+A `Session` is one connection. It takes the values that the terminal notifies and gives the values
+to write:
 
     session = Session(card, link=Link.read("FLORIN:1/..."), value_octets=mtu - 3)
     write(session.hello())
@@ -38,8 +40,9 @@ HANDSHAKE, SEALED, PLAIN_ERROR = 0, 1, 2
 ERRORS = dict(
     enumerate(
         (
-            "malformed_fragment message_too_long malformed_message unexpected_message version_unsupported handshake_failed "
-            "channel_failed too_many_attempts transaction_unknown busy out_of_service institution_unreachable "
+            "malformed_fragment message_too_long malformed_message unexpected_message "
+            "version_unsupported handshake_failed channel_failed too_many_attempts "
+            "transaction_unknown busy out_of_service institution_unreachable "
             "institution_refused too_slow"
         ).split(),
         1,
@@ -48,8 +51,9 @@ ERRORS = dict(
 DECLINE_REASONS = dict(
     enumerate(
         (
-            "unknown_card card_blocked card_expired bad_signature counter_replayed offer_mismatch offer_expired "
-            "insufficient_funds over_limit terminal_unknown currency_mismatch malformed_command verification_required "
+            "unknown_card card_blocked card_expired bad_signature counter_replayed "
+            "offer_mismatch offer_expired insufficient_funds over_limit terminal_unknown "
+            "currency_mismatch malformed_command verification_required "
             "already_reversed other"
         ).split(),
         1,
@@ -62,8 +66,15 @@ def decline_reason_of(number):
     return DECLINE_REASONS.get(number, "other") if number else None
 
 
-OUTCOMES = {number: name.removeprefix("OUTCOME_").lower() for number, name in ENUMERATIONS["Outcome"].items() if number}
-STATUSES = {number: name.removeprefix("RECEIPT_STATUS_").lower() for number, name in ENUMERATIONS["ReceiptStatus"].items()}
+OUTCOMES = {
+    number: name.removeprefix("OUTCOME_").lower()
+    for number, name in ENUMERATIONS["Outcome"].items()
+    if number
+}
+STATUSES = {
+    number: name.removeprefix("RECEIPT_STATUS_").lower()
+    for number, name in ENUMERATIONS["ReceiptStatus"].items()
+}
 HOLDER_VERIFICATION_CONSENT = 2
 
 # The institution saw another offer than the person, and declined for that.
@@ -145,7 +156,9 @@ class Joiner:
             return kind, content
         length, content = int.from_bytes(content[:2], "big"), content[2:]
         if not content or not len(content) < length <= MESSAGE_OCTETS_MAX:
-            return self._fault(f"a first fragment of a message of {length} octets with {len(content)} of them")
+            return self._fault(
+                f"a first fragment of a message of {length} octets with {len(content)} of them"
+            )
         self._kind, self._length, self._content, self._count = kind, length, content, 1
         return None
 
@@ -169,7 +182,9 @@ class Link:
     @classmethod
     def read(cls, text):
         crockford = "[0-9A-HJKMNP-TV-Z]"
-        match = re.fullmatch(rf"FLORIN:1/({crockford}{{10}})/([A-Z2-7]{{26}})(?:/([0-9A-F-]{{36}}))?", text.upper())
+        match = re.fullmatch(
+            rf"FLORIN:1/({crockford}{{10}})/([A-Z2-7]{{26}})(?:/([0-9A-F-]{{36}}))?", text.upper()
+        )
         if len(text) > 128 or match is None:
             raise Malformed("no engagement link of this version")
         try:
@@ -197,7 +212,8 @@ def matching_code(handshake_hash):
 
 @dataclasses.dataclass
 class Card:
-    """What enrolment gave. The counter is the one used last; `Session.order` raises it, the caller stores it."""
+    """What enrolment gave. The counter is the one used last; `Session.order` raises it, the caller
+    stores it."""
 
     card_id: bytes
     private_key: bytes
@@ -311,15 +327,25 @@ def check(condition, why):
 def check_certificate(card, certificate, channel_key, link, now_unix_s):
     """The decoded certificate of a terminal that proved to have `channel_key`."""
     try:
-        body = card.keys.open("terminal_certificate", "terminal-certificate", certificate, now_unix_s)
+        body = card.keys.open(
+            "terminal_certificate", "terminal-certificate", certificate, now_unix_s
+        )
         named = decode("TerminalCertificate", body)
     except (NotValid, Malformed) as error:
         raise Refused(f"the certificate: {error}") from error
-    check(named.not_before_unix_s <= now_unix_s <= named.not_after_unix_s, "the certificate is not good now")
+    check(
+        named.not_before_unix_s <= now_unix_s <= named.not_after_unix_s,
+        "the certificate is not good now",
+    )
     check(named.channel_key == channel_key, "the certificate is for another channel key")
     if link is not None:
-        check(named.terminal_id == link.terminal_id, "this is not the terminal of the engagement link")
-        check(fingerprint(channel_key) == link.fingerprint, "the terminal's key is not the one of the engagement link")
+        check(
+            named.terminal_id == link.terminal_id, "this is not the terminal of the engagement link"
+        )
+        check(
+            fingerprint(channel_key) == link.fingerprint,
+            "the terminal's key is not the one of the engagement link",
+        )
     return named
 
 
@@ -335,7 +361,10 @@ def check_offer(card, octets, certificate, link):
         raise Refused(f"the offer: {error}") from error
     check(is_random_uuid(offer.transaction_id), "the offer's transaction id is none")
     if link is not None and link.transaction_id:
-        check(offer.transaction_id == link.transaction_id, "this is not the payment of the engagement link")
+        check(
+            offer.transaction_id == link.transaction_id,
+            "this is not the payment of the engagement link",
+        )
     check(offer.terminal_id == certificate.terminal_id, "the offer is another terminal's")
     check(offer.merchant_name == certificate.merchant_name, "the merchant is not the certificate's")
     check(1 <= offer.amount_minor <= 999_999_999_999, "the amount is out of range")
@@ -356,7 +385,8 @@ def check_offer(card, octets, certificate, link):
 
 
 def check_receipt(card, payment, outcome, decline_reason, encoded, now_unix_s):
-    """The decoded receipt, if it is the institution's and says of this payment what the terminal says; else NotValid."""
+    """The decoded receipt, if it is the institution's and says of this payment what the terminal
+    says; else NotValid."""
     receipt = decode("Receipt", card.keys.open("receipt", "receipt", encoded, now_unix_s))
     offer = decode("Offer", payment.offer)
     reason = decline_reason_of(receipt.decline_reason)
@@ -379,7 +409,7 @@ def check_receipt(card, payment, outcome, decline_reason, encoded, now_unix_s):
 
 
 def conclude(card, payment, result, now_unix_s):
-    """Changes the payment to what a `Result` proves; NotValid or Malformed where it proves nothing."""
+    """Changes the payment to what a `Result` proves. NotValid or Malformed if it proves nothing."""
     outcome = OUTCOMES.get(result.outcome)
     if outcome is None:
         raise Malformed(f"outcome {result.outcome}")
@@ -411,7 +441,9 @@ class Session:
     With a payment it comes back to ask for its result, and wants to know of nothing else.
     """
 
-    def __init__(self, card, link=None, value_octets=VALUE_OCTETS_MIN, payment=None, tag=None, now=time.time):
+    def __init__(
+        self, card, link=None, value_octets=VALUE_OCTETS_MIN, payment=None, tag=None, now=time.time
+    ):
         self.card = card
         self.link = link
         self.payment = payment
@@ -444,15 +476,23 @@ class Session:
         return self._cut(VERSION_OCTET + self._initiator.write(payload), HANDSHAKE)
 
     def order(self, offered, holder_verification=HOLDER_VERIFICATION_CONSENT, ephemeral=None):
-        """The payment of an offer that the person consented to. Card and payment must be stored before it is sent."""
+        """The payment of an offer that the person consented to. Card and payment must be stored
+        before it is sent."""
         self.card.counter += 1
         now_unix_s = self.now()
         offer_digest = digest(offered.octets)
         command = credentials.card_command(
-            self.card.card_id, self.card.private_key, offer_digest, self.card.counter, holder_verification
+            self.card.card_id,
+            self.card.private_key,
+            offer_digest,
+            self.card.counter,
+            holder_verification,
         )
         sealed = credentials.sealed_command(
-            self.card.keys.sealing_key(now_unix_s), offer_digest, command, ephemeral or secrets.token_bytes(32)
+            self.card.keys.sealing_key(now_unix_s),
+            offer_digest,
+            command,
+            ephemeral or secrets.token_bytes(32),
         )
         check(len(sealed) <= SEALED_COMMAND_OCTETS_MAX, "the sealed command is too long")
         return Payment(offered.octets, sealed, offered.offer.terminal_id, self.card.counter)
@@ -461,13 +501,19 @@ class Session:
         """The values of a payment command; of the same octets again after a lost link."""
         self._be_at_terminal(payment)
         self._commanded = True
-        command = {"transaction_id": payment.transaction_id, "sealed_command": payment.sealed_command}
+        command = {
+            "transaction_id": payment.transaction_id,
+            "sealed_command": payment.sealed_command,
+        }
         return self._seal(payment_command=command)
 
     def ask(self, payment):
         """The values that ask what became of a payment."""
         self._be_at_terminal(payment)
-        query = {"transaction_id": payment.transaction_id, "command_digest": digest(payment.sealed_command)}
+        query = {
+            "transaction_id": payment.transaction_id,
+            "command_digest": digest(payment.sealed_command),
+        }
         return self._seal(result_query=query)
 
     def cancel(self, offered):
@@ -478,8 +524,12 @@ class Session:
         return self._seal(receipt_ack={"transaction_id": payment.transaction_id})
 
     def _be_at_terminal(self, payment):
-        # Another terminal's word on this payment would be worth nothing, and it need not know of it.
-        check(self.certificate.terminal_id == payment.terminal_id, "this payment was made at another terminal")
+        # Another terminal's word on this payment would be worth nothing, and it need not know of
+        # it.
+        check(
+            self.certificate.terminal_id == payment.terminal_id,
+            "this payment was made at another terminal",
+        )
         self.payment = payment
 
     def _seal(self, **message):
@@ -513,14 +563,22 @@ class Session:
             answer = decode("HelloAnswer", payload)
         except Malformed as error:
             raise Refused(f"the answer to the hello: {error}") from error
-        # Either list may name more than the other side speaks; the highest in both must be the one in use.
+        # Either list may name more than the other side speaks; the highest in both must be the one
+        # in use.
         check(VERSION in answer.versions, "version_unsupported")
-        self.certificate = check_certificate(self.card, answer.certificate, channel_key, self.link, self.now())
+        self.certificate = check_certificate(
+            self.card, answer.certificate, channel_key, self.link, self.now()
+        )
         self._initiator, self.channel = None, channel
-        greeted = Greeted(self.certificate.terminal_id, self.certificate.merchant_name, matching_code(channel.handshake_hash))
+        greeted = Greeted(
+            self.certificate.terminal_id,
+            self.certificate.merchant_name,
+            matching_code(channel.handshake_hash),
+        )
         if answer.first is None:
             raise Refused("the answer to the hello says nothing")
-        # Who comes back for a result did not ask for an offer, and what was said before the question is no answer to it.
+        # Who comes back for a result did not ask for an offer, and what was said before the
+        # question is no answer to it.
         return [greeted] if self._returning else [greeted, *self._read(answer.first)]
 
     def _read(self, message):
@@ -558,7 +616,13 @@ class Session:
         name = ERRORS.get(error.code)
         if name is None:
             raise Malformed(f"error {error.code}")
-        # Only what comes in the channel is the terminal's word, and only the answer to the command speaks of the command.
-        if in_channel and self._commanded and self.payment.state == "in_doubt" and name in NOT_CHARGED_ERRORS:
+        # Only what comes in the channel is the terminal's word, and only the answer to the command
+        # speaks of the command.
+        if (
+            in_channel
+            and self._commanded
+            and self.payment.state == "in_doubt"
+            and name in NOT_CHARGED_ERRORS
+        ):
             self.payment.state = "not_paid"
         return Failed(name, in_channel, error.detail)

@@ -1,4 +1,5 @@
-"""What the phone keeps, as JSON files: the card, and beside it each payment. Stored durably before anything is sent."""
+"""What the phone keeps, as JSON files: the card, and beside it each payment. Stored durably before
+anything is sent."""
 
 import dataclasses
 import json
@@ -14,9 +15,17 @@ def _write(path, thing):
     """The whole file or none of it, also when the power fails."""
     path = pathlib.Path(path)
     fields = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
-    text = json.dumps({name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}, indent=2)
+    text = json.dumps(
+        {
+            name: value.hex() if isinstance(value, bytes) else value
+            for name, value in fields.items()
+        },
+        indent=2,
+    )
     aside = path.with_suffix(".new")
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    with open(
+        os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+    ) as file:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -29,7 +38,12 @@ def _write(path, thing):
 def _read(path, kind):
     values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     octets = {field.name for field in dataclasses.fields(kind) if field.type in (bytes, "bytes")}
-    return kind(**{name: bytes.fromhex(value) if name in octets else value for name, value in values.items()})
+    return kind(
+        **{
+            name: bytes.fromhex(value) if name in octets else value
+            for name, value in values.items()
+        }
+    )
 
 
 def load(path):

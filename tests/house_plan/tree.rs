@@ -147,7 +147,8 @@ impl Tree {
                 }
                 item => {
                     if let Some(name) = defined(&item) {
-                        self.modules[id].names.insert(name, Name::Defined);
+                        // A function may have the name of a module.
+                        self.modules[id].names.entry(name).or_insert(Name::Defined);
                     }
                     body.push(item);
                 }

@@ -364,7 +364,8 @@ mod tests {
     proptest! {
         #[test]
         fn signed_bodies_encode_and_decode(body: Vec<u8>) {
-            let signed = SigningKey::from_scalar(&[7; 32]).unwrap().sign(PayloadType::Keyring, body);
+            let key = SigningKey::from_scalar(&[7; 32]).unwrap();
+            let signed = key.sign(PayloadType::Keyring, body);
             prop_assert_eq!(Signed::decode(&signed.encode()), Ok(signed));
         }
 

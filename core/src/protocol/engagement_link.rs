@@ -116,7 +116,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn links_print_and_read_back(key: [u8; 32], characters: [u8; 10], transaction: Option<[u8; 16]>) {
+        fn links_print_and_read_back(
+            key: [u8; 32], characters: [u8; 10], transaction: Option<[u8; 16]>
+        ) {
             let link = EngagementLink {
                 terminal_id: TerminalId::from_random(characters),
                 fingerprint: Fingerprint::of(&key),
@@ -125,7 +127,9 @@ mod tests {
             prop_assert_eq!(link.to_string().parse(), Ok(link.clone()));
             prop_assert_eq!(link.to_string().to_lowercase().parse(), Ok(link.clone()));
             let alphanumeric = |character: char| {
-                character.is_ascii_digit() || character.is_ascii_uppercase() || " $%*+-./:".contains(character)
+                character.is_ascii_digit()
+                    || character.is_ascii_uppercase()
+                    || " $%*+-./:".contains(character)
             };
             prop_assert!(link.to_string().chars().all(alphanumeric));
         }

@@ -161,10 +161,10 @@ impl Reassembler {
     /// After an error the unfinished message is forgotten; the next first fragment starts anew.
     ///
     /// # Errors
-    /// [`WireError::MalformedFragment`]: no header, an unknown kind, a first fragment inside a message, a following
-    /// fragment outside one, a gap in the numbers, another tag in the middle, or a last fragment
-    /// that leaves the message shorter than announced. [`WireError::MessageTooLong`]: more
-    /// content than announced or allowed.
+    /// [`WireError::MalformedFragment`]: no header, an unknown kind, a first fragment inside a
+    /// message, a following fragment outside one, a gap in the numbers, another tag in the middle,
+    /// or a last fragment that leaves the message shorter than announced.
+    /// [`WireError::MessageTooLong`]: more content than announced or allowed.
     pub fn put(&mut self, value: &[u8]) -> Result<Option<(MessageKind, Vec<u8>)>, ProtocolError> {
         let malformed = |detail: &str| ProtocolError::new(WireError::MalformedFragment, detail);
         // Taken out, so that every error below forgets it.
@@ -252,7 +252,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_message_survives_every_value_size((message, size) in message_and_size(), tag in 0u8..16) {
+        fn every_message_survives_every_value_size(
+            (message, size) in message_and_size(), tag in 0u8..16
+        ) {
             let values = Fragmenter::new(FragmentTag::from_low_bits(tag))
                 .cut(MessageKind::Sealed, &message, size).unwrap();
             let mut reassembler = Reassembler::default();
@@ -271,7 +273,8 @@ mod tests {
         fn a_lost_doubled_or_swapped_fragment_never_yields_a_wrong_message(
             (message, size) in message_and_size(), at: prop::sample::Index, fault in 0..3usize,
         ) {
-            let mut values = Fragmenter::default().cut(MessageKind::Sealed, &message, size).unwrap();
+            let fragmenter = Fragmenter::default();
+            let mut values = fragmenter.cut(MessageKind::Sealed, &message, size).unwrap();
             prop_assume!(values.len() > 2);
             let at = at.index(values.len() - 1);
             match fault {
@@ -280,7 +283,8 @@ mod tests {
                 _ => values.swap(at, at + 1),
             }
             let mut reassembler = Reassembler::default();
-            let messages: Vec<_> = values.iter().filter_map(|value| reassembler.put(value).ok().flatten()).collect();
+            let put = |value: &Vec<u8>| reassembler.put(value).ok().flatten();
+            let messages: Vec<_> = values.iter().filter_map(put).collect();
             prop_assert!(messages.is_empty() || messages == vec![(MessageKind::Sealed, message)]);
         }
 

@@ -58,8 +58,8 @@ pub enum TillRefusal {
     WrongState { state: &'static str, explanation: &'static str },
     /// As many payments are open as the terminal's settings allow.
     #[error(
-        "{0} payments are open, which is the limit; wait until the institution is reachable and has \
-         settled some"
+        "{0} payments are open, which is the limit; wait until the institution is reachable and \
+         has settled some"
     )]
     TooManyOpen(usize),
     /// The terminal cannot take payments.

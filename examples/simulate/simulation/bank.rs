@@ -9,8 +9,8 @@ use std::sync::Arc;
 use florin::credential::{Keyring, SealedCommand, Signed, SigningKey, card_enrolment_proof};
 use florin::domain::{Amount, CardId, Currency, Offer, TerminalId, TransactionId, UnixTime};
 use florin::institution::{
-    AuthorisationRequest, CARD_VALIDITY_S, CardTerms, EnrolmentCode, Institution, InstitutionError,
-    InstitutionKeys, SqliteStore, Transaction,
+    AccountId, AuthorisationRequest, CARD_VALIDITY_S, CardTerms, EnrolmentCode, Institution,
+    InstitutionError, InstitutionKeys, SqliteStore, Transaction,
 };
 use florin::protocol::{ChannelKey, decode_offer, encode_offer};
 use florin::terminal::{
@@ -18,14 +18,13 @@ use florin::terminal::{
 };
 use florin::wallet::{Card, CardParts};
 
+use super::books::{Books, DAY_S};
 use super::clock::WallClock;
 use super::fault::FaultKind;
 use super::planted::PlantedBug;
 use super::randomness::Dice;
 use super::stage::Stage;
 
-/// Seconds of a day.
-pub const DAY_S: u64 = 86_400;
 /// What one account begins with, in minor units.
 const OPENING_BALANCE_MINOR: u64 = 100_000;
 
@@ -61,6 +60,34 @@ fn scalar_key(dice: &mut Dice) -> SigningKey {
     }
 }
 
+/// An account's number, its currency, and what it begins with in minor units.
+type Account = (AccountId, Currency, u64);
+
+/// Opens an account for each currency.
+fn open_accounts(
+    institution: &mut Institution,
+    currencies: &[Currency],
+    now: UnixTime,
+) -> Result<Vec<Account>, Box<dyn std::error::Error>> {
+    let mut accounts = Vec::new();
+    for (number, currency) in currencies.iter().enumerate() {
+        // One account is soon empty, so that some payments are declined.
+        let minor = if number + 1 == currencies.len() && number > 0 {
+            2_000
+        } else {
+            OPENING_BALANCE_MINOR
+        };
+        let account = institution.create_account(
+            "Person",
+            *currency,
+            Some(Amount::new(minor, *currency)?),
+            now,
+        )?;
+        accounts.push((account, *currency, minor));
+    }
+    Ok(accounts)
+}
+
 /// Founds an institution and enrols a terminal and that many phones with a card each, through its
 /// own calls.
 ///
@@ -94,24 +121,9 @@ pub fn enrol(
     )?;
     let identity = Identity::new(enrolment.terminal_certificate, channel_key)?;
 
-    let mut accounts = Vec::new();
+    let accounts = open_accounts(&mut institution, currencies, now)?;
     let mut cards = Vec::new();
     let mut account_of = Vec::new();
-    for (number, currency) in currencies.iter().enumerate() {
-        // One account is soon empty, so that some payments are declined.
-        let minor = if number + 1 == currencies.len() && number > 0 {
-            2_000
-        } else {
-            OPENING_BALANCE_MINOR
-        };
-        let account = institution.create_account(
-            "Person",
-            *currency,
-            Some(Amount::new(minor, *currency)?),
-            now,
-        )?;
-        accounts.push((account, *currency, minor));
-    }
     for phone in 0..phones {
         let (account, currency, _) = accounts[dice.below(accounts.len() as u64) as usize];
         let card_id = CardId::from_octets(&dice.octets::<16>())?;
@@ -381,21 +393,6 @@ impl Bank {
         }
         Ok(Books { transactions, totals, totals_of_days, faults })
     }
-}
-
-/// Number of transactions, and their sum in minor units.
-pub type Total = (u64, u64);
-
-/// The institution's side of a reconciliation.
-#[derive(Debug)]
-pub struct Books {
-    pub transactions: Vec<InstitutionTransaction>,
-    /// By state and currency, as the ledger's own check has them.
-    pub totals: BTreeMap<(String, String), Total>,
-    /// By day (days since 1970-01-01 by the institution's clock), state and currency, as a
-    /// terminal is told them.
-    pub totals_of_days: BTreeMap<(u64, String, String), Total>,
-    pub faults: Vec<String>,
 }
 
 /// What the relay makes of it: the service's statuses, and what the relay takes each for.

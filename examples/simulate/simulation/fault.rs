@@ -53,7 +53,8 @@ fault_kinds! {
     TerminalClockJumps = 4_000 "terminal_clock_jumps",
     /// A write to the journal takes long.
     JournalSlow = 15_000 "journal_slow",
-    /// A write to the journal fails, or its sync: the terminal is out of service until the disk is well.
+    /// A write to the journal fails, or its sync: the terminal is out of service until the disk
+    /// works again.
     JournalWriteFails = 10_000 "journal_write_fails",
     /// A read of the journal fails: likewise.
     JournalReadFails = 4_000 "journal_read_fails",

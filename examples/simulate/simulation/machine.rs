@@ -17,11 +17,11 @@ use florin::terminal::{
 
 use super::clock::WallClock;
 use super::disk::{Disk, DiskRequest, Searcher};
+use super::event::{Event, FromAir, TillAsk};
 use super::fault::FaultKind;
 use super::planted::PlantedBug;
 use super::randomness::Dice;
-use super::stage::{Event, FromAir, Stage};
-use super::till::TillAsk;
+use super::stage::Stage;
 
 /// As in the service.
 const JOURNAL_RETRY_MS_MIN: u64 = 1_000;
@@ -300,47 +300,7 @@ impl Machine {
             ask @ (TillAsk::Request(_) | TillAsk::Read(_)) => ask,
         };
         match ask {
-            TillAsk::Request(mut request) => {
-                if stage.is_planted(PlantedBug::FailedReleaseIsCaptured)
-                    && let TillRequest::Complete { dispensed, .. } = &mut request
-                {
-                    *dispensed = true;
-                }
-                if stage.is_planted(PlantedBug::OfferedForLess)
-                    && let TillRequest::Create(content) = &mut request
-                    && let Ok(amount) = florin::domain::Amount::new(
-                        content.amount.minor().saturating_sub(1).max(1),
-                        content.amount.currency(),
-                    )
-                {
-                    content.amount = amount;
-                }
-                let search = match &request {
-                    TillRequest::Create(content) => content
-                        .idempotency_key
-                        .as_ref()
-                        .map(|key| Search::IdempotencyKey(key.to_string())),
-                    TillRequest::Complete { transaction_id, .. }
-                    | TillRequest::Cancel { transaction_id } => {
-                        Some(Search::TransactionId(*transaction_id))
-                    }
-                };
-                let about = match &search {
-                    Some(Search::TransactionId(transaction_id)) => Some(*transaction_id),
-                    Some(Search::IdempotencyKey(_) | Search::List { .. }) | None => None,
-                };
-                let engine_call = TillCallId(call);
-                engine.calls.insert(engine_call, (call, about));
-                match search {
-                    Some(search) => {
-                        let searcher = Searcher::Till { call: engine_call, request };
-                        self.ask_disk(stage, DiskRequest::Find { search, searcher });
-                    }
-                    None => {
-                        self.step(stage, Input::Till { call: engine_call, request, stored: None })
-                    }
-                }
-            }
+            TillAsk::Request(request) => self.requested(stage, call, request),
             TillAsk::Read(transaction_id) => {
                 let own_state = stage.is_planted(PlantedBug::TillReadsEngine);
                 let view = match engine.terminal.view(transaction_id).filter(|_| own_state) {
@@ -356,6 +316,46 @@ impl Machine {
                     }
                 }
             }
+        }
+    }
+
+    fn requested(&mut self, stage: &mut Stage, call: u64, mut request: TillRequest) {
+        let Some(engine) = &mut self.engine else { return };
+        if stage.is_planted(PlantedBug::FailedReleaseIsCaptured)
+            && let TillRequest::Complete { dispensed, .. } = &mut request
+        {
+            *dispensed = true;
+        }
+        if stage.is_planted(PlantedBug::OfferedForLess)
+            && let TillRequest::Create(content) = &mut request
+            && let Ok(amount) = florin::domain::Amount::new(
+                content.amount.minor().saturating_sub(1).max(1),
+                content.amount.currency(),
+            )
+        {
+            content.amount = amount;
+        }
+        let search = match &request {
+            TillRequest::Create(content) => {
+                content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
+            }
+            TillRequest::Complete { transaction_id, .. }
+            | TillRequest::Cancel { transaction_id } => {
+                Some(Search::TransactionId(*transaction_id))
+            }
+        };
+        let about = match &search {
+            Some(Search::TransactionId(transaction_id)) => Some(*transaction_id),
+            Some(Search::IdempotencyKey(_) | Search::List { .. }) | None => None,
+        };
+        let engine_call = TillCallId(call);
+        engine.calls.insert(engine_call, (call, about));
+        match search {
+            Some(search) => {
+                let searcher = Searcher::Till { call: engine_call, request };
+                self.ask_disk(stage, DiskRequest::Find { search, searcher });
+            }
+            None => self.step(stage, Input::Till { call: engine_call, request, stored: None }),
         }
     }
 

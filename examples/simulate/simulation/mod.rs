@@ -4,10 +4,13 @@
 //! Not real here: BlueZ, gRPC and TLS, the till's HTTP, files. Each has tests of its own; what they
 //! may do to a payment is among the faults.
 
+mod air;
 mod bank;
+mod books;
 pub mod campaign;
 mod clock;
 mod disk;
+mod event;
 pub mod fault;
 mod link;
 mod machine;
@@ -16,6 +19,7 @@ mod network;
 mod phone;
 pub mod planted;
 mod randomness;
+mod relay;
 pub mod report;
 mod stage;
 mod till;

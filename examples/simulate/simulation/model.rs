@@ -17,7 +17,7 @@ use florin::terminal::{
 };
 use florin::wallet::{PaymentRecord, PaymentStatus};
 
-use super::bank::{Books, DAY_S, Total};
+use super::books::{Books, DAY_S, Total};
 
 /// Which promise is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -340,8 +340,8 @@ impl Model {
         let opening = self.openings.get(&account).copied().unwrap_or(0);
         if (available_minor + held + taken, held_minor) != (opening, held) {
             let detail = format!(
-                "account {account} began with {opening}, {held} are approved and {taken} captured, and it has \
-                 {available_minor} and {held_minor} held"
+                "account {account} began with {opening}, {held} are approved and {taken} captured, \
+                 and it has {available_minor} and {held_minor} held"
             );
             self.broken(Promise::DebitedOnce, None, detail);
         }
@@ -488,7 +488,8 @@ impl Model {
         }
         if is_uncharged && (is_charged || may_be_charged) {
             let detail = format!(
-                "the till is told {}; the institution holds {held:?}, an authorisation is under way: {may_be_charged}",
+                "the till is told {}; the institution holds {held:?}, an authorisation is under \
+                 way: {may_be_charged}",
                 state.words()
             );
             self.broken(Promise::NeverWronglyUncharged, Some(transaction_id), detail);
@@ -553,8 +554,8 @@ impl Model {
         match word {
             Word::NotCharged if is_charged || may_be_charged => {
                 let detail = format!(
-                    "phone {phone} is told {name}; it is charged: {is_charged}, an authorisation is under way: \
-                     {may_be_charged}"
+                    "phone {phone} is told {name}; it is charged: {is_charged}, an authorisation \
+                     is under way: {may_be_charged}"
                 );
                 self.broken(Promise::NeverWronglyUncharged, Some(transaction_id), detail);
             }
@@ -603,6 +604,23 @@ impl Model {
                 self.broken(Promise::EndsSettled, Some(*transaction_id), detail);
             }
         }
+        let expected = self.expected_totals(journal, at_bank);
+        self.totals_agree(&expected, books);
+        let reconciliation = self.reconcile(journal, books);
+        self.sums_agree(journal, &reconciliation);
+        if let Some(transaction_id) = reconciliation.settling.first() {
+            let detail = "reconciling says that it is still being settled".into();
+            self.broken(Promise::EndsSettled, Some(*transaction_id), detail);
+        }
+        self.goods_are_paid(goods);
+    }
+
+    /// What the institution's totals have to come to: day, state, and the amount if there is one.
+    fn expected_totals(
+        &mut self,
+        journal: &[Payment],
+        mut at_bank: BTreeMap<TransactionId, (TransactionState, Option<Amount>)>,
+    ) -> Vec<(u64, TransactionState, Option<Amount>)> {
         let mut expected = Vec::new();
         for payment in journal {
             let (held, amount) = at_bank
@@ -620,32 +638,10 @@ impl Model {
             }
             let truth = self.truth(payment.transaction_id);
             let (day, was_approved) = (truth.day.unwrap_or(0), truth.was_approved);
-            match payment.state {
-                PaymentState::Captured => {
-                    expected.push((day, TransactionState::Captured, Some(payment.amount)))
-                }
-                // What was reversed before it was ever approved is a tombstone, which has no
-                // amount.
-                PaymentState::Reversed(_) => {
-                    expected.push((
-                        day,
-                        TransactionState::Reversed,
-                        Some(payment.amount).filter(|_| was_approved),
-                    ));
-                }
-                PaymentState::Declined(reason) => {
-                    expected.push((day, TransactionState::Declined(reason), Some(payment.amount)))
-                }
-                PaymentState::NotCharged(_)
-                | PaymentState::Cancelled
-                | PaymentState::Expired
-                | PaymentState::Offered
-                | PaymentState::Authorising
-                | PaymentState::Unresolved
-                | PaymentState::Approved
-                | PaymentState::Capturing
-                | PaymentState::Reversing(_) => {}
-            }
+            expected.extend(
+                expected_state(payment.state, was_approved)
+                    .map(|(state, has_amount)| (day, state, has_amount.then_some(payment.amount))),
+            );
         }
         for (id, (held, amount)) in at_bank {
             let truth = self.truth(id);
@@ -659,14 +655,7 @@ impl Model {
                 self.broken(Promise::BooksAgree, Some(id), detail);
             }
         }
-        self.totals_agree(&expected, books);
-        let reconciliation = self.reconcile(journal, books);
-        self.sums_agree(journal, &reconciliation);
-        if let Some(transaction_id) = reconciliation.settling.first() {
-            let detail = "reconciling says that it is still being settled".into();
-            self.broken(Promise::EndsSettled, Some(*transaction_id), detail);
-        }
-        self.goods_are_paid(goods);
+        expected
     }
 
     /// What `florin reconcile` makes of the two sides, at any time: it may find nothing where
@@ -879,5 +868,24 @@ fn agrees(journal: PaymentState, held: TransactionState) -> bool {
         | PaymentState::Unresolved
         | PaymentState::Capturing
         | PaymentState::Reversing(_) => true,
+    }
+}
+
+/// How the institution has a payment that the journal has ended so, and whether it has an amount.
+fn expected_state(state: PaymentState, was_approved: bool) -> Option<(TransactionState, bool)> {
+    match state {
+        PaymentState::Captured => Some((TransactionState::Captured, true)),
+        // What was reversed before it was ever approved is a tombstone, which has no amount.
+        PaymentState::Reversed(_) => Some((TransactionState::Reversed, was_approved)),
+        PaymentState::Declined(reason) => Some((TransactionState::Declined(reason), true)),
+        PaymentState::NotCharged(_)
+        | PaymentState::Cancelled
+        | PaymentState::Expired
+        | PaymentState::Offered
+        | PaymentState::Authorising
+        | PaymentState::Unresolved
+        | PaymentState::Approved
+        | PaymentState::Capturing
+        | PaymentState::Reversing(_) => None,
     }
 }

@@ -15,11 +15,12 @@ use florin::wallet::{
 };
 
 use super::clock::WallClock;
+use super::event::{Event, Visit};
 use super::fault::FaultKind;
 use super::model::Word;
 use super::planted::PlantedBug;
 use super::randomness::Dice;
-use super::stage::{Event, Stage, Visit};
+use super::stage::Stage;
 
 /// How often somebody comes back for the same payment, besides at the end of the world.
 const RETURNS_MAX: u32 = 3;
@@ -286,6 +287,23 @@ impl Phone {
         talk.session.handle(now, input).ok()
     }
 
+    /// Stores a record, or fails to.
+    fn try_to_store(&mut self, stage: &mut Stage, record: PaymentRecord, is_new: bool) -> Input {
+        match stage.fault(FaultKind::WalletStoreFails) {
+            Some(mut dice) => {
+                // Where it was the sync that failed, the record may be there all the same.
+                if dice.percent(40) {
+                    self.store(stage, record, is_new);
+                }
+                Input::StoreFailed
+            }
+            None => {
+                self.store(stage, record, is_new);
+                Input::Stored
+            }
+        }
+    }
+
     /// Does what the session says, in order; what comes of it goes in at once. The wallet may die
     /// before any of it.
     fn perform(&mut self, stage: &mut Stage, outputs: Vec<Output>) {
@@ -324,20 +342,7 @@ impl Phone {
                     });
                 }
                 Output::Store { record, is_new } => {
-                    input = Some(match stage.fault(FaultKind::WalletStoreFails) {
-                        Some(mut dice) => {
-                            // Where it was the sync that failed, the record may be there all the
-                            // same.
-                            if dice.percent(40) {
-                                self.store(stage, *record, is_new);
-                            }
-                            Input::StoreFailed
-                        }
-                        None => {
-                            self.store(stage, *record, is_new);
-                            Input::Stored
-                        }
-                    });
+                    input = Some(self.try_to_store(stage, *record, is_new));
                 }
                 Output::Tell(notice) => {
                     if notice == Notice::CommandSent {

@@ -33,19 +33,22 @@ planted_bugs! {
     /// A failed write counts as done.
     WriteErrorIgnored "write_error_ignored" "a failed write to the journal counts as done",
     /// The journal loses the newest record that it had confirmed.
-    ConfirmedRecordLost "confirmed_record_lost" "the journal loses its newest confirmed record in a crash",
+    ConfirmedRecordLost "confirmed_record_lost"
+        "the journal loses its newest confirmed record in a crash",
     /// An authorisation without an answer counts as declined.
     TimeoutIsDecline "timeout_is_decline" "a time-out is read as a decline",
     /// An authorisation without an answer counts as not sent.
     UnansweredIsNotSent "unanswered_is_not_sent" "a request without an answer counts as not sent",
     /// An authorisation without an answer is tried again under a new transaction id.
-    RetryUnderNewId "retry_under_new_id" "a request without an answer is tried again under a new id",
+    RetryUnderNewId "retry_under_new_id"
+        "a request without an answer is tried again under a new id",
     /// "I do not know it" counts as "reversed".
     UnknownIsNotCharged "unknown_is_not_charged" "an unknown transaction counts as reversed",
     /// A payment that is being reversed is forgotten at a restart.
     ReversalDroppedAtRestart "reversal_dropped_at_restart" "reversals are dropped at a restart",
     /// A payment that is being authorised counts as an offer at a restart.
-    AuthorisingExpiresAtRestart "authorising_expires_at_restart" "an authorisation counts as an offer at a restart",
+    AuthorisingExpiresAtRestart "authorising_expires_at_restart"
+        "an authorisation counts as an offer at a restart",
     /// A capture is reported done without being sent.
     CaptureNotSent "capture_not_sent" "captures are reported done without being sent",
     /// A reversal is reported done without being sent.

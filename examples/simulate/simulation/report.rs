@@ -20,7 +20,8 @@ pub fn tally(campaign: &Campaign, tally: &Tally) -> String {
     let rate = tally.payments_per_second();
     let _ = writeln!(
         text,
-        "{} payments in {} worlds of seed {}, {} steps, {:.1} s, {rate:.0} payments/s on {} threads",
+        "{} payments in {} worlds of seed {}, {} steps, {:.1} s, {rate:.0} payments/s on {} \
+         threads",
         tally.payments,
         tally.worlds,
         campaign.seed,

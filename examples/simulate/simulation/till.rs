@@ -10,22 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use florin::domain::{Amount, Currency, IdempotencyKey, TransactionId};
 use florin::terminal::{PaymentRequest, PaymentState, PaymentView, TillRefusal, TillRequest};
 
+use super::event::{Event, TillAsk, Visit};
 use super::fault::FaultKind;
 use super::model::{Dispensed, TillWord, Told};
 use super::randomness::Dice;
-use super::stage::{Event, Stage, Visit};
+use super::stage::Stage;
 
 /// How long the till waits for an answer, in milliseconds.
 const CALL_TIMEOUT_MS: u64 = 15_000;
 /// How often it looks at what there is to do, in milliseconds.
 const WAKE_MS: u64 = 3_000;
-
-/// A call of the till.
-#[derive(Debug, Clone)]
-pub enum TillAsk {
-    Request(TillRequest),
-    Read(TransactionId),
-}
 
 /// What the goods do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,16 +9,18 @@ use florin::journal::{Journal, SqliteJournal};
 use florin::terminal::{DispensePolicy, Payment, Settings};
 use florin::wallet::PaymentStatus;
 
-use super::bank::{Bank, Books, Enrolled, enrol};
+use super::bank::{Bank, Enrolled, enrol};
+use super::books::Books;
 use super::disk::{Disk, MemoryJournal};
+use super::event::{Event, Visit};
 use super::fault::{Faults, LeftOut, Occasion};
 use super::machine::Machine;
 use super::model::{Promise, Violation};
-use super::network::DELAY_MS_MAX;
 use super::phone::Phone;
 use super::planted::PlantedBug;
 use super::randomness::Dice;
-use super::stage::{Event, Stage, Visit};
+use super::relay::DELAY_MS_MAX;
+use super::stage::Stage;
 use super::till::Till;
 
 /// How long settling may take once nothing goes wrong any more, in milliseconds: the longest wait

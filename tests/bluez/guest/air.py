@@ -1,10 +1,12 @@
-"""On the virtual air without BlueZ: an observer that hears advertisements, and a controller that can be pulled out.
+"""On the virtual air without BlueZ: an observer that hears advertisements, and a controller that
+can be pulled out.
 
-Both speak HCI to btvirt's own sockets (`btvirt -s`), whose controllers share the air with those that it makes itself. What is done
-to bluetoothd, the kernel's Bluetooth or the bus does not touch the observer.
+Both speak HCI to btvirt's own sockets (`btvirt -s`), whose controllers share the air with those
+that it makes itself. What is done to bluetoothd, the kernel's Bluetooth or the bus does not touch
+the observer.
 
-Controllers made over the sockets are of Bluetooth 4: one advertisement at a time, which btvirt reports once, when it is switched on.
-"""
+Controllers made over the sockets are of Bluetooth 4: one advertisement at a time, which btvirt
+reports once, when it is switched on."""
 
 import os
 import select
@@ -73,7 +75,11 @@ class Observer:
         self._news = threading.Condition()
         self.heard = []
         # Active, 10 ms windows without a pause: also scan responses, which hold the name.
-        for opcode, parameters in ((RESET, b""), (SET_SCAN_PARAMETERS, struct.pack("<BHHBB", 1, 16, 16, 0, 0)), (SET_SCAN_ENABLE, b"\1\0")):
+        for opcode, parameters in (
+            (RESET, b""),
+            (SET_SCAN_PARAMETERS, struct.pack("<BHHBB", 1, 16, 16, 0, 0)),
+            (SET_SCAN_ENABLE, b"\1\0"),
+        ):
             self._socket.sendall(command(opcode, parameters))
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -89,7 +95,9 @@ class Observer:
                 return
             moment = time.monotonic()
             buffer += octets
-            heard = [report for packet in packets(buffer) for report in self._reports(moment, packet)]
+            heard = [
+                report for packet in packets(buffer) for report in self._reports(moment, packet)
+            ]
             if heard:
                 with self._news:
                     self.heard += heard
@@ -106,10 +114,15 @@ class Observer:
             address, length, place = packet[8:14], packet[28], 29
         else:
             return
-        yield Heard(moment, ":".join(f"{octet:02X}" for octet in reversed(address)), packet[place : place + length])
+        yield Heard(
+            moment,
+            ":".join(f"{octet:02X}" for octet in reversed(address)),
+            packet[place : place + length],
+        )
 
     def wait_florin(self, since, seconds):
-        """The first advertisement of a terminal after a moment (time.monotonic); None if there is none in time."""
+        """The first advertisement of a terminal after a moment (time.monotonic); None if there is
+        none in time."""
         end = time.monotonic() + seconds
         seen = 0
         with self._news:
@@ -126,7 +139,9 @@ class Observer:
     def florin(self, since):
         """The moments of all advertisements of a terminal after one."""
         with self._news:
-            return [heard.moment for heard in self.heard if heard.moment >= since and heard.is_florin]
+            return [
+                heard.moment for heard in self.heard if heard.moment >= since and heard.is_florin
+            ]
 
     def names(self, since):
         """The complete local names heard after a moment."""
@@ -146,11 +161,11 @@ class Observer:
 
 
 class Pluggable:
-    """A controller of the kernel's (hciN) that can be pulled out and put in again, and whose answers can be changed.
+    """A controller of the kernel's (hciN) that can be pulled out and put in again, and whose
+    answers can be changed.
 
-    `judge(packet)` sees each packet from the host, and returns what the controller answers in its stead (a list of packets), or
-    None to let it through.
-    """
+    `judge(packet)` sees each packet from the host, and returns what the controller answers in its
+    stead (a list of packets), or None to let it through."""
 
     def __init__(self):
         self.judge = None
@@ -203,4 +218,8 @@ class Pluggable:
 
 def refusal(packet, status):
     """A Command Complete that says no to this command."""
-    return [struct.pack("<BBBBHB", EVENT, COMMAND_COMPLETE, 4, 1, struct.unpack_from("<H", packet, 1)[0], status)]
+    return [
+        struct.pack(
+            "<BBBBHB", EVENT, COMMAND_COMPLETE, 4, 1, struct.unpack_from("<H", packet, 1)[0], status
+        )
+    ]

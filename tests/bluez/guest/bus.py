@@ -1,8 +1,7 @@
 """A small D-Bus client for the system bus, in Python's standard library alone.
 
-busctl would do, but each call of it takes half a second in an emulated machine, and it cannot stay: what lasts as long as its
-caller does (a scan, an advertisement) needs a connection that is kept.
-"""
+busctl would do, but each call of it takes half a second in an emulated machine, and it cannot stay:
+what lasts as long as its caller does (a scan, an advertisement) needs a connection that is kept."""
 
 import os
 import re
@@ -15,13 +14,38 @@ METHOD_CALL, ERROR = 1, 3
 # Asking a daemon that is down whether it is down must not have the bus start it.
 NO_AUTO_START = 2
 PATH, INTERFACE, MEMBER, ERROR_NAME, REPLY_SERIAL, DESTINATION, SENDER, SIGNATURE = range(1, 9)
-HEADER_SIGNATURES = {PATH: "o", INTERFACE: "s", MEMBER: "s", DESTINATION: "s", SIGNATURE: "g", REPLY_SERIAL: "u"}
+HEADER_SIGNATURES = {
+    PATH: "o",
+    INTERFACE: "s",
+    MEMBER: "s",
+    DESTINATION: "s",
+    SIGNATURE: "g",
+    REPLY_SERIAL: "u",
+}
 NUMBERS = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "d"}
-ALIGNMENT = {"y": 1, "n": 2, "q": 2, "i": 4, "u": 4, "b": 4, "x": 8, "t": 8, "d": 8, "s": 4, "o": 4, "g": 1, "v": 1, "a": 4, "(": 8, "{": 8}
+ALIGNMENT = {
+    "y": 1,
+    "n": 2,
+    "q": 2,
+    "i": 4,
+    "u": 4,
+    "b": 4,
+    "x": 8,
+    "t": 8,
+    "d": 8,
+    "s": 4,
+    "o": 4,
+    "g": 1,
+    "v": 1,
+    "a": 4,
+    "(": 8,
+    "{": 8,
+}
 
 
 class BusError(Exception):
-    """An answer that is an error: `name` is D-Bus's (org.bluez.Error.Failed), the text whatever came with it."""
+    """An answer that is an error: `name` is D-Bus's (org.bluez.Error.Failed), the text whatever
+    came with it."""
 
     def __init__(self, name, text):
         super().__init__(f"{name}: {text}" if text else name)
@@ -136,7 +160,9 @@ class Bus:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(seconds)
         self._socket.connect(SOCKET)
-        self._socket.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\n")
+        self._socket.sendall(
+            b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\n"
+        )
         answer = self._line()
         if not answer.startswith(b"OK"):
             raise BusError("authentication", answer.decode("utf-8", "replace"))
@@ -172,7 +198,8 @@ class Bus:
         return kind, fields, [body.read(inner) for inner in types(fields.get(SIGNATURE, ""))]
 
     def call(self, destination, path, interface, member, signature="", *values):
-        """Calls a method; what it returned: None, the value, or a tuple of them. Variants are given as (signature, value)."""
+        """Calls a method; what it returned: None, the value, or a tuple of them. Variants are given
+        as (signature, value)."""
         with self._lock:
             self._serial += 1
             body = Writer()
@@ -182,9 +209,16 @@ class Bus:
             if signature:
                 fields[SIGNATURE] = signature
             message = Writer()
-            for kind, value in zip("yyyyuu", (ord("l"), METHOD_CALL, NO_AUTO_START, 1, len(body.data), self._serial), strict=True):
+            for kind, value in zip(
+                "yyyyuu",
+                (ord("l"), METHOD_CALL, NO_AUTO_START, 1, len(body.data), self._serial),
+                strict=True,
+            ):
                 message.write(kind, value)
-            message.write("a(yv)", [(code, (HEADER_SIGNATURES[code], value)) for code, value in fields.items()])
+            message.write(
+                "a(yv)",
+                [(code, (HEADER_SIGNATURES[code], value)) for code, value in fields.items()],
+            )
             message.align(8)
             self._socket.sendall(message.data + body.data)
             while True:
@@ -192,19 +226,40 @@ class Bus:
                 if fields.get(REPLY_SERIAL) != self._serial:
                     continue  # a signal, as NameAcquired; nobody here waits for one
                 if kind == ERROR:
-                    raise BusError(fields[ERROR_NAME], returned[0] if returned and isinstance(returned[0], str) else "")
+                    raise BusError(
+                        fields[ERROR_NAME],
+                        returned[0] if returned and isinstance(returned[0], str) else "",
+                    )
                 return tuple(returned) if len(returned) > 1 else (returned[0] if returned else None)
 
     def get(self, destination, path, interface, name):
-        return self.call(destination, path, "org.freedesktop.DBus.Properties", "Get", "ss", interface, name)
+        return self.call(
+            destination, path, "org.freedesktop.DBus.Properties", "Get", "ss", interface, name
+        )
 
     def set(self, destination, path, interface, name, signature, value):
-        self.call(destination, path, "org.freedesktop.DBus.Properties", "Set", "ssv", interface, name, (signature, value))
+        self.call(
+            destination,
+            path,
+            "org.freedesktop.DBus.Properties",
+            "Set",
+            "ssv",
+            interface,
+            name,
+            (signature, value),
+        )
 
     def owner(self, name):
         """The connection that owns a name; None if nobody does."""
         try:
-            return self.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetNameOwner", "s", name)
+            return self.call(
+                "org.freedesktop.DBus",
+                "/org/freedesktop/DBus",
+                "org.freedesktop.DBus",
+                "GetNameOwner",
+                "s",
+                name,
+            )
         except BusError:
             return None
 

@@ -12,11 +12,11 @@ A scenario is a function in a file of scenarios/:
         payment = bed.run_json(bed.binary("florin"), "pay", "2.50", "EUR", "--json")
         bed.equal("the till's outcome", payment["outcome"], "captured")
 
-The function's name, with hyphens, is the scenario's. It fails by raising; every helper here raises with a message that says
-what was waited for or compared, and the last of what was said instead.
+The function's name, with hyphens, is the scenario's. It fails by raising; every helper here raises
+with a message that says what was waited for or compared, and the last of what was said instead.
 
-Each scenario gets everything new: controllers, bluetoothd with an empty state, an empty directory on a real disk
-(`bed.directory`), and a place for logs that the host sees at once (`bed.results`).
+Each scenario gets everything new: controllers, bluetoothd with an empty state, an empty directory
+on a real disk (`bed.directory`), and a place for logs that the host sees at once (`bed.results`).
 """
 
 import contextlib
@@ -39,14 +39,17 @@ INPUT = pathlib.Path("/florin-test/input")
 STATE = pathlib.Path("/florin-test/state")
 RESULTS = pathlib.Path("/florin-test/results")
 
-# An emulated machine beside a busy compiler is slow; a wait that ends early tells nothing. Waits return at once when met.
+# An emulated machine beside a busy compiler is slow; a wait that ends early tells nothing. Waits
+# return at once when met.
 TIMEOUT = 30.0
 
-# Whether the guest's clock counts its processor's instructions (`run --steady`): only then are figures worth a bound.
+# Whether the guest's clock counts its processor's instructions (`run --steady`): only then are
+# figures worth a bound.
 STEADY = (INPUT / "steady").exists()
 
-# Of what deploy/ ships, this cannot be had where a phone is in the same guest: one bluetoothd serves both sides, and the phone's
-# side needs the client. A scenario without phones sets it (doctor.py).
+# Of what deploy/ ships, this cannot be had where a phone is in the same guest: one bluetoothd
+# serves both sides, and the phone's side needs the client. A scenario without phones sets it
+# (doctor.py).
 NOT_BESIDE_PHONES = ("GATT", "Client")
 
 SCENARIOS = {}
@@ -57,26 +60,40 @@ class Failure(Exception):
 
 
 def scenario(
-    controllers=2, limits=None, pluggable=False, binaries=True, python=False, bench=False, by_name=False, keeps=False, seconds=180,
-    bluetooth=None, bluetoothd_options="",
+    controllers=2,
+    limits=None,
+    pluggable=False,
+    binaries=True,
+    python=False,
+    bench=False,
+    by_name=False,
+    keeps=False,
+    seconds=180,
+    bluetooth=None,
+    bluetoothd_options="",
 ):
     """Registers a scenario.
 
-    controllers         how many virtual controllers share the air: the terminal's first, then one for each phone
-    limits              what a controller shall not do better than real ones, which it otherwise does: {"LINKS_MAX": 4} for how
-                        many connections it carries, {"CONNECTION_INTERVAL_MS": 30} for how often the connected exchange what
+    controllers         how many virtual controllers share the air: the terminal's first, then one
+                        for each phone
+    limits              what a controller shall not do better than real ones, which it otherwise
+                        does: {"LINKS_MAX": 4} for how many connections it carries,
+                        {"CONNECTION_INTERVAL_MS": 30} for how often the connected exchange what
                         waits (see image/btvirt.patch)
-    pluggable           whether they are of Bluetooth 4, and the terminal's can be pulled out and be made to fail: `bed.pluggable`
-                        (see air.py)
-    binaries            whether it runs Florin's binaries (`run` builds them only if some chosen scenario does)
+    pluggable           whether they are of Bluetooth 4, and the terminal's can be pulled out and be
+                        made to fail: `bed.pluggable` (see air.py)
+    binaries            whether it runs Florin's binaries (`run` builds them only if a chosen
+                        scenario does)
     python              whether it runs the phone of tests/bumble, with its packages
     bench               whether it runs examples/radio_bench as well
-    by_name             whether it runs only when it is named: what it shows of Florin holds, and what it runs on does not
-    keeps               whether it finds what its last run left in bed.directory and bed.results, in a guest that was booted
-                        again; and has no trace of the air, for a life without end would fill the disk
+    by_name             whether it runs only when it is named: what it shows of Florin holds, and
+                        what it runs on does not
+    keeps               whether it finds what its last run left in bed.directory and bed.results, in
+                        a guest that was booted again; and has no trace of the air, which would fill
+                        the disk in a life without end
     seconds             its time limit
-    bluetooth           settings of BlueZ's main.conf beside those of deploy/, as {"Section": {"Key": "value"}};
-                        a value of None takes a setting away
+    bluetooth           settings of BlueZ's main.conf beside those of deploy/, as
+                        {"Section": {"Key": "value"}}; a value of None takes a setting away
     bluetoothd_options  for example "--debug"
     """
 
@@ -96,7 +113,9 @@ def scenario(
         function.seconds = seconds
         function.bluetooth = bluetooth or {}
         function.bluetoothd_options = bluetoothd_options
-        function.summary = (function.__doc__ or "").strip().split("\n")[0]
+        # The first paragraph, on one line.
+        summary = (function.__doc__ or "").strip().split("\n\n")[0]
+        function.summary = " ".join(summary.split())
         SCENARIOS[name] = function
         return function
 
@@ -130,11 +149,14 @@ def last_json(command, lines, error_lines):
     try:
         return json.loads(lines[-1])
     except ValueError as error:
-        raise Failure(f"the last line of `{command}` is no JSON: {error}{tail(lines, 3)}{tail(error_lines)}") from error
+        raise Failure(
+            f"the last line of `{command}` is no JSON: {error}{tail(lines, 3)}{tail(error_lines)}"
+        ) from error
 
 
 class Process:
-    """A process that runs beside the scenario. Its output is kept, and written to a log with times as it comes."""
+    """A process that runs beside the scenario. Its output is kept, and written to a log with times
+    as it comes."""
 
     # Colours, and readline's marks around them, as bluetoothctl prints them.
     DECORATION = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x01\x02\r]")
@@ -164,8 +186,12 @@ class Process:
         )
         self.pid = self._popen.pid
         self._readers = [
-            threading.Thread(target=self._read, args=(self._popen.stdout, self.stdout), daemon=True),
-            threading.Thread(target=self._read, args=(self._popen.stderr, self.stderr), daemon=True),
+            threading.Thread(
+                target=self._read, args=(self._popen.stdout, self.stdout), daemon=True
+            ),
+            threading.Thread(
+                target=self._read, args=(self._popen.stderr, self.stderr), daemon=True
+            ),
         ]
         for reader in self._readers:
             reader.start()
@@ -196,7 +222,8 @@ class Process:
         return self._popen.poll()
 
     def expect(self, pattern, seconds=TIMEOUT):
-        """Waits for a line, on either stream, that matches; the match. Looks only at lines after the last expected one."""
+        """Waits for a line, on either stream, that matches; the match. Looks only at lines after
+        the last expected one."""
         end = time.monotonic() + seconds
         with self._news:
             while True:
@@ -206,11 +233,18 @@ class Process:
                     if match:
                         return match
                 left = end - time.monotonic()
-                if self._popen.poll() is not None and not any(reader.is_alive() for reader in self._readers):
+                if self._popen.poll() is not None and not any(
+                    reader.is_alive() for reader in self._readers
+                ):
                     if self._seen == len(self._all):
-                        raise Failure(f"{self.name} ended ({self._ending()}) before it printed /{pattern}/{tail(self._all)}")
+                        raise Failure(
+                            f"{self.name} ended ({self._ending()}) before it printed "
+                            f"/{pattern}/{tail(self._all)}"
+                        )
                 elif left <= 0:
-                    raise Failure(f"{self.name} did not print /{pattern}/ in {seconds:.0f} s{tail(self._all)}")
+                    raise Failure(
+                        f"{self.name} did not print /{pattern}/ in {seconds:.0f} s{tail(self._all)}"
+                    )
                 self._news.wait(min(left, 0.2) if left > 0 else 0.05)
 
     def _write(self, mark, text):
@@ -224,7 +258,9 @@ class Process:
             self._popen.stdin.write(line.encode() + b"\n")
             self._popen.stdin.flush()
         except BrokenPipeError as error:
-            raise Failure(f"{self.name} reads no more ({self._ending()}){tail(self._all)}") from error
+            raise Failure(
+                f"{self.name} reads no more ({self._ending()}){tail(self._all)}"
+            ) from error
 
     def wait(self, seconds=TIMEOUT, exit_code=0):
         """Waits for its end; what it printed. `exit_code=None` takes any."""
@@ -232,11 +268,16 @@ class Process:
         try:
             self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise Failure(f"`{self.command}` ({self.name}) still runs after {seconds:.0f} s{tail(self._all)}") from None
+            raise Failure(
+                f"`{self.command}` ({self.name}) still runs after {seconds:.0f} s{tail(self._all)}"
+            ) from None
         for reader in self._readers:
             reader.join(5)
         if exit_code is not None and self._popen.returncode != exit_code:
-            raise Failure(f"`{self.command}` ({self.name}): {self._ending()}, expected exit code {exit_code}{tail(self._all)}")
+            raise Failure(
+                f"`{self.command}` ({self.name}): {self._ending()}, "
+                f"expected exit code {exit_code}{tail(self._all)}"
+            )
         return Finished(
             self.command,
             self._popen.returncode,
@@ -278,7 +319,9 @@ class Process:
     def memory(self):
         """Resident memory in KiB: (now, at its peak)."""
         status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-        return tuple(int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) for field in ("VmRSS", "VmHWM"))
+        return tuple(
+            int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) for field in ("VmRSS", "VmHWM")
+        )
 
     def open_files(self):
         """How many file descriptors it holds."""
@@ -301,7 +344,8 @@ class Process:
 
 
 class Controller:
-    """A virtual Bluetooth controller: `name` (hci0), `index` (0), `address`, `path` (its D-Bus object)."""
+    """A virtual Bluetooth controller: `name` (hci0), `index` (0), `address`, `path` (its D-Bus
+    object)."""
 
     def __init__(self, name, address):
         self.name = name
@@ -353,13 +397,23 @@ class Bed:
         return path
 
     def start(self, name, *command, environment=None, directory=None, must_live=True):
-        """Starts a process beside the scenario. With must_live its early end fails the scenario, whatever else is seen."""
+        """Starts a process beside the scenario. With must_live its early end fails the scenario,
+        whatever else is seen."""
         process = Process(self, name, command, environment, directory, must_live)
         self._processes.append(process)
         return process
 
-    def run(self, *command, seconds=60, exit_code=0, environment=None, directory=None, standard_input=None):
-        """Runs a command to its end; what it printed. `exit_code=None` takes any. All of it is in commands.log."""
+    def run(
+        self,
+        *command,
+        seconds=60,
+        exit_code=0,
+        environment=None,
+        directory=None,
+        standard_input=None,
+    ):
+        """Runs a command to its end; what it printed. `exit_code=None` takes any. All of it is in
+        commands.log."""
         text = " ".join(str(word) for word in command)
         begin = time.monotonic()
         try:
@@ -382,7 +436,9 @@ class Bed:
         self._record(f"$ {text}\n{done.stdout}{done.stderr}[exit code {done.returncode}]\n")
         if exit_code is not None and done.returncode != exit_code:
             said = (done.stdout + done.stderr).splitlines()
-            raise Failure(f"`{text}`: exit code {done.returncode}, expected {exit_code}{tail(said)}")
+            raise Failure(
+                f"`{text}`: exit code {done.returncode}, expected {exit_code}{tail(said)}"
+            )
         return Finished(text, done.returncode, done.stdout, done.stderr, time.monotonic() - begin)
 
     def run_json(self, *command, **options):
@@ -404,7 +460,8 @@ class Bed:
             raise Failure(f"{what}: found {found!r}, expected {expected!r}")
 
     def wait_until(self, what, condition, seconds=TIMEOUT, pause=0.05):
-        """Asks again and again until `condition()` is true; its value. `what` completes "waited for ..."."""
+        """Asks again and again until `condition()` is true; its value. `what` completes "waited for
+        ..."."""
         end = time.monotonic() + seconds
         while True:
             value = condition()
@@ -418,15 +475,24 @@ class Bed:
         """Rows of an SQLite database, as dictionaries, read only."""
         import sqlite3  # here, because loading it takes a while and not every run needs it
 
-        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+        ) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(statement, values)]
 
     def python(self, script, *words):
         """The command that runs a script of tests/bumble, for start() and run()."""
         # Bytecode in memory: the input disk is read-only, and compiling Bumble again takes seconds.
-        return ("env", f"PYTHONPATH={INPUT / 'python'}", "PYTHONPYCACHEPREFIX=/run/florin-test-python",
-                "python3", "-u", INPUT / "bumble" / script, *words)  # fmt: skip
+        return (
+            "env",
+            f"PYTHONPATH={INPUT / 'python'}",
+            "PYTHONPYCACHEPREFIX=/run/florin-test-python",
+            "python3",
+            "-u",
+            INPUT / "bumble" / script,
+            *words,
+        )
 
     def free_port(self):
         """A TCP port on loopback that nobody listens on."""
@@ -437,7 +503,8 @@ class Bed:
     # Bluetooth
 
     def bluetoothctl(self, controller, name=None):
-        """bluetoothctl, kept open, speaking for one controller: .send("advertise on"), .expect(...)."""
+        """bluetoothctl, kept open, speaking for one controller: .send("advertise on"),
+        .expect(...)."""
         process = self.start(name or f"bluetoothctl-{controller.name}", "bluetoothctl")
         process.expect(r"Agent registered|Controller [0-9A-F:]{17}")
         process.send(f"select {controller.address}")
@@ -461,8 +528,11 @@ class Bed:
             return getattr(self.bus, method)(*words)
 
     def bluez(self, path, interface, member, signature="", *values):
-        """Calls a method of bluetoothd's; `interface` is short: "Adapter1", "Device1". Variants are given as (signature, value)."""
-        return self._call("call", "org.bluez", path, f"org.bluez.{interface}", member, signature, *values)
+        """Calls a method of bluetoothd's; `interface` is short: "Adapter1", "Device1". Variants are
+        given as (signature, value)."""
+        return self._call(
+            "call", "org.bluez", path, f"org.bluez.{interface}", member, signature, *values
+        )
 
     def bluez_property(self, path, interface, name):
         return self._call("get", "org.bluez", path, f"org.bluez.{interface}", name)
@@ -471,18 +541,25 @@ class Bed:
         self._call("set", "org.bluez", path, f"org.bluez.{interface}", name, signature, value)
 
     def bluez_objects(self):
-        """All of bluetoothd's objects, {path: {"Device1": {property: value}}}; none while it does not answer."""
+        """All of bluetoothd's objects, {path: {"Device1": {property: value}}}; none while it does
+        not answer."""
         try:
-            objects = self._call("call", "org.bluez", "/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+            objects = self._call(
+                "call", "org.bluez", "/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects"
+            )
         except (BusError, OSError):
             return {}
         return {
-            path: {interface.removeprefix("org.bluez."): properties for interface, properties in interfaces.items()}
+            path: {
+                interface.removeprefix("org.bluez."): properties
+                for interface, properties in interfaces.items()
+            }
             for path, interfaces in objects.items()
         }
 
     def devices(self, controller):
-        """What a controller has seen or is connected to: {address: Device1's properties, and its "path"}."""
+        """What a controller has seen or is connected to: {address: Device1's properties, and its
+        "path"}."""
         return {
             interfaces["Device1"]["Address"]: {**interfaces["Device1"], "path": path}
             for path, interfaces in self.bluez_objects().items()
@@ -496,12 +573,18 @@ class Bed:
 
     @contextlib.contextmanager
     def scan(self, controller):
-        """A scan for Low Energy devices that lasts as long as the `with` block; what it finds is in devices()."""
+        """A scan for Low Energy devices that lasts as long as the `with` block; what it finds is in
+        devices()."""
         bus = Bus()
         adapter = ("org.bluez", controller.path, "org.bluez.Adapter1")
         try:
             # Every advertisement counts, not only the first of each device.
-            bus.call(*adapter, "SetDiscoveryFilter", "a{sv}", {"Transport": ("s", "le"), "DuplicateData": ("b", True)})
+            bus.call(
+                *adapter,
+                "SetDiscoveryFilter",
+                "a{sv}",
+                {"Transport": ("s", "le"), "DuplicateData": ("b", True)},
+            )
             bus.call(*adapter, "StartDiscovery")
             yield
         finally:
@@ -510,20 +593,33 @@ class Bed:
     def unit_state(self, unit):
         """systemd's word for a unit's state: "active", "inactive", "failed", ..."""
         path = f"/org/freedesktop/systemd1/unit/{object_name(unit)}"
-        return self._call("get", "org.freedesktop.systemd1", path, "org.freedesktop.systemd1.Unit", "ActiveState")
+        return self._call(
+            "get", "org.freedesktop.systemd1", path, "org.freedesktop.systemd1.Unit", "ActiveState"
+        )
 
     def main_process(self, unit):
-        """The process id of a unit's main process; 0 if it does not run. Another one than before has been started anew."""
+        """The process id of a unit's main process; 0 if it does not run. Another one than before
+        has been started anew."""
         path = f"/org/freedesktop/systemd1/unit/{object_name(unit)}"
-        return self._call("get", "org.freedesktop.systemd1", path, "org.freedesktop.systemd1.Service", "MainPID")
+        return self._call(
+            "get", "org.freedesktop.systemd1", path, "org.freedesktop.systemd1.Service", "MainPID"
+        )
 
     def _unit(self, member, unit, signature, *values, until):
-        manager = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+        manager = (
+            "org.freedesktop.systemd1",
+            "/org/freedesktop/systemd1",
+            "org.freedesktop.systemd1.Manager",
+        )
         # The state of a unit that systemd has not read yet cannot be asked for.
         self._call("call", *manager, "LoadUnit", "s", unit)
         self._call("call", *manager, member, signature, unit, *values)
         if until:
-            state = self.wait_until(f"{unit} to be {until[0]}", lambda: (now := self.unit_state(unit)) in until and now, 60)
+            state = self.wait_until(
+                f"{unit} to be {until[0]}",
+                lambda: (now := self.unit_state(unit)) in until and now,
+                60,
+            )
             if state == "failed" and until[0] != "failed":
                 raise Failure(f"{unit} does not start; see its log")
 
@@ -543,13 +639,18 @@ class Bed:
         self.start_unit("bluetooth.service")
 
     def stop_bluetoothd(self):
-        """Where a terminal runs, its questions have it started again at once: mask the unit as well, or restart it."""
+        """Where a terminal runs, its questions have it started again at once: mask the unit as
+        well, or restart it."""
         self.stop_unit("bluetooth.service")
 
     def restart_bluetoothd(self):
         before = self.main_process("bluetooth.service")
         self._unit("RestartUnit", "bluetooth.service", "ss", "replace", until=None)
-        self.wait_until("another bluetoothd", lambda: self.main_process("bluetooth.service") not in (0, before), 60)
+        self.wait_until(
+            "another bluetoothd",
+            lambda: self.main_process("bluetooth.service") not in (0, before),
+            60,
+        )
 
     def wait_new_bluetoothd(self):
         """After a restart of bluetoothd: until it has every controller, powered."""
@@ -557,30 +658,49 @@ class Bed:
             self.wait_powered(controller)
 
     def let_bus_read_policies(self):
-        """The bus reads what is in /etc/dbus-1/system.d now; it holds for connections that there are, too."""
-        self._call("call", "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig")
+        """The bus reads what is in /etc/dbus-1/system.d now; it holds for connections that there
+        are, too."""
+        self._call(
+            "call",
+            "org.freedesktop.DBus",
+            "/org/freedesktop/DBus",
+            "org.freedesktop.DBus",
+            "ReloadConfig",
+        )
 
     def bluez_version(self):
         """(5, 82) for 5.82."""
-        return tuple(int(part) for part in self.run("bluetoothctl", "--version").stdout.split()[-1].split("."))
+        return tuple(
+            int(part)
+            for part in self.run("bluetoothctl", "--version").stdout.split()[-1].split(".")
+        )
 
     def kill_bluetoothd(self):
-        """As in a crash. Trixie's unit has systemd start it again; bookworm's does not, there only a call that activates it does."""
+        """As in a crash. Trixie's unit has systemd start it again; bookworm's does not, there only
+        a call that activates it does."""
         self.kill_unit("bluetooth.service")
 
     def wait_powered(self, controller):
         self.wait_until(
             f"{controller.name} to be powered",
-            lambda: self.bluez_objects().get(controller.path, {}).get("Adapter1", {}).get("Powered"),
+            lambda: (
+                self.bluez_objects().get(controller.path, {}).get("Adapter1", {}).get("Powered")
+            ),
         )
 
     def start_controllers(self, count, pluggable=False):
-        """Makes virtual controllers on one virtual air. They vanish, as if unplugged, with stop_controllers."""
-        # The one kind does not connect to the other, so the phones' are of the same as the terminal's.
+        """Makes virtual controllers on one virtual air. They vanish, as if unplugged, with
+        stop_controllers."""
+        # The one kind does not connect to the other, so the phones' are of the same as the
+        # terminal's.
         ready_made = [] if pluggable else [f"-l{count}"]
         # BlueZ's btvirt, mended: see image/btvirt.patch.
-        environment = {f"BTVIRT_{name}": str(value) for name, value in self._function.limits.items()}
-        self._air = self.start("btvirt", "florin-test-air", *ready_made, "-s", environment=environment)
+        environment = {
+            f"BTVIRT_{name}": str(value) for name, value in self._function.limits.items()
+        }
+        self._air = self.start(
+            "btvirt", "florin-test-air", *ready_made, "-s", environment=environment
+        )
         if pluggable:
             self._pluggables = [Pluggable() for _ in range(count)]
             self.pluggable = self._pluggables[0]
@@ -611,7 +731,9 @@ class Bed:
         with open("/etc/bluetooth/main.conf", "w", encoding="utf-8") as file:
             for section, keys in configuration.items():
                 file.write(f"[{section}]\n")
-                file.writelines(f"{key}={value}\n" for key, value in keys.items() if value is not None)
+                file.writelines(
+                    f"{key}={value}\n" for key, value in keys.items() if value is not None
+                )
         options = self._function.bluetoothd_options
         pathlib.Path("/run/florin-test-bluetoothd").write_text(f'BLUETOOTHD_OPTIONS="{options}"\n')
         # From before the first controller, so that the trace has their whole life.
@@ -620,7 +742,9 @@ class Bed:
         self.start_controllers(self._function.controllers, self._function.pluggable)
         self.start_bluetoothd()
         for name in controller_names():
-            address = self.wait_until(f"bluetoothd to know {name}", lambda name=name: self._address(name))
+            address = self.wait_until(
+                f"bluetoothd to know {name}", lambda name=name: self._address(name)
+            )
             controller = Controller(name, address)
             self.controllers.append(controller)
             self.wait_powered(controller)
@@ -630,11 +754,15 @@ class Bed:
 
     def died(self):
         """Processes that should still run and do not."""
-        return [process for process in self._processes if process.must_live and process.exit_code is not None]
+        return [
+            process
+            for process in self._processes
+            if process.must_live and process.exit_code is not None
+        ]
 
     def take_down(self, keep_all):
-        # First, so that the end of the trace is what went wrong and not the cleaning up; and while there are controllers, as
-        # btmon asks the kernel about those that it reads of.
+        # First, so that the end of the trace is what went wrong and not the cleaning up; and while
+        # there are controllers, as btmon asks the kernel about those that it reads of.
         if self._trace is not None:
             self._trace.stop()
             if keep_all:
@@ -658,9 +786,22 @@ class Bed:
         if keep_all:
             # All units, as a package under test has its own.
             since = f"--since=@{self._began:.0f}"
-            self._save("journal.log", "journalctl", "--quiet", "--no-hostname", "--output=short-precise", since)
+            self._save(
+                "journal.log",
+                "journalctl",
+                "--quiet",
+                "--no-hostname",
+                "--output=short-precise",
+                since,
+            )
             # Journals and ledgers, where the host can look into them.
-            copy = ("cp", "--recursive", "--no-target-directory", self.directory, self.results / "directory")
+            copy = (
+                "cp",
+                "--recursive",
+                "--no-target-directory",
+                self.directory,
+                self.results / "directory",
+            )
             subprocess.run(copy, stderr=subprocess.DEVNULL, timeout=60, check=False)
         # A finished scenario's data would only fill the disk.
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -671,7 +812,9 @@ class Bed:
         passing = pathlib.Path("/run/florin-test-output")
         done = None
         with open(passing, "wb") as file, contextlib.suppress(subprocess.TimeoutExpired):
-            done = subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, timeout=60, check=False)
+            done = subprocess.run(
+                command, stdout=file, stderr=subprocess.DEVNULL, timeout=60, check=False
+            )
         shutil.copyfile(passing, self.results / name)
         passing.unlink()
         return done is not None and done.returncode == 0
@@ -679,15 +822,19 @@ class Bed:
     def decode_air(self):
         """The trace so far as text, air.txt; its path."""
         text = self.results / "air.txt"
-        # Without a buffer, so that a crash of btmon (see trace.py) does not take along what came before it.
-        if not self._save("air.txt", "stdbuf", "--output=L", "btmon", "--read", self.results / "air.btsnoop"):
+        # Without a buffer, so that a crash of btmon (see trace.py) does not take along what came
+        # before it.
+        if not self._save(
+            "air.txt", "stdbuf", "--output=L", "btmon", "--read", self.results / "air.btsnoop"
+        ):
             with open(text, "a", encoding="utf-8") as file:
                 file.write("\n(btmon failed here; the trace goes on: air.btsnoop)\n")
         return text
 
 
 def shipped_settings():
-    """What deploy/bluetooth-main.conf sets, {"Section": {"Key": "value"}}, but for NOT_BESIDE_PHONES."""
+    """What deploy/bluetooth-main.conf sets, {"Section": {"Key": "value"}}, but for
+    NOT_BESIDE_PHONES."""
     settings, section = {}, None
     for line in (INPUT / "deploy/bluetooth-main.conf").read_text().splitlines():
         if line.startswith("["):
@@ -702,7 +849,9 @@ def shipped_settings():
 def controller_names():
     """hci0, hci1, ...; connections show there too, as hci0:64."""
     try:
-        names = [name for name in os.listdir("/sys/class/bluetooth") if re.fullmatch(r"hci\d+", name)]
+        names = [
+            name for name in os.listdir("/sys/class/bluetooth") if re.fullmatch(r"hci\d+", name)
+        ]
     except FileNotFoundError:
         return []
     return sorted(names, key=lambda name: int(name.removeprefix("hci")))

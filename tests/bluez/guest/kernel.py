@@ -1,4 +1,5 @@
-"""What is done to a controller behind bluetoothd's back: by raw HCI commands, the kernel's management socket, rfkill."""
+"""What is done to a controller behind bluetoothd's back: by raw HCI commands, the kernel's
+management socket, rfkill."""
 
 import ctypes
 import os
@@ -18,21 +19,28 @@ SET_ADVERTISING_ENABLE, SET_EXTENDED_ADVERTISING_ENABLE = 0x200A, 0x2039
 
 
 def send_command(controller, opcode, parameters):
-    """Sends a controller a command of which neither the kernel's book-keeping nor bluetoothd knows the reason; its status."""
+    """Sends a controller a command of which neither the kernel's book-keeping nor bluetoothd knows
+    the reason; its status."""
     with socket.socket(AF_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_CLOEXEC, BTPROTO_HCI) as raw:
         raw.bind((controller.index,))
         # Every event, of any command.
-        raw.setsockopt(SOL_HCI, HCI_FILTER, struct.pack("<IIIHxx", 1 << EVENT, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+        raw.setsockopt(
+            SOL_HCI, HCI_FILTER, struct.pack("<IIIHxx", 1 << EVENT, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+        )
         raw.settimeout(10)
         raw.send(struct.pack("<BHB", COMMAND, opcode, len(parameters)) + parameters)
         while True:
             event = raw.recv(512)
-            if event[:2] == bytes([EVENT, COMMAND_COMPLETE]) and struct.unpack_from("<H", event, 4)[0] == opcode:
+            if (
+                event[:2] == bytes([EVENT, COMMAND_COMPLETE])
+                and struct.unpack_from("<H", event, 4)[0] == opcode
+            ):
                 return event[6]
 
 
 def silence(controller):
-    """Switches off whatever a controller advertises. The kernel and bluetoothd go on believing in it."""
+    """Switches off whatever a controller advertises. The kernel and bluetoothd go on believing in
+    it."""
     # One that knows extended advertising refuses the old command, and the other way round.
     statuses = [send_command(controller, SET_EXTENDED_ADVERTISING_ENABLE, bytes(2))]
     if statuses != [0]:
@@ -42,7 +50,8 @@ def silence(controller):
 
 
 def remove_advertisements(controller):
-    """Has the kernel remove all advertisements of a controller; bluetoothd goes on believing in them."""
+    """Has the kernel remove all advertisements of a controller; bluetoothd goes on believing in
+    them."""
     with socket.socket(AF_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_CLOEXEC, BTPROTO_HCI) as control:
         # Python's own bind knows no channels.
         address = struct.pack("=HHH", AF_BLUETOOTH, NO_DEVICE, CHANNEL_CONTROL)
@@ -52,7 +61,9 @@ def remove_advertisements(controller):
         control.settimeout(10)
         control.send(struct.pack("<HHHB", REMOVE_ADVERTISING, controller.index, 1, 0))
         while True:
-            event, index, _, opcode, status = struct.unpack_from("<HHHHB", control.recv(512) + bytes(9))
+            event, index, _, opcode, status = struct.unpack_from(
+                "<HHHHB", control.recv(512) + bytes(9)
+            )
             if index == controller.index and event in (1, 2) and opcode == REMOVE_ADVERTISING:
                 if status != 0:
                     raise OSError(f"the kernel removes no advertisement: status {status}")

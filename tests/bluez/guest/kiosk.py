@@ -1,4 +1,5 @@
-"""A whole installation in a scenario's directory: institution, terminal on the first controller, a wallet for each other."""
+"""A whole installation in a scenario's directory: institution, terminal on the first controller, a
+wallet for each other."""
 
 import json
 import pathlib
@@ -45,12 +46,21 @@ class Kiosk:
 
     def add_card(self):
         """A card of the common account; its enrolment code."""
-        return self._institution_command("card", "add", "--account", self.account, "--limit", "50.00")["code"]
+        return self._institution_command(
+            "card", "add", "--account", self.account, "--limit", "50.00"
+        )["code"]
 
     def start_institution(self, port=0):
         binary = self.bed.binary("florin-acquirer")
         self.institution = self.bed.start(
-            "institution", binary, "--directory", self.bank, "--json", "serve", "--listen", f"127.0.0.1:{port}"
+            "institution",
+            binary,
+            "--directory",
+            self.bank,
+            "--json",
+            "serve",
+            "--listen",
+            f"127.0.0.1:{port}",
         )
         self.port = int(self.institution.expect(r'"address":"127\.0\.0\.1:(\d+)"')[1])
         self.url = f"https://localhost:{self.port}"
@@ -67,8 +77,15 @@ class Kiosk:
         )
         self.terminal_id, self.short_code = added["terminal"], added["short_code"]
         self.bed.run(
-            self.bed.binary("florin"), "enrol", "--configuration", self.configuration,
-            "--institution", self.url, "--root", self.root, added["code"],
+            self.bed.binary("florin"),
+            "enrol",
+            "--configuration",
+            self.configuration,
+            "--institution",
+            self.url,
+            "--root",
+            self.root,
+            added["code"],
         )
         if self.user:
             # The state is the user's alone; the directory gets the till's socket.
@@ -79,7 +96,13 @@ class Kiosk:
         """The command, run by the terminal's user."""
         if not self.user:
             return command
-        return ("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", *command)
+        return (
+            "setpriv",
+            f"--reuid={self.user}",
+            f"--regid={self.user}",
+            "--clear-groups",
+            *command,
+        )
 
     def serve(self):
         """Starts the terminal and waits until phones can find it."""
@@ -89,19 +112,32 @@ class Kiosk:
         return self.bed.clock() - begin
 
     def start_terminal(self):
-        command = self.as_user(self.bed.binary("florin"), "serve", "--configuration", self.configuration)
+        command = self.as_user(
+            self.bed.binary("florin"), "serve", "--configuration", self.configuration
+        )
         self.terminal = self.bed.start("terminal", *command)
 
     def metrics(self):
-        """The terminal's figures, {"florin_bluetooth_up": 1.0, 'florin_payments_finished_total{state="captured"}': 2.0}."""
+        """The terminal's figures, {"florin_bluetooth_up": 1.0,
+        'florin_payments_finished_total{state="captured"}': 2.0}."""
         said = self.bed.run(self.bed.binary("florin"), "metrics", "--till", self.till).stdout
-        lines = [line.rsplit(" ", 1) for line in said.splitlines() if line and not line.startswith("#")]
+        lines = [
+            line.rsplit(" ", 1) for line in said.splitlines() if line and not line.startswith("#")
+        ]
         return {name: float(value) for name, value in lines}
 
     def offer(self, amount="2.50", *options, must_live=False):
         """Starts `florin pay` as the till and waits until the offer stands."""
         till = self.bed.start(
-            "till", self.bed.binary("florin"), "pay", amount, "EUR", "--json", "--till", self.till, *options,
+            "till",
+            self.bed.binary("florin"),
+            "pay",
+            amount,
+            "EUR",
+            "--json",
+            "--till",
+            self.till,
+            *options,
             must_live=must_live,
         )
         till.expect(r'"state":"offered"')
@@ -113,7 +149,9 @@ class Kiosk:
         return [tuple(row.values()) for row in rows]
 
     def wait_for_payments(self, *expected):
-        self.bed.wait_until(f"the journal to hold {expected}", lambda: self.payments() == list(expected), 30)
+        self.bed.wait_until(
+            f"the journal to hold {expected}", lambda: self.payments() == list(expected), 30
+        )
 
     def check_books(self, captured_minor, held_minor=0):
         """The ledger is right in itself, and says what the payments came to."""
@@ -125,7 +163,11 @@ class Kiosk:
                 balances[balance["kind"]] += balance["balance_minor"]
         self.bed.equal("held", balances["held"], held_minor)
         self.bed.equal("owed to the merchant", balances["payable"], captured_minor)
-        self.bed.equal("left in the account", balances["available"], BALANCE_MINOR - captured_minor - held_minor)
+        self.bed.equal(
+            "left in the account",
+            balances["available"],
+            BALANCE_MINOR - captured_minor - held_minor,
+        )
 
     def transactions(self):
         """Every transaction of the institution, newest first: state and decline reason."""
@@ -135,21 +177,35 @@ class Kiosk:
 
 
 class Wallet:
-    """One phone: a wallet of its own on a controller of its own, with a card of the common account."""
+    """One phone: a wallet and a controller of its own, and a card of the common account."""
 
     def __init__(self, kiosk, number, controller):
         self.kiosk, self.bed, self.controller = kiosk, kiosk.bed, controller
         self.directory = pathlib.Path(kiosk.bed.directory) / f"wallet-{number}"
         self.name = f"wallet-{number}"
         self.bed.run(
-            self.bed.binary("florin-wallet"), "--directory", self.directory,
-            "enrol", "--institution", kiosk.url, "--root", kiosk.root, kiosk.add_card(),
+            self.bed.binary("florin-wallet"),
+            "--directory",
+            self.directory,
+            "enrol",
+            "--institution",
+            kiosk.url,
+            "--root",
+            kiosk.root,
+            kiosk.add_card(),
         )
 
     def start(self, *words):
         return self.bed.start(
-            self.name, self.bed.binary("florin-wallet"), "--directory", self.directory, "--json", *words,
-            "--adapter", self.controller.name, must_live=False,
+            self.name,
+            self.bed.binary("florin-wallet"),
+            "--directory",
+            self.directory,
+            "--json",
+            *words,
+            "--adapter",
+            self.controller.name,
+            must_live=False,
         )
 
     def start_paying(self, *options):

@@ -1,4 +1,5 @@
-"""A phone that others have beside them: silent, slow, or flooding, until it is ended. It comes back whenever it is sent away.
+"""A phone that others have beside them: silent, slow, or flooding, until it is ended. It comes back
+whenever it is sent away.
 
 A process of its own, so that its work is not done by the scenario's interpreter.
 """
@@ -14,8 +15,9 @@ from raw_phone import Gone, RawPhone, Refused
 SEALED_FIRST, HANDSHAKE_FIRST, TAG = 0x90, 0x80, 10
 # The longest message that may be announced, in values of 20 octets: no fault until it is whole.
 MESSAGE_OCTETS = 16_384
-# A quarter of what a terminal lets a phone write in the long run (docs/protocol.md, section 13). An emulated bluetoothd, a twentieth as
-# fast as a Raspberry Pi's, has no time left for others at more; what is beyond all bounds is in `hostile`.
+# A quarter of what a terminal lets a phone write in the long run (docs/protocol.md, section 13). An
+# emulated bluetoothd, a twentieth as fast as a Raspberry Pi's, has no time left for others at more;
+# what is beyond all bounds is in `hostile`.
 VALUES_PER_S = 64
 
 
@@ -36,7 +38,10 @@ def flooding(raw):
     """Values without an end."""
     begin, count = time.monotonic(), 0
     while True:
-        value, left = struct.pack(">BH", SEALED_FIRST | TAG, MESSAGE_OCTETS) + bytes(17), MESSAGE_OCTETS - 17
+        value, left = (
+            struct.pack(">BH", SEALED_FIRST | TAG, MESSAGE_OCTETS) + bytes(17),
+            MESSAGE_OCTETS - 17,
+        )
         number = 0
         while left > 0:
             raw.write(value, "command")

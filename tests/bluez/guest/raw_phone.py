@@ -1,14 +1,15 @@
-"""A phone whose every ATT PDU is ours to choose: over a socket of the kernel on the fixed ATT channel, on the phone's controller.
+"""A phone whose every ATT PDU is ours to choose: over a socket of the kernel on the fixed ATT
+channel, on the phone's controller.
 
-The stacks of real phones cut, order and time writes as they see fit. This one writes what it is told to, when it is told to, in the
-manner it is told to: with a response, without, prepared, over any MTU, or nothing that ATT knows. What it says in the values is for the
-caller to choose; `pay` has the phone of tests/bumble say the right thing, and needs its packages (`@scenario(python=True)`).
-"""
+The stacks of real phones cut, order and time writes as they see fit. This one writes what it is
+told to, when it is told to, in the manner it is told to: with a response, without, prepared, over
+any MTU, or nothing that ATT knows. What it says in the values is for the caller to choose; `pay`
+has the phone of tests/bumble say the right thing, and needs its packages
+(`@scenario(python=True)`)."""
 
 import contextlib
 import ctypes
 import os
-import pathlib
 import re
 import secrets
 import select
@@ -68,7 +69,7 @@ def octets_of(address):
 
 
 def socket_address(address, channel=ATT_CHANNEL):
-    """struct sockaddr_l2; Python's own knows neither channels nor kinds of addresses before 3.14."""
+    """struct sockaddr_l2. Before 3.14 Python's own has no channels and no kinds of addresses."""
     return struct.pack("<HH6sHBx", AF_BLUETOOTH, 0, octets_of(address), channel, LE_PUBLIC)
 
 
@@ -81,7 +82,9 @@ class RawPhone:
         self.mtu = DEFAULT_MTU
         self.values = []
         self.inbox = self.outbox = self.configuration = None
-        self._socket = socket.socket(AF_BLUETOOTH, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC, BTPROTO_L2CAP)
+        self._socket = socket.socket(
+            AF_BLUETOOTH, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC, BTPROTO_L2CAP
+        )
         try:
             self._call("bind", socket_address(controller.address))
             self._socket.setblocking(False)
@@ -90,7 +93,9 @@ class RawPhone:
             except BlockingIOError:
                 pass
             if not select.select([], [self._socket], [], seconds)[1]:
-                raise Failure(f"{controller.name} is not connected to the terminal after {seconds:.0f} s")
+                raise Failure(
+                    f"{controller.name} is not connected to the terminal after {seconds:.0f} s"
+                )
             error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 raise Gone(f"connecting: {os.strerror(error)}")
@@ -112,16 +117,26 @@ class RawPhone:
         self.leave()
 
     def leave(self):
-        """Ends the connection now: closing the socket alone would let the kernel keep it for two seconds."""
-        connections = [name for name in os.listdir("/sys/class/bluetooth") if name.startswith(f"{self.controller.name}:")]
-        with socket.socket(AF_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_CLOEXEC, BTPROTO_HCI) as controller:
+        """Ends the connection now: closing the socket alone would let the kernel keep it for two
+        seconds."""
+        connections = [
+            name
+            for name in os.listdir("/sys/class/bluetooth")
+            if name.startswith(f"{self.controller.name}:")
+        ]
+        with socket.socket(
+            AF_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_CLOEXEC, BTPROTO_HCI
+        ) as controller:
             controller.bind((self.controller.index,))
             for name in connections:
                 handle = int(name.split(":")[1])
                 controller.send(struct.pack("<BHBHB", 0x01, 0x0406, 3, handle, REASON))
         self._socket.close()
         end = time.monotonic() + TIMEOUT
-        while any(name.startswith(f"{self.controller.name}:") for name in os.listdir("/sys/class/bluetooth")):
+        while any(
+            name.startswith(f"{self.controller.name}:")
+            for name in os.listdir("/sys/class/bluetooth")
+        ):
             if time.monotonic() > end:
                 raise Failure(f"{self.controller.name} cannot disconnect")
             time.sleep(0.01)
@@ -142,7 +157,8 @@ class RawPhone:
                 raise Gone(str(error)) from error
 
     def _next(self, seconds, or_value=False):
-        """The next PDU that is neither a notification nor a request of the other side; None if none comes in time.
+        """The next PDU that is neither a notification nor a request of the other side; None if none
+        comes in time.
 
         With or_value also None as soon as a value was notified.
         """
@@ -184,7 +200,8 @@ class RawPhone:
         return answer
 
     def exchange_mtu(self, mtu):
-        """Says how long PDUs may be here; the MTU of the connection from now on is the smaller of both sides'."""
+        """Says how long PDUs may be here; the MTU of the connection from now on is the smaller of
+        both sides'."""
         _, theirs = struct.unpack("<BH", self.request(struct.pack("<BH", MTU_REQUEST, mtu)))
         self.mtu = max(DEFAULT_MTU, min(mtu, theirs))
         return self.mtu
@@ -194,14 +211,21 @@ class RawPhone:
         return min(self.mtu - 3, 512)
 
     def discover(self, known=None):
-        """Finds inbox, outbox and the outbox's configuration. `known` is a phone that has done it: tables do not change."""
+        """Finds inbox, outbox and the outbox's configuration. `known` is a phone that has done it:
+        tables do not change."""
         if known is not None:
-            self.inbox, self.outbox, self.configuration = known.inbox, known.outbox, known.configuration
+            self.inbox, self.outbox, self.configuration = (
+                known.inbox,
+                known.outbox,
+                known.configuration,
+            )
             return
         start, found, declarations = 1, {}, []
         while True:
             try:
-                answer = self.request(struct.pack("<BHHH", READ_BY_TYPE, start, 0xFFFF, CHARACTERISTIC))
+                answer = self.request(
+                    struct.pack("<BHHH", READ_BY_TYPE, start, 0xFFFF, CHARACTERISTIC)
+                )
             except Refused as error:
                 if error.code != ATTRIBUTE_NOT_FOUND:
                     raise
@@ -217,7 +241,9 @@ class RawPhone:
             self.inbox, self.outbox = (found[uuid.replace("-", "")] for uuid in (INBOX, OUTBOX))
         except KeyError:
             raise Failure(f"no inbox and outbox among {sorted(found)}") from None
-        answer = self.request(struct.pack("<BHH", FIND_INFORMATION, self.outbox + 1, self.outbox + 1))
+        answer = self.request(
+            struct.pack("<BHH", FIND_INFORMATION, self.outbox + 1, self.outbox + 1)
+        )
         kind = struct.unpack_from("<H", answer, 4)[0]
         if kind != CLIENT_CONFIGURATION:
             raise Failure(f"after the outbox comes {kind:#06x}")
@@ -227,7 +253,8 @@ class RawPhone:
         self.request(struct.pack("<BHH", WRITE, self.configuration, int(on)))
 
     def write(self, value, manner="response", handle=None):
-        """One value to the inbox: with "response", by "command" (without one), or "prepared", in parts."""
+        """One value to the inbox: with "response", by "command" (without one), or "prepared", in
+        parts."""
         handle = handle or self.inbox
         if manner == "response":
             self.request(struct.pack("<BH", WRITE, handle) + value)
@@ -236,7 +263,9 @@ class RawPhone:
         else:
             room = self.mtu - 5
             for offset in range(0, len(value) or 1, room):
-                self.request(struct.pack("<BHH", PREPARE, handle, offset) + value[offset : offset + room])
+                self.request(
+                    struct.pack("<BHH", PREPARE, handle, offset) + value[offset : offset + room]
+                )
             self.request(struct.pack("<BB", EXECUTE, 1))
 
     def next_value(self, seconds=TIMEOUT):
@@ -297,7 +326,11 @@ def errors(values, tag=None):
     for tag in range(16) if tag is None else (tag,):
         session = phone.Session(None, tag=tag)
         events = [event for value in values for event in session.receive(value)]
-        told += [event.error for event in events if isinstance(event, phone.Failed) and not event.in_channel]
+        told += [
+            event.error
+            for event in events
+            if isinstance(event, phone.Failed) and not event.in_channel
+        ]
     return told
 
 
@@ -307,7 +340,16 @@ class Card:
     def __init__(self, kiosk):
         self._phone, self._wallet = modules()
         path = kiosk.bed.directory / f"card-{secrets.token_hex(3)}.json"
-        enrol = kiosk.bed.python("enrol.py", "--institution", kiosk.url, "--root", kiosk.root, "--card", path, kiosk.add_card())
+        enrol = kiosk.bed.python(
+            "enrol.py",
+            "--institution",
+            kiosk.url,
+            "--root",
+            kiosk.root,
+            "--card",
+            path,
+            kiosk.add_card(),
+        )
         kiosk.bed.run(*enrol)
         self.card = self._wallet.load(path)
 
@@ -315,7 +357,8 @@ class Card:
         return self._phone.Session(self.card, value_octets=value_octets, tag=tag)
 
     def expect(self, raw, session, *kinds, seconds=TIMEOUT):
-        """Hears until an event of one of these kinds comes: "Offered", "NothingToPay", "Concluded", "Failed", "Gone"."""
+        """Hears until an event of one of these kinds comes: "Offered", "NothingToPay", "Concluded",
+        "Failed", "Gone"."""
         end = time.monotonic() + seconds
         heard = []
         while time.monotonic() < end:
@@ -354,7 +397,8 @@ class Card:
 
 
 class Holdings:
-    """What the terminal's process, the bus and BlueZ hold for it, to be compared with what they held before."""
+    """What the terminal's process, the bus and BlueZ hold for it, to be compared with what they
+    held before."""
 
     def __init__(self, bed, kiosk):
         process = kiosk.terminal
@@ -365,12 +409,21 @@ class Holdings:
             "tasks": int(kiosk.metrics()["florin_tasks"]),
             "devices at BlueZ": len(bed.devices(bed.controllers[0])),
         }
-        ours = [name for name in self._ask(bed, "ListNames") if name.startswith(":") and self._pid(bed, name) == process.pid]
+        ours = [
+            name
+            for name in self._ask(bed, "ListNames")
+            if name.startswith(":") and self._pid(bed, name) == process.pid
+        ]
         self.counts["connections to the bus"] = len(ours)
         rules = 0
         for name in ours:
             figures = bed.bus.call(
-                "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Debug.Stats", "GetConnectionStats", "s", name
+                "org.freedesktop.DBus",
+                "/org/freedesktop/DBus",
+                "org.freedesktop.DBus.Debug.Stats",
+                "GetConnectionStats",
+                "s",
+                name,
             )
             rules += figures["MatchRules"]
         self.counts["match rules"] = rules
@@ -380,11 +433,14 @@ class Holdings:
     def when_nobody_is_there(cls, bed, kiosk, before=None, more=None):
         """After BlueZ, which keeps what it knows of a phone for a while, has forgotten them all.
 
-        With `before`, as soon as nothing is more than then, or by no more than `more` says. Something is always on its way, as the
-        advertisement that is put up anew: what stays is there for long.
-        """
-        bed.wait_until("BlueZ to forget the phones", lambda: not bed.devices(bed.controllers[0]), 60, pause=1)
-        # The terminal hears of that by the bus. And what is compared with may have no idle thread, which would hide one that stays.
+        With `before`, as soon as nothing is more than then, or by no more than `more` says.
+        Something is always on its way, as the advertisement that is put up anew: what stays is
+        there for long."""
+        bed.wait_until(
+            "BlueZ to forget the phones", lambda: not bed.devices(bed.controllers[0]), 60, pause=1
+        )
+        # The terminal hears of that by the bus. And what is compared with may have no idle thread,
+        # which would hide one that stays.
         time.sleep(1 if before else IDLE_THREAD_S)
         end = time.monotonic() + SETTLE_S
         while True:
@@ -400,20 +456,33 @@ class Holdings:
             time.sleep(1)
 
     def grown(self, before, more=None):
-        """What there is more of than before, and more than by what `more` allows: {what: (before, now)}."""
+        """What there is more of than before, and more than by what `more` allows: {what: (before,
+        now)}."""
         allowed = {what: count + (more or {}).get(what, 0) for what, count in before.counts.items()}
-        return {what: (before.counts[what], count) for what, count in self.counts.items() if count > allowed[what]}
+        return {
+            what: (before.counts[what], count)
+            for what, count in self.counts.items()
+            if count > allowed[what]
+        }
 
     def _ask(self, bed, member, *words):
-        return bed.bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", member, *words)
+        return bed.bus.call(
+            "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", member, *words
+        )
 
     def _objects(self, bed, name, path="/"):
-        """The paths of the objects that a connection exports below one: advertisements, services, characteristics."""
+        """The paths of the objects that a connection exports below one: advertisements, services,
+        characteristics."""
         try:
-            described = bed.bus.call(name, path, "org.freedesktop.DBus.Introspectable", "Introspect")
+            described = bed.bus.call(
+                name, path, "org.freedesktop.DBus.Introspectable", "Introspect"
+            )
         except BusError as error:
             # A connection that only watches exports nothing, not even this.
-            if error.name in ("org.freedesktop.DBus.Error.UnknownMethod", "org.freedesktop.DBus.Error.UnknownObject"):
+            if error.name in (
+                "org.freedesktop.DBus.Error.UnknownMethod",
+                "org.freedesktop.DBus.Error.UnknownObject",
+            ):
                 return []
             raise
         found = []
@@ -428,4 +497,9 @@ class Holdings:
         return None
 
     def __str__(self):
-        return ", ".join([f"{self.resident_kib} KiB resident", *(f"{count} {what}" for what, count in self.counts.items())])
+        return ", ".join(
+            [
+                f"{self.resident_kib} KiB resident",
+                *(f"{count} {what}" for what, count in self.counts.items()),
+            ]
+        )

@@ -1,7 +1,7 @@
 """Runs the chosen scenarios inside the guest, one line each, as florin-test.service.
 
-With --list, on the host: prints name, needs ("binaries", "python", "by_name", with commas, or "-") and summary of each, parted by tabs.
-"""
+With --list, on the host: prints name, needs ("binaries", "python", "by_name", with commas, or "-")
+and summary of each, parted by tabs."""
 
 import contextlib
 import importlib
@@ -28,7 +28,9 @@ def load():
 
 def memory():
     """(total, available) in MiB."""
-    fields = dict(line.split(":", 1) for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
+    fields = dict(
+        line.split(":", 1) for line in pathlib.Path("/proc/meminfo").read_text().splitlines()
+    )
     return tuple(int(fields[name].split()[0]) // 1024 for name in ("MemTotal", "MemAvailable"))
 
 
@@ -41,12 +43,18 @@ def unusable_binaries():
     """Why the binaries under test do not even start here; None if they do."""
     for path in sorted((harness.INPUT / "binaries").iterdir()):
         try:
-            done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(
+                [path, "--version"], capture_output=True, text=True, timeout=60, check=False
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"{path.name} does not start in this guest: {error}"
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().split("\n")[-1]
-            hint = "; build it on a host whose C library is not newer than this suite's" if "GLIBC" in said else ""
+            hint = (
+                "; build it on a host whose C library is not newer than this suite's"
+                if "GLIBC" in said
+                else ""
+            )
             return f"{path.name} does not start in this guest: {said}{hint}"
         print(f"guest: {done.stdout.strip().splitlines()[0]}")
     return None
@@ -58,7 +66,11 @@ def out_of_time(signal_number, frame):
 
 def place(error):
     """Where in the scenario it went wrong."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/scenarios/" in frame.filename]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "/scenarios/" in frame.filename
+    ]
     return f" [{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}]" if frames else ""
 
 
@@ -94,7 +106,8 @@ def run(function):
     return why, bed
 
 
-# Objects that a process exports are counted by asking it for them, which the system bus lets nobody do by itself.
+# Objects that a process exports are counted by asking it for them, which the system bus lets nobody
+# do by itself.
 INTROSPECTION_POLICY = """<busconfig>
   <policy user="root"><allow send_interface="org.freedesktop.DBus.Introspectable"/></policy>
 </busconfig>
@@ -105,20 +118,32 @@ def main():
     load()
     if sys.argv[1:] == ["--list"]:
         for name, function in harness.SCENARIOS.items():
-            needs = [need for need in ("binaries", "python", "bench", "by_name") if getattr(function, need)]
+            needs = [
+                need
+                for need in ("binaries", "python", "bench", "by_name")
+                if getattr(function, need)
+            ]
             print(f"{name}\t{','.join(needs) or '-'}\t{function.summary}")
         return
 
     uptime = pathlib.Path("/proc/uptime").read_text().split()[0]
     pathlib.Path("/etc/dbus-1/system.d/florin-test.conf").write_text(INTROSPECTION_POLICY)
     with contextlib.closing(Bus()) as bus:
-        bus.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig")
+        bus.call(
+            "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig"
+        )
     # Some are built in, or gone, in some suite; the scenarios show what matters.
-    subprocess.run(["modprobe", "--quiet", "--all", *(harness.INPUT / "modules").read_text().split()], check=False)
+    subprocess.run(
+        ["modprobe", "--quiet", "--all", *(harness.INPUT / "modules").read_text().split()],
+        check=False,
+    )
     total, available = memory()
     bluez = first_line(["bluetoothctl", "--version"]).split()[-1]
-    print(f"guest: Linux {platform.release()}, BlueZ {bluez}, {os.cpu_count()} processors, {total} MiB of memory, "
-          f"{total - available} MiB in use; up to here {uptime} s since the kernel started")  # fmt: skip
+    print(
+        f"guest: Linux {platform.release()}, BlueZ {bluez}, {os.cpu_count()} processors, "
+        f"{total} MiB of memory, "
+        f"{total - available} MiB in use; up to here {uptime} s since the kernel started"
+    )
 
     names = (harness.INPUT / "scenarios").read_text().split()
     unusable = None

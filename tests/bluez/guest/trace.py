@@ -1,8 +1,9 @@
-"""Records everything between the kernel and the controllers, in btmon's format: `btmon --read FILE` shows it.
+"""Records everything between the kernel and the controllers, in btmon's format: `btmon --read FILE`
+shows it.
 
-btmon itself would do, but it decodes whatever it records, which costs an emulated processor a lot, and BlueZ 5.66's crashes over
-ATT frames of a controller that has gone, which is what this bed is about: the trace would end where it gets interesting.
-"""
+btmon itself would do, but it decodes whatever it records, which costs an emulated processor a lot,
+and BlueZ 5.66's crashes over ATT frames of a controller that has gone, which is what this bed is
+about: the trace would end where it gets interesting."""
 
 import ctypes
 import os
@@ -28,7 +29,9 @@ class Trace:
     def __init__(self, path):
         self._file = open(path, "wb", buffering=0)
         self._file.write(b"btsnoop\0" + struct.pack(">II", 1, FORMAT_MONITOR))
-        self._socket = socket.socket(AF_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_CLOEXEC, BTPROTO_HCI)
+        self._socket = socket.socket(
+            AF_BLUETOOTH, socket.SOCK_RAW | socket.SOCK_CLOEXEC, BTPROTO_HCI
+        )
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
         # Python's own bind knows no channels.

@@ -8,8 +8,9 @@
 //!
 //! ```text
 //! pay:  AwaitingAnswer ── nothing to pay ──> AwaitingOffer ──┐
-//!            └────────────────── offer ──────────────────────┴─> AwaitingDecision ── pay ──> AwaitingReservation
-//!       ── counter ──> AwaitingStore ── stored, command sent ──> AwaitingResult ──> AwaitingLastStore ──> Ended
+//!            └────────────────── offer ──────────────────────┴─> AwaitingDecision
+//!       ── pay ──> AwaitingReservation ── counter ──> AwaitingStore
+//!       ── stored, command sent ──> AwaitingResult ──> AwaitingLastStore ──> Ended
 //! ask:  AwaitingAnswer ── query sent ──> AwaitingResult ──> AwaitingLastStore ──> Ended
 //! ```
 

@@ -896,7 +896,9 @@ proptest! {
                     }
                     vec![Input::Value(octets)]
                 }
-                Happening::Said(number) => terminal.say(&said(number)).into_iter().map(Input::Value).collect(),
+                Happening::Said(number) => {
+                    terminal.say(&said(number)).into_iter().map(Input::Value).collect()
+                }
                 Happening::Decide(pay) =>
                     vec![Input::Decided(if pay { Decision::Pay } else { Decision::Decline })],
                 Happening::Reserve(counter) => vec![Input::Reserved(Reservation::Counter(counter))],
@@ -924,8 +926,11 @@ proptest! {
                 for output in &outputs {
                     if let Output::End(end) = output {
                         ends += 1;
-                        if let SessionEnd::NotPaid(_) | SessionEnd::Refused(_) | SessionEnd::LinkFailed(_) = **end {
-                            prop_assert_eq!(commands, 0, "a command was sent, and the end denies it");
+                        if let SessionEnd::NotPaid(_)
+                        | SessionEnd::Refused(_)
+                        | SessionEnd::LinkFailed(_) = **end
+                        {
+                            prop_assert_eq!(commands, 0, "the end denies a command that was sent");
                         }
                     }
                 }
@@ -946,7 +951,8 @@ proptest! {
             }
             let Ok(outputs) = session.handle(at(1), Input::Value(value)) else { continue };
             prop_assert_eq!(writes(&outputs), 0);
-            let acts = outputs.iter().any(|output| matches!(output, Output::Ask(_) | Output::Store { .. }));
+            let is_act = |output: &Output| matches!(output, Output::Ask(_) | Output::Store { .. });
+            let acts = outputs.iter().any(is_act);
             prop_assert!(!acts);
         }
     }

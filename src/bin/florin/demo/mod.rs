@@ -33,7 +33,7 @@ pub struct DemoArguments {
     #[arg(long, default_value = "EUR")]
     currency: Currency,
     /// What is to happen.
-    #[arg(long, default_value = "approved", value_parser = scenario())]
+    #[arg(long, default_value = "approved", value_parser = scenario_parser())]
     scenario: Scenario,
     /// Keep all files of the parties (keys, journal, ledger) in this directory [default: a
     /// temporary directory, which is removed at the end].
@@ -68,7 +68,7 @@ pub async fn run(arguments: DemoArguments) -> ExitCode {
 }
 
 /// The names of the scenarios, which `--help` lists.
-fn scenario() -> impl TypedValueParser<Value = Scenario> {
+fn scenario_parser() -> impl TypedValueParser<Value = Scenario> {
     PossibleValuesParser::new(Scenario::ALL.map(Scenario::name)).try_map(|name| {
         Scenario::ALL.into_iter().find(|scenario| scenario.name() == name).ok_or("no such scenario")
     })

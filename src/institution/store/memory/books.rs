@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::tables::rule_broken;
 use crate::domain::{Currency, TransactionId, UnixTime};
 use crate::institution::records::{EntryKind, LedgerAccount, Transfer};
 use crate::institution::store::StoreError;
+
+/// A rule of the store that a caller has broken.
+pub(super) fn rule_broken(rule: &str) -> StoreError {
+    StoreError::RuleBroken { detail: rule.to_owned() }
+}
 
 /// One entry of the ledger.
 #[derive(Debug)]

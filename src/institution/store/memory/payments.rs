@@ -1,7 +1,8 @@
 //! Payments in the store in memory.
 
 use super::books::EntryTransaction;
-use super::tables::{MemoryStore, Transaction, rule_broken};
+use super::books::rule_broken;
+use super::tables::{MemoryStore, Transaction};
 use crate::domain::{TerminalId, TransactionId, TransactionState, UnixTime};
 use crate::institution::records::{
     LedgerAccount, PageEnd, TransactionKey, TransactionRecord, Transfer,

@@ -1,6 +1,7 @@
 //! Accounts, terminals and cards in the store in memory.
 
-use super::tables::{Card, MemoryStore, Terminal, rule_broken};
+use super::books::rule_broken;
+use super::tables::{Card, MemoryStore, Terminal};
 use crate::domain::{CardId, TerminalId};
 use crate::institution::records::{
     Account, AccountId, CodeSubject, EnrolmentState, IssuedCard, LedgerAccount, NewAccount,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::books::Books;
+use super::books::{Books, rule_broken};
 use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
     CodeDigest, CodeSubject, EnrolmentState, IssuedCard, NewAccount, NewEnrolmentCode,
@@ -64,10 +64,6 @@ pub(super) struct Transaction {
     pub record: TransactionRecord,
     /// The counter that its command used up.
     pub accepted_counter: Option<u64>,
-}
-
-pub(super) fn rule_broken(rule: &str) -> StoreError {
-    StoreError::RuleBroken { detail: rule.to_owned() }
 }
 
 impl MemoryStore {

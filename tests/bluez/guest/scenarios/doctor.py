@@ -7,8 +7,8 @@ import time
 from harness import INPUT, scenario
 from kiosk import Kiosk
 
-# BlueZ as Debian has it lets every user call it (5.66 and 5.82). Elsewhere that takes a rule, and so here: what a group may not, one of
-# its users may where a rule for him says so.
+# BlueZ as Debian has it lets every user call it (5.66 and 5.82). Elsewhere that takes a rule, and
+# so here: what a group may not, one of its users may where a rule for him says so.
 STRICT_BUS = """<busconfig>
   <policy group="florin"><deny send_destination="org.bluez"/></policy>
 </busconfig>
@@ -19,7 +19,9 @@ WITHOUT_PHONES = {"Client": "false"}
 
 def examine(kiosk, exit_code):
     """Each check's verdict and detail, by name."""
-    doctor = kiosk.as_user(kiosk.bed.binary("florin"), "doctor", "--json", "--configuration", kiosk.configuration)
+    doctor = kiosk.as_user(
+        kiosk.bed.binary("florin"), "doctor", "--json", "--configuration", kiosk.configuration
+    )
     report = kiosk.bed.run_json(*doctor, exit_code=exit_code)
     kiosk.bed.equal("the exit code in the report", report["exit_code"], exit_code)
     for check in report["checks"]:
@@ -41,7 +43,11 @@ def doctor(bed):
     checks = examine(kiosk, exit_code=0)
     # Nobody sets the guest's clock, and its disk is small: that is advice.
     expect(kiosk, checks, "clock", "advice")
-    others = {name: found for name, found in checks.items() if name not in ("clock", "disk") and found[0] != "fine"}
+    others = {
+        name: found
+        for name, found in checks.items()
+        if name not in ("clock", "disk") and found[0] != "fine"
+    }
     bed.equal("what is not fine", others, {})
     bed.check(checks["disk"][0] in ("fine", "advice"), f"the disk is {checks['disk']}")
     expect(kiosk, checks, "service", "fine", "in service")
@@ -68,12 +74,21 @@ def doctor(bed):
     expect(kiosk, checks, "bus_policy", "not_examined")
 
 
-@scenario(controllers=1, bluetooth={"GATT": WITHOUT_PHONES, "LE": {"ConnectionSupervisionTimeout": None}})
+@scenario(
+    controllers=1, bluetooth={"GATT": WITHOUT_PHONES, "LE": {"ConnectionSupervisionTimeout": None}}
+)
 def doctor_reads_settings(bed):
-    """The doctor names each setting of BlueZ that is not as it should be, and a file that bluetoothd has not read yet."""
+    """The doctor names each setting of BlueZ that is not as it should be, and a file that
+    bluetoothd has not read yet."""
     kiosk = Kiosk(bed, wallets=0)
     checks = examine(kiosk, exit_code=0)
-    expect(kiosk, checks, "bluez_settings", "advice", "[LE] ConnectionSupervisionTimeout is not set, should be 400")
+    expect(
+        kiosk,
+        checks,
+        "bluez_settings",
+        "advice",
+        "[LE] ConnectionSupervisionTimeout is not set, should be 400",
+    )
     found = checks["bluez_settings"][1]
     bed.check("ReverseServiceDiscovery" not in found, f"a setting that is right is named: {found}")
 
@@ -82,7 +97,13 @@ def doctor_reads_settings(bed):
     with open("/etc/bluetooth/main.conf", "a", encoding="utf-8") as file:
         file.write("[LE]\nConnectionSupervisionTimeout=400\n")
     checks = examine(kiosk, exit_code=0)
-    expect(kiosk, checks, "bluez_settings", "advice", "changed after bluetoothd was started: `systemctl restart bluetooth`")
+    expect(
+        kiosk,
+        checks,
+        "bluez_settings",
+        "advice",
+        "changed after bluetoothd was started: `systemctl restart bluetooth`",
+    )
     bed.restart_bluetoothd()
     bed.wait_new_bluetoothd()
     # The terminal, once it has said so, has noticed both.
@@ -93,7 +114,8 @@ def doctor_reads_settings(bed):
 
 @scenario(controllers=2)
 def bus_policy(bed):
-    """As a user without privileges: without deploy/florin-dbus.conf doctor and service say that it is missing; with it a phone pays."""
+    """As a user without privileges: without deploy/florin-dbus.conf doctor and service say that it
+    is missing; with it a phone pays."""
     policies = pathlib.Path("/etc/dbus-1/system.d")
     policy, strictness = policies / "florin.conf", policies / "florin-test-strict.conf"
     bed.run("useradd", "--system", "--user-group", "--no-create-home", "florin")
@@ -101,7 +123,13 @@ def bus_policy(bed):
     bed.let_bus_read_policies()
     kiosk = Kiosk(bed, user="florin", serves=False)
     try:
-        expect(kiosk, examine(kiosk, exit_code=17), "bluetooth", "wrong", "install deploy/florin-dbus.conf")
+        expect(
+            kiosk,
+            examine(kiosk, exit_code=17),
+            "bluetooth",
+            "wrong",
+            "install deploy/florin-dbus.conf",
+        )
         kiosk.start_terminal()
         kiosk.terminal.expect(r"D-Bus does not let this user talk to BlueZ.*florin-dbus\.conf")
 

@@ -1,4 +1,4 @@
-"""Phones that mean harm, or are broken: after all of it a phone pays, and nothing is left of them."""
+"""Phones that mean harm, or are broken: afterwards a phone pays, and nothing is left of them."""
 
 import contextlib
 import random
@@ -23,17 +23,21 @@ from raw_phone import (
     errors,
 )
 
-# How often a phone connects and leaves: `run --rounds`. There is none where scenarios are only listed.
+# How often a phone connects and leaves: `run --rounds`. There is none where scenarios are only
+# listed.
 ROUNDS = int((INPUT / "rounds").read_text()) if (INPUT / "rounds").exists() else 40
-# What the terminal's memory may have grown by at the end: what its allocator keeps of the busiest moment.
+# What the terminal's memory may have grown by at the end: what its allocator keeps of the busiest
+# moment.
 GROWTH_MAX_KIB = 1536
 # How often one thing is tried on a bluetoothd that crashes.
 ATTEMPTS_MAX = 3
-# How often bluetoothd may crash in all: each crash has an attempt made anew, and hides what that would have shown.
+# How often bluetoothd may crash in all: each crash has an attempt made anew, and hides what that
+# would have shown.
 CRASHES_MAX = 4
 # Any, and the same each time.
 SEED = 4
-# The terminal's time_limit with a phone that has not said hello, and what it takes to be rid of it: docs/protocol.md, section 13.
+# The terminal's time_limit with a phone that has not said hello, and what it takes to be rid of it:
+# docs/protocol.md, section 13.
 HELLO_TIMEOUT_S = 15
 DISCONNECT_S = 8
 # How long it is watched, so that a failure says by how much it stayed too long.
@@ -42,8 +46,9 @@ MUTE_TIMEOUT_S = 60
 ANSWER_S = 10
 # Since BlueZ 5.69 values of up to 512 octets are passed on.
 LONG_VALUES_SINCE = (5, 69)
-# BlueZ before has one notification socket for all phones, and miscounts who wants it where one subscribes and unsubscribes quickly
-# (strange_att): it then stays when nobody is there, and with it the task that writes to it.
+# BlueZ before has one notification socket for all phones, and miscounts who wants it where one
+# subscribes and unsubscribes quickly (strange_att): it then stays when nobody is there, and with it
+# the task that writes to it.
 OWN_SOCKETS_SINCE, KEPT_SOCKET = (5, 76), {"file descriptors": 1, "tasks": 1}
 # ATT errors: Core Specification 5.4, Vol 3 Part F, 3.4.1.1.
 INVALID_HANDLE, WRITE_NOT_PERMITTED = 0x01, 0x03
@@ -66,7 +71,9 @@ class Attack:
         """Connects once BlueZ has noticed that this phone had left; see back_at_once."""
         controller = self.controllers[number]
         device = lambda: self.bed.devices(self.terminal).get(controller.address, {})  # noqa: E731
-        self.bed.wait_until("BlueZ to notice that the phone has left", lambda: not device().get("Connected"))
+        self.bed.wait_until(
+            "BlueZ to notice that the phone has left", lambda: not device().get("Connected")
+        )
         time.sleep(0.2)
         return RawPhone(controller, self.terminal)
 
@@ -84,10 +91,11 @@ class Attack:
         return raw
 
     def survive(self, attempt):
-        """Makes an attempt; anew if bluetoothd crashed in it. Then the next phone is served, and the terminal was never lost.
+        """Makes an attempt; anew if bluetoothd crashed in it. Then the next phone is served, and
+        the terminal was never lost.
 
-        A crash is not ours to mend, only to survive: BlueZ (5.82 at least) falls over a value whose sender has gone. It is the
-        only reason for which phones may not find the terminal meanwhile.
+        A crash is not ours to mend, only to survive: BlueZ (5.82 at least) falls over a value whose
+        sender has gone. It is the only reason for which phones may not find the terminal meanwhile.
         """
         for _ in range(ATTEMPTS_MAX):
             begin, daemon, lost, failure = self.bed.clock(), self.daemon(), self.lost(), None
@@ -98,16 +106,29 @@ class Attack:
             crashed = self.bed.wait_until("bluetoothd to run", self.daemon, 120) != daemon
             if crashed:
                 self.crashes += 1
-                self.bed.note(f"bluetoothd has crashed in {attempt.__name__}, and the terminal was found again")
-                self.bed.check(self.crashes <= CRASHES_MAX, f"bluetoothd has crashed {self.crashes} times")
+                self.bed.note(
+                    f"bluetoothd has crashed in {attempt.__name__}, "
+                    "and the terminal was found again"
+                )
+                self.bed.check(
+                    self.crashes <= CRASHES_MAX, f"bluetoothd has crashed {self.crashes} times"
+                )
             self.rest()
             losses = self.lost() - lost
-            self.bed.check(crashed or losses == 0, f"the terminal was lost {losses} times in {attempt.__name__}: {failure}")
-            self.bed.check(self.kiosk.terminal.exit_code is None, f"the terminal ended in {attempt.__name__}")
+            self.bed.check(
+                crashed or losses == 0,
+                f"the terminal was lost {losses} times in {attempt.__name__}: {failure}",
+            )
+            self.bed.check(
+                self.kiosk.terminal.exit_code is None, f"the terminal ended in {attempt.__name__}"
+            )
             if failure is None:
                 self.serves(attempt.__name__)
                 resident_kib = self.kiosk.terminal.memory()[0]
-                self.bed.note(f"{attempt.__name__}: {self.bed.clock() - begin:.1f} s, {resident_kib} KiB resident")
+                self.bed.note(
+                    f"{attempt.__name__}: {self.bed.clock() - begin:.1f} s, "
+                    f"{resident_kib} KiB resident"
+                )
                 return
             if not crashed:
                 break
@@ -118,7 +139,10 @@ class Attack:
         """The next phone has the answer to its hello."""
         with self.connect() as raw:
             _, answer = self.card.greet(raw)
-            self.bed.check(type(answer).__name__ != "Failed", f"after {after} a hello is answered with {answer}")
+            self.bed.check(
+                type(answer).__name__ != "Failed",
+                f"after {after} a hello is answered with {answer}",
+            )
 
     def ends(self, raw, what, seconds, error="too_many_attempts"):
         """The connection ends in time, and the last that the phone is told is why."""
@@ -133,12 +157,16 @@ class Attack:
         self.bed.check(error in said, f"{what}: the phone was told {said}, and not {error}")
 
     def answered(self, raw, what, value, *allowed):
-        """Writes a value; the terminal answers with one of these errors, by docs/protocol.md, section 11."""
+        """Writes a value; the terminal answers with one of these errors, by docs/protocol.md,
+        section 11."""
         raw.values.clear()
         raw.write(value)
         session = self.card.session(512, tag=value[0] & 15 if value else 0)
         said = self.card.expect(raw, session, "Failed", seconds=ANSWER_S)
-        self.bed.check(said.error in allowed, f"{what}: answered with {said.error} ({said.detail}), expected {allowed}")
+        self.bed.check(
+            said.error in allowed,
+            f"{what}: answered with {said.error} ({said.detail}), expected {allowed}",
+        )
 
     def daemon(self):
         return self.bed.main_process("bluetooth.service")
@@ -147,15 +175,21 @@ class Attack:
         """How often the terminal has said that phones cannot find it; waits until they can."""
 
         def said(text):
-            return sum(text in line for line in self.kiosk.terminal.stderr + self.kiosk.terminal.stdout)
+            return sum(
+                text in line for line in self.kiosk.terminal.stderr + self.kiosk.terminal.stdout
+            )
 
         self.bed.wait_until(
-            "the terminal to be found", lambda: said("phones can find this terminal") > said("phones cannot find this terminal"), 120
+            "the terminal to be found",
+            lambda: (
+                said("phones can find this terminal") > said("phones cannot find this terminal")
+            ),
+            120,
         )
         return said("phones cannot find this terminal")
 
     def rest(self):
-        """Until bluetoothd answers again, as it then has the terminal, and until phones find that."""
+        """Waits until bluetoothd answers and has the terminal, and until phones find it."""
         for controller in self.bed.controllers:
             self.bed.wait_powered(controller)
         time.sleep(0.5)
@@ -189,23 +223,47 @@ class Attack:
         for count in range(1, len(values)):
             with self.connect(23) as raw:
                 self.card.say(raw, values[:count])
-                self.bed.check(raw.next_value(0.5) is None, f"{count} of {len(values)} values of a hello have an answer")
+                self.bed.check(
+                    raw.next_value(0.5) is None,
+                    f"{count} of {len(values)} values of a hello have an answer",
+                )
         whole = self.card.session(512).hello()[0]
         # All on one connection: a phone may say hello anew after each.
         with self.connect() as raw:
             for what, value, *allowed in (
                 ("a hello cut within its key", whole[:20], "handshake_failed"),
-                ("a hello of another version", whole[:1] + b"\x02" + whole[2:], "version_unsupported"),
-                ("a hello without versions", whole[:34], "version_unsupported", "malformed_message"),
+                (
+                    "a hello of another version",
+                    whole[:1] + b"\x02" + whole[2:],
+                    "version_unsupported",
+                ),
+                (
+                    "a hello without versions",
+                    whole[:34],
+                    "version_unsupported",
+                    "malformed_message",
+                ),
                 # A key of zeros leads to a shared secret of zeros, and the rest is no hello.
-                ("a hello of zeros", whole[:2] + bytes(len(whole) - 2), "handshake_failed", "malformed_message"),
+                (
+                    "a hello of zeros",
+                    whole[:2] + bytes(len(whole) - 2),
+                    "handshake_failed",
+                    "malformed_message",
+                ),
                 ("a hello with a tail", whole + bytes(100), "malformed_message"),
                 ("no handshake at all", bytes([HANDSHAKE_FIRST | LAST]), "handshake_failed"),
-                ("a sealed message before a hello", bytes([SEALED_FIRST | LAST]) + bytes(40), "unexpected_message"),
+                (
+                    "a sealed message before a hello",
+                    bytes([SEALED_FIRST | LAST]) + bytes(40),
+                    "unexpected_message",
+                ),
             ):
                 self.answered(raw, what, value, *allowed)
             session, answer = self.card.greet(raw)
-            self.bed.check(session.channel is not None, f"after all that a good hello is answered with {answer}")
+            self.bed.check(
+                session.channel is not None,
+                f"after all that a good hello is answered with {answer}",
+            )
 
     def replays(self):
         """All that an honest phone wrote, written again: on its own connection, and on another."""
@@ -227,11 +285,16 @@ class Attack:
             tag = recorded[0][0] & 15
             listener = self.card.session(512, tag=tag)
             self.card.say(raw, recorded)
-            # The answer is for whoever has the key of that hello, with a key of the terminal's that is new.
+            # The answer is for whoever has the key of that hello, with a key of the terminal's that
+            # is new.
             self.card.expect(raw, listener, "Dropped", seconds=ANSWER_S)
             self.card.say(raw, command)
             said = self.card.expect(raw, listener, "Failed", seconds=ANSWER_S)
-            self.bed.equal("a command said again on another connection", (said.error, said.in_channel), ("channel_failed", False))
+            self.bed.equal(
+                "a command said again on another connection",
+                (said.error, said.in_channel),
+                ("channel_failed", False),
+            )
         self.kiosk.wait_for_payments(("captured", ""), ("offered", ""))
         # The offer that stood by is still for sale.
         with self.connect() as raw:
@@ -241,7 +304,8 @@ class Attack:
     def floods(self):
         with self.connect() as raw:
             try:
-                # Fragments of one message after the other, each with its end: no fault but that it does not open.
+                # Fragments of one message after the other, each with its end: no fault but that it
+                # does not open.
                 for _ in range(1_000):
                     raw.write(bytes([HANDSHAKE_FIRST | LAST]), "command")
             except Gone:
@@ -256,7 +320,9 @@ class Attack:
             count = 0
             try:
                 for count in range(1_000):
-                    self.card.say(raw, session._seal(result_query=question), "command")  # pylint: disable=protected-access
+                    # pylint: disable-next=protected-access
+                    sealed = session._seal(result_query=question)
+                    self.card.say(raw, sealed, "command")
             except Gone:
                 pass
             else:
@@ -266,8 +332,17 @@ class Attack:
 
     def giant_lengths(self):
         with self.connect() as raw:
-            for length, error in ((0xFFFF, "message_too_long"), (16_385, "message_too_long"), (0, "malformed_fragment")):
-                self.answered(raw, f"a length of {length}", struct.pack(">BH", SEALED_FIRST, length) + b"x", error)
+            for length, error in (
+                (0xFFFF, "message_too_long"),
+                (16_385, "message_too_long"),
+                (0, "malformed_fragment"),
+            ):
+                self.answered(
+                    raw,
+                    f"a length of {length}",
+                    struct.pack(">BH", SEALED_FIRST, length) + b"x",
+                    error,
+                )
             long_value = bytes([FOLLOWING]) + self.octets(511)
             if self.bed.bluez_version() >= LONG_VALUES_SINCE:
                 self.answered(raw, "a value of 512 octets", long_value, "malformed_fragment")
@@ -277,10 +352,13 @@ class Attack:
                 except Refused:
                     pass
                 else:
-                    raise Failure("a value of 512 octets was taken by a BlueZ that is known to refuse it")
+                    raise Failure(
+                        "a value of 512 octets was taken by a BlueZ that is known to refuse it"
+                    )
             self.answered(raw, "an empty value", b"", "malformed_fragment")
         with self.connect(23) as raw:
-            # More than the attribute may hold, in parts; and more than the connection carries, at once.
+            # More than the attribute may hold, in parts; and more than the connection carries, at
+            # once.
             refused = 0
             for offset in range(0, 612, 18):
                 try:
@@ -312,7 +390,17 @@ class Attack:
     def strange_att(self):
         """What no client sends. BlueZ may answer, say nothing, or end the connection."""
         answers = {}
-        for pdu in (b"\x00", b"\x7f", b"\x12", b"\x52\x01", b"\x16\x05\x01", b"\x18\x07", b"\xfe" + self.octets(29), b"\x02\x00\x00", b"\x0b"):
+        for pdu in (
+            b"\x00",
+            b"\x7f",
+            b"\x12",
+            b"\x52\x01",
+            b"\x16\x05\x01",
+            b"\x18\x07",
+            b"\xfe" + self.octets(29),
+            b"\x02\x00\x00",
+            b"\x0b",
+        ):
             with self.connect() as raw:
                 try:
                     raw.send(pdu)
@@ -322,35 +410,58 @@ class Attack:
                     continue
                 # An MTU may be asked for at any time.
                 allowed = (ERROR, MTU_RESPONSE) if pdu[0] == MTU_REQUEST else (ERROR,)
-                self.bed.check(answer is None or answer[0] in allowed, f"{pdu.hex()} is answered with {answer and answer.hex()}")
-                answers[pdu[:3].hex()] = "silence" if answer is None else f"error {answer[4]:#04x}" if answer[0] == ERROR else "an MTU"
+                self.bed.check(
+                    answer is None or answer[0] in allowed,
+                    f"{pdu.hex()} is answered with {answer and answer.hex()}",
+                )
+                answers[pdu[:3].hex()] = (
+                    "silence"
+                    if answer is None
+                    else f"error {answer[4]:#04x}"
+                    if answer[0] == ERROR
+                    else "an MTU"
+                )
                 self.bed.equal(f"what the terminal says to {pdu.hex()}", raw.values, [])
-        self.bed.note(f"BlueZ's answers: {', '.join(f'{pdu} {answer}' for pdu, answer in answers.items())}")
+        self.bed.note(
+            f"BlueZ's answers: {', '.join(f'{pdu} {answer}' for pdu, answer in answers.items())}"
+        )
         with self.connect() as raw:
             # What is no inbox takes no values.
             not_writable = (WRITE_NOT_PERMITTED, NOT_SUPPORTED)
-            for handle, codes in ((1, not_writable), (raw.outbox, not_writable), (0xFFFE, (INVALID_HANDLE,)), (0xFFFF, (INVALID_HANDLE,))):
+            for handle, codes in (
+                (1, not_writable),
+                (raw.outbox, not_writable),
+                (0xFFFE, (INVALID_HANDLE,)),
+                (0xFFFF, (INVALID_HANDLE,)),
+            ):
                 try:
                     raw.write(b"\xff\xff\xff", "response", handle)
                 except Refused as error:
-                    self.bed.check(error.code in codes, f"handle {handle:#06x} takes no value because of {error.code:#04x}, expected {codes}")
+                    self.bed.check(
+                        error.code in codes,
+                        f"handle {handle:#06x} takes no value because of {error.code:#04x}, "
+                        f"expected {codes}",
+                    )
                 else:
                     raise Failure(f"handle {handle:#06x} takes a value")
             with contextlib.suppress(Refused):
                 raw.write(b"\xff\xff\xff", "response", raw.configuration)
             for on in (1, 0, 1, 0):
                 raw.subscribe(on)
-            # BlueZ asks for a socket at each of these, and may get the last when it has given it up: what counts is that a phone
-            # which then subscribes as phones do is served.
+            # BlueZ asks for a socket at each of these, and may get the last when it has given it
+            # up: what counts is that a phone which then subscribes as phones do is served.
             time.sleep(0.5)
             raw.subscribe(0)
             time.sleep(0.5)
             raw.subscribe()
             session, answer = self.card.greet(raw)
-            self.bed.check(session.channel is not None, f"after that a hello is answered with {answer}")
+            self.bed.check(
+                session.channel is not None, f"after that a hello is answered with {answer}"
+            )
 
     def leaving_at_each_step(self):
-        """A phone may be gone at any moment. What BlueZ itself makes of that is counted, not judged."""
+        """A phone may be gone at any moment. What BlueZ itself makes of that is counted, not
+        judged."""
         # One for all attempts.
         till = self._offer = self._offer or self.kiosk.offer("0.10")
         hello_values = len(self.card.session(20).hello())
@@ -374,10 +485,19 @@ class Attack:
         self.bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
 
     def mute(self):
-        """A connection alone; a subscription without a write; a write without a subscription: each has its end, while others come and go."""
-        with self.arrive(1) as connected, self.connect(number=2) as subscribed, self.connect(subscribe=False, number=3) as writing:
+        """A connection alone; a subscription without a write; a write without a subscription: each
+        has its end, while others come and go."""
+        with (
+            self.arrive(1) as connected,
+            self.connect(number=2) as subscribed,
+            self.connect(subscribe=False, number=3) as writing,
+        ):
             writing.write(struct.pack(">BH", HANDSHAKE_FIRST, 100) + b"\x01")
-            mute = {"only connected": connected, "only subscribed": subscribed, "a beginning without a subscription": writing}
+            mute = {
+                "only connected": connected,
+                "only subscribed": subscribed,
+                "a beginning without a subscription": writing,
+            }
             stayed = {}
 
             def watch(what, raw):
@@ -386,26 +506,34 @@ class Attack:
                     stayed[what] = time.monotonic() - raw.since
 
             # Beside all else that goes on, so that each end is seen when it comes.
-            watchers = [threading.Thread(target=watch, args=item, daemon=True) for item in mute.items()]
+            watchers = [
+                threading.Thread(target=watch, args=item, daemon=True) for item in mute.items()
+            ]
             for watcher in watchers:
                 watcher.start()
             self.leaving_at_each_step()
             self.back_at_once()
             for watcher in watchers:
                 watcher.join(MUTE_TIMEOUT_S)
-            self.bed.note(f"seconds that a mute phone stayed: {', '.join(f'{what} {took:.1f}' for what, took in stayed.items())}")
+            self.bed.note(
+                "seconds that a mute phone stayed: "
+                + ", ".join(f"{what} {took:.1f}" for what, took in stayed.items())
+            )
             for what in mute:
                 took = stayed.get(what, float("inf"))
                 self.bed.check(
                     HELLO_TIMEOUT_S - 1 <= took <= HELLO_TIMEOUT_S + DISCONNECT_S,
-                    f"{what}: gone after {took:.1f} s, promised are {HELLO_TIMEOUT_S} and {DISCONNECT_S} to be rid of it",
+                    f"{what}: gone after {took:.1f} s, promised are {HELLO_TIMEOUT_S} and "
+                    f"{DISCONNECT_S} to be rid of it",
                 )
-            # Later ones have closed its socket by now, since others have left: `another-leaves` is about that.
+            # Later ones have closed its socket by now, since others have left: `another-leaves` is
+            # about that.
             if self.bed.bluez_version() < OWN_SOCKETS_SINCE:
                 self.told(subscribed, "only subscribed", "too_slow")
 
     def back_at_once(self):
-        """A phone that is back before bluetoothd has put its last connection away may find it deaf. Counted, not judged."""
+        """A phone that is back before bluetoothd has put its last connection away may find it deaf.
+        Counted, not judged."""
         deaf = 0
         for _ in range(20):
             with RawPhone(self.controllers[0], self.terminal) as raw:
@@ -424,25 +552,44 @@ class Attack:
 
 
 # TemporaryTimeout is how long BlueZ remembers a phone: half a minute unless it is set.
-@scenario(controllers=6, python=True, bluetooth={"General": {"TemporaryTimeout": "3"}}, seconds=900 + 3 * ROUNDS)
+@scenario(
+    controllers=6,
+    python=True,
+    bluetooth={"General": {"TemporaryTimeout": "3"}},
+    seconds=900 + 3 * ROUNDS,
+)
 def hostile(bed):
-    """Garbage, replays, floods, giant lengths, half of everything, leaving at each step and coming back: nothing is left of it."""
+    """Garbage, replays, floods, giant lengths, half of everything, leaving at each step and coming
+    back: nothing is left of it."""
     kiosk = Kiosk(bed)
     attack = Attack(bed, kiosk)
 
     def honest(number):
         till = kiosk.offer("2.50")
-        bed.equal(f"the honest phone's outcome, time {number}", kiosk.wallets[0].pay()["outcome"], "approved")
-        bed.equal(f"the till's answer, time {number}", till.wait(60, exit_code=0).json()["state"], "captured")
+        bed.equal(
+            f"the honest phone's outcome, time {number}",
+            kiosk.wallets[0].pay()["outcome"],
+            "approved",
+        )
+        bed.equal(
+            f"the till's answer, time {number}",
+            till.wait(60, exit_code=0).json()["state"],
+            "captured",
+        )
 
     attack.replays()
     honest(1)
     before = Holdings.when_nobody_is_there(bed, kiosk)
     bed.note(f"before: {before}")
     for attempt in (
-        attack.garbage, attack.half_handshakes, attack.floods, attack.giant_lengths, attack.endless_messages, attack.strange_att,
+        attack.garbage,
+        attack.half_handshakes,
+        attack.floods,
+        attack.giant_lengths,
+        attack.endless_messages,
+        attack.strange_att,
         attack.mute,
-    ):  # fmt: skip
+    ):
         attack.survive(attempt)
     daemon = attack.daemon()
     attack.connect_and_leave(ROUNDS)
@@ -451,7 +598,10 @@ def hostile(bed):
     after = Holdings.when_nobody_is_there(bed, kiosk, before, more)
     bed.note(f"after: {after}")
     bed.check(attack.daemon() == daemon, "bluetoothd has crashed at the end")
-    bed.note(f"bluetoothd has crashed {attack.crashes} times; the terminal has registered anew {attack.lost()} times")
+    bed.note(
+        f"bluetoothd has crashed {attack.crashes} times; "
+        f"the terminal has registered anew {attack.lost()} times"
+    )
     bed.equal("what is held that was not before", after.grown(before, more), {})
     growth_kib = after.resident_kib - before.resident_kib
     bed.check(growth_kib <= GROWTH_MAX_KIB, f"the terminal's memory has grown by {growth_kib} KiB")

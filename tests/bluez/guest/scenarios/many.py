@@ -8,7 +8,8 @@ from kiosk import Kiosk
 from raw_phone import Card, Gone, Holdings, RawPhone
 
 PHONES = 8
-# A phone subscribes again after 4 s without a word; the rest is scanning, paying and disconnecting, emulated.
+# A phone subscribes again after 4 s without a word; the rest is scanning, paying and disconnecting,
+# emulated.
 HEARS_AGAIN_S = 10
 # How often the advertisement is refused, at least.
 REFUSALS = 8
@@ -17,14 +18,16 @@ FOUND_AGAIN_S = 5
 HONEST_TAG = 5
 # How often an honest phone pays beside each kind of neighbour, and without one.
 PAYMENTS_EACH = 3
-# How many times as long it may take beside one, at a steady pace. Phone, neighbour, bluetoothd and terminal share one emulated processor, so that a
-# neighbour costs here what it would not on the air.
+# How many times as long it may take beside one, at a steady pace. Phone, neighbour, bluetoothd and
+# terminal share one emulated processor, so that a neighbour costs here what it would not on the
+# air.
 RATIO_MAX = {"silent": 1.5, "slow": 1.5, "flooding": 5.0}
 
 
 @scenario(controllers=1 + PHONES, python=True, seconds=400)
 def eight_phones(bed):
-    """Eight phones connected at once pay in turn; each hears what is its own, and nothing of the others' results."""
+    """Eight phones connected at once pay in turn; each hears what is its own, and nothing of the
+    others' results."""
     kiosk = Kiosk(bed, wallets=0, phones_max=PHONES)
     card = Card(kiosk)
     terminal, *controllers = bed.controllers
@@ -42,13 +45,18 @@ def eight_phones(bed):
     bed.equal("connections at once, says BlueZ", connected, PHONES)
     for payer in range(PHONES):
         till = kiosk.offer("0.10")
-        offers = [card.expect(raw, session, "Offered") for raw, session in zip(raws, sessions, strict=True)]
+        offers = [
+            card.expect(raw, session, "Offered")
+            for raw, session in zip(raws, sessions, strict=True)
+        ]
         payment = sessions[payer].order(offers[payer])
         card.say(raws[payer], sessions[payer].pay(payment))
         for number, (raw, session) in enumerate(zip(raws, sessions, strict=True)):
             event = card.expect(raw, session, "Concluded", "Gone", "Unproven", "Failed")
             expected = "Concluded" if number == payer else "Gone"
-            bed.equal(f"what phone {number} hears when {payer} pays", type(event).__name__, expected)
+            bed.equal(
+                f"what phone {number} hears when {payer} pays", type(event).__name__, expected
+            )
         bed.equal("the payer's outcome", payment.state, "approved")
         card.say(raws[payer], sessions[payer].acknowledge(payment))
         sessions[payer].payment = None
@@ -61,7 +69,8 @@ def eight_phones(bed):
 
 @scenario(controllers=3, python=True)
 def another_leaves(bed):
-    """A phone waits for an offer while another comes and leaves: it hears of the offer all the same, and pays."""
+    """A phone waits for an offer while another comes and leaves: it hears of the offer all the
+    same, and pays."""
     kiosk = Kiosk(bed, wallets=1)
     card = Card(kiosk)
     terminal, _, passing = bed.controllers
@@ -74,9 +83,13 @@ def another_leaves(bed):
         other.discover()
         other.subscribe()
         card.greet(other, tag=HONEST_TAG)
-    # BlueZ from 5.76 on closes the notification socket of whoever subscribed first when any phone leaves (clear_ccc_state in
-    # src/gatt-database.c, 5.85 too), and keeps the connection: what the terminal says comes over when the phone subscribes again.
-    bed.wait_until("BlueZ to notice", lambda: not bed.devices(terminal).get(passing.address, {}).get("Connected"))
+    # BlueZ from 5.76 on closes the notification socket of whoever subscribed first when any phone
+    # leaves (clear_ccc_state in src/gatt-database.c, 5.85 too), and keeps the connection: what the
+    # terminal says comes over when the phone subscribes again.
+    bed.wait_until(
+        "BlueZ to notice",
+        lambda: not bed.devices(terminal).get(passing.address, {}).get("Connected"),
+    )
     till, begin = kiosk.offer("0.10"), bed.clock()
     bed.equal("the phone's outcome", phone.wait(60, exit_code=0).json()["outcome"], "approved")
     took = bed.clock() - begin
@@ -88,7 +101,8 @@ def another_leaves(bed):
 
 @scenario(controllers=5, limits={"LINKS_MAX": 4}, python=True, seconds=300)
 def places(bed):
-    """All places are taken by phones that do not pay: the first of them leaves for a newcomer that does; the controller stays findable."""
+    """All places are taken by phones that do not pay: the first of them leaves for a newcomer that
+    does; the controller stays findable."""
     kiosk = Kiosk(bed, wallets=1, phones_max=3)
     card = Card(kiosk)
     terminal, newcomer, *controllers = bed.controllers
@@ -108,15 +122,24 @@ def places(bed):
     bed.equal("the phone's outcome", kiosk.wallets[0].pay()["outcome"], "approved")
     bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
     squatters[0].until_gone(10)
-    bed.check(squatters[1].is_connected() and squatters[2].is_connected(), "another had to leave than the first")
+    bed.check(
+        squatters[1].is_connected() and squatters[2].is_connected(),
+        "another had to leave than the first",
+    )
     for raw in squatters:
         raw.leave()
     kiosk.check_books(captured_minor=250)
 
 
-@scenario(controllers=4, limits={"LINKS_MAX": 2}, bluetooth={"General": {"TemporaryTimeout": "3"}}, seconds=300)
+@scenario(
+    controllers=4,
+    limits={"LINKS_MAX": 2},
+    bluetooth={"General": {"TemporaryTimeout": "3"}},
+    seconds=300,
+)
 def controller_is_full(bed):
-    """The controller carries no more: it stops advertising, and nobody can connect until a phone leaves. What phones_max is for."""
+    """The controller carries no more: it stops advertising, and nobody can connect until a phone
+    leaves. What phones_max is for."""
     observer = bed.observe()
     kiosk = Kiosk(bed, wallets=0, phones_max=7)
     terminal, *controllers = bed.controllers
@@ -140,7 +163,10 @@ def controller_is_full(bed):
     RawPhone(controllers[2], terminal).leave()
     took = bed.clock() - begin
     bed.note(f"connected {took:.1f} s after a phone had left")
-    bed.check(took <= FOUND_AGAIN_S, f"connected only {took:.1f} s after a phone had left, promised are {FOUND_AGAIN_S}")
+    bed.check(
+        took <= FOUND_AGAIN_S,
+        f"connected only {took:.1f} s after a phone had left, promised are {FOUND_AGAIN_S}",
+    )
     # Full again and again: each time the terminal advertises anew, and is refused.
     first = RawPhone(controllers[0], terminal)
     for _ in range(REFUSALS):
@@ -157,7 +183,8 @@ def controller_is_full(bed):
 
 @scenario(controllers=3, python=True, seconds=400)
 def bad_neighbours(bed):
-    """A phone pays as fast beside one that is silent, slow or floods as without it: times compared, in turns."""
+    """A phone pays as fast beside one that is silent, slow or floods as without it: times compared,
+    in turns."""
     kiosk = Kiosk(bed, wallets=0)
     card = Card(kiosk)
     terminal, controller, neighbours = bed.controllers
@@ -170,7 +197,15 @@ def bad_neighbours(bed):
             neighbour = None
             if kind:
                 neighbour = bed.start(
-                    "neighbour", "python3", "-B", "-u", INPUT / "guest/neighbour.py", kind, neighbours.name, neighbours.address, terminal.address
+                    "neighbour",
+                    "python3",
+                    "-B",
+                    "-u",
+                    INPUT / "guest/neighbour.py",
+                    kind,
+                    neighbours.name,
+                    neighbours.address,
+                    terminal.address,
                 )
                 neighbour.expect("at it")
             till = kiosk.offer("0.10")
@@ -189,7 +224,9 @@ def bad_neighbours(bed):
                 card.say(raw, command)
                 card.expect(raw, session, "Concluded")
                 took[kind].append(time.monotonic() - begin)
-                bed.equal(f"the outcome beside a {kind or 'good'} neighbour", payment.state, "approved")
+                bed.equal(
+                    f"the outcome beside a {kind or 'good'} neighbour", payment.state, "approved"
+                )
                 values[kind].add(len(hello) + len(command))
                 card.say(raw, session.acknowledge(payment))
                 if neighbour:
@@ -198,18 +235,38 @@ def bad_neighbours(bed):
             if neighbour:
                 neighbour.stop()
                 # Its connection ends with its socket, a little later.
-                bed.wait_until("BlueZ to notice", lambda: not bed.devices(terminal).get(neighbours.address, {}).get("Connected"))
+                bed.wait_until(
+                    "BlueZ to notice",
+                    lambda: not bed.devices(terminal).get(neighbours.address, {}).get("Connected"),
+                )
             time.sleep(0.5)
     for kind, times in took.items():
-        bed.note(f"beside {kind or 'nobody'}: {', '.join(f'{1000 * seconds:.0f}' for seconds in times)} ms")
+        bed.note(
+            f"beside {kind or 'nobody'}: "
+            + ", ".join(f"{1000 * seconds:.0f}" for seconds in times)
+            + " ms"
+        )
     medians = {kind: statistics.median(times) for kind, times in took.items()}
     ratios = {kind: medians[kind] / medians[None] for kind in RATIO_MAX}
-    bed.note(f"from subscribed to result: {1000 * medians[None]:.0f} ms without a neighbour; beside one that is "
-             + ", ".join(f"{kind} {1000 * medians[kind]:.0f} ms ({ratio:.2f})" for kind, ratio in ratios.items()))  # fmt: skip
+    bed.note(
+        f"from subscribed to result: {1000 * medians[None]:.0f} ms without a neighbour; "
+        "beside one that is "
+        + ", ".join(
+            f"{kind} {1000 * medians[kind]:.0f} ms ({ratio:.2f})" for kind, ratio in ratios.items()
+        )
+    )
     for kind, most in RATIO_MAX.items():
-        bed.equal(f"values that the phone had to write beside a {kind} neighbour", values[kind], values[None])
+        bed.equal(
+            f"values that the phone had to write beside a {kind} neighbour",
+            values[kind],
+            values[None],
+        )
         if STEADY:
-            bed.check(ratios[kind] <= most, f"beside a {kind} neighbour a payment takes {ratios[kind]:.2f} times as long, at most {most}")
+            bed.check(
+                ratios[kind] <= most,
+                f"beside a {kind} neighbour a payment takes {ratios[kind]:.2f} times as long, "
+                f"at most {most}",
+            )
     count = PAYMENTS_EACH * len(took)
     kiosk.wait_for_payments(*[("captured", "")] * count)
     kiosk.check_books(captured_minor=10 * count)

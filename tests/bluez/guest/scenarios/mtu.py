@@ -4,14 +4,15 @@ from harness import scenario
 from kiosk import Kiosk
 from raw_phone import Card, RawPhone
 
-# The smallest; a fragment more or less around some messages; iOS's; Android's long default with data length extension; the largest
-# with one octet less and in full.
+# The smallest; a fragment more or less around some messages; iOS's; Android's long default with
+# data length extension; the largest with one octet less and in full.
 MTUS = (23, 24, 48, 100, 185, 247, 512, 516, 517)
 
 
 @scenario(controllers=2, python=True, seconds=400)
 def mtu_sweep(bed):
-    """Payments at MTUs from 23 to 517, writes with response, without, and prepared; MTU growing late; sizes different each way."""
+    """Payments at MTUs from 23 to 517, writes with response, without, and prepared; MTU growing
+    late; sizes different each way."""
     kiosk = Kiosk(bed, wallets=0)
     card = Card(kiosk)
     terminal, controller = bed.controllers
@@ -29,7 +30,9 @@ def mtu_sweep(bed):
     def check(what, till, state):
         nonlocal paid
         bed.equal(f"the phone's outcome, {what}", state, "approved")
-        bed.equal(f"the till's answer, {what}", till.wait(60, exit_code=0).json()["state"], "captured")
+        bed.equal(
+            f"the till's answer, {what}", till.wait(60, exit_code=0).json()["state"], "captured"
+        )
         paid += 1
 
     for number, mtu in enumerate(MTUS):
@@ -38,7 +41,10 @@ def mtu_sweep(bed):
         with connect(mtu) as raw:
             raw.subscribe()
             check(f"MTU {mtu}, {manner}", till, card.pay(raw, manner))
-            bed.check(all(len(value) <= mtu - 3 for value in raw.values), "a value is longer than the MTU carries")
+            bed.check(
+                all(len(value) <= mtu - 3 for value in raw.values),
+                "a value is longer than the MTU carries",
+            )
 
     till = kiosk.offer("0.10")
     with connect(23) as raw:
@@ -46,7 +52,11 @@ def mtu_sweep(bed):
         session, offered = card.greet(raw, "command")
         bed.equal("the MTU", raw.exchange_mtu(517), 517)
         session.value_octets = raw.value_octets
-        check("the MTU grows after the first message", till, card.pay_offer(raw, session, offered, "command"))
+        check(
+            "the MTU grows after the first message",
+            till,
+            card.pay_offer(raw, session, offered, "command"),
+        )
 
     till = kiosk.offer("0.10")
     with connect(23) as raw:
@@ -69,7 +79,11 @@ def mtu_sweep(bed):
             session.value_octets = writes
             card.say(raw, values, "command")
             offered = card.expect(raw, session, "Offered")
-            check(f"writes {writes}, hears {hears}", till, card.pay_offer(raw, session, offered, "command"))
+            check(
+                f"writes {writes}, hears {hears}",
+                till,
+                card.pay_offer(raw, session, offered, "command"),
+            )
 
     # What the terminal says to the hello waits for the subscription.
     for manner in ("response", "command"):
@@ -80,9 +94,14 @@ def mtu_sweep(bed):
             bed.check(raw.next_value(0.5) is None, "a notification without a subscription")
             raw.subscribe()
             offered = card.expect(raw, session, "Offered")
-            check(f"subscribed after the hello, {manner}", till, card.pay_offer(raw, session, offered, manner))
+            check(
+                f"subscribed after the hello, {manner}",
+                till,
+                card.pay_offer(raw, session, offered, manner),
+            )
 
-    # A long write of one value, in more parts than the MTU needs, and manners mixed within a message.
+    # A long write of one value, in more parts than the MTU needs, and manners mixed within a
+    # message.
     till = kiosk.offer("0.10")
     with connect(48) as raw:
         raw.subscribe()
@@ -92,7 +111,9 @@ def mtu_sweep(bed):
         values = session.pay(payment)
         bed.check(len(values) > 1, "the command fits one value: nothing to mix")
         for number, value in enumerate(values):
-            raw.write(value, "prepared" if number % 2 == 0 or len(value) > raw.value_octets else "command")
+            raw.write(
+                value, "prepared" if number % 2 == 0 or len(value) > raw.value_octets else "command"
+            )
         card.expect(raw, session, "Concluded")
         check("values longer than the MTU, prepared", till, payment.state)
 

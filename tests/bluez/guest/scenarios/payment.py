@@ -1,4 +1,5 @@
-"""Payments with the real parts: what the phone, the till, the journal and the ledger say in the end."""
+"""Payments with the real parts: what the phone, the till, the journal and the ledger say in the
+end."""
 
 from harness import scenario
 from kiosk import Kiosk
@@ -40,13 +41,18 @@ def declined_for_funds(bed):
 
 @scenario(controllers=2)
 def dispense_failed(bed):
-    """Approved, but the goods cannot be released: everything is given back, and the phone can hear of it."""
+    """Approved, but the goods cannot be released: everything is given back, and the phone can hear
+    of it."""
     kiosk = Kiosk(bed)
     till = kiosk.offer("2.50", "--after-dispense", "--dispensed", "false")
     paid = kiosk.wallets[0].pay()
-    bed.equal("the phone's outcome", (paid["outcome"], paid["receipt_verified"]), ("approved", True))
+    bed.equal(
+        "the phone's outcome", (paid["outcome"], paid["receipt_verified"]), ("approved", True)
+    )
     answer = till.wait(60, exit_code=7).json()
-    bed.equal("the till's answer", (answer["state"], answer["reason"]), ("reversed", "dispense_failed"))
+    bed.equal(
+        "the till's answer", (answer["state"], answer["reason"]), ("reversed", "dispense_failed")
+    )
     bed.equal("release what is given back", answer["release"], False)
     kiosk.wait_for_payments(("reversed", "dispense_failed"))
     kiosk.check_books(captured_minor=0)
@@ -72,7 +78,8 @@ def phone_vanishes(bed):
 
 @scenario(controllers=3)
 def two_phones(bed):
-    """Two phones have the same offer before them: one pays, the other is told that it is taken, and is not charged."""
+    """Two phones have the same offer before them: one pays, the other is told that it is taken, and
+    is not charged."""
     kiosk = Kiosk(bed, wallets=2)
 
     def both_have_the_offer():
@@ -84,7 +91,9 @@ def two_phones(bed):
 
     till, (first, second) = both_have_the_offer()
     first.send("y")
-    bed.equal("the outcome of who says yes", first.wait(60, exit_code=0).json()["outcome"], "approved")
+    bed.equal(
+        "the outcome of who says yes", first.wait(60, exit_code=0).json()["outcome"], "approved"
+    )
     bed.equal("the other's outcome", second.wait(20, exit_code=None).json()["outcome"], "not_paid")
     bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
 
@@ -93,7 +102,10 @@ def two_phones(bed):
         phone.send("y")
     outcomes = sorted(phone.wait(60, exit_code=None).json()["outcome"] for phone in phones)
     # The other had no command out yet, or one that was not used.
-    bed.check(outcomes in (["approved", "not_paid"], ["approved", "not_charged"]), f"the outcomes of two who say yes: {outcomes}")
+    bed.check(
+        outcomes in (["approved", "not_paid"], ["approved", "not_charged"]),
+        f"the outcomes of two who say yes: {outcomes}",
+    )
     bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
     kiosk.wait_for_payments(*[("captured", "")] * 2)
     kiosk.check_books(captured_minor=500)

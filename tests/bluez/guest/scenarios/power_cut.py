@@ -1,8 +1,9 @@
-"""Payments without end, over which the power is cut: `run power-cut --cuts N` boots this again and again on the same disks.
+"""Payments without end, over which the power is cut: `run power-cut --cuts N` boots this again and
+again on the same disks.
 
-Terminal, phone and till have the state disk, the institution has one of its own, and a cut takes both, with what was not flushed.
-Of what till and phone were told there is a record beyond the power's reach: on the host.
-"""
+Terminal, phone and till have the state disk, the institution has one of its own, and a cut takes
+both, with what was not flushed. Of what till and phone were told there is a record beyond the
+power's reach: on the host."""
 
 import contextlib
 import http.client
@@ -24,13 +25,15 @@ PORT = 7443
 BALANCE = "1000000.00"
 BALANCE_MINOR = 100_000_000
 PRICE_MINOR = 250
-# Emulated, and beside other work: for a payment, and for what was left of the one before to be settled.
+# Emulated, and beside other work: for a payment, and for what was left of the one before to be
+# settled.
 TIMEOUT = 120
 
 
 @scenario(controllers=2, by_name=True, keeps=True, seconds=1200)
 def power_cut(bed):
-    """The power is cut at random moments of payments (run with --cuts); then everything settles and agrees."""
+    """The power is cut at random moments of payments (run with --cuts); then everything settles and
+    agrees."""
     mount_bank_disk()
     is_new = not (bed.directory / "set-up").exists()
     kiosk = Installation(bed, is_new)
@@ -39,7 +42,8 @@ def power_cut(bed):
         (bed.directory / "set-up").touch()
         os.sync()
     else:
-        # Before the terminal runs, which might mend it: what was released is approved in the journal as the cut left it.
+        # Before the terminal runs, which might mend it: what was released is approved in the
+        # journal as the cut left it.
         till.check_released(kiosk.wreck)
     till.settle()
     counts = till.check()
@@ -62,7 +66,10 @@ def mount_bank_disk():
         serial = block / "serial"
         if serial.exists() and serial.read_text().strip() == "bank":
             BANK_DISK.mkdir(exist_ok=True)
-            subprocess.run(["mount", "-t", "ext4", "-o", "noatime", f"/dev/{block.name}", BANK_DISK], check=True)
+            subprocess.run(
+                ["mount", "-t", "ext4", "-o", "noatime", f"/dev/{block.name}", BANK_DISK],
+                check=True,
+            )
             return
     raise Failure("there is no disk for the bank; run this with --cuts")
 
@@ -91,10 +98,21 @@ class Installation(Kiosk):
         self.wreck = None
         if is_new:
             self._institution_command("init", "--name", "Example Bank", "--host-name", "localhost")
-            account = ("account", "create", "--name", "Alice", "--currency", "EUR", "--balance", BALANCE)
+            account = (
+                "account",
+                "create",
+                "--name",
+                "Alice",
+                "--currency",
+                "EUR",
+                "--balance",
+                BALANCE,
+            )
             self.account = self._institution_command(*account)["account"]
             self.start_institution(PORT)
-            self._enrol_terminal("[institution]\nretry_backoff_min_ms = 200\nretry_backoff_max_ms = 2000\n")
+            self._enrol_terminal(
+                "[institution]\nretry_backoff_min_ms = 200\nretry_backoff_max_ms = 2000\n"
+            )
             self.short_code_file.write_text(self.short_code)
         else:
             # As the cut left it: a copy, since to read it is to mend it.
@@ -111,31 +129,42 @@ class Installation(Kiosk):
 
     def bank_rows(self):
         """Every transaction of the institution: id, state, amount and currency."""
-        statement = "SELECT lower(hex(id)) AS id, state, amount_minor, currency FROM payment_transaction"
+        statement = (
+            "SELECT lower(hex(id)) AS id, state, amount_minor, currency FROM payment_transaction"
+        )
         return self.bed.query(self.bank / "institution.sqlite", statement)
 
     def journal_rows(self):
-        statement = "SELECT lower(hex(transaction_id)) AS id, state, reason, amount_minor, currency FROM payments ORDER BY number"
+        statement = (
+            "SELECT lower(hex(transaction_id)) AS id, state, reason, amount_minor, currency "
+            "FROM payments ORDER BY number"
+        )
         return self.bed.query(self.journal, statement)
 
     def check_ledger(self, captured_minor):
-        """The ledger is right in itself, and the merchant is owed what the journal says was captured."""
+        """The ledger is right in itself, and the merchant is owed what the journal says was
+        captured."""
         report = self._institution_command("ledger", "check")
         self.bed.equal("the ledger", (report["balanced"], report["faults"]), (True, []))
         sums = {"available": 0, "held": 0, "payable": 0}
         for balance in report["balances"]:
             if balance["kind"] in sums:
                 sums[balance["kind"]] += balance["balance_minor"]
-        expected = {"available": BALANCE_MINOR - captured_minor, "held": 0, "payable": captured_minor}
+        expected = {
+            "available": BALANCE_MINOR - captured_minor,
+            "held": 0,
+            "payable": captured_minor,
+        }
         self.bed.equal("the ledger's balances", sums, expected)
 
 
 class Till:
-    """A till that sells one thing after the other, and remembers on the host what it was told and what it did.
+    """A till that sells one thing after the other, and remembers on the host what it was told and
+    what it did.
 
-    A line of its record is one of: {"sale", "capture", "dispensed"}, before it offers; {"sale", "id", "state", "release", "final"},
-    what it was told, before it acts on it; {"sale", "id", "goods": true}, before it releases.
-    """
+    A line of its record is one of: {"sale", "capture", "dispensed"}, before it offers; {"sale",
+    "id", "state", "release", "final"}, what it was told, before it acts on it; {"sale", "id",
+    "goods": true}, before it releases."""
 
     def __init__(self, bed, kiosk):
         self.bed, self.kiosk = bed, kiosk
@@ -152,7 +181,9 @@ class Till:
         self.file.write(b"\n")
 
     def _take(self, entry):
-        sale = self.sales.setdefault(entry["sale"], {"number": entry["sale"], "id": None, "told": [], "goods": False})
+        sale = self.sales.setdefault(
+            entry["sale"], {"number": entry["sale"], "id": None, "told": [], "goods": False}
+        )
         if "capture" in entry:
             sale.update(capture=entry["capture"], dispensed=entry["dispensed"])
         elif "goods" in entry:
@@ -178,7 +209,9 @@ class Till:
             try:
                 connection.sock.settimeout(90)
                 connection.sock.connect(str(self.bed.directory / "till.sock"))
-                connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+                connection.request(
+                    method, path, json.dumps(body) if body is not None else None, headers
+                )
                 answer = connection.getresponse()
                 text = answer.read()
                 if answer.status != 503:
@@ -196,7 +229,9 @@ class Till:
         """The payment as it is now; what it says is written down before anything is made of it."""
         status, payment = self._call(method, path, body, key)
         if status not in (200, 201):
-            raise Failure(f"sale {sale['number']}: {method} {path} is answered with {status}: {payment}")
+            raise Failure(
+                f"sale {sale['number']}: {method} {path} is answered with {status}: {payment}"
+            )
         told = (payment["state"], payment["release"], payment["final"])
         if not sale["told"] or sale["told"][-1] != told:
             state, release, final = told
@@ -208,7 +243,12 @@ class Till:
 
     def _follow(self, sale, phone=None):
         """To its end. Without a phone an offer is taken back."""
-        body = {"amount_minor": PRICE_MINOR, "currency": "EUR", "capture": sale["capture"], "reference": f"sale {sale['number']}"}
+        body = {
+            "amount_minor": PRICE_MINOR,
+            "currency": "EUR",
+            "capture": sale["capture"],
+            "reference": f"sale {sale['number']}",
+        }
         if sale["id"] is None:
             payment = self._payment(sale, "POST", "/v1/payments", body, f"sale-{sale['number']}")
         else:
@@ -219,7 +259,9 @@ class Till:
         while not payment["final"]:
             path = f"/v1/payments/{path_of(sale)}"
             if payment["state"] == "approved":
-                payment = self._payment(sale, "POST", f"{path}/complete", {"dispensed": sale["dispensed"]})
+                payment = self._payment(
+                    sale, "POST", f"{path}/complete", {"dispensed": sale["dispensed"]}
+                )
             elif payment["state"] == "offered" and (phone is None or phone.exit_code is not None):
                 status, _ = self._call("POST", f"{path}/cancel", {})
                 if status not in (200, 409):
@@ -238,7 +280,10 @@ class Till:
         dispensed = capture == "at_once" or self.chance.random() < 0.8
         self._write(sale=number, capture=capture, dispensed=dispensed)
         options = ["--vanish-after-command"] if self.chance.random() < 0.15 else []
-        phone = self._follow(self.sales[number], lambda: self.kiosk.phone.start_paying("--wait-ms", "60000", *options))
+        phone = self._follow(
+            self.sales[number],
+            lambda: self.kiosk.phone.start_paying("--wait-ms", "60000", *options),
+        )
         phone.wait(TIMEOUT, exit_code=None)
 
     # After a cut
@@ -262,7 +307,10 @@ class Till:
             if any(release for _, release, _ in sale["told"]):
                 state = states.get(sale["id"])
                 if state not in ("approved", "capturing", "captured", "reversing", "reversed"):
-                    raise Failure(f"sale {sale['number']} ({sale['id']}) was told to be released; the journal says {state}")
+                    raise Failure(
+                        f"sale {sale['number']} ({sale['id']}) was told to be released; "
+                        f"the journal says {state}"
+                    )
 
     def check(self):
         """Till, journal, ledger and phone against each other; how many payments ended how."""
@@ -273,16 +321,24 @@ class Till:
             number, told = sale["number"], sale["told"]
             row = journal.get(sale["id"])
             if row is None:
-                wrong.append(f"sale {number}: {sale['id']} was told to the till, and the journal does not know it")
+                wrong.append(
+                    f"sale {number}: {sale['id']} was told to the till, "
+                    "and the journal does not know it"
+                )
                 continue
             finals = [view for view in told if view[2]]
             if not finals or finals[0] != told[-1] or finals[0][0] != row["state"]:
                 wrong.append(f"sale {number}: told {told}, journal {row}")
             if sale["goods"] != (row["state"] == "captured"):
-                wrong.append(f"sale {number}: goods released: {sale['goods']}, journal {row}; told {told}")
+                wrong.append(
+                    f"sale {number}: goods released: {sale['goods']}, journal {row}; told {told}"
+                )
         for identity, row in journal.items():
             at_bank = bank.get(identity, {"state": None, "amount_minor": None, "currency": None})
-            same_money = (at_bank["amount_minor"], at_bank["currency"]) == (row["amount_minor"], row["currency"])
+            same_money = (at_bank["amount_minor"], at_bank["currency"]) == (
+                row["amount_minor"],
+                row["currency"],
+            )
             agrees = {
                 "captured": at_bank["state"] == "captured" and same_money,
                 "reversed": at_bank["state"] == "reversed",
@@ -290,7 +346,11 @@ class Till:
             }.get(row["state"], at_bank["state"] is None)
             if not agrees:
                 wrong.append(f"journal {row}, ledger {at_bank}")
-        wrong.extend(f"the ledger alone knows {row}" for identity, row in bank.items() if identity not in journal)
+        wrong.extend(
+            f"the ledger alone knows {row}"
+            for identity, row in bank.items()
+            if identity not in journal
+        )
 
         captured = [row for row in journal.values() if row["state"] == "captured"]
         captured_minor = sum(row["amount_minor"] for row in captured)
@@ -303,13 +363,16 @@ class Till:
                 "reversed": ("reversed",),
                 "pending": (state,),
             }.get(receipt["outcome"], ("reversed", "expired", "cancelled", "not_charged", None))
-            if state not in allowed or (receipt["outcome"] == "approved" and not receipt["receipt_verified"]):
+            if state not in allowed or (
+                receipt["outcome"] == "approved" and not receipt["receipt_verified"]
+            ):
                 wrong.append(f"the phone has {receipt}, the journal says {state}")
         if wrong:
             raise Failure("the promises do not hold: " + "; ".join(wrong))
         states = [row["state"] for row in journal.values()]
         counts = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
-        return f"{len(states)} payments ({counts or 'none yet'}), {captured_minor} minor units captured"
+        payments = f"{len(states)} payments ({counts or 'none yet'})"
+        return f"{payments}, {captured_minor} minor units captured"
 
 
 def rows_of_wreck(journal):
@@ -318,7 +381,12 @@ def rows_of_wreck(journal):
         return []
     with contextlib.closing(sqlite3.connect(journal)) as connection:
         connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute("SELECT lower(hex(transaction_id)) AS id, state FROM payments")]
+        return [
+            dict(row)
+            for row in connection.execute(
+                "SELECT lower(hex(transaction_id)) AS id, state FROM payments"
+            )
+        ]
 
 
 def path_of(sale):

@@ -1,4 +1,5 @@
-"""How fast the terminal is found: from its start, and by its advertisements' intervals in each state."""
+"""How fast the terminal is found: from its start, and by its advertisements' intervals in each
+state."""
 
 import contextlib
 import signal
@@ -15,7 +16,8 @@ STARTS = 5
 # The promise, at a steady pace.
 FIRST_ADVERTISEMENT_SECONDS = 0.3
 SETTLED_SECONDS = 2.0
-# BlueZ before takes an application's intervals only as an experiment; there main.conf's hold, which are 100 to 150 ms.
+# BlueZ before takes an application's intervals only as an experiment; there main.conf's hold, which
+# are 100 to 150 ms.
 OWN_INTERVALS_SINCE = (5, 82)
 
 
@@ -36,7 +38,9 @@ def first_advertisement(bed):
     for _ in range(STARTS):
         kiosk.terminal.stop()
         bed.wait_until(
-            "the terminal to be off the air", lambda: not observer.florin(time.monotonic() - 1.5), 30
+            "the terminal to be off the air",
+            lambda: not observer.florin(time.monotonic() - 1.5),
+            30,
         )
         kiosk.serve()
         begin = kiosk.terminal.started
@@ -46,23 +50,32 @@ def first_advertisement(bed):
     took.sort()
     median = statistics.median(took)
     bed.note(
-        f"from `florin serve` to the first advertisement: median {1000 * median:.0f} ms of {STARTS} starts, "
-        f"{1000 * took[0]:.0f} to {1000 * took[-1]:.0f} ms; a GATT server in Python: {1000 * PYTHON_SERVER_SECONDS:.0f} ms"
+        f"from `florin serve` to the first advertisement: "
+        f"median {1000 * median:.0f} ms of {STARTS} starts, "
+        f"{1000 * took[0]:.0f} to {1000 * took[-1]:.0f} ms; "
+        f"a GATT server in Python: {1000 * PYTHON_SERVER_SECONDS:.0f} ms"
     )
     if STEADY:
-        bed.check(median < FIRST_ADVERTISEMENT_SECONDS, f"promised are {1000 * FIRST_ADVERTISEMENT_SECONDS:.0f} ms")
+        bed.check(
+            median < FIRST_ADVERTISEMENT_SECONDS,
+            f"promised are {1000 * FIRST_ADVERTISEMENT_SECONDS:.0f} ms",
+        )
 
 
 @scenario(controllers=2)
 def names(bed):
-    """The name on the air has the short code, and says whether the terminal is out of service; the wallet says so, too."""
+    """The name on the air has the short code, and says whether the terminal is out of service; the
+    wallet says so, too."""
     observer = bed.observe()
     kiosk = Kiosk(bed)
 
     def wait_name(name):
         since = time.monotonic()
+
         # Of all names in a while only one is the terminal's.
-        heard = lambda: {found for found in observer.names(since) if found.startswith("Florin ")}  # noqa: E731
+        def heard():
+            return {found for found in observer.names(since) if found.startswith("Florin ")}
+
         bed.wait_until(f"the name {name!r} on the air", lambda: name in heard(), 30)
 
     wait_name(f"Florin {kiosk.short_code}")
@@ -110,8 +123,14 @@ def advertising_intervals(bed):
     bed.note(f"between two advertisements, without, with and without an offer: {told}")
     if bed.bluez_version() < OWN_INTERVALS_SINCE:
         for pause in (slow, fast, slow_again):
-            bed.check(pause and 90 <= pause <= 170, f"main.conf says 100 to 150 ms, on the air are {pause}")
+            bed.check(
+                pause and 90 <= pause <= 170,
+                f"main.conf says 100 to 150 ms, on the air are {pause}",
+            )
         return
     bed.check(fast and fast <= 110, f"with an offer: {fast} ms, promised are 20 to 100")
     for pause in (slow, slow_again):
-        bed.check(pause and 900 <= pause <= 1300, f"without an offer: {pause} ms, promised are 1000 to 1200")
+        bed.check(
+            pause and 900 <= pause <= 1300,
+            f"without an offer: {pause} ms, promised are 1000 to 1200",
+        )

@@ -1,7 +1,8 @@
-"""What BlueZ, the adapter and the bus do to a running terminal: it says so, and is back by itself (docs/bluetooth.md).
+"""What BlueZ, the adapter and the bus do to a running terminal: it says so, and is back by itself
+(docs/bluetooth.md).
 
-An observer of its own on the virtual air, which needs neither BlueZ nor the kernel, hears when the terminal can be found again.
-"""
+An observer of its own on the virtual air, which needs neither BlueZ nor the kernel, hears when the
+terminal can be found again."""
 
 import contextlib
 import pathlib
@@ -23,7 +24,8 @@ FIXED_PLACES_SINCE = (5, 75)
 ASK_ATTEMPTS_MAX = 5
 SET_ADVERTISING_ENABLE, RESET = 0x200A, 0x0C03
 COMMAND_DISALLOWED = 0x0C
-# Linux before leaves a controller advertising when rfkill blocks it; nobody answers there. Seen with 6.1 and 6.12.
+# Linux before leaves a controller advertising when rfkill blocks it; nobody answers there. Seen
+# with 6.1 and 6.12.
 SILENT_WHEN_BLOCKED_SINCE = (6, 12)
 
 
@@ -41,10 +43,10 @@ class Recovery:
     def find(self, since, what, says_so=True):
         """Waits until the terminal can be found again after a moment, and says how long it took.
 
-        says_so: it knows of the fault, and says when it is over. What is on the air before it has said so may be left over
-        from before the fault; but not where the fault silences the controller. Those of Bluetooth 4 report an advertisement
-        only once, as it begins: there its very first has to count.
-        """
+        says_so: it knows of the fault, and says when it is over. What is on the air before it has
+        said so may be left over from before the fault; but not where the fault silences the
+        controller. Those of Bluetooth 4 report an advertisement only once, as it begins: there its
+        very first has to count."""
         if says_so:
             self.kiosk.terminal.expect(r"phones can find this terminal", 60)
         # What the observer has not yet taken in was on the air before.
@@ -63,7 +65,9 @@ class Recovery:
         """Waits until the terminal is not to be found any more."""
         # The slow pace has an advertisement a second.
         self.bed.wait_until(
-            "the terminal to be off the air", lambda: not self.observer.florin(time.monotonic() - 2.5), seconds
+            "the terminal to be off the air",
+            lambda: not self.observer.florin(time.monotonic() - 2.5),
+            seconds,
         )
 
     def status(self):
@@ -72,13 +76,18 @@ class Recovery:
         return self.bed.run(*command, exit_code=None).json().get("reason")
 
     def figures(self):
-        """florin_bluetooth_up, and florin_bluetooth_recovery_actions_total of all recovery_actions."""
+        """florin_bluetooth_up, and the sum of florin_bluetooth_recovery_actions_total."""
         found = self.kiosk.metrics()
-        recovery_actions = sum(value for name, value in found.items() if name.startswith("florin_bluetooth_recovery_actions_total"))
+        recovery_actions = sum(
+            value
+            for name, value in found.items()
+            if name.startswith("florin_bluetooth_recovery_actions_total")
+        )
         return found["florin_bluetooth_up"], recovery_actions
 
     def least_tasks(self):
-        """How many tasks the terminal has between two attempts to reach BlueZ, of which there is one every three seconds."""
+        """How many tasks the terminal has between two attempts to reach BlueZ, of which there is
+        one every three seconds."""
         found = []
         for _ in range(5):
             time.sleep(1)
@@ -88,11 +97,15 @@ class Recovery:
     def wait_status(self, words):
         """Waits until the till API gives a reason with these words."""
         self.bed.wait_until(
-            f"the till API to say {words!r}", lambda: (reason := self.status()) and words in reason, pause=0.5
+            f"the till API to say {words!r}",
+            lambda: (reason := self.status()) and words in reason,
+            pause=0.5,
         )
 
     def wait_in_service(self):
-        self.bed.wait_until("the till API to say that all is well", lambda: self.status() is None, pause=0.5)
+        self.bed.wait_until(
+            "the till API to say that all is well", lambda: self.status() is None, pause=0.5
+        )
 
     def pay(self):
         for controller in self.bed.controllers:
@@ -109,17 +122,20 @@ class Recovery:
 
     @contextlib.contextmanager
     def under_way(self):
-        """A payment whose command is with the institution, and no answer yet, while the `with` block does its worst.
+        """A payment whose command is with the institution, and no answer yet, while the `with`
+        block does its worst.
 
-        It ends as promised: the till hears of the approval whatever the radio does, and books and journal agree. The phone's
-        side is phone_has_its_result().
-        """
+        It ends as promised: the till hears of the approval whatever the radio does, and books and
+        journal agree. The phone's side is phone_has_its_result()."""
         till = self.kiosk.offer("2.50")
         self.kiosk.institution.signal(signal.SIGSTOP)
         self.phone = self.kiosk.wallets[0].start_paying()
         self.bed.wait_until(
             "the payment to be under way",
-            lambda: [state for state, _ in self.kiosk.payments()] == ["captured"] * self.paid + ["authorising"],
+            lambda: (
+                [state for state, _ in self.kiosk.payments()]
+                == ["captured"] * self.paid + ["authorising"]
+            ),
         )
         try:
             yield
@@ -129,11 +145,14 @@ class Recovery:
         self.check_books()
 
     def forget_table(self):
-        """The phone forgets the terminal's attributes, which BlueZ before 5.75 puts into another order when it is registered anew."""
+        """The phone forgets the terminal's attributes, which BlueZ before 5.75 puts into another
+        order when it is registered anew."""
         terminal, phone, *_ = self.bed.controllers
         device = f"{phone.path}/dev_{terminal.address.replace(':', '_')}"
         with contextlib.suppress(BusError):
-            self.bed.bus.call("org.bluez", phone.path, "org.bluez.Adapter1", "RemoveDevice", "o", device)
+            self.bed.bus.call(
+                "org.bluez", phone.path, "org.bluez.Adapter1", "RemoveDevice", "o", device
+            )
 
     def phone_has_its_result(self):
         """The phone of the payment under way got its result, or gets it when it comes back."""
@@ -144,12 +163,16 @@ class Recovery:
         self.bed.equal("the phone's outcome", outcome["outcome"], "pending")
         for controller in self.bed.controllers:
             self.bed.wait_powered(controller)
-        # A phone whose own bluetoothd is still busy with the connection that went tries again, as a person does.
+        # A phone whose own bluetoothd is still busy with the connection that went tries again, as a
+        # person does.
         for attempt in range(1, ASK_ATTEMPTS_MAX + 1):
             later = self.kiosk.wallets[0].ask(outcome["transaction_id"], exit_code=None)
             if later["outcome"] not in ("link_failed", "pending"):
                 break
-            self.bed.note(f"the phone's attempt {attempt} to come back: {later['outcome']}, {later.get('error')}")
+            self.bed.note(
+                f"the phone's attempt {attempt} to come back: "
+                f"{later['outcome']}, {later.get('error')}"
+            )
             if self.bed.bluez_version() < FIXED_PLACES_SINCE:
                 self.forget_table()
         self.bed.equal("the phone's outcome later", later["outcome"], "approved")
@@ -157,7 +180,8 @@ class Recovery:
 
 @scenario(controllers=2)
 def bluetoothd_dies(bed):
-    """bluetoothd crashes under a payment: the terminal has it started again, and the payment ends as promised."""
+    """bluetoothd crashes under a payment: the terminal has it started again, and the payment ends
+    as promised."""
     recovery = Recovery(bed)
     with recovery.under_way():
         moment = time.monotonic()
@@ -172,7 +196,8 @@ def bluetoothd_dies(bed):
 
 @scenario(controllers=2)
 def bluetoothd_is_restarted(bed):
-    """Somebody restarts bluetoothd under a payment: the terminal is found again, and the payment ends as promised."""
+    """Somebody restarts bluetoothd under a payment: the terminal is found again, and the payment
+    ends as promised."""
     recovery = Recovery(bed)
     with recovery.under_way():
         moment = time.monotonic()
@@ -184,7 +209,8 @@ def bluetoothd_is_restarted(bed):
 
 @scenario(controllers=2, seconds=240)
 def bluetoothd_is_stopped_for_a_minute(bed):
-    """bluetoothd is stopped and masked for a minute under a payment: till API and figures say so; found again; it ends as promised."""
+    """bluetoothd is stopped and masked for a minute under a payment: till API and figures say so;
+    found again; it ends as promised."""
     recovery = Recovery(bed)
     up, recovery_actions = recovery.figures()
     bed.equal("florin_bluetooth_up before", up, 1)
@@ -197,8 +223,14 @@ def bluetoothd_is_stopped_for_a_minute(bed):
     tasks = recovery.least_tasks()
     time.sleep(50)
     after = recovery.least_tasks()
-    bed.check(after <= tasks, f"without bluetoothd the terminal's tasks have grown from {tasks:.0f} to {after:.0f}")
-    bed.check(not recovery.observer.florin(time.monotonic() - 50), "the terminal was on the air without bluetoothd")
+    bed.check(
+        after <= tasks,
+        f"without bluetoothd the terminal's tasks have grown from {tasks:.0f} to {after:.0f}",
+    )
+    bed.check(
+        not recovery.observer.florin(time.monotonic() - 50),
+        "the terminal was on the air without bluetoothd",
+    )
     bed.run("systemctl", "unmask", "--runtime", "bluetooth.service")
     moment = time.monotonic()
     bed.start_bluetoothd()
@@ -206,14 +238,18 @@ def bluetoothd_is_stopped_for_a_minute(bed):
     recovery.wait_in_service()
     up, actions_after = recovery.figures()
     bed.equal("florin_bluetooth_up after", up, 1)
-    bed.check(actions_after > recovery_actions, f"florin_bluetooth_recovery_actions_total was {recovery_actions}, and is {actions_after}")
+    bed.check(
+        actions_after > recovery_actions,
+        f"florin_bluetooth_recovery_actions_total was {recovery_actions}, and is {actions_after}",
+    )
     recovery.phone_has_its_result()
     recovery.pay()
 
 
 @scenario(controllers=2)
 def bluetoothd_hangs(bed):
-    """bluetoothd stops answering for a while under a payment: the terminal says so; found again when it goes on; it ends as promised."""
+    """bluetoothd stops answering for a while under a payment: the terminal says so; found again
+    when it goes on; it ends as promised."""
     recovery = Recovery(bed)
     with recovery.under_way():
         bed.kill_unit("bluetooth.service", signal.SIGSTOP)
@@ -229,7 +265,8 @@ def bluetoothd_hangs(bed):
 
 @scenario(controllers=2)
 def bluetoothd_hangs_for_good(bed):
-    """bluetoothd hangs for good: systemd ends it and starts another, as deploy/ has it; the terminal is found again."""
+    """bluetoothd hangs for good: systemd ends it and starts another, as deploy/ has it; the
+    terminal is found again."""
     drop_in = pathlib.Path("/run/systemd/system/bluetooth.service.d/florin-deploy.conf")
     drop_in.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(INPUT / "deploy/bluetooth-service.conf", drop_in)
@@ -242,8 +279,12 @@ def bluetoothd_hangs_for_good(bed):
         hung = bed.bus.owner("org.bluez")
         bed.kill_unit("bluetooth.service", signal.SIGSTOP)
         # systemd may be quicker than the terminal's own question.
-        recovery.kiosk.terminal.expect(r"cannot find this terminal.*(has not answered|BlueZ stopped)")
-        bed.wait_until("another bluetoothd", lambda: bed.bus.owner("org.bluez") not in (None, hung), 120)
+        recovery.kiosk.terminal.expect(
+            r"cannot find this terminal.*(has not answered|BlueZ stopped)"
+        )
+        bed.wait_until(
+            "another bluetoothd", lambda: bed.bus.owner("org.bluez") not in (None, hung), 120
+        )
         recovery.find(time.monotonic(), "systemd started another bluetoothd")
         recovery.pay()
     finally:
@@ -253,7 +294,8 @@ def bluetoothd_hangs_for_good(bed):
 
 @scenario(controllers=2)
 def adapter_is_switched_off(bed):
-    """Somebody switches the adapter off under a payment: the terminal switches it on again; the payment ends as promised."""
+    """Somebody switches the adapter off under a payment: the terminal switches it on again; the
+    payment ends as promised."""
     recovery = Recovery(bed)
     with recovery.under_way():
         moment = time.monotonic()
@@ -267,7 +309,8 @@ def adapter_is_switched_off(bed):
 
 @scenario(controllers=2, pluggable=True)
 def adapter_is_pulled_out(bed):
-    """The adapter is pulled out under a payment and put in again: found again; the payment ends as promised."""
+    """The adapter is pulled out under a payment and put in again: found again; the payment ends as
+    promised."""
     recovery = Recovery(bed)
     with recovery.under_way():
         bed.pluggable.pull_out()
@@ -284,7 +327,8 @@ def adapter_is_pulled_out(bed):
 
 @scenario(controllers=2)
 def adapter_is_blocked(bed):
-    """rfkill blocks the adapter under a payment: the terminal leaves it so and says so; found again when it is unblocked."""
+    """rfkill blocks the adapter under a payment: the terminal leaves it so and says so; found again
+    when it is unblocked."""
     recovery = Recovery(bed)
     with recovery.under_way():
         block(bed.controllers[0], True)
@@ -306,7 +350,8 @@ def adapter_is_blocked(bed):
 
 @scenario(controllers=2)
 def bus_is_restarted(bed):
-    """The D-Bus daemon is restarted under a payment, and takes bluetoothd along: found again; the payment ends as promised."""
+    """The D-Bus daemon is restarted under a payment, and takes bluetoothd along: found again; the
+    payment ends as promised."""
     recovery = Recovery(bed)
     with recovery.under_way():
         bed.run("systemctl", "restart", "dbus.service")
@@ -320,13 +365,17 @@ def bus_is_restarted(bed):
 
 @scenario(controllers=2)
 def advertising_vanishes(bed):
-    """The controller stops advertising and the kernel forgets the advertisement, each without a word: found again."""
+    """The controller stops advertising and the kernel forgets the advertisement, each without a
+    word: found again."""
     recovery = Recovery(bed)
     terminal = bed.controllers[0]
     # With an offer, and without one.
     for pay in (lambda: recovery.kiosk.offer("2.50"), None):
         till = pay() if pay else None
-        for cause, what in ((silence, "the controller fell silent"), (remove_advertisements, "the kernel forgot the advertisement")):
+        for cause, what in (
+            (silence, "the controller fell silent"),
+            (remove_advertisements, "the kernel forgot the advertisement"),
+        ):
             # Neither an offer's coming nor a phone's leaving is what puts it up anew.
             time.sleep(1.5)
             cause(terminal)
@@ -341,7 +390,8 @@ def advertising_vanishes(bed):
 
 @scenario(controllers=2, pluggable=True)
 def advertising_is_refused(bed):
-    """The controller refuses to advertise until it is reset: a payment under way ends; then it is switched off and on, and found again."""
+    """The controller refuses to advertise until it is reset: a payment under way ends; then it is
+    switched off and on, and found again."""
     recovery = Recovery(bed)
     state = {"refuses": True}
 
@@ -355,7 +405,8 @@ def advertising_is_refused(bed):
 
     with recovery.under_way():
         bed.pluggable.judge = judge
-        # An advertisement is put up anew meanwhile, and is refused; for the sake of this phone nothing is done about it.
+        # An advertisement is put up anew meanwhile, and is refused; for the sake of this phone
+        # nothing is done about it.
         time.sleep(4)
     recovery.phone_has_its_result()
     recovery.kiosk.terminal.expect(r"cannot find this terminal.*advertising")

@@ -8,7 +8,8 @@ SERVICE = "6f1c5a4e-3c1b-4d0f-9d6a-8f5b1f0e2a77"
 
 @scenario(controllers=2, binaries=False)
 def selftest(bed):
-    """Two virtual controllers, one bluetoothd: the second sees and connects to the first, and finds its service."""
+    """Two virtual controllers, one bluetoothd: the second sees and connects to the first, and finds
+    its service."""
     terminal, phone = bed.controllers
     bed.check(terminal.address != phone.address, f"both controllers are {phone.address}")
 
@@ -29,9 +30,13 @@ def selftest(bed):
 
     with bed.scan(phone):
         begin = bed.clock()
-        found = bed.wait_until("the advertisement", lambda: bed.devices(phone).get(terminal.address), 60)
+        found = bed.wait_until(
+            "the advertisement", lambda: bed.devices(phone).get(terminal.address), 60
+        )
         bed.note(f"seen {bed.clock() - begin:.2f} s after the scan began")
-    bed.check(SERVICE in found["UUIDs"], f"the advertisement has not the service, but {found['UUIDs']}")
+    bed.check(
+        SERVICE in found["UUIDs"], f"the advertisement has not the service, but {found['UUIDs']}"
+    )
 
     begin = bed.clock()
     bed.bluez(found["path"], "Device1", "Connect")
