@@ -90,7 +90,7 @@ pub enum Input {
     StoreFailed,
     /// The connection is gone.
     LinkLost,
-    /// Time passed: at [`Session::deadline`] at the latest.
+    /// Time passed: at [`Session::deadline`](super::Session::deadline) at the latest.
     Tick,
 }
 
