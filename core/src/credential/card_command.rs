@@ -11,7 +11,7 @@ const WHAT: &str = "card command";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CardCommand {
     pub card_id: CardId,
-    /// Which offer, by its octets.
+    /// SHA-256 over the offer's octets.
     pub offer_digest: OfferDigest,
     /// Grows with each command of this card, from 1 (as the EMV application transaction counter,
     /// EMV book 3).

@@ -21,28 +21,28 @@ pub enum KeyPurpose {
 /// One public key of the institution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstitutionKey {
-    /// What it is for.
+    /// What the key is used for.
     pub purpose: KeyPurpose,
     /// P-256 in SEC1 uncompressed (65 octets), or X25519 (32 octets) for sealing.
     pub public_key: Vec<u8>,
-    /// Not to be used after.
+    /// The last second in which the key may be used.
     pub not_after: UnixTime,
 }
 
 impl InstitutionKey {
-    /// The key's id.
+    /// Returns the id of the key.
     pub fn key_id(&self) -> KeyId {
         KeyId::of(&self.public_key)
     }
 }
 
-/// The keys that terminals and wallets take the institution's word by.
+/// The keys by which terminals and wallets verify what the institution signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyring {
     pub institution_name: String,
-    /// Every key that is in use or was lately.
+    /// The keys that are in use, and those that were until lately.
     pub keys: Vec<InstitutionKey>,
-    /// When it was made, by the institution's clock. A reader keeps the newest.
+    /// When the keyring was made, by the institution's clock. A reader keeps the newest.
     pub issued_at: UnixTime,
 }
 
@@ -118,7 +118,7 @@ impl Keyring {
         VerifyingKey::from_sec1(&key.public_key)
     }
 
-    /// The key to seal commands with: the one that is good the longest.
+    /// Finds the key to seal commands with: the one that is valid the longest.
     ///
     /// # Errors
     /// [`CredentialError::UnknownKey`] if there is none whose time has not run out at `now`;

@@ -37,7 +37,7 @@ pub enum CredentialError {
         what: &'static str,
         detail: String,
     },
-    /// The signature is not that key's over these octets.
+    /// The key did not sign these octets.
     #[error("the signature of the {0} is not valid")]
     BadSignature(&'static str),
     /// It names a key that is not in the keyring, or whose time has run out.
@@ -45,21 +45,21 @@ pub enum CredentialError {
         "the {0} was signed with a key that is not (or no longer) in the institution's keyring"
     )]
     UnknownKey(&'static str),
-    /// Outside its time of validity.
+    /// The credential is not valid now.
     #[error("the {what} is good from {from} to {until}; it is now {now}")]
     OutOfTime {
         /// Which kind of credential.
         what: &'static str,
-        /// First second it is good.
+        /// The first second in which it is valid.
         from: crate::domain::UnixTime,
-        /// Last second it is good.
+        /// The last second in which it is valid.
         until: crate::domain::UnixTime,
         now: crate::domain::UnixTime,
     },
-    /// A sealed command that does not open: another key, altered octets, or another offer.
+    /// A sealed command does not open: another key, altered octets, or another offer.
     #[error("the sealed command does not open for this offer")]
     DoesNotOpen,
-    /// A key that is not one.
+    /// The octets are not such a key.
     #[error("not a usable {0}")]
     BadKey(&'static str),
 }

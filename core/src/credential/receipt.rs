@@ -1,4 +1,4 @@
-//! Receipts as they are signed by the institution and verified by phone and terminal.
+//! Receipts: the institution signs them, phone and terminal verify them.
 
 use prost::Message;
 

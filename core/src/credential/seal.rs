@@ -16,7 +16,7 @@ use crate::domain::OfferDigest;
 /// The only suite of version 1: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
 pub const SEAL_SUITE: u32 = 1;
 
-/// HPKE's `info`: which protocol and version the sealing is for.
+/// HPKE's `info`: the protocol and the version that the sealing is for.
 const SEAL_INFO: &[u8] = b"florin card-command v1";
 
 const WHAT: &str = "sealed command";
@@ -25,17 +25,17 @@ const WHAT: &str = "sealed command";
 pub struct SealingKey(SecretBox<[u8; 32]>);
 
 impl SealingKey {
-    /// The key with these 32 random octets.
+    /// Makes the key from 32 random octets.
     pub fn from_octets(octets: [u8; 32]) -> Self {
         Self(SecretBox::new(Box::new(octets)))
     }
 
-    /// The 32 octets, for the institution's own key file.
+    /// Returns the private key, 32 octets, for the institution's own key file.
     pub fn expose_octets(&self) -> &[u8; 32] {
         self.0.expose_secret()
     }
 
-    /// The public half.
+    /// Returns the public key.
     pub fn public_key(&self) -> SealingPublicKey {
         let secret = x25519_dalek::StaticSecret::from(*self.0.expose_secret());
         SealingPublicKey(x25519_dalek::PublicKey::from(&secret).to_bytes())
@@ -82,7 +82,7 @@ impl fmt::Debug for SealingKey {
 pub struct SealingPublicKey(pub [u8; 32]);
 
 impl SealingPublicKey {
-    /// The key's id.
+    /// Returns the id of the key.
     pub fn key_id(&self) -> KeyId {
         KeyId::of(&self.0)
     }
@@ -150,9 +150,9 @@ impl rand_core::CryptoRng for KeyMaterial {}
 /// A card command as the terminal carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedCommand {
-    /// Which algorithms: [`SEAL_SUITE`].
+    /// The algorithms: [`SEAL_SUITE`].
     pub suite: u32,
-    /// Which of the institution's keys opens it.
+    /// The id of the institution's key that opens it.
     pub key_id: KeyId,
     pub encapsulated_key: [u8; 32],
     /// The sealed octets with the tag.
@@ -160,7 +160,7 @@ pub struct SealedCommand {
 }
 
 impl SealedCommand {
-    /// The encoded protobuf message `SealedCommand`.
+    /// Encodes the protobuf message `SealedCommand`.
     pub fn encode(&self) -> Vec<u8> {
         generated::SealedCommand {
             suite: self.suite,

@@ -32,7 +32,7 @@ pub enum PayloadType {
 }
 
 impl PayloadType {
-    /// The type's name as it is signed.
+    /// Returns the type's name, which is part of what is signed.
     pub fn name(self) -> &'static str {
         match self {
             Self::TerminalCertificate => "application/vnd.florin.terminal-certificate.v1",
@@ -43,7 +43,7 @@ impl PayloadType {
         }
     }
 
-    /// What a person calls it.
+    /// Returns the type's name for messages to people.
     pub(super) fn noun(self) -> &'static str {
         match self {
             Self::TerminalCertificate => "terminal certificate",
@@ -69,7 +69,7 @@ impl PayloadType {
 pub struct KeyId(pub [u8; 8]);
 
 impl KeyId {
-    /// The id of the key with these octets.
+    /// Computes the id of the key with these octets.
     pub fn of(public_key: &[u8]) -> Self {
         let digest = Sha256::digest(public_key);
         let mut id = [0; 8];
@@ -77,7 +77,7 @@ impl KeyId {
         Self(id)
     }
 
-    /// The id with these octets, if there are 8.
+    /// Makes an id of 8 octets; none for another number.
     pub fn from_octets(octets: &[u8]) -> Option<Self> {
         octets.try_into().ok().map(Self)
     }
@@ -132,7 +132,7 @@ impl SigningKey {
             .map_err(|_| CredentialError::BadKey("P-256 private key"))
     }
 
-    /// The public half.
+    /// Returns the public key.
     pub fn verifying_key(&self) -> VerifyingKey {
         VerifyingKey(*self.0.verifying_key())
     }
@@ -160,7 +160,7 @@ impl fmt::Debug for SigningKey {
 pub struct VerifyingKey(p256::ecdsa::VerifyingKey);
 
 impl VerifyingKey {
-    /// The key with these octets: SEC1, uncompressed (65 octets).
+    /// Reads a key: SEC1, uncompressed (65 octets).
     ///
     /// # Errors
     /// [`CredentialError::BadKey`] if they are not a point of the curve in that form.
@@ -172,12 +172,12 @@ impl VerifyingKey {
         p256::ecdsa::VerifyingKey::from_sec1_bytes(octets).map(Self).map_err(|_| bad())
     }
 
-    /// SEC1, uncompressed: 65 octets.
+    /// Writes the key: SEC1, uncompressed, 65 octets.
     pub fn to_sec1(&self) -> Vec<u8> {
         self.0.to_encoded_point(false).as_bytes().to_vec()
     }
 
-    /// The key's id.
+    /// Returns the id of the key.
     pub fn key_id(&self) -> KeyId {
         KeyId::of(&self.to_sec1())
     }
@@ -227,14 +227,14 @@ impl fmt::Debug for VerifyingKey {
 pub struct Signed {
     /// The exact octets that were signed.
     pub body: Vec<u8>,
-    /// r and s, 32 octets each.
+    /// The numbers r and s, 32 octets each.
     pub signature: [u8; 64],
-    /// Whose it claims to be; none where the body names the signer.
+    /// The id of the key that is said to have signed; none if the body names the signer.
     pub key_id: Option<KeyId>,
 }
 
 impl Signed {
-    /// The encoded protobuf message `Signed`.
+    /// Encodes the protobuf message `Signed`.
     pub fn encode(&self) -> Vec<u8> {
         generated::Signed {
             body: self.body.clone(),

@@ -1,4 +1,4 @@
-//! The institution vouches for a terminal.
+//! Terminal certificates, by which the institution vouches for a terminal.
 
 use prost::Message;
 
@@ -9,19 +9,19 @@ use crate::domain::{TerminalId, UnixTime};
 
 const WHAT: &str = "terminal certificate";
 
-/// Who the terminal is and which channel key is its own.
+/// Names a terminal, its merchant and its channel key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TerminalCertificate {
     pub terminal_id: TerminalId,
     /// The institution's name for the merchant.
     pub merchant_id: String,
-    /// What the person is shown.
+    /// The merchant's name, as the person sees it.
     pub merchant_name: String,
     /// The static X25519 public key that the terminal proves to hold in the handshake.
     pub channel_key: [u8; 32],
-    /// First second it is good.
+    /// The first second in which it is valid.
     pub not_before: UnixTime,
-    /// Last second it is good.
+    /// The last second in which it is valid.
     pub not_after: UnixTime,
 }
 

@@ -42,17 +42,17 @@ pub fn matching_code(hash: &HandshakeHash) -> String {
 pub struct ChannelKey(SecretBox<[u8; 32]>);
 
 impl ChannelKey {
-    /// The key with these 32 random octets.
+    /// Makes the key pair from 32 random octets.
     pub fn from_octets(octets: [u8; 32]) -> Self {
         Self(SecretBox::new(Box::new(octets)))
     }
 
-    /// The 32 octets, for the terminal's own key file.
+    /// Returns the private key, 32 octets, for the terminal's own key file.
     pub fn expose_octets(&self) -> &[u8; 32] {
         self.0.expose_secret()
     }
 
-    /// The public half, 32 octets.
+    /// Returns the public key, 32 octets.
     pub fn public_key(&self) -> [u8; 32] {
         x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(*self.0.expose_secret()))
             .to_bytes()
@@ -202,7 +202,7 @@ impl Initiator {
         }
     }
 
-    /// A state that refuses every message.
+    /// Returns a state that refuses every message.
     fn spent() -> Self {
         #[allow(clippy::unwrap_used)] // The name is a constant that the tests parse.
         let state = snow::Builder::new(NOISE_NAME.parse().unwrap()).build_initiator().unwrap();
@@ -290,7 +290,7 @@ impl Channel {
         Ok(plaintext)
     }
 
-    /// The hash of the handshake that opened it.
+    /// Returns the hash of the handshake that opened the channel.
     pub fn handshake_hash(&self) -> &HandshakeHash {
         &self.hash
     }

@@ -20,7 +20,7 @@ const FORM: &str = "1";
 pub struct Fingerprint(pub [u8; 16]);
 
 impl Fingerprint {
-    /// The fingerprint of this key.
+    /// Returns the fingerprint of a static channel key.
     pub fn of(channel_key: &[u8; 32]) -> Self {
         let digest = Sha256::digest(channel_key);
         let mut octets = [0; 16];
@@ -41,17 +41,17 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Which machine, and which payment.
+/// A link to a machine, and to one payment if a screen shows the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngagementLink {
     pub terminal_id: TerminalId,
-    /// By which it is known.
+    /// Identifies the machine's channel key.
     pub fingerprint: Fingerprint,
-    /// Only where a screen shows the link.
+    /// Is there only if a screen shows the link.
     pub transaction_id: Option<TransactionId>,
 }
 
-/// Why a text is no engagement link.
+/// Why a text is not an engagement link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not an engagement link: {0}; expected FLORIN:1/<terminal id>/<fingerprint>[/<transaction id>]"

@@ -1,13 +1,13 @@
 //! The closed list of wire errors, and what decoding can find wrong.
 
-/// Whose fault an error is: who has to change something.
+/// Who has to change something after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The phone sent something wrong, or the air mangled it.
     Phone,
     /// The terminal is the one that cannot go on.
     Terminal,
-    /// The institution, or the way to it.
+    /// The institution cannot go on, or cannot be reached.
     Institution,
 }
 
@@ -71,7 +71,7 @@ impl WireError {
         self as u32
     }
 
-    /// The error with this number, if there is one.
+    /// Finds the error with this number.
     pub fn from_code(code: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|error| error.code() == code)
     }
@@ -96,7 +96,7 @@ impl WireError {
         }
     }
 
-    /// Who has to change something.
+    /// Returns who has to change something.
     pub fn fault(self) -> Fault {
         match self {
             Self::MalformedFragment
@@ -133,7 +133,7 @@ impl WireError {
         }
     }
 
-    /// What the phone tells the person.
+    /// Returns the sentence that the phone shows to the person.
     pub fn message(self) -> &'static str {
         match self {
             Self::MalformedFragment
@@ -160,13 +160,13 @@ impl WireError {
     }
 }
 
-/// What was wrong with octets of the other side.
+/// What is wrong with octets that the other side sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", wire.name())]
 pub struct ProtocolError {
-    /// As the other side is told.
+    /// The error as the other side receives it.
     pub wire: WireError,
-    /// For a developer, at most 120 octets. Never holds a secret or card data.
+    /// Text for a developer, at most 120 octets. It never holds a secret or card data.
     pub detail: String,
 }
 

@@ -31,14 +31,14 @@ const TWO_BITS: u8 = 0x03;
 const TAG_MASK: u8 = 0x0f;
 const LENGTH_OCTETS: usize = 2;
 
-/// What a message is, before it is decrypted.
+/// The kind of a message, which is visible before decryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageKind {
     /// A version octet and a Noise handshake message.
     Handshake,
     /// A Noise transport message.
     Sealed,
-    /// An `Error` in the clear: only where there is no channel to say it in.
+    /// An `Error` in the clear, which is sent only if there is no channel.
     PlainError,
 }
 
@@ -61,17 +61,17 @@ impl MessageKind {
     }
 }
 
-/// Four bits by which a phone knows the fragments that are for it.
+/// Four bits by which a phone recognises its own fragments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FragmentTag(u8);
 
 impl FragmentTag {
-    /// The tag in the low four bits of an octet.
+    /// Reads the tag from the low four bits of an octet.
     pub fn from_low_bits(octet: u8) -> Self {
         Self(octet & TAG_MASK)
     }
 
-    /// The tag of a value, if it has a header at all.
+    /// Reads the tag of a value; none if the value has no header.
     pub fn of_value(value: &[u8]) -> Option<Self> {
         value.first().copied().map(Self::from_low_bits)
     }
@@ -84,7 +84,7 @@ pub struct Fragmenter {
 }
 
 impl Fragmenter {
-    /// A fragmenter for a connection with this tag.
+    /// Makes a fragmenter for a connection with this tag.
     pub fn new(tag: FragmentTag) -> Self {
         Self { tag }
     }
@@ -139,7 +139,7 @@ fn value_of(header: &[u8], content: &[u8]) -> Vec<u8> {
     value
 }
 
-/// A message of which fragments are missing.
+/// A message that is not complete yet.
 #[derive(Debug)]
 struct Partial {
     kind: MessageKind,
@@ -149,7 +149,7 @@ struct Partial {
     number: u8,
 }
 
-/// Puts messages together. Holds at most one unfinished message.
+/// Joins fragments to messages. It holds at most one unfinished message.
 #[derive(Debug, Default)]
 pub struct Reassembler {
     partial: Option<Partial>,
@@ -234,7 +234,7 @@ impl Reassembler {
         Ok(Some((partial.kind, partial.content)))
     }
 
-    /// Is a message unfinished?
+    /// Tells whether a message is unfinished.
     pub fn is_partial(&self) -> bool {
         self.partial.is_some()
     }

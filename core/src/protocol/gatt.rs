@@ -24,17 +24,17 @@ pub fn advertised_name(terminal_id: &TerminalId, is_out_of_service: bool) -> Str
     format!("{NAME_PREFIX}{}{suffix}", terminal_id.short_code())
 }
 
-/// What an advertised name says.
+/// The content of an advertised name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdvertisedName<'name> {
     /// The terminal's short code.
     pub short_code: &'name str,
-    /// It says itself that it takes no payments.
+    /// The terminal says that it takes no payments.
     pub is_out_of_service: bool,
 }
 
 impl<'name> AdvertisedName<'name> {
-    /// Reads a name, if it is one of ours.
+    /// Reads an advertised name; none if it is not a terminal's.
     pub fn read(name: &'name str) -> Option<Self> {
         let rest = name.strip_prefix(NAME_PREFIX)?;
         let (short_code, is_out_of_service) = match rest.strip_suffix(OUT_OF_SERVICE_SUFFIX) {

@@ -10,13 +10,13 @@ use crate::domain::{DeclineReason, Outcome, TransactionId};
 pub struct Info {
     /// Versions of the protocol that the terminal speaks.
     pub versions: Vec<u32>,
-    /// In its text form.
+    /// The terminal's id in text form.
     pub terminal_id: String,
     /// No bit is defined yet.
     pub capabilities: u64,
 }
 
-/// The phone's first words.
+/// The phone's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// The longest notification that the phone can take, in octets; none where its platform does
@@ -26,7 +26,7 @@ pub struct Hello {
     pub transaction_id: Option<TransactionId>,
 }
 
-/// The terminal's first words.
+/// The terminal's answer to a hello.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HelloAnswer {
     /// An encoded signed terminal certificate.
@@ -35,7 +35,7 @@ pub struct HelloAnswer {
     pub first: FromTerminal,
 }
 
-/// What a phone says on the open channel.
+/// A message of the phone on the open channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromPhone {
     /// The card's order to pay.
@@ -44,9 +44,9 @@ pub enum FromPhone {
         /// An encoded sealed command.
         sealed_command: Vec<u8>,
     },
-    /// The person does not want to.
+    /// The person does not want to pay.
     Cancel { transaction_id: TransactionId },
-    /// What became of my payment?
+    /// Asks for the result of a payment.
     ResultQuery {
         transaction_id: TransactionId,
         /// SHA-256 over the encoded sealed command.
@@ -56,16 +56,16 @@ pub enum FromPhone {
     ReceiptAck { transaction_id: TransactionId },
 }
 
-/// What a terminal says on the open channel.
+/// A message of the terminal on the open channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromTerminal {
     /// The octets of an offer.
     Offer(Vec<u8>),
-    /// No offer now; it follows when there is one.
+    /// There is no offer now. The terminal sends one when there is.
     NothingToPay,
     /// A sign of life.
     Working,
-    /// How the payment ended, or stands.
+    /// How the payment ended, or how it stands.
     Result {
         transaction_id: TransactionId,
         /// How it ended, or stands.
@@ -73,11 +73,11 @@ pub enum FromTerminal {
         /// An encoded signed receipt.
         receipt: Option<Vec<u8>>,
     },
-    /// Another phone was first.
+    /// Another phone has paid first.
     Taken(TransactionId),
     /// The till took the offer back.
     Withdrawn(TransactionId),
-    /// The offer's time ran out.
+    /// The offer has expired.
     Expired(TransactionId),
     Error(ProtocolError),
 }
@@ -112,7 +112,7 @@ impl Info {
         .encode_to_vec()
     }
 
-    /// Reads the octets.
+    /// Decodes protobuf.
     ///
     /// # Errors
     /// [`WireError::MalformedMessage`].
@@ -140,7 +140,7 @@ impl Hello {
         .encode_to_vec()
     }
 
-    /// Reads the octets.
+    /// Decodes protobuf.
     ///
     /// # Errors
     /// [`WireError::MalformedMessage`], or [`WireError::VersionUnsupported`] if the version that
@@ -168,7 +168,7 @@ impl HelloAnswer {
         .encode_to_vec()
     }
 
-    /// Reads the octets.
+    /// Decodes protobuf.
     ///
     /// # Errors
     /// [`WireError::MalformedMessage`], or [`WireError::VersionUnsupported`] if the version that
@@ -182,7 +182,7 @@ impl HelloAnswer {
 }
 
 impl FromPhone {
-    /// The octets, before encryption.
+    /// Encodes it as protobuf, to be encrypted.
     pub fn encode(&self) -> Vec<u8> {
         use generated::from_phone::Message as Variant;
         let octets = |id: &TransactionId| id.as_octets().to_vec();
@@ -209,7 +209,7 @@ impl FromPhone {
         generated::FromPhone { message: Some(message) }.encode_to_vec()
     }
 
-    /// Reads the octets, after decryption.
+    /// Decodes protobuf that was decrypted.
     ///
     /// # Errors
     /// [`WireError::MalformedMessage`].
@@ -245,12 +245,12 @@ impl FromPhone {
 }
 
 impl FromTerminal {
-    /// The octets, before encryption.
+    /// Encodes it as protobuf, to be encrypted.
     pub fn encode(&self) -> Vec<u8> {
         self.to_generated().encode_to_vec()
     }
 
-    /// Reads the octets, after decryption.
+    /// Decodes protobuf that was decrypted.
     ///
     /// # Errors
     /// [`WireError::MalformedMessage`].
@@ -338,7 +338,7 @@ fn error_of(message: generated::Error) -> Result<ProtocolError, ProtocolError> {
     Ok(ProtocolError::new(wire, message.detail))
 }
 
-/// The octets of an error in the clear, for a message of kind `PlainError`.
+/// Encodes an error in the clear, for a message of kind `PlainError`.
 pub fn encode_plain_error(error: &ProtocolError) -> Vec<u8> {
     generated_error(error).encode_to_vec()
 }

@@ -68,7 +68,7 @@ pub fn decode_offer(octets: &[u8]) -> Result<Offer, ProtocolError> {
     Offer::new(parts).map_err(malformed)
 }
 
-/// SHA-256 over an offer's octets.
+/// Computes SHA-256 over an offer's octets.
 pub fn digest_offer(octets: &[u8]) -> OfferDigest {
     OfferDigest(Sha256::digest(octets).into())
 }

@@ -11,7 +11,7 @@ use crate::wallet::{Card, PaymentRecord, PaymentStatus, ReceiptFault, Refusal};
 /// zones.
 const CLOCK_BEHIND_S_MAX: u64 = 86_400;
 
-/// Can the card pay at all now?
+/// Checks that the card can pay now.
 pub(super) fn check_card(card: &Card, now: UnixTime) -> Result<(), Refusal> {
     let issued_at = card.keyring().issued_at;
     if now.seconds.saturating_add(CLOCK_BEHIND_S_MAX) < issued_at.seconds {
@@ -23,7 +23,7 @@ pub(super) fn check_card(card: &Card, now: UnixTime) -> Result<(), Refusal> {
     card.keyring().sealing_key(now).map(drop).map_err(Refusal::KeyringOutOfDate)
 }
 
-/// Is the terminal one that the institution vouches for, and the one that the person means?
+/// Checks that the institution vouches for the terminal, and that the person means it.
 pub(super) fn check_terminal(
     certificate: &[u8],
     proven_key: &[u8; 32],
@@ -65,7 +65,7 @@ pub(super) enum OfferFault {
     Refused { refusal: Refusal, offer: Box<Offer> },
 }
 
-/// Is the offer the terminal's own, the one that the person means, and within limits?
+/// Checks that the offer is the terminal's own, that the person means it, and the limits.
 pub(super) fn check_offer(
     octets: &[u8],
     certificate: &TerminalCertificate,

@@ -1,4 +1,4 @@
-//! The session's stages, and what each makes of an event.
+//! The session's stages, and how each stage handles an event.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) const RESULT_MS_MAX: u64 = 60_000;
 /// person does not stand there longer; the result can be asked for later.
 pub(super) const PENDING_MS_MAX: u64 = 10_000;
 
-/// What a session is for.
+/// Whether a session pays or asks.
 #[derive(Debug)]
 enum Purpose {
     Pay,
@@ -47,9 +47,9 @@ struct CheckedOffer {
 #[derive(Debug)]
 struct Waiting {
     record: Box<PaymentRecord>,
-    /// By when the terminal has to say something.
+    /// The terminal has to send something by then.
     quiet_until: Moment,
-    /// By when all of it has to be over.
+    /// The result has to be here by then.
     until: Moment,
     is_pending: bool,
 }
@@ -66,7 +66,7 @@ enum Stage {
     Ended,
 }
 
-/// What an input amounts to, after decryption.
+/// What an input means, after decryption.
 #[derive(Debug)]
 enum Event {
     Answer {
@@ -75,10 +75,10 @@ enum Event {
         first: FromTerminal,
     },
     Message(FromTerminal),
-    /// Opened or finished, and not understood.
+    /// The message could be decrypted, and not decoded.
     Malformed(ProtocolError),
     PlainError(ProtocolError),
-    /// One too many that could not be read.
+    /// One message too many could not be read.
     Unreadable,
     Decided(Decision),
     Reserved(Reservation),
@@ -90,7 +90,7 @@ enum Event {
 
 type Step = (Stage, Vec<Output>);
 
-/// One conversation. Not reusable. Prints neither seed nor keys.
+/// One conversation, which cannot be used again. It prints neither seed nor keys.
 pub struct Session {
     card: Arc<Card>,
     settings: SessionSettings,
@@ -158,7 +158,7 @@ impl Session {
         }
     }
 
-    /// Takes an input; says what to do.
+    /// Takes an input, and returns what to do.
     ///
     /// # Errors
     /// [`InputRefusal`] for an input that does not belong here; the session is then as before. What
@@ -207,7 +207,7 @@ impl Session {
         Ok(outputs)
     }
 
-    /// What is refused where.
+    /// Refuses an input that the stage does not expect.
     fn check_input(&self, input: &Input) -> Result<(), InputRefusal> {
         let stores = match &self.stage {
             Stage::Ended => return Err(InputRefusal::Ended),
@@ -334,7 +334,7 @@ impl Session {
         }
     }
 
-    /// The command is out: only the institution's word, through the terminal, settles it.
+    /// The command is sent: only the institution's answer, through the terminal, settles it.
     fn after_the_command(&mut self, now: Moment, waiting: Waiting, event: Event) -> Step {
         let without_an_answer = |reason| {
             let reason = if waiting.is_pending { PendingReason::Institution } else { reason };
@@ -420,7 +420,7 @@ impl Session {
                 let until = now.plus_ms(self.settings.offer_wait_ms);
                 self.offered(now, certificate, until, first)
             }
-            // What the terminal offers now is of no interest.
+            // The terminal's present offer does not matter here.
             Purpose::Ask(record) => {
                 let query = FromPhone::ResultQuery {
                     transaction_id: record.transaction_id(),
@@ -434,7 +434,7 @@ impl Session {
         }
     }
 
-    /// The first word of the terminal, or a later one while there is no offer.
+    /// Handles the terminal's first message, or a later one while there is no offer.
     fn offered(
         &mut self,
         now: Moment,

@@ -1,22 +1,22 @@
-//! What a session is given and what it gives: settings and seed, inputs and outputs.
+//! The values that go into a session and come out of it: settings, seed, inputs, outputs.
 
 use crate::domain::{Amount, HolderVerification, Offer, TransactionId, UnixTime};
 use crate::protocol::EngagementLink;
 use crate::wallet::{PaymentRecord, SessionEnd};
 
-/// What the wallet brings to a session, besides the card.
+/// The settings of a session. The card is separate.
 #[derive(Debug, Clone)]
 pub struct SessionSettings {
     /// The longest value that can be written and notified, in octets, 20 to 512.
     pub value_octets_max: usize,
-    /// What the person scanned.
+    /// The link that the person scanned.
     pub link: Option<EngagementLink>,
     /// The short code that the person read on the machine. An advertised name is no proof of it:
     /// the certificate is.
     pub short_code: Option<String>,
     /// The most that the person lets this payment be; the card's limit holds as well.
     pub limit: Option<Amount>,
-    /// How long to wait for an offer where there is none yet, in milliseconds.
+    /// How long to wait for an offer if there is none yet, in milliseconds.
     pub offer_wait_ms: u64,
     /// How the person is verified before [`Decision::Pay`].
     pub holder_verification: HolderVerification,
@@ -24,7 +24,7 @@ pub struct SessionSettings {
     pub wall_clock: UnixTime,
 }
 
-/// Fresh randomness for one session. Never used twice.
+/// Fresh randomness for one session. It is never used twice.
 pub struct SessionSeed {
     /// Its low four bits mark the connection's fragments.
     pub tag: u8,
@@ -35,7 +35,7 @@ pub struct SessionSeed {
 }
 
 impl SessionSeed {
-    /// A seed of 65 random octets.
+    /// Makes a seed of 65 random octets.
     pub fn from_random(octets: &[u8; 65]) -> Self {
         let mut seed = Self { tag: octets[64], ephemeral: [0; 32], sealing: [0; 32] };
         seed.ephemeral.copy_from_slice(&octets[..32]);
@@ -50,7 +50,7 @@ impl std::fmt::Debug for SessionSeed {
     }
 }
 
-/// What the person is asked.
+/// What the person sees before the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferView {
     /// The offer, with merchant and terminal as the certificate names them.
@@ -59,17 +59,17 @@ pub struct OfferView {
     pub matching_code: String,
 }
 
-/// What the person answered.
+/// The person's decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     Pay,
     Decline,
 }
 
-/// What the store had for a transaction.
+/// What the store holds for a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reservation {
-    /// Nothing yet: this value of the card's counter is on disk as used, and nobody else gets it.
+    /// No command yet: this counter value is on disk as used, and nobody else gets it.
     Counter(u64),
     /// A command was made for this transaction before.
     Earlier(Box<PaymentRecord>),
@@ -94,7 +94,7 @@ pub enum Input {
     Tick,
 }
 
-/// What to do, in this order.
+/// What the driver is to do, in this order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
     /// Write a value to the inbox.
@@ -109,14 +109,14 @@ pub enum Output {
         /// There must be none of this transaction yet.
         is_new: bool,
     },
-    /// For the person, or a log.
+    /// Report this to the person or to a log.
     Tell(Notice),
     /// The session is over. A [`Output::Disconnect`] follows.
     End(Box<SessionEnd>),
     Disconnect,
 }
 
-/// What goes on, for people and logs.
+/// What happens in a session, for people and logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// The phone sent a message.
@@ -141,7 +141,7 @@ pub enum Notice {
     Pending,
 }
 
-/// An input that does not belong where the session stands. The session is as before.
+/// Why an input is refused at the present stage. The session is as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InputRefusal {
     /// Nobody was asked, or the question is no longer open.

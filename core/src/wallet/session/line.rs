@@ -1,4 +1,4 @@
-//! The phone's end of the channel: fragments, handshake, decryption. It knows no payment.
+//! The phone's end of the channel: fragments, handshake, decryption. It knows nothing of payments.
 
 use super::exchange::{Notice, Output};
 use crate::protocol::{
@@ -10,20 +10,20 @@ use crate::protocol::{
 /// sends a phone the notifications of others; of 16, one has this connection's tag.
 pub(super) const UNREADABLE_MAX: u32 = 8;
 
-/// Where the channel stands.
+/// The state of the channel.
 #[derive(Debug)]
 enum Encryption {
-    /// The hello is out.
+    /// The hello is sent.
     Begun(Initiator),
     Open(Channel),
-    /// Never began, or was used up: nothing opens any more.
+    /// The channel never began, or has ended: nothing can be decrypted any more.
     Closed,
 }
 
-/// What a value amounts to.
+/// What a notification means.
 #[derive(Debug)]
 pub(super) enum Reading {
-    /// Not for this phone, not yet whole, or not readable: ignored.
+    /// The value is not for this phone, not yet complete, or not readable: it is ignored.
     Nothing,
     /// The handshake is complete. `terminal_key` is what it proved.
     Answer {
@@ -58,7 +58,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A new line, and the writes of the hello.
+    /// Opens a line; returns the writes of the hello too.
     pub(super) fn open(
         hello: &Hello,
         tag: u8,
@@ -89,7 +89,7 @@ impl Line {
         (line, outputs.unwrap_or_default())
     }
 
-    /// The writes of a message.
+    /// Returns the writes of a message.
     pub(super) fn say(&mut self, message: &FromPhone) -> Result<Vec<Output>, ProtocolError> {
         let name = match message {
             FromPhone::PaymentCommand { .. } => "payment_command",
@@ -117,7 +117,7 @@ impl Line {
         Ok(outputs)
     }
 
-    /// Takes a notification.
+    /// Reads a notification.
     pub(super) fn read(&mut self, value: &[u8]) -> Reading {
         if FragmentTag::of_value(value) != Some(self.tag) {
             return Reading::Nothing;
@@ -175,7 +175,7 @@ impl Line {
         }
     }
 
-    /// Counts one that could not be read. True when there were too many.
+    /// Counts a message that could not be read. Returns true when there were too many.
     pub(super) fn count_unreadable(&mut self) -> bool {
         self.unreadable = self.unreadable.saturating_add(1);
         self.unreadable > UNREADABLE_MAX
@@ -185,7 +185,7 @@ impl Line {
         if self.count_unreadable() { Reading::TooManyUnreadable } else { Reading::Nothing }
     }
 
-    /// Six digits; empty while the channel is not open.
+    /// Returns the matching code, six digits; empty while the channel is not open.
     pub(super) fn matching_code(&self) -> String {
         match &self.encryption {
             Encryption::Open(channel) => matching_code(channel.handshake_hash()),
