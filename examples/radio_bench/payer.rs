@@ -70,7 +70,7 @@ impl Payer {
             },
             vanish_after_command: false,
         };
-        let mut octets = [0; 65];
+        let mut octets = [0; SessionSeed::OCTETS];
         rand::rngs::OsRng.try_fill_bytes(&mut octets)?;
         let mut stopwatch = Stopwatch {
             begin: Instant::now(),

@@ -11,8 +11,8 @@ use super::records::{TransactionRecord, Transfer};
 use super::retry::until_written;
 use super::store::{Approval, AuthorisationRecord};
 use super::transaction::Transaction;
-use crate::credential::sign_receipt;
-use crate::domain::{Receipt, ReceiptStatus, TransactionState, UnixTime};
+use crate::credential::{sign_exclusion, sign_receipt};
+use crate::domain::{Exclusion, Receipt, ReceiptStatus, TransactionState, UnixTime};
 
 /// How many characters an approval code has.
 pub const APPROVAL_CODE_CHARACTERS: usize = 6;
@@ -74,8 +74,14 @@ impl Institution {
             },
             amount,
             terminal_id: payment.subject.key.terminal,
+            command_digest: payment.command_digest,
             decided_at,
-            card_hint: card_hint.clone(),
+        };
+        let exclusion = Exclusion {
+            transaction_id: payment.subject.key.id,
+            terminal_id: payment.subject.key.terminal,
+            command_digest: Some(payment.command_digest),
+            decided_at,
         };
         AuthorisationRecord {
             subject: payment.subject,
@@ -84,8 +90,10 @@ impl Institution {
             request_digest: payment.request_digest,
             offer: payment.offer.clone(),
             offer_digest: payment.offer_digest,
+            command_digest: payment.command_digest,
             card_hint,
             receipt: sign_receipt(&receipt, &self.keys.receipt).encode(),
+            exclusion: sign_exclusion(&exclusion, &self.keys.receipt).encode(),
             decided_at,
         }
     }
@@ -102,6 +110,7 @@ fn first_answer(record: AuthorisationRecord) -> Transaction {
         is_too_late: false,
         amount: Some(record.subject.amount),
         receipt: record.receipt,
+        exclusion: record.exclusion,
         created_at: record.decided_at,
     }
 }
@@ -118,7 +127,11 @@ fn repeated_answer(
     Ok(match record.state {
         TransactionState::Reversed => Transaction { is_too_late: true, ..answer },
         // The first answer to this request, whatever was captured since.
-        TransactionState::Captured => Transaction { state: TransactionState::Approved, ..answer },
+        TransactionState::Captured => Transaction {
+            state: TransactionState::Approved,
+            receipt: record.authorisation_receipt.clone(),
+            ..answer
+        },
         TransactionState::Unknown | TransactionState::Declined(_) | TransactionState::Approved => {
             answer
         }

@@ -117,6 +117,13 @@ impl EnrolmentService {
 
 #[tonic::async_trait]
 impl Enrolment for EnrolmentService {
+    async fn get_keyring(
+        &self,
+        _request: Request<institution_api::GetKeyringRequest>,
+    ) -> Result<Response<institution_api::GetKeyringResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
     async fn enrol_terminal(
         &self,
         request: Request<institution_api::EnrolTerminalRequest>,

@@ -154,6 +154,20 @@ impl Payments for PaymentsService {
         }))
     }
 
+    async fn present(
+        &self,
+        _request: Request<institution_api::PresentRequest>,
+    ) -> Result<Response<institution_api::PresentResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn renew_terminal(
+        &self,
+        _request: Request<institution_api::RenewTerminalRequest>,
+    ) -> Result<Response<institution_api::RenewTerminalResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
     type ReconcileStream = Pin<
         Box<dyn Stream<Item = Result<institution_api::ReconcileResponse, Status>> + Send + 'static>,
     >;
@@ -218,6 +232,7 @@ fn reversal_reason(reason: institution_api::ReversalReason) -> Result<ReversalRe
         institution_api::ReversalReason::DispenseFailed => Ok(ReversalReason::DispenseFailed),
         institution_api::ReversalReason::Cancelled => Ok(ReversalReason::Cancelled),
         institution_api::ReversalReason::DispenseUnknown => Ok(ReversalReason::DispenseUnknown),
+        institution_api::ReversalReason::NotUsed => Ok(ReversalReason::NotUsed),
         institution_api::ReversalReason::Unspecified => {
             Err(Status::invalid_argument("reason: there is none, or this version does not know it"))
         }
@@ -253,6 +268,8 @@ fn message_of(transaction: Transaction) -> institution_api::Transaction {
             .amount
             .map_or_else(String::new, |amount| amount.currency().to_string()),
         receipt: transaction.receipt,
+        exclusion: transaction.exclusion,
+        store_generation: Vec::new(),
         created_at_unix_s: transaction.created_at.seconds,
     }
 }

@@ -7,7 +7,9 @@ use super::error::InstitutionError;
 use super::records::TransactionKey;
 use super::store::AuthorisationSubject;
 use crate::credential::{CardCommand, CredentialError, SealedCommand, SealingKey, Signed};
-use crate::domain::{DeclineReason, OfferDigest, OfferParts, TerminalId, TransactionId};
+use crate::domain::{
+    CommandDigest, DeclineReason, OfferDigest, OfferParts, TerminalId, TransactionId,
+};
 use crate::protocol::{decode_offer, digest_offer};
 
 /// A terminal's request to authorise, as it was sent.
@@ -53,6 +55,7 @@ pub(super) struct PresentedPayment {
     pub valid_for_ms: u64,
     pub offer: Vec<u8>,
     pub offer_digest: OfferDigest,
+    pub command_digest: CommandDigest,
     /// By the terminal's monotonic clock.
     pub offer_age_ms: u64,
     pub request_digest: [u8; 32],
@@ -94,6 +97,7 @@ impl PresentedPayment {
             valid_for_ms: u64::from(valid_for_s) * 1_000,
             offer: request.offer.clone(),
             offer_digest,
+            command_digest: SealedCommand::digest_of_encoded(&request.sealed_command),
             offer_age_ms: request.offer_age_ms,
             request_digest: request.digest(),
             command,
@@ -125,9 +129,5 @@ fn open_command(
     })?;
     let signed = Signed::decode(&plaintext).map_err(malformed)?;
     let command = CardCommand::read_unverified(&signed).map_err(malformed)?;
-    // Stores count to 2^63 - 1; no card gets there one by one.
-    if i64::try_from(command.counter).is_err() {
-        return Err(DeclineReason::MalformedCommand);
-    }
     Ok(OpenedCommand { signed, command })
 }

@@ -6,10 +6,10 @@ use super::records::{AccountId, TransactionKey, TransactionRecord, Transfer};
 use super::retry::until_written;
 use super::store::{CaptureRecord, ReversalRecord, StoreError, TombstoneRecord};
 use super::transaction::Transaction;
-use crate::credential::sign_receipt;
+use crate::credential::{sign_exclusion, sign_receipt};
 use crate::domain::{
-    Amount, Receipt, ReceiptStatus, ReversalReason, TerminalId, TransactionId, TransactionState,
-    UnixTime,
+    Amount, Exclusion, Receipt, ReceiptStatus, ReversalReason, TerminalId, TransactionId,
+    TransactionState, UnixTime,
 };
 
 impl Institution {
@@ -43,9 +43,15 @@ impl Institution {
             }
             let Parties { account, merchant_id, amount } = Parties::of(&record)?;
             let transfer = Transfer::capture(account, merchant_id, amount);
-            let capture = CaptureRecord { key, transfer, captured_at: now };
+            let status = ReceiptStatus::Captured {
+                approval_code: record.approval_code.clone().unwrap_or_default(),
+                refunded_minor: 0,
+            };
+            let receipt = self.receipt_of(&record, amount, status, now)?;
+            let capture =
+                CaptureRecord { key, transfer, receipt: receipt.clone(), captured_at: now };
             let state = TransactionState::Captured;
-            let answer = Transaction { state, ..Transaction::from(&record) };
+            let answer = Transaction { state, receipt, ..Transaction::from(&record) };
             Ok(self.store.record_capture(&capture)?.then_some(answer))
         })
     }
@@ -65,9 +71,21 @@ impl Institution {
         let key = TransactionKey { terminal, id };
         until_written(|| match self.store.transaction(&key)? {
             None => {
-                let tombstone = TombstoneRecord { key, reason, reversed_at: now };
+                let exclusion = Exclusion {
+                    transaction_id: id,
+                    terminal_id: terminal,
+                    command_digest: None,
+                    decided_at: now,
+                };
+                let exclusion = sign_exclusion(&exclusion, &self.keys.receipt).encode();
                 let state = TransactionState::Reversed;
-                let answer = Transaction { state, created_at: now, ..Transaction::unknown(id) };
+                let answer = Transaction {
+                    state,
+                    exclusion: exclusion.clone(),
+                    created_at: now,
+                    ..Transaction::unknown(id)
+                };
+                let tombstone = TombstoneRecord { key, reason, exclusion, reversed_at: now };
                 Ok(self.store.record_tombstone(&tombstone)?.then_some(answer))
             }
             Some(record) => match record.state {
@@ -95,17 +113,7 @@ impl Institution {
         reversed_at: UnixTime,
     ) -> Result<ReversalRecord, StoreError> {
         let Parties { account, merchant_id, amount } = Parties::of(record)?;
-        let offer_digest = record.offer_digest;
-        let receipt = Receipt {
-            transaction_id: record.key.id,
-            offer_digest: offer_digest
-                .ok_or_else(|| StoreError::corrupt("transaction without its offer"))?,
-            status: ReceiptStatus::Reversed,
-            amount,
-            terminal_id: record.key.terminal,
-            decided_at: reversed_at,
-            card_hint: record.card_hint.clone().unwrap_or_default(),
-        };
+        let receipt = self.receipt_of(record, amount, ReceiptStatus::Reversed, reversed_at)?;
         let transfer = if record.state == TransactionState::Captured {
             Transfer::reversal_of_capture(account, merchant_id, amount)
         } else {
@@ -116,9 +124,30 @@ impl Institution {
             reversed_from: record.state,
             transfer,
             reason,
-            receipt: sign_receipt(&receipt, &self.keys.receipt).encode(),
+            receipt,
             reversed_at,
         })
+    }
+
+    /// The signed receipt of a recorded transaction in its new status, encoded.
+    fn receipt_of(
+        &self,
+        record: &TransactionRecord,
+        amount: Amount,
+        status: ReceiptStatus,
+        decided_at: UnixTime,
+    ) -> Result<Vec<u8>, StoreError> {
+        let missing = || StoreError::corrupt("transaction without its offer or command");
+        let receipt = Receipt {
+            transaction_id: record.key.id,
+            offer_digest: record.offer_digest.ok_or_else(missing)?,
+            command_digest: record.command_digest.ok_or_else(missing)?,
+            status,
+            amount,
+            terminal_id: record.key.terminal,
+            decided_at,
+        };
+        Ok(sign_receipt(&receipt, &self.keys.receipt).encode())
     }
 }
 

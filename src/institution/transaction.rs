@@ -14,6 +14,9 @@ pub struct Transaction {
     pub amount: Option<Amount>,
     /// The newest signed receipt, encoded; empty for unknown ids and tombstones.
     pub receipt: Vec<u8>,
+    /// On which command the institution decided, or that it decides on none: signed and encoded.
+    /// Empty for unknown ids.
+    pub exclusion: Vec<u8>,
     /// By the institution's clock; 0 for unknown ids.
     pub created_at: UnixTime,
 }
@@ -27,6 +30,7 @@ impl Transaction {
             is_too_late: false,
             amount: None,
             receipt: Vec::new(),
+            exclusion: Vec::new(),
             created_at: UnixTime::default(),
         }
     }
@@ -45,10 +49,10 @@ impl From<&TransactionRecord> for Transaction {
     fn from(record: &TransactionRecord) -> Self {
         let receipt = match record.state {
             TransactionState::Reversed => &record.reversal_receipt,
+            TransactionState::Captured => &record.capture_receipt,
             TransactionState::Unknown
             | TransactionState::Declined(_)
-            | TransactionState::Approved
-            | TransactionState::Captured => &record.authorisation_receipt,
+            | TransactionState::Approved => &record.authorisation_receipt,
         };
         Self {
             id: record.key.id,
@@ -56,6 +60,7 @@ impl From<&TransactionRecord> for Transaction {
             is_too_late: false,
             amount: record.amount,
             receipt: receipt.clone(),
+            exclusion: record.exclusion.clone(),
             created_at: record.created_at,
         }
     }

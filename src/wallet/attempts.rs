@@ -126,7 +126,7 @@ async fn run<L: PhoneLink>(
     store: &mut dyn PaymentStore,
     cardholder: &mut dyn Cardholder,
 ) -> Reported {
-    let mut octets = [0; 65];
+    let mut octets = [0; SessionSeed::OCTETS];
     if let Err(error) = OsRng.try_fill_bytes(&mut octets) {
         let mut link = link;
         link.disconnect().await;

@@ -21,6 +21,9 @@ pub struct CardCommand {
 }
 
 impl CardCommand {
+    /// The highest counter: ledgers keep it in a signed integer.
+    pub const COUNTER_MAX: u64 = i64::MAX as u64;
+
     /// Signs the command with the card's key.
     pub fn sign(&self, card_key: &SigningKey) -> Signed {
         let body = generated::CardCommand {
@@ -56,8 +59,8 @@ impl CardCommand {
                 return Err(malformed(WHAT, "no (or an unknown) holder verification"));
             }
         };
-        if message.counter == 0 {
-            return Err(malformed(WHAT, "a counter of 0, expected 1 or more"));
+        if !(1..=Self::COUNTER_MAX).contains(&message.counter) {
+            return Err(malformed(WHAT, "a counter out of its range, 1 to 2^63 - 1"));
         }
         Ok(Self {
             card_id: CardId::from_octets(&message.card_id)
@@ -102,14 +105,28 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_of_zero_is_refused() {
+    fn a_counter_out_of_its_range_is_refused() {
+        for counter in [0, CardCommand::COUNTER_MAX + 1, u64::MAX] {
+            let signed = with_counter(counter).sign(&SigningKey::from_scalar(&[7; 32]).unwrap());
+            assert!(CardCommand::read_unverified(&signed).is_err(), "{counter}");
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_command_tells_nothing_of_its_counter() {
         let key = SigningKey::from_scalar(&[7; 32]).unwrap();
-        let command = CardCommand {
+        let lengths: Vec<usize> = [1, 128, 1 << 40, CardCommand::COUNTER_MAX]
+            .map(|counter| with_counter(counter).sign(&key).encode().len())
+            .to_vec();
+        assert!(lengths.iter().all(|length| *length == lengths[0]), "{lengths:?}");
+    }
+
+    fn with_counter(counter: u64) -> CardCommand {
+        CardCommand {
             card_id: CardId::from_octets(&[1; 16]).unwrap(),
             offer_digest: OfferDigest([2; 32]),
-            counter: 0,
+            counter,
             holder_verification: HolderVerification::Consent,
-        };
-        assert!(CardCommand::read_unverified(&command.sign(&key)).is_err());
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! makes no key out of nothing.
 
 mod card_command;
+mod exclusion;
 mod keyring;
 mod receipt;
 mod seal;
@@ -12,6 +13,7 @@ mod signature;
 mod terminal_certificate;
 
 pub use card_command::CardCommand;
+pub use exclusion::{sign_exclusion, verify_exclusion};
 pub use keyring::{InstitutionKey, KeyPurpose, Keyring};
 pub use receipt::{sign_receipt, verify_receipt};
 pub use seal::{SEAL_SUITE, SealedCommand, SealingKey, SealingPublicKey};

@@ -6,36 +6,41 @@ use super::{
     CredentialError, KeyPurpose, Keyring, PayloadType, Signed, SigningKey, generated, malformed,
 };
 use crate::domain::{
-    Amount, DeclineReason, OfferDigest, Receipt, ReceiptStatus, TransactionId, UnixTime,
+    Amount, CommandDigest, DeclineReason, OfferDigest, Receipt, ReceiptStatus, TransactionId,
+    UnixTime,
 };
 
 const WHAT: &str = "receipt";
 
 /// Signs a receipt with the institution's receipt key.
 pub fn sign_receipt(receipt: &Receipt, institution_key: &SigningKey) -> Signed {
-    let (status, decline_reason, approval_code) = match &receipt.status {
-        ReceiptStatus::Approved { approval_code } => {
-            (generated::ReceiptStatus::Approved, 0, approval_code.clone())
-        }
-        ReceiptStatus::Declined(reason) => {
-            (generated::ReceiptStatus::Declined, reason.code(), String::new())
-        }
-        ReceiptStatus::Reversed => (generated::ReceiptStatus::Reversed, 0, String::new()),
-    };
-    let body = generated::Receipt {
+    let mut body = generated::Receipt {
         transaction_id: receipt.transaction_id.as_octets().to_vec(),
         offer_digest: receipt.offer_digest.0.to_vec(),
-        status: status.into(),
-        decline_reason,
+        command_digest: receipt.command_digest.0.to_vec(),
         amount_minor: receipt.amount.minor(),
         currency: receipt.amount.currency().to_string(),
         terminal_id: receipt.terminal_id.to_string(),
-        approval_code,
         decided_at_unix_s: receipt.decided_at.seconds,
-        card_hint: receipt.card_hint.clone(),
+        ..Default::default()
+    };
+    match &receipt.status {
+        ReceiptStatus::Approved { approval_code } => {
+            body.set_status(generated::ReceiptStatus::Approved);
+            body.approval_code.clone_from(approval_code);
+        }
+        ReceiptStatus::Declined(reason) => {
+            body.set_status(generated::ReceiptStatus::Declined);
+            body.decline_reason = reason.code();
+        }
+        ReceiptStatus::Reversed => body.set_status(generated::ReceiptStatus::Reversed),
+        ReceiptStatus::Captured { approval_code, refunded_minor } => {
+            body.set_status(generated::ReceiptStatus::Captured);
+            body.approval_code.clone_from(approval_code);
+            body.refunded_minor = *refunded_minor;
+        }
     }
-    .encode_to_vec();
-    institution_key.sign(PayloadType::Receipt, body)
+    institution_key.sign(PayloadType::Receipt, body.encode_to_vec())
 }
 
 /// Verifies a receipt against the institution's keyring and reads it.
@@ -61,6 +66,15 @@ pub fn verify_receipt(signed: &Signed, keyring: &Keyring) -> Result<Receipt, Cre
             )
         }
         generated::ReceiptStatus::Reversed => ReceiptStatus::Reversed,
+        generated::ReceiptStatus::Captured => {
+            if message.refunded_minor > message.amount_minor {
+                return Err(malformed(WHAT, "more was given back than taken"));
+            }
+            ReceiptStatus::Captured {
+                approval_code: message.approval_code.clone(),
+                refunded_minor: message.refunded_minor,
+            }
+        }
         generated::ReceiptStatus::Unspecified => {
             return Err(malformed(WHAT, "no (or an unknown) status"));
         }
@@ -76,11 +90,17 @@ pub fn verify_receipt(signed: &Signed, keyring: &Keyring) -> Result<Receipt, Cre
                 .try_into()
                 .map_err(|_| malformed(WHAT, "an offer digest that has not 32 octets"))?,
         ),
+        command_digest: CommandDigest(
+            message
+                .command_digest
+                .as_slice()
+                .try_into()
+                .map_err(|_| malformed(WHAT, "a command digest that has not 32 octets"))?,
+        ),
         status,
         amount: Amount::new(message.amount_minor, currency)
             .map_err(|error| malformed(WHAT, error))?,
         terminal_id: message.terminal_id.parse().map_err(|error| malformed(WHAT, error))?,
         decided_at: UnixTime { seconds: message.decided_at_unix_s },
-        card_hint: message.card_hint,
     })
 }

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretBox};
 use sha2::{Digest, Sha256};
 
 use super::{CredentialError, KeyId, generated, malformed};
-use crate::domain::OfferDigest;
+use crate::domain::{CommandDigest, OfferDigest};
 
 /// The only suite of version 1: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
 pub const SEAL_SUITE: u32 = 1;
@@ -190,8 +190,8 @@ impl SealedCommand {
     }
 
     /// SHA-256 over the encoded form as it was sent: what a phone shows to ask for its result.
-    pub fn digest_of_encoded(encoded: &[u8]) -> [u8; 32] {
-        Sha256::digest(encoded).into()
+    pub fn digest_of_encoded(encoded: &[u8]) -> CommandDigest {
+        CommandDigest(Sha256::digest(encoded).into())
     }
 }
 

@@ -25,10 +25,14 @@ pub enum PayloadType {
     CardCommand,
     /// A receipt, by the institution.
     Receipt,
+    /// An exclusion, by the institution.
+    Exclusion,
     /// A keyring, by the institution's root.
     Keyring,
     /// An enrolment code, by the card that is enrolled.
     CardEnrolment,
+    /// A question of the cardholder to the institution, by the card.
+    CardholderQuestion,
 }
 
 impl PayloadType {
@@ -38,8 +42,10 @@ impl PayloadType {
             Self::TerminalCertificate => "application/vnd.florin.terminal-certificate.v1",
             Self::CardCommand => "application/vnd.florin.card-command.v1",
             Self::Receipt => "application/vnd.florin.receipt.v1",
+            Self::Exclusion => "application/vnd.florin.exclusion.v1",
             Self::Keyring => "application/vnd.florin.keyring.v1",
             Self::CardEnrolment => "application/vnd.florin.card-enrolment.v1",
+            Self::CardholderQuestion => "application/vnd.florin.cardholder-question.v1",
         }
     }
 
@@ -49,8 +55,10 @@ impl PayloadType {
             Self::TerminalCertificate => "terminal certificate",
             Self::CardCommand => "card command",
             Self::Receipt => "receipt",
+            Self::Exclusion => "exclusion",
             Self::Keyring => "keyring",
             Self::CardEnrolment => "card enrolment",
+            Self::CardholderQuestion => "cardholder's question",
         }
     }
 

@@ -12,9 +12,10 @@ pub enum Outcome {
     Declined(DeclineReason),
     /// The institution has not answered, so nobody knows yet. Never shown as declined.
     Pending,
-    /// Nothing is charged: the institution has released the reservation, or the authorisation can
-    /// no longer take effect.
+    /// The institution has given the reserved amount back.
     Reversed,
+    /// The institution has taken the reserved amount.
+    Captured,
 }
 
 /// Why the terminal reverses a payment.
@@ -28,6 +29,8 @@ pub enum ReversalReason {
     Cancelled,
     /// The till did not say in time whether the goods were released.
     DispenseUnknown,
+    /// A command came when its offer had ended, and was not relayed.
+    NotUsed,
 }
 
 impl ReversalReason {
@@ -38,13 +41,20 @@ impl ReversalReason {
             Self::DispenseFailed => "dispense_failed",
             Self::Cancelled => "cancelled",
             Self::DispenseUnknown => "dispense_unknown",
+            Self::NotUsed => "not_used",
         }
     }
 
     /// The reason with this name, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Unanswered, Self::DispenseFailed, Self::Cancelled, Self::DispenseUnknown]
-            .into_iter()
-            .find(|reason| reason.name() == name)
+        [
+            Self::Unanswered,
+            Self::DispenseFailed,
+            Self::Cancelled,
+            Self::DispenseUnknown,
+            Self::NotUsed,
+        ]
+        .into_iter()
+        .find(|reason| reason.name() == name)
     }
 }

@@ -19,6 +19,7 @@ use super::{MESSAGE_OCTETS_MAX, ProtocolError, VERSION, WireError};
 const NOISE_NAME: &str = "Noise_NX_25519_ChaChaPoly_SHA256";
 const PROLOGUE_PREFIX: &[u8] = b"florin payment ";
 const MATCHING_CODE_PREFIX: &[u8] = b"florin matching code";
+const MATCHING_COMMITMENT_PREFIX: &[u8] = b"florin matching commitment";
 /// Octets of an X25519 public key.
 const PUBLIC_KEY_OCTETS: usize = 32;
 /// Octets of a ChaCha20-Poly1305 tag.
@@ -28,10 +29,36 @@ const TAG_OCTETS: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HandshakeHash(pub [u8; 32]);
 
+/// The phone's share of the matching code: 16 random octets, new for each hello.
+///
+/// The hello commits to it and the channel reveals it. So nobody in between can choose a key, or a
+/// nonce, that leads to a code of a channel that stands already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatchingNonce(pub [u8; 16]);
+
+impl MatchingNonce {
+    /// Returns the commitment: the first 16 octets of SHA-256 over a prefix and the nonce.
+    pub fn commitment(&self) -> MatchingCommitment {
+        let digest =
+            Sha256::new().chain_update(MATCHING_COMMITMENT_PREFIX).chain_update(self.0).finalize();
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&digest[..16]);
+        MatchingCommitment(octets)
+    }
+}
+
+/// What the hello says of the matching nonce: 16 octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MatchingCommitment(pub [u8; 16]);
+
 /// Six decimal digits that both screens can show, so that a person can see that this phone talks to
 /// this machine.
-pub fn matching_code(hash: &HandshakeHash) -> String {
-    let digest = Sha256::new().chain_update(MATCHING_CODE_PREFIX).chain_update(hash.0).finalize();
+pub fn matching_code(hash: &HandshakeHash, nonce: &MatchingNonce) -> String {
+    let digest = Sha256::new()
+        .chain_update(MATCHING_CODE_PREFIX)
+        .chain_update(hash.0)
+        .chain_update(nonce.0)
+        .finalize();
     let number = u64::from_be_bytes([
         digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
     ]);
@@ -326,7 +353,12 @@ mod tests {
     fn both_sides_agree_on_keys_and_matching_code() {
         let (mut phone, mut terminal) = handshake();
         assert_eq!(phone.handshake_hash(), terminal.handshake_hash());
-        assert_eq!(matching_code(phone.handshake_hash()).len(), 6);
+        let nonce = MatchingNonce([7; 16]);
+        let code = matching_code(phone.handshake_hash(), &nonce);
+        assert_eq!(code.len(), 6);
+        assert_eq!(matching_code(terminal.handshake_hash(), &nonce), code);
+        assert_ne!(matching_code(terminal.handshake_hash(), &MatchingNonce([8; 16])), code);
+        assert_ne!(nonce.commitment(), MatchingNonce([8; 16]).commitment());
         for text in [&b"one"[..], b"", b"three"] {
             let message = phone.seal(text).unwrap();
             assert_eq!(terminal.open(&message).unwrap(), text);

@@ -2,8 +2,8 @@
 
 use prost::Message;
 
-use super::{ProtocolError, VERSION, WireError, generated};
-use crate::domain::{DeclineReason, Outcome, TransactionId};
+use super::{MatchingCommitment, MatchingNonce, ProtocolError, VERSION, WireError, generated};
+use crate::domain::{CommandDigest, DeclineReason, Outcome, TransactionId, UnixTime};
 
 /// The value of the `info` characteristic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +22,10 @@ pub struct Hello {
     /// The longest notification that the phone can take, in octets; none where its platform does
     /// not tell.
     pub value_octets_max: Option<u32>,
-    /// From the engagement link: this transaction and no other.
+    /// From the engagement link: this transaction and no other. Never that of a result query.
     pub transaction_id: Option<TransactionId>,
+    /// Fixes the matching nonce before the phone has seen the terminal's key.
+    pub matching_commitment: MatchingCommitment,
 }
 
 /// The terminal's answer to a hello.
@@ -38,22 +40,29 @@ pub struct HelloAnswer {
 /// A message of the phone on the open channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromPhone {
+    /// The first message on the channel.
+    Opening {
+        /// What the hello committed to.
+        matching_nonce: MatchingNonce,
+        /// When the phone's keyring was issued.
+        keyring_issued_at: UnixTime,
+    },
     /// The card's order to pay.
     PaymentCommand {
         transaction_id: TransactionId,
         /// An encoded sealed command.
         sealed_command: Vec<u8>,
     },
-    /// The person does not want to pay.
-    Cancel { transaction_id: TransactionId },
+    /// The person does not want to pay the offer that the channel shows.
+    Cancel,
     /// Asks for the result of a payment.
     ResultQuery {
         transaction_id: TransactionId,
         /// SHA-256 over the encoded sealed command.
-        command_digest: [u8; 32],
+        command_digest: CommandDigest,
     },
-    /// The receipt is verified and stored.
-    ReceiptAck { transaction_id: TransactionId },
+    /// The receipt of the last result is verified and stored.
+    ReceiptAck,
 }
 
 /// A message of the terminal on the open channel.
@@ -73,11 +82,19 @@ pub enum FromTerminal {
         /// An encoded signed receipt.
         receipt: Option<Vec<u8>>,
     },
-    /// Another phone has paid first.
+    /// The institution's proof that the phone's command was not used and never will be.
+    NotUsed {
+        transaction_id: TransactionId,
+        /// An encoded signed exclusion.
+        exclusion: Vec<u8>,
+    },
+    /// A newer keyring than the phone's: an encoded signed keyring.
+    Keyring(Vec<u8>),
+    /// The terminal says that another phone has paid first.
     Taken(TransactionId),
-    /// The till took the offer back.
+    /// The terminal says that the till took the offer back.
     Withdrawn(TransactionId),
-    /// The offer has expired.
+    /// The terminal says that the offer has expired.
     Expired(TransactionId),
     Error(ProtocolError),
 }
@@ -136,6 +153,7 @@ impl Hello {
                 .transaction_id
                 .map(|id| id.as_octets().to_vec())
                 .unwrap_or_default(),
+            matching_commitment: self.matching_commitment.0.to_vec(),
         }
         .encode_to_vec()
     }
@@ -153,7 +171,14 @@ impl Hello {
             octets => Some(transaction(octets)?),
         };
         let value_octets_max = (message.value_octets_max != 0).then_some(message.value_octets_max);
-        Ok(Self { value_octets_max, transaction_id })
+        let matching_commitment = MatchingCommitment(
+            message
+                .matching_commitment
+                .as_slice()
+                .try_into()
+                .map_err(|_| malformed("a matching commitment that has not 16 octets"))?,
+        );
+        Ok(Self { value_octets_max, transaction_id, matching_commitment })
     }
 }
 
@@ -187,24 +212,26 @@ impl FromPhone {
         use generated::from_phone::Message as Variant;
         let octets = |id: &TransactionId| id.as_octets().to_vec();
         let message = match self {
+            Self::Opening { matching_nonce, keyring_issued_at } => {
+                Variant::Opening(generated::Opening {
+                    matching_nonce: matching_nonce.0.to_vec(),
+                    keyring_issued_at_unix_s: keyring_issued_at.seconds,
+                })
+            }
             Self::PaymentCommand { transaction_id, sealed_command } => {
                 Variant::PaymentCommand(generated::PaymentCommand {
                     transaction_id: octets(transaction_id),
                     sealed_command: sealed_command.clone(),
                 })
             }
-            Self::Cancel { transaction_id } => {
-                Variant::Cancel(generated::Cancel { transaction_id: octets(transaction_id) })
-            }
+            Self::Cancel => Variant::Cancel(generated::Cancel {}),
             Self::ResultQuery { transaction_id, command_digest } => {
                 Variant::ResultQuery(generated::ResultQuery {
                     transaction_id: octets(transaction_id),
-                    command_digest: command_digest.to_vec(),
+                    command_digest: command_digest.0.to_vec(),
                 })
             }
-            Self::ReceiptAck { transaction_id } => Variant::ReceiptAck(generated::ReceiptAck {
-                transaction_id: octets(transaction_id),
-            }),
+            Self::ReceiptAck => Variant::ReceiptAck(generated::ReceiptAck {}),
         };
         generated::FromPhone { message: Some(message) }.encode_to_vec()
     }
@@ -217,6 +244,16 @@ impl FromPhone {
         use generated::from_phone::Message as Variant;
         let envelope = generated::FromPhone::decode(octets).map_err(malformed)?;
         match envelope.message.ok_or_else(|| malformed("no message that this version knows"))? {
+            Variant::Opening(message) => Ok(Self::Opening {
+                matching_nonce: MatchingNonce(
+                    message
+                        .matching_nonce
+                        .as_slice()
+                        .try_into()
+                        .map_err(|_| malformed("a matching nonce that has not 16 octets"))?,
+                ),
+                keyring_issued_at: UnixTime { seconds: message.keyring_issued_at_unix_s },
+            }),
             Variant::PaymentCommand(message) => {
                 if message.sealed_command.is_empty() {
                     return Err(malformed("a payment command without a sealed command"));
@@ -226,20 +263,18 @@ impl FromPhone {
                     sealed_command: message.sealed_command,
                 })
             }
-            Variant::Cancel(message) => {
-                Ok(Self::Cancel { transaction_id: transaction(&message.transaction_id)? })
-            }
+            Variant::Cancel(_) => Ok(Self::Cancel),
             Variant::ResultQuery(message) => Ok(Self::ResultQuery {
                 transaction_id: transaction(&message.transaction_id)?,
-                command_digest: message
-                    .command_digest
-                    .as_slice()
-                    .try_into()
-                    .map_err(|_| malformed("a command digest that has not 32 octets"))?,
+                command_digest: CommandDigest(
+                    message
+                        .command_digest
+                        .as_slice()
+                        .try_into()
+                        .map_err(|_| malformed("a command digest that has not 32 octets"))?,
+                ),
             }),
-            Variant::ReceiptAck(message) => {
-                Ok(Self::ReceiptAck { transaction_id: transaction(&message.transaction_id)? })
-            }
+            Variant::ReceiptAck(_) => Ok(Self::ReceiptAck),
         }
     }
 }
@@ -271,6 +306,7 @@ impl FromTerminal {
                     Outcome::Declined(reason) => (generated::Outcome::Declined, reason.code()),
                     Outcome::Pending => (generated::Outcome::Pending, 0),
                     Outcome::Reversed => (generated::Outcome::Reversed, 0),
+                    Outcome::Captured => (generated::Outcome::Captured, 0),
                 };
                 Variant::Result(generated::Result {
                     transaction_id: octets(transaction_id),
@@ -279,6 +315,11 @@ impl FromTerminal {
                     receipt: receipt.clone().unwrap_or_default(),
                 })
             }
+            Self::NotUsed { transaction_id, exclusion } => Variant::NotUsed(generated::NotUsed {
+                transaction_id: octets(transaction_id),
+                exclusion: exclusion.clone(),
+            }),
+            Self::Keyring(keyring) => Variant::Keyring(keyring.clone()),
             Self::Taken(id) => Variant::Taken(generated::Taken { transaction_id: octets(id) }),
             Self::Withdrawn(id) => {
                 Variant::Withdrawn(generated::Withdrawn { transaction_id: octets(id) })
@@ -308,6 +349,7 @@ impl FromTerminal {
                     }
                     generated::Outcome::Pending => Outcome::Pending,
                     generated::Outcome::Reversed => Outcome::Reversed,
+                    generated::Outcome::Captured => Outcome::Captured,
                     generated::Outcome::Unspecified => {
                         return Err(malformed("no (or an unknown) outcome"));
                     }
@@ -318,6 +360,11 @@ impl FromTerminal {
                     receipt: (!message.receipt.is_empty()).then_some(message.receipt),
                 })
             }
+            Variant::NotUsed(message) => Ok(Self::NotUsed {
+                transaction_id: transaction(&message.transaction_id)?,
+                exclusion: message.exclusion,
+            }),
+            Variant::Keyring(keyring) => Ok(Self::Keyring(keyring)),
             Variant::Taken(message) => Ok(Self::Taken(transaction(&message.transaction_id)?)),
             Variant::Withdrawn(message) => {
                 Ok(Self::Withdrawn(transaction(&message.transaction_id)?))
@@ -365,9 +412,13 @@ mod tests {
     fn every_message_of_a_phone_reads_back() {
         for message in [
             FromPhone::PaymentCommand { transaction_id: id(), sealed_command: vec![1, 2] },
-            FromPhone::Cancel { transaction_id: id() },
-            FromPhone::ResultQuery { transaction_id: id(), command_digest: [3; 32] },
-            FromPhone::ReceiptAck { transaction_id: id() },
+            FromPhone::Opening {
+                matching_nonce: MatchingNonce([5; 16]),
+                keyring_issued_at: UnixTime { seconds: 7 },
+            },
+            FromPhone::Cancel,
+            FromPhone::ResultQuery { transaction_id: id(), command_digest: CommandDigest([3; 32]) },
+            FromPhone::ReceiptAck,
         ] {
             assert_eq!(FromPhone::decode(&message.encode()), Ok(message));
         }
@@ -385,6 +436,9 @@ mod tests {
             result(Outcome::Declined(DeclineReason::InsufficientFunds), Some(vec![1])),
             result(Outcome::Pending, None),
             result(Outcome::Reversed, None),
+            result(Outcome::Captured, Some(vec![1])),
+            FromTerminal::NotUsed { transaction_id: id(), exclusion: vec![1] },
+            FromTerminal::Keyring(vec![1]),
             FromTerminal::Taken(id()),
             FromTerminal::Withdrawn(id()),
             FromTerminal::Expired(id()),
@@ -398,8 +452,7 @@ mod tests {
 
     #[test]
     fn a_hello_that_lacks_the_version_it_uses_is_refused() {
-        let hello =
-            generated::Hello { versions: vec![2], value_octets_max: 0, transaction_id: Vec::new() };
+        let hello = generated::Hello { versions: vec![2], ..Default::default() };
         assert_eq!(
             Hello::decode(&hello.encode_to_vec()).unwrap_err().wire,
             WireError::VersionUnsupported

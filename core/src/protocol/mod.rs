@@ -13,7 +13,8 @@ mod message;
 mod offer;
 
 pub use channel::{
-    Answered, Channel, ChannelKey, HandshakeHash, Initiator, accept, matching_code, peek_version,
+    Answered, Channel, ChannelKey, HandshakeHash, Initiator, MatchingCommitment, MatchingNonce,
+    accept, matching_code, peek_version,
 };
 pub use engagement_link::{EngagementLink, EngagementLinkError, Fingerprint};
 pub use error::{Fault, ProtocolError, WireError};

@@ -1,7 +1,7 @@
 //! The inputs of the engine, and what identifies them.
 
 use super::{InstitutionAnswer, Payment, PhoneId, TillRequest};
-use crate::domain::{Moment, TransactionId, UnixTime};
+use crate::domain::{CommandDigest, Moment, TransactionId, UnixTime};
 
 /// The time of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,7 +62,7 @@ pub enum Input {
 pub struct PhoneQuestion {
     pub transaction_id: TransactionId,
     /// SHA-256 over the sealed command that the phone sent, or claims to have sent.
-    pub command_digest: [u8; 32],
+    pub command_digest: CommandDigest,
     /// The phone sent a command just now; otherwise it inquired about a result.
     pub is_command: bool,
 }

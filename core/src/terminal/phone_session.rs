@@ -5,9 +5,9 @@
 
 use crate::domain::{Moment, TransactionId};
 use crate::protocol::{
-    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, MessageKind,
-    ProtocolError, Reassembler, VALUE_OCTETS_MAX, VALUE_OCTETS_MIN, WireError, accept,
-    encode_plain_error, matching_code,
+    Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer,
+    MatchingCommitment, MatchingNonce, MessageKind, ProtocolError, Reassembler, VALUE_OCTETS_MAX,
+    VALUE_OCTETS_MIN, WireError, accept, encode_plain_error, matching_code,
 };
 
 use super::timers::PhoneTimer;
@@ -34,6 +34,10 @@ pub(super) struct PhoneSession {
     reassembler: Reassembler,
     fragmenter: Fragmenter,
     channel: Option<Channel>,
+    /// What the hello of the channel committed to.
+    matching_commitment: Option<MatchingCommitment>,
+    /// What the phone revealed on the channel.
+    matching_nonce: Option<MatchingNonce>,
     link_octets_max: usize,
     phone_octets_max: usize,
     /// The offer that the phone shows.
@@ -60,6 +64,8 @@ impl PhoneSession {
             reassembler: Reassembler::default(),
             fragmenter: Fragmenter::default(),
             channel: None,
+            matching_commitment: None,
+            matching_nonce: None,
             link_octets_max: VALUE_OCTETS_MIN,
             phone_octets_max: VALUE_OCTETS_MAX,
             shown: None,
@@ -110,9 +116,25 @@ impl PhoneSession {
         };
     }
 
-    /// Six digits that the phone shows too.
+    /// Six digits that the phone shows too; none before the phone has revealed its nonce.
     pub(super) fn matching_code(&self) -> Option<String> {
-        self.channel.as_ref().map(|channel| matching_code(channel.handshake_hash()))
+        let (channel, nonce) = self.channel.as_ref().zip(self.matching_nonce.as_ref())?;
+        Some(matching_code(channel.handshake_hash(), nonce))
+    }
+
+    /// Takes the nonce that the hello committed to.
+    ///
+    /// # Errors
+    /// [`WireError::MalformedMessage`] for another nonce. The channel is closed then: somebody
+    /// wants to choose the matching code.
+    pub(super) fn reveal(&mut self, nonce: MatchingNonce) -> Result<(), ProtocolError> {
+        if self.matching_commitment != Some(nonce.commitment()) {
+            self.channel = None;
+            let detail = "the nonce is not the one that the hello committed to";
+            return Err(ProtocolError::new(WireError::MalformedMessage, detail));
+        }
+        self.matching_nonce = Some(nonce);
+        Ok(())
     }
 
     /// Takes a value that the phone wrote.
@@ -179,6 +201,8 @@ impl PhoneSession {
         self.channel = None;
         self.shown = None;
         self.refused = None;
+        self.matching_commitment = None;
+        self.matching_nonce = None;
         self.fragmenter = Fragmenter::new(tag);
         let mut heard = None;
         let (channel, reply) = accept(message, &identity.channel_key, ephemeral, |payload| {
@@ -197,6 +221,7 @@ impl PhoneSession {
                 .and_then(|octets| usize::try_from(octets).ok())
                 .unwrap_or(VALUE_OCTETS_MAX);
             self.wanted = hello.transaction_id;
+            self.matching_commitment = Some(hello.matching_commitment);
         }
         self.channel = Some(channel);
         self.fragmenter.cut(MessageKind::Handshake, &reply, self.value_octets_max())

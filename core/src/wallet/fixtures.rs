@@ -10,10 +10,12 @@ use crate::credential::{
     InstitutionKey, KeyPurpose, Keyring, SealingKey, SigningKey, TerminalCertificate, sign_receipt,
 };
 use crate::domain::{
-    CardId, HolderVerification, Moment, Offer, OfferParts, Receipt, ReceiptStatus, TerminalId,
-    TransactionId, UnixTime,
+    CardId, CommandDigest, HolderVerification, Moment, Offer, OfferParts, Receipt, ReceiptStatus,
+    TerminalId, TransactionId, UnixTime,
 };
-use crate::protocol::{ChannelKey, EngagementLink, Fingerprint, digest_offer, encode_offer};
+use crate::protocol::{
+    ChannelKey, EngagementLink, Fingerprint, MatchingNonce, digest_offer, encode_offer,
+};
 
 pub const NOW: UnixTime = UnixTime { seconds: 1_800_000_000 };
 pub const TAG: u8 = 5;
@@ -125,15 +127,16 @@ pub fn offer_with(change: impl FnOnce(&mut OfferParts)) -> Offer {
     Offer::new(parts).unwrap()
 }
 
-pub fn receipt() -> Receipt {
+/// An approval of the command with this digest.
+pub fn receipt(command_digest: CommandDigest) -> Receipt {
     Receipt {
         transaction_id: transaction_id(),
         offer_digest: digest_offer(&encode_offer(&offer())),
+        command_digest,
         status: ReceiptStatus::Approved { approval_code: "123456".into() },
         amount: offer().amount(),
         terminal_id: terminal_id(),
         decided_at: NOW,
-        card_hint: card_id().hint(),
     }
 }
 
@@ -158,5 +161,10 @@ pub fn link(fingerprint: Fingerprint, transaction_id: Option<TransactionId>) -> 
 }
 
 pub fn seed(octet: u8) -> SessionSeed {
-    SessionSeed { tag: TAG, ephemeral: [octet; 32], sealing: [octet.wrapping_add(1); 32] }
+    SessionSeed {
+        tag: TAG,
+        ephemeral: [octet; 32],
+        sealing: [octet.wrapping_add(1); 32],
+        matching_nonce: MatchingNonce([octet.wrapping_add(2); 16]),
+    }
 }

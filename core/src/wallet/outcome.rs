@@ -222,8 +222,8 @@ pub enum ReceiptFault {
     OtherAmount,
     #[error("the receipt is for another machine")]
     OtherTerminal,
-    #[error("the receipt is for another card")]
-    OtherCard,
+    #[error("the receipt is for another command than yours")]
+    OtherCommand,
     /// It states another result than the terminal.
     #[error("the receipt states another result than the machine")]
     OtherStatus,
@@ -251,6 +251,7 @@ impl SessionEnd {
         match self {
             Self::Settled(receipt) => match receipt.status {
                 ReceiptStatus::Approved { .. } => "approved",
+                ReceiptStatus::Captured { .. } => "captured",
                 ReceiptStatus::Declined(_) => "declined",
                 ReceiptStatus::Reversed => "reversed",
             },
@@ -271,7 +272,9 @@ impl SessionEnd {
         match self {
             Self::Settled(receipt) => match receipt.status {
                 ReceiptStatus::Declined(reason) => Some(reason.name()),
-                ReceiptStatus::Approved { .. } | ReceiptStatus::Reversed => None,
+                ReceiptStatus::Approved { .. }
+                | ReceiptStatus::Captured { .. }
+                | ReceiptStatus::Reversed => None,
             },
             Self::ReversedUnproven | Self::StoreFailed => None,
             Self::Pending(reason) => Some(reason.name()),
@@ -287,7 +290,9 @@ impl SessionEnd {
     pub fn message(&self) -> String {
         match self {
             Self::Settled(receipt) => match &receipt.status {
-                ReceiptStatus::Approved { .. } => format!("Paid {}.", receipt.amount),
+                ReceiptStatus::Approved { .. } | ReceiptStatus::Captured { .. } => {
+                    format!("Paid {}.", receipt.amount)
+                }
                 ReceiptStatus::Declined(reason) => format!("Declined. {}", reason.message()),
                 ReceiptStatus::Reversed => {
                     format!("{} was given back. You were not charged.", receipt.amount)
@@ -511,7 +516,7 @@ impl ReceiptFault {
             Self::OtherOffer => "receipt_of_other_offer",
             Self::OtherAmount => "receipt_of_other_amount",
             Self::OtherTerminal => "receipt_of_other_terminal",
-            Self::OtherCard => "receipt_of_other_card",
+            Self::OtherCommand => "receipt_of_other_command",
             Self::OtherStatus => "receipt_of_other_status",
             Self::Outdated => "receipt_outdated",
         }

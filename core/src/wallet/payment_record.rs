@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CardName;
 use crate::credential::{CredentialError, Keyring, SealedCommand, Signed, verify_receipt};
-use crate::domain::{Offer, OfferDigest, Receipt, TransactionId, UnixTime};
+use crate::domain::{CommandDigest, Offer, OfferDigest, Receipt, TransactionId, UnixTime};
 use crate::protocol::{ProtocolError, decode_offer, digest_offer};
 
 /// The state of a payment, as far as this wallet knows.
@@ -134,7 +134,7 @@ impl PaymentRecord {
     }
 
     /// What proves to the terminal that this phone sent the command.
-    pub fn command_digest(&self) -> [u8; 32] {
+    pub fn command_digest(&self) -> CommandDigest {
         SealedCommand::digest_of_encoded(&self.sealed_command)
     }
 
@@ -164,7 +164,7 @@ impl PaymentRecord {
             status: self.status,
             created_at_unix_s: self.created_at.seconds,
             updated_at_unix_s: self.updated_at.seconds,
-            command_digest: HEXLOWER.encode(&self.command_digest()),
+            command_digest: HEXLOWER.encode(&self.command_digest().0),
             offer: BASE64.encode(&self.offer_octets),
             sealed_command: BASE64.encode(&self.sealed_command),
             receipt: self.receipt.as_ref().map(|octets| BASE64.encode(octets)),

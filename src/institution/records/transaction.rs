@@ -2,8 +2,8 @@
 
 use super::AccountId;
 use crate::domain::{
-    Amount, CardId, OfferDigest, ReversalReason, TerminalId, TransactionId, TransactionState,
-    UnixTime,
+    Amount, CardId, CommandDigest, OfferDigest, ReversalReason, TerminalId, TransactionId,
+    TransactionState, UnixTime,
 };
 
 /// Which transaction. An id belongs to the terminal that sent it, so that no terminal can take
@@ -26,6 +26,8 @@ pub struct TransactionRecord {
     /// for a tombstone.
     pub request_digest: Option<[u8; 32]>,
     pub offer_digest: Option<OfferDigest>,
+    /// SHA-256 of the sealed command; none for a tombstone.
+    pub command_digest: Option<CommandDigest>,
     pub amount: Option<Amount>,
     /// Who is paid; none for tombstones and unknown terminals.
     pub merchant_id: Option<String>,
@@ -36,8 +38,12 @@ pub struct TransactionRecord {
     pub approval_code: Option<String>,
     /// Empty for a tombstone.
     pub authorisation_receipt: Vec<u8>,
+    /// Empty before a capture.
+    pub capture_receipt: Vec<u8>,
     /// Empty before a reversal, and for a tombstone.
     pub reversal_receipt: Vec<u8>,
+    /// On which command the institution decided, or that it decides on none; signed.
+    pub exclusion: Vec<u8>,
     pub reversal_reason: Option<ReversalReason>,
     pub created_at: UnixTime,
     pub captured_at: Option<UnixTime>,

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::credential::SigningKey;
 use crate::domain::{
-    Amount, CardId, DeclineReason, OfferDigest, ReversalReason, TerminalId, TransactionId,
-    TransactionState, UnixTime,
+    Amount, CardId, CommandDigest, DeclineReason, OfferDigest, ReversalReason, TerminalId,
+    TransactionId, TransactionState, UnixTime,
 };
 use crate::institution::records::{
     Account, AccountId, CardKey, CodeDigest, CodeSubject, EnrolmentState, IssuedCard, LedgerEntry,
@@ -228,8 +228,10 @@ fn authorisation(
         request_digest: [1; 32],
         offer: vec![1, 2, 3],
         offer_digest: OfferDigest([2; 32]),
+        command_digest: CommandDigest([3; 32]),
         card_hint: "abab".to_owned(),
         receipt: vec![4, 5, 6],
+        exclusion: vec![8],
         decided_at: NOW,
     }
 }
@@ -246,7 +248,7 @@ fn approve(store: &mut dyn Store, key: TransactionKey, card: u8, minor: u64, cou
 fn capture(account: AccountId, key: TransactionKey, minor: u64) -> CaptureRecord {
     let merchant = if key.terminal == terminal_id(1) { "kiosk-1" } else { "kiosk-2" };
     let transfer = Transfer::capture(account, merchant.to_owned(), euros(minor));
-    CaptureRecord { key, transfer, captured_at: LATER }
+    CaptureRecord { key, transfer, receipt: vec![9], captured_at: LATER }
 }
 
 fn reversal(
@@ -266,7 +268,12 @@ fn reversal(
 }
 
 fn tombstone(key: TransactionKey) -> TombstoneRecord {
-    TombstoneRecord { key, reason: ReversalReason::Unanswered, reversed_at: NOW }
+    TombstoneRecord {
+        key,
+        reason: ReversalReason::Unanswered,
+        exclusion: vec![8],
+        reversed_at: NOW,
+    }
 }
 
 fn balance(store: &mut dyn Store, kind: &str) -> i64 {
@@ -295,6 +302,7 @@ fn an_approval_is_recorded_whole(store: &mut dyn Store) {
         state: TransactionState::Approved,
         request_digest: Some([1; 32]),
         offer_digest: Some(OfferDigest([2; 32])),
+        command_digest: Some(CommandDigest([3; 32])),
         amount: Some(euros(250)),
         merchant_id: Some("kiosk-1".to_owned()),
         card: Some(card_id(1)),
@@ -302,7 +310,9 @@ fn an_approval_is_recorded_whole(store: &mut dyn Store) {
         card_hint: Some("abab".to_owned()),
         approval_code: Some("ABC123".to_owned()),
         authorisation_receipt: vec![4, 5, 6],
+        capture_receipt: Vec::new(),
         reversal_receipt: Vec::new(),
+        exclusion: vec![8],
         reversal_reason: None,
         created_at: NOW,
         captured_at: None,

@@ -3,8 +3,8 @@
 
 use super::{StoreError, Written};
 use crate::domain::{
-    Amount, CardId, DeclineReason, OfferDigest, ReversalReason, TerminalId, TransactionId,
-    TransactionState, UnixTime,
+    Amount, CardId, CommandDigest, DeclineReason, OfferDigest, ReversalReason, TerminalId,
+    TransactionId, TransactionState, UnixTime,
 };
 use crate::institution::records::{
     IssuedCard, PageEnd, RegisteredTerminal, TransactionKey, TransactionRecord, Transfer,
@@ -69,10 +69,14 @@ pub struct AuthorisationRecord {
     pub request_digest: [u8; 32],
     pub offer: Vec<u8>,
     pub offer_digest: OfferDigest,
+    /// SHA-256 of the sealed command.
+    pub command_digest: CommandDigest,
     /// Empty if the command could not be read.
     pub card_hint: String,
     /// The signed receipt, encoded.
     pub receipt: Vec<u8>,
+    /// The signed exclusion, encoded.
+    pub exclusion: Vec<u8>,
     pub decided_at: UnixTime,
 }
 
@@ -82,6 +86,8 @@ pub struct CaptureRecord {
     pub key: TransactionKey,
     /// Takes the reserved amount.
     pub transfer: Transfer,
+    /// The signed receipt, encoded.
+    pub receipt: Vec<u8>,
     pub captured_at: UnixTime,
 }
 
@@ -101,10 +107,12 @@ pub struct ReversalRecord {
 
 /// The reversal of a transaction that was never seen, to be recorded: from then on an authorisation
 /// of that id is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TombstoneRecord {
     pub key: TransactionKey,
     pub reason: ReversalReason,
+    /// The signed exclusion, encoded.
+    pub exclusion: Vec<u8>,
     pub reversed_at: UnixTime,
 }
 

@@ -81,6 +81,7 @@ pub async fn enrol_terminal(
         code: code.to_owned(),
         certificate_signing_request,
         channel_key: channel_key.to_vec(),
+        channel_key_proof: Vec::new(),
     };
     let answer = timeout(time_limit, client.enrol_terminal(request))
         .await

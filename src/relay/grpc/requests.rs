@@ -100,6 +100,7 @@ async fn call(
                 offer,
                 offer_age_ms,
                 sealed_command,
+                sequence: 0,
             };
             client.authorise(message).await?.into_inner().transaction
         }
@@ -134,5 +135,6 @@ fn reversal_reason(reason: ReversalReason) -> institution_api::ReversalReason {
         ReversalReason::DispenseFailed => institution_api::ReversalReason::DispenseFailed,
         ReversalReason::Cancelled => institution_api::ReversalReason::Cancelled,
         ReversalReason::DispenseUnknown => institution_api::ReversalReason::DispenseUnknown,
+        ReversalReason::NotUsed => institution_api::ReversalReason::NotUsed,
     }
 }

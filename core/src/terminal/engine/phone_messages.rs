@@ -12,7 +12,9 @@ use super::phones::must_be_connected;
 use super::{Effect, Terminal};
 use crate::credential::SealedCommand;
 use crate::domain::TransactionId;
-use crate::protocol::{FragmentTag, FromPhone, FromTerminal, ProtocolError, WireError};
+use crate::protocol::{
+    FragmentTag, FromPhone, FromTerminal, MatchingNonce, ProtocolError, WireError,
+};
 
 /// The longest sealed command, in octets: ten times what a plain one has.
 const SEALED_COMMAND_OCTETS_MAX: usize = 2048;
@@ -143,10 +145,11 @@ impl Terminal {
                     PhoneQuestion { transaction_id, command_digest, is_command },
                 );
             }
-            FromPhone::Cancel { transaction_id } => self.phone_refuses(phone, transaction_id),
-            FromPhone::ReceiptAck { transaction_id } => {
-                tracing::debug!(?phone, %transaction_id, "the phone has its receipt");
+            FromPhone::Opening { matching_nonce, keyring_issued_at: _ } => {
+                return self.phone_opened(phone, matching_nonce);
             }
+            FromPhone::Cancel => self.phone_refuses(phone),
+            FromPhone::ReceiptAck => tracing::debug!(?phone, "the phone has its receipt"),
         }
         Ok(())
     }
@@ -184,11 +187,24 @@ impl Terminal {
         Ok(())
     }
 
-    /// The person does not want to pay this offer.
-    fn phone_refuses(&mut self, phone: PhoneId, transaction_id: TransactionId) {
+    /// The phone reveals the matching nonce, so that both sides can show the matching code.
+    fn phone_opened(
+        &mut self,
+        phone: PhoneId,
+        matching_nonce: MatchingNonce,
+    ) -> Result<(), ProtocolError> {
+        let Some(session) = must_be_connected(&mut self.phones, phone) else { return Ok(()) };
+        session.reveal(matching_nonce)?;
+        if let Some(shown) = session.shown {
+            self.publish(shown);
+        }
+        Ok(())
+    }
+
+    /// The person does not want to pay the offer that the phone shows.
+    fn phone_refuses(&mut self, phone: PhoneId) {
         let Some(session) = must_be_connected(&mut self.phones, phone) else { return };
-        if session.shown == Some(transaction_id) {
-            session.shown = None;
+        if let Some(transaction_id) = session.shown.take() {
             session.refused = Some(transaction_id);
             self.publish(transaction_id);
         }

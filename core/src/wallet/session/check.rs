@@ -62,7 +62,7 @@ pub(super) fn check_terminal(
 /// Why an offer is not shown to the person.
 pub(super) enum OfferFault {
     Malformed(ProtocolError),
-    Refused { refusal: Refusal, offer: Box<Offer> },
+    Refused(Refusal),
 }
 
 /// Checks that the offer is the terminal's own, that the person means it, and the limits.
@@ -99,7 +99,7 @@ pub(super) fn check_offer(
     } else {
         return Ok(offer);
     };
-    Err(OfferFault::Refused { refusal, offer: Box::new(offer) })
+    Err(OfferFault::Refused(refusal))
 }
 
 /// Does the receipt prove what the terminal says? `None` where there need be none: reversed before
@@ -123,10 +123,14 @@ pub(super) fn check_result(
         .map_err(ReceiptFault::Credential)?;
     let is_status_told = match (&receipt.status, outcome) {
         (ReceiptStatus::Approved { .. }, Outcome::Approved)
+        | (ReceiptStatus::Captured { .. }, Outcome::Captured)
         | (ReceiptStatus::Reversed, Outcome::Reversed) => true,
         (ReceiptStatus::Declined(proven), Outcome::Declined(told)) => *proven == told,
         (
-            ReceiptStatus::Approved { .. } | ReceiptStatus::Declined(_) | ReceiptStatus::Reversed,
+            ReceiptStatus::Approved { .. }
+            | ReceiptStatus::Captured { .. }
+            | ReceiptStatus::Declined(_)
+            | ReceiptStatus::Reversed,
             _,
         ) => false,
     };
@@ -137,9 +141,6 @@ pub(super) fn check_result(
         receipt.status,
         ReceiptStatus::Declined(DeclineReason::OfferMismatch | DeclineReason::MalformedCommand)
     );
-    // Where the institution declined without knowing the card, it cannot name it.
-    let may_lack_card =
-        matches!(receipt.status, ReceiptStatus::Declined(_)) && receipt.card_hint.is_empty();
     let fault = if receipt.transaction_id != record.transaction_id() {
         ReceiptFault::OtherTransaction
     } else if receipt.terminal_id != record.offer().terminal_id() {
@@ -148,8 +149,8 @@ pub(super) fn check_result(
         ReceiptFault::OtherOffer
     } else if receipt.amount != record.offer().amount() && !may_differ {
         ReceiptFault::OtherAmount
-    } else if receipt.card_hint != record.card_hint() && !may_lack_card {
-        ReceiptFault::OtherCard
+    } else if receipt.command_digest != record.command_digest() {
+        ReceiptFault::OtherCommand
     } else if !is_status_told {
         ReceiptFault::OtherStatus
     } else if record.status == PaymentStatus::Reversed && receipt.status != ReceiptStatus::Reversed

@@ -62,7 +62,7 @@ enum Stage {
     AwaitingReservation { checked: Box<CheckedOffer> },
     AwaitingStore { record: Box<PaymentRecord> },
     AwaitingResult(Waiting),
-    AwaitingLastStore { end: Box<SessionEnd>, acknowledge: Option<TransactionId> },
+    AwaitingLastStore { end: Box<SessionEnd>, acknowledge: bool },
     Ended,
 }
 
@@ -136,9 +136,11 @@ impl Session {
         transaction_id: Option<TransactionId>,
     ) -> (Self, Vec<Output>) {
         let value_octets_max = u32::try_from(settings.value_octets_max).ok();
-        let hello = Hello { value_octets_max, transaction_id };
-        let SessionSeed { tag, ephemeral, sealing } = seed;
-        let (line, outputs) = Line::open(&hello, tag, ephemeral, settings.value_octets_max);
+        let SessionSeed { tag, ephemeral, sealing, matching_nonce } = seed;
+        let matching_commitment = matching_nonce.commitment();
+        let hello = Hello { value_octets_max, transaction_id, matching_commitment };
+        let (line, outputs) =
+            Line::open(&hello, tag, ephemeral, matching_nonce, settings.value_octets_max);
         let stage = Stage::AwaitingAnswer { purpose, until: now.plus_ms(ANSWER_MS_MAX) };
         (Self { card, settings, sealing_seed: sealing, line, stage }, outputs)
     }
@@ -277,11 +279,11 @@ impl Session {
                 let transaction_id = checked.offer.transaction_id();
                 (Stage::AwaitingReservation { checked }, vec![Output::Reserve(transaction_id)])
             }
-            (Stage::AwaitingDecision { checked, .. }, Event::Decided(Decision::Decline)) => {
-                self.cancel(&checked.offer, SessionEnd::NotPaid(NotPaid::Declined))
+            (Stage::AwaitingDecision { .. }, Event::Decided(Decision::Decline)) => {
+                self.cancel(SessionEnd::NotPaid(NotPaid::Declined))
             }
-            (Stage::AwaitingDecision { checked, .. }, Event::Tick) => {
-                self.cancel(&checked.offer, SessionEnd::NotPaid(NotPaid::DecidedTooLate))
+            (Stage::AwaitingDecision { .. }, Event::Tick) => {
+                self.cancel(SessionEnd::NotPaid(NotPaid::DecidedTooLate))
             }
             (_, Event::LinkLost) => end(SessionEnd::LinkFailed(LinkFault::Lost)),
             (_, Event::Unreadable) => end(SessionEnd::LinkFailed(LinkFault::Unreadable)),
@@ -361,20 +363,15 @@ impl Session {
         }
     }
 
-    fn before_the_end(
-        &mut self,
-        last: Box<SessionEnd>,
-        acknowledge: Option<TransactionId>,
-        event: Event,
-    ) -> Step {
+    fn before_the_end(&mut self, last: Box<SessionEnd>, acknowledge: bool, event: Event) -> Step {
         match event {
             Event::Stored => {
                 // The last message; whether it can be sent changes nothing.
-                let acknowledgement = acknowledge
-                    .and_then(|transaction_id| {
-                        self.line.say(&FromPhone::ReceiptAck { transaction_id }).ok()
-                    })
-                    .unwrap_or_default();
+                let acknowledgement = if acknowledge {
+                    self.line.say(&FromPhone::ReceiptAck).unwrap_or_default()
+                } else {
+                    Vec::new()
+                };
                 let (stage, ending) = end(*last);
                 (stage, acknowledgement.into_iter().chain(ending).collect())
             }
@@ -415,6 +412,23 @@ impl Session {
             Ok(certificate) => Box::new(certificate),
             Err(refusal) => return end(SessionEnd::Refused(refusal)),
         };
+        let opening = FromPhone::Opening {
+            matching_nonce: self.line.matching_nonce(),
+            keyring_issued_at: self.card.keyring().issued_at,
+        };
+        let mut outputs = self.line.say(&opening).unwrap_or_default();
+        let (stage, more) = self.opened(now, purpose, certificate, first);
+        outputs.extend(more);
+        (stage, outputs)
+    }
+
+    fn opened(
+        &mut self,
+        now: Moment,
+        purpose: Purpose,
+        certificate: Box<TerminalCertificate>,
+        first: FromTerminal,
+    ) -> Step {
         match purpose {
             Purpose::Pay => {
                 let until = now.plus_ms(self.settings.offer_wait_ms);
@@ -458,8 +472,8 @@ impl Session {
                             vec![Output::Ask(Box::new(view))],
                         )
                     }
-                    Err(check::OfferFault::Refused { refusal, offer }) => {
-                        self.cancel(&offer, SessionEnd::Refused(refusal))
+                    Err(check::OfferFault::Refused(refusal)) => {
+                        self.cancel(SessionEnd::Refused(refusal))
                     }
                     Err(check::OfferFault::Malformed(error)) => {
                         end(SessionEnd::NotPaid(NotPaid::TerminalMisbehaves(error)))
@@ -474,7 +488,8 @@ impl Session {
             FromTerminal::Withdrawn(_) => end(SessionEnd::NotPaid(NotPaid::Withdrawn)),
             FromTerminal::Expired(_) => end(SessionEnd::NotPaid(NotPaid::Expired)),
             FromTerminal::Error(error) => end(SessionEnd::NotPaid(NotPaid::Terminal(error.wire))),
-            FromTerminal::Working | FromTerminal::Result { .. } => {
+            FromTerminal::Keyring(_) => (Stage::AwaitingOffer { certificate, until }, Vec::new()),
+            FromTerminal::Working | FromTerminal::Result { .. } | FromTerminal::NotUsed { .. } => {
                 end(unexpected("before a command"))
             }
         }
@@ -494,13 +509,15 @@ impl Session {
             FromTerminal::Expired(id) if id == mine => end(SessionEnd::NotPaid(NotPaid::Expired)),
             FromTerminal::Error(error) => end(SessionEnd::NotPaid(NotPaid::Terminal(error.wire))),
             // About another payment: none of this wallet's business.
-            FromTerminal::Taken(_) | FromTerminal::Withdrawn(_) | FromTerminal::Expired(_) => {
-                (Stage::AwaitingDecision { checked, until }, Vec::new())
-            }
+            FromTerminal::Taken(_)
+            | FromTerminal::Withdrawn(_)
+            | FromTerminal::Expired(_)
+            | FromTerminal::Keyring(_) => (Stage::AwaitingDecision { checked, until }, Vec::new()),
             // Nobody exchanges what the person is looking at.
             FromTerminal::Offer(_)
             | FromTerminal::NothingToPay
             | FromTerminal::Working
+            | FromTerminal::NotUsed { .. }
             | FromTerminal::Result { .. } => end(unexpected("while an offer is shown")),
         }
     }
@@ -511,8 +528,7 @@ impl Session {
             Reservation::Earlier(mut record) => {
                 match record.status {
                     PaymentStatus::Approved | PaymentStatus::Declined | PaymentStatus::Reversed => {
-                        return self
-                            .cancel(&checked.offer, SessionEnd::Refused(Refusal::AlreadySettled));
+                        return self.cancel(SessionEnd::Refused(Refusal::AlreadySettled));
                     }
                     PaymentStatus::Pending
                     | PaymentStatus::NotSent
@@ -522,7 +538,7 @@ impl Session {
                 if record.offer_digest() != crate::protocol::digest_offer(&checked.octets)
                     || record.card_name() != self.card.name()
                 {
-                    return self.cancel(&checked.offer, SessionEnd::Refused(Refusal::OfferChanged));
+                    return self.cancel(SessionEnd::Refused(Refusal::OfferChanged));
                 }
                 // The same command again, never a second one: whichever arrives, it is one order.
                 record.status = PaymentStatus::Pending;
@@ -537,7 +553,7 @@ impl Session {
                 let outputs = vec![Output::Store { record: record.clone(), is_new: true }];
                 (Stage::AwaitingStore { record }, outputs)
             }
-            Err(last) => self.cancel(&checked.offer, *last),
+            Err(last) => self.cancel(*last),
         }
     }
 
@@ -627,6 +643,8 @@ impl Session {
             }
             // About another payment, or an offer that this wallet does not want now.
             FromTerminal::Result { .. }
+            | FromTerminal::NotUsed { .. }
+            | FromTerminal::Keyring(_)
             | FromTerminal::Taken(_)
             | FromTerminal::Withdrawn(_)
             | FromTerminal::Expired(_)
@@ -654,7 +672,9 @@ impl Session {
         let last = match check_result(&record, outcome, receipt.as_deref(), self.card.keyring()) {
             Ok(Some(verified)) => {
                 record.status = match verified.status {
-                    ReceiptStatus::Approved { .. } => PaymentStatus::Approved,
+                    ReceiptStatus::Approved { .. } | ReceiptStatus::Captured { .. } => {
+                        PaymentStatus::Approved
+                    }
                     ReceiptStatus::Declined(_) => PaymentStatus::Declined,
                     ReceiptStatus::Reversed => PaymentStatus::Reversed,
                 };
@@ -684,15 +704,13 @@ impl Session {
         acknowledge: bool,
     ) -> Step {
         record.updated_at = self.settings.wall_clock;
-        let acknowledge = acknowledge.then(|| record.transaction_id());
         let stage = Stage::AwaitingLastStore { end: Box::new(last), acknowledge };
         (stage, vec![Output::Store { record, is_new: false }])
     }
 
     /// Ends before a command, and tells the terminal, so that the offer is free for others at once.
-    fn cancel(&mut self, offer: &Offer, last: SessionEnd) -> Step {
-        let cancel = FromPhone::Cancel { transaction_id: offer.transaction_id() };
-        let mut outputs = self.line.say(&cancel).unwrap_or_default();
+    fn cancel(&mut self, last: SessionEnd) -> Step {
+        let mut outputs = self.line.say(&FromPhone::Cancel).unwrap_or_default();
         let (stage, more) = end(last);
         outputs.extend(more);
         (stage, outputs)
@@ -738,6 +756,8 @@ fn heard(message: &FromTerminal, octets: usize) -> Output {
         FromTerminal::NothingToPay => "nothing_to_pay",
         FromTerminal::Working => "working",
         FromTerminal::Result { .. } => "result",
+        FromTerminal::NotUsed { .. } => "not_used",
+        FromTerminal::Keyring(_) => "keyring",
         FromTerminal::Taken(_) => "taken",
         FromTerminal::Withdrawn(_) => "withdrawn",
         FromTerminal::Expired(_) => "expired",

@@ -1,7 +1,7 @@
 //! The values that go into a session and come out of it: settings, seed, inputs, outputs.
 
 use crate::domain::{Amount, HolderVerification, Offer, TransactionId, UnixTime};
-use crate::protocol::EngagementLink;
+use crate::protocol::{EngagementLink, MatchingNonce};
 use crate::wallet::{PaymentRecord, SessionEnd};
 
 /// The settings of a session. The card is separate.
@@ -32,14 +32,25 @@ pub struct SessionSeed {
     pub ephemeral: [u8; 32],
     /// For the sealing of the command.
     pub sealing: [u8; 32],
+    /// The phone's share of the matching code.
+    pub matching_nonce: MatchingNonce,
 }
 
 impl SessionSeed {
-    /// Makes a seed of 65 random octets.
-    pub fn from_random(octets: &[u8; 65]) -> Self {
-        let mut seed = Self { tag: octets[64], ephemeral: [0; 32], sealing: [0; 32] };
+    /// How many random octets a seed takes.
+    pub const OCTETS: usize = 81;
+
+    /// Makes a seed of random octets.
+    pub fn from_random(octets: &[u8; Self::OCTETS]) -> Self {
+        let mut seed = Self {
+            tag: octets[80],
+            ephemeral: [0; 32],
+            sealing: [0; 32],
+            matching_nonce: MatchingNonce([0; 16]),
+        };
         seed.ephemeral.copy_from_slice(&octets[..32]);
         seed.sealing.copy_from_slice(&octets[32..64]);
+        seed.matching_nonce.0.copy_from_slice(&octets[64..80]);
         seed
     }
 }

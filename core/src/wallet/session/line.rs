@@ -3,7 +3,8 @@
 use super::exchange::{Notice, Output};
 use crate::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
-    MessageKind, ProtocolError, Reassembler, WireError, decode_plain_error, matching_code,
+    MatchingNonce, MessageKind, ProtocolError, Reassembler, WireError, decode_plain_error,
+    matching_code,
 };
 
 /// How many messages that cannot be read are dropped before the session gives up. BlueZ before 5.76
@@ -51,6 +52,7 @@ pub(super) struct Line {
     fragmenter: Fragmenter,
     reassembler: Reassembler,
     encryption: Encryption,
+    matching_nonce: MatchingNonce,
     value_octets_max: usize,
     unreadable: u32,
     /// Of the message that is being put together.
@@ -63,6 +65,7 @@ impl Line {
         hello: &Hello,
         tag: u8,
         ephemeral: [u8; 32],
+        matching_nonce: MatchingNonce,
         value_octets_max: usize,
     ) -> (Self, Vec<Output>) {
         let tag = FragmentTag::from_low_bits(tag);
@@ -72,6 +75,7 @@ impl Line {
             fragmenter,
             reassembler: Reassembler::default(),
             encryption: Encryption::Closed,
+            matching_nonce,
             value_octets_max,
             unreadable: 0,
             octets: 0,
@@ -93,9 +97,10 @@ impl Line {
     pub(super) fn say(&mut self, message: &FromPhone) -> Result<Vec<Output>, ProtocolError> {
         let name = match message {
             FromPhone::PaymentCommand { .. } => "payment_command",
-            FromPhone::Cancel { .. } => "cancel",
+            FromPhone::Opening { .. } => "opening",
+            FromPhone::Cancel => "cancel",
             FromPhone::ResultQuery { .. } => "result_query",
-            FromPhone::ReceiptAck { .. } => "receipt_ack",
+            FromPhone::ReceiptAck => "receipt_ack",
         };
         let Encryption::Open(channel) = &mut self.encryption else {
             return Err(ProtocolError::new(WireError::ChannelFailed, "the channel is not open"));
@@ -185,10 +190,17 @@ impl Line {
         if self.count_unreadable() { Reading::TooManyUnreadable } else { Reading::Nothing }
     }
 
+    /// What opens the hello's commitment.
+    pub(super) fn matching_nonce(&self) -> MatchingNonce {
+        self.matching_nonce
+    }
+
     /// Returns the matching code, six digits; empty while the channel is not open.
     pub(super) fn matching_code(&self) -> String {
         match &self.encryption {
-            Encryption::Open(channel) => matching_code(channel.handshake_hash()),
+            Encryption::Open(channel) => {
+                matching_code(channel.handshake_hash(), &self.matching_nonce)
+            }
             Encryption::Begun(_) | Encryption::Closed => String::new(),
         }
     }

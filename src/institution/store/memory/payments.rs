@@ -86,6 +86,7 @@ fn record_of(
         state,
         request_digest: Some(authorisation.request_digest),
         offer_digest: Some(authorisation.offer_digest),
+        command_digest: Some(authorisation.command_digest),
         amount: Some(authorisation.subject.amount),
         merchant_id: facts.terminal.as_ref().map(|terminal| terminal.merchant_id.clone()),
         card: facts.card.as_ref().map(|card| card.id),
@@ -93,7 +94,9 @@ fn record_of(
         card_hint: Some(authorisation.card_hint.clone()),
         approval_code,
         authorisation_receipt: authorisation.receipt.clone(),
+        capture_receipt: Vec::new(),
         reversal_receipt: Vec::new(),
+        exclusion: authorisation.exclusion.clone(),
         reversal_reason: None,
         created_at: authorisation.decided_at,
         captured_at: None,
@@ -108,6 +111,7 @@ fn record_of_tombstone(tombstone: &TombstoneRecord, number: i64) -> TransactionR
         state: TransactionState::Reversed,
         request_digest: None,
         offer_digest: None,
+        command_digest: None,
         amount: None,
         merchant_id: None,
         card: None,
@@ -115,7 +119,9 @@ fn record_of_tombstone(tombstone: &TombstoneRecord, number: i64) -> TransactionR
         card_hint: None,
         approval_code: None,
         authorisation_receipt: Vec::new(),
+        capture_receipt: Vec::new(),
         reversal_receipt: Vec::new(),
+        exclusion: tombstone.exclusion.clone(),
         reversal_reason: Some(tombstone.reason),
         created_at: tombstone.reversed_at,
         captured_at: None,
@@ -162,6 +168,7 @@ impl PaymentStore for MemoryStore {
         self.settle(place, &capture.transfer, capture.captured_at, |record| {
             record.state = TransactionState::Captured;
             record.captured_at = Some(capture.captured_at);
+            record.capture_receipt.clone_from(&capture.receipt);
         })
     }
 

@@ -68,7 +68,7 @@ impl PaymentStore for SqliteStore {
             let Some(record) = approved else { return Ok(Written::Outdated) };
             let (number, made_at) = (record.number, capture.captured_at);
             ledger_tables::insert(connection, &capture.transfer, Some(number), made_at)?;
-            transaction_table::set_captured(connection, number, capture.captured_at)?;
+            transaction_table::set_captured(connection, number, capture)?;
             Ok(Written::Done)
         })
     }

@@ -70,6 +70,7 @@ CREATE TABLE payment_transaction (
   request_digest BLOB CHECK (length(request_digest) = 32),
   offer BLOB,
   offer_digest BLOB CHECK (length(offer_digest) = 32),
+  command_digest BLOB CHECK (length(command_digest) = 32),
   amount_minor INTEGER CHECK (amount_minor > 0),
   currency TEXT CHECK (length(currency) = 3),
   -- Who is paid, as the registry had it when the transaction was authorised.
@@ -80,7 +81,9 @@ CREATE TABLE payment_transaction (
   card_hint TEXT,
   approval_code TEXT,
   authorisation_receipt BLOB,
+  capture_receipt BLOB,
   reversal_receipt BLOB,
+  exclusion BLOB NOT NULL,
   reversal_reason TEXT,
   created_at INTEGER NOT NULL,
   captured_at INTEGER,
@@ -92,6 +95,8 @@ CREATE TABLE payment_transaction (
   CHECK ((state = 'reversed') = (reversed_at IS NOT NULL)),
   CHECK (state = 'reversed' OR request_digest IS NOT NULL),
   CHECK ((request_digest IS NULL) = (authorisation_receipt IS NULL)),
+  CHECK ((request_digest IS NULL) = (command_digest IS NULL)),
+  CHECK ((captured_at IS NULL) = (capture_receipt IS NULL)),
   CHECK (state NOT IN ('approved', 'captured')
     OR (card_counter IS NOT NULL AND merchant_id IS NOT NULL))
 ) STRICT;

@@ -3,18 +3,20 @@
 use rusqlite::{Connection, OptionalExtension, Row, Rows, named_params, params};
 
 use crate::domain::{
-    Amount, CardId, DeclineReason, OfferDigest, ReversalReason, TerminalId, TransactionId,
-    TransactionState, UnixTime,
+    Amount, CardId, CommandDigest, DeclineReason, OfferDigest, ReversalReason, TerminalId,
+    TransactionId, TransactionState, UnixTime,
 };
 use crate::institution::records::{AccountId, TransactionKey, TransactionRecord};
 use crate::institution::store::{
-    AuthorisationFacts, AuthorisationRecord, PageQuery, ReversalRecord, StoreError, TombstoneRecord,
+    AuthorisationFacts, AuthorisationRecord, CaptureRecord, PageQuery, ReversalRecord, StoreError,
+    TombstoneRecord,
 };
 
 const QUERY: &str = "SELECT number, terminal, payment_transaction.id, state, decline_reason, \
      request_digest, offer_digest, amount_minor, currency, merchant_id, card, card.account, \
      card_hint, approval_code, authorisation_receipt, reversal_receipt, reversal_reason, \
-     payment_transaction.created_at, captured_at, reversed_at \
+     payment_transaction.created_at, captured_at, reversed_at, command_digest, capture_receipt, \
+     exclusion \
      FROM payment_transaction LEFT JOIN card ON card.id = payment_transaction.card";
 
 fn read(row: &Row<'_>) -> Result<TransactionRecord, StoreError> {
@@ -49,6 +51,9 @@ fn read(row: &Row<'_>) -> Result<TransactionRecord, StoreError> {
         created_at: UnixTime { seconds: row.get(17)? },
         captured_at: time(row.get(18)?),
         reversed_at: time(row.get(19)?),
+        command_digest: row.get::<_, Option<[u8; 32]>>(20)?.map(CommandDigest),
+        capture_receipt: row.get::<_, Option<Vec<u8>>>(21)?.unwrap_or_default(),
+        exclusion: row.get(22)?,
     })
 }
 
@@ -113,10 +118,11 @@ pub(super) fn insert(
         .prepare_cached(
             "INSERT INTO payment_transaction (terminal, id, state, decline_reason, \
              request_digest, offer, offer_digest, amount_minor, currency, merchant_id, card, \
-             card_counter, card_hint, approval_code, authorisation_receipt, created_at) \
+             card_counter, card_hint, approval_code, authorisation_receipt, created_at, \
+             command_digest, exclusion) \
              VALUES (:terminal, :id, :state, :decline_reason, :request_digest, :offer, \
              :offer_digest, :amount_minor, :currency, :merchant_id, :card, :card_counter, \
-             :card_hint, :approval_code, :receipt, :now)",
+             :card_hint, :approval_code, :receipt, :now, :command_digest, :exclusion)",
         )?
         .execute(named_params! {
             ":terminal": authorisation.subject.key.terminal.as_str(),
@@ -135,6 +141,8 @@ pub(super) fn insert(
             ":approval_code": approval_code,
             ":receipt": authorisation.receipt,
             ":now": authorisation.decided_at.seconds,
+            ":command_digest": authorisation.command_digest.0,
+            ":exclusion": authorisation.exclusion,
         })?;
     Ok(connection.last_insert_rowid())
 }
@@ -146,14 +154,15 @@ pub(super) fn insert_tombstone(
     connection
         .prepare_cached(
             "INSERT INTO payment_transaction \
-             (terminal, id, state, reversal_reason, created_at, reversed_at) \
-             VALUES (?1, ?2, 'reversed', ?3, ?4, ?4)",
+             (terminal, id, state, reversal_reason, created_at, reversed_at, exclusion) \
+             VALUES (?1, ?2, 'reversed', ?3, ?4, ?4, ?5)",
         )?
         .execute(params![
             tombstone.key.terminal.as_str(),
             tombstone.key.id.as_octets(),
             tombstone.reason.name(),
-            tombstone.reversed_at.seconds
+            tombstone.reversed_at.seconds,
+            tombstone.exclusion
         ])?;
     Ok(())
 }
@@ -161,14 +170,14 @@ pub(super) fn insert_tombstone(
 pub(super) fn set_captured(
     connection: &Connection,
     number: i64,
-    captured_at: UnixTime,
+    capture: &CaptureRecord,
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE payment_transaction SET state = 'captured', captured_at = ? \
-             WHERE number = ? AND state = 'approved'",
+            "UPDATE payment_transaction SET state = 'captured', captured_at = ?, \
+             capture_receipt = ? WHERE number = ? AND state = 'approved'",
         )?
-        .execute(params![captured_at.seconds, number])?;
+        .execute(params![capture.captured_at.seconds, capture.receipt, number])?;
     Ok(())
 }
 
