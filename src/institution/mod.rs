@@ -20,6 +20,7 @@ mod directory;
 mod enrolment;
 mod enrolment_service;
 mod error;
+mod evidence;
 mod inquiry;
 mod keys;
 mod operations;
@@ -52,6 +53,7 @@ pub use directory::{
 };
 pub use enrolment::{CardEnrolment, TerminalEnrolment};
 pub use error::InstitutionError;
+pub use evidence::{EvidenceCheck, EvidenceReport};
 pub use inquiry::PAGE_TRANSACTIONS_MAX;
 pub use keys::{InstitutionKeys, KEY_SEED_OCTETS};
 pub use operations::{Operation, OperatorOrder, OrderOutcome};
