@@ -48,8 +48,8 @@ pub use certificate_authority::{
 };
 pub use decision::OFFER_AGE_GRACE_MS;
 pub use directory::{
-    DirectoryError, OpenedInstitution, authority_certificate_path, create_institution,
-    open_institution,
+    DirectoryError, OpenedInstitution, ServingLock, authority_certificate_path, create_institution,
+    create_institution_of_two, lock_for_serving, open_institution,
 };
 pub use enrolment::{CardEnrolment, TerminalEnrolment};
 pub use error::InstitutionError;

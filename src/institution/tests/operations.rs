@@ -293,7 +293,7 @@ fn an_order_without_a_name_or_a_reason_is_refused(mut bench: Bench) {
     let good = order(&bench, id, Operation::Capture);
     let long = "x".repeat(257);
     for (bad, wrong) in [
-        (OperatorOrder { operator: String::new(), ..good.clone() }, "operator"),
+        (OperatorOrder { operator: String::new(), ..good.clone() }, "by"),
         (OperatorOrder { reason: " ".to_owned(), ..good.clone() }, "reason"),
         (OperatorOrder { reason: "two\nlines".to_owned(), ..good.clone() }, "reason"),
         (OperatorOrder { reason: long, ..good.clone() }, "reason"),
