@@ -1,6 +1,6 @@
 //! Why the institution did not do what it was asked.
 
-use super::records::RefundId;
+use super::records::{OperatorName, RefundId};
 use super::store::StoreError;
 use crate::domain::{TerminalId, TransactionId, TransactionState, UnixTime};
 
@@ -90,6 +90,12 @@ pub enum InstitutionError {
          certificate, or enrol again"
     )]
     CertificateReplaced(TerminalId),
+    /// The operator is not registered, was removed, or shows an older certificate.
+    #[error(
+        "the client certificate of operator {0} is not good any more; get a new one with \
+         `florin-acquirer operator add {0}`"
+    )]
+    OperatorRefused(OperatorName),
     /// The store did not do its part.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -10,6 +10,7 @@
 //! needs of a store is in [`store`], what it keeps there in [`records`], and [`Server`] puts it on
 //! the network.
 
+mod administration_service;
 mod attempt_limit;
 mod authorisation;
 mod books;
@@ -24,6 +25,7 @@ mod evidence;
 mod inquiry;
 mod keys;
 mod operations;
+mod operators;
 mod payments_service;
 mod presented_payment;
 mod randomness;
@@ -44,7 +46,8 @@ mod tests;
 
 pub use authorisation::APPROVAL_CODE_CHARACTERS;
 pub use certificate_authority::{
-    CertificateAuthority, CertificateError, ClientIdentity, ClientRequest, ServerIdentity,
+    CertificateAuthority, CertificateError, ClientIdentity, ClientRequest, OperatorCertificate,
+    OperatorIdentity, ServerIdentity,
 };
 pub use decision::OFFER_AGE_GRACE_MS;
 pub use directory::{
@@ -62,7 +65,8 @@ pub use randomness::{RandomnessError, random};
 pub use records::{
     Account, AccountId, AuditEntry, EnrolmentCode, EnrolmentCodeError, EnrolmentState, IssuedCard,
     LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, OperationRequest, OperatorAction,
-    PageEnd, RefundId, RegisteredTerminal, Standing, StateTotal, TransactionDetail, TransactionKey,
+    OperatorName, PageEnd, RefundId, RegisteredOperator, RegisteredTerminal, Standing, StateTotal,
+    TransactionDetail, TransactionKey,
 };
 pub use registry::CardTerms;
 pub use server::{Server, ServerError};

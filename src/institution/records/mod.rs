@@ -9,6 +9,7 @@ mod evidence;
 mod ledger;
 mod ledger_report;
 mod operation;
+mod operator;
 mod terminal;
 mod transaction;
 
@@ -25,5 +26,6 @@ pub use operation::{
     AuditEntry, NewOperationRequest, OperationRequest, OperatorAction, RefundId, RequestDecision,
     Standing,
 };
+pub use operator::{OperatorName, RegisteredOperator};
 pub use terminal::{NewTerminal, RegisteredTerminal, TerminalKeys};
 pub use transaction::{PageEnd, TransactionDetail, TransactionKey, TransactionRecord};

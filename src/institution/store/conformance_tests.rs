@@ -16,8 +16,8 @@ use crate::institution::records::{
     Account, AccountId, AuditEntry, CardKey, CodeDigest, CodeSubject, EnrolmentState, EntryKind,
     Evidence, IssuedCard, LedgerAccount, LedgerEntry, LedgerReport, NewAccount, NewCard,
     NewEnrolmentCode, NewOperationRequest, NewTerminal, OperationRequest, OperatorAction, PageEnd,
-    RefundId, RegisteredTerminal, RequestDecision, Standing, TerminalKeys, TransactionKey,
-    TransactionRecord, Transfer,
+    RefundId, RegisteredOperator, RegisteredTerminal, RequestDecision, Standing, TerminalKeys,
+    TransactionKey, TransactionRecord, Transfer,
 };
 
 /// Runs each test over each store.
@@ -56,6 +56,7 @@ for_every_store!(
     a_write_off_pays_both,
     what_operators_do_is_logged_with_it,
     a_request_is_carried_out_once,
+    operators_are_kept_by_name,
     the_check_finds_entries_that_touch_wrong_accounts,
     evidence_is_kept_as_it_came,
     tombstones_are_counted_by_terminal_and_time,
@@ -634,6 +635,20 @@ fn a_request_is_carried_out_once(store: &mut dyn Store) {
     assert_outdated(store, |store| store.record_refund(&refused));
     assert_eq!(store.request(3), Ok(None));
     assert_eq!(store.requests().unwrap().len(), 2);
+}
+
+fn operators_are_kept_by_name(store: &mut dyn Store) {
+    let operator = |name: &str, number| RegisteredOperator {
+        name: name.parse().unwrap(),
+        key_digest: [number; 32],
+        not_after: LATER,
+        removed_at: None,
+    };
+    let removed = RegisteredOperator { removed_at: Some(NOW), ..operator("berta", 2) };
+    for put in [&operator("berta", 2), &operator("anna", 1), &removed, &operator("anna", 3)] {
+        store.put_operator(put).unwrap();
+    }
+    assert_eq!(store.operators().unwrap(), [operator("anna", 3), removed]);
 }
 
 fn the_check_finds_entries_that_touch_wrong_accounts(store: &mut dyn Store) {

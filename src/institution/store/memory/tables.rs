@@ -6,7 +6,8 @@ use super::books::{Books, rule_broken};
 use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
     AuditEntry, CodeDigest, CodeSubject, EnrolmentState, Evidence, IssuedCard, NewAccount,
-    NewEnrolmentCode, OperationRequest, RegisteredTerminal, TransactionKey, TransactionRecord,
+    NewEnrolmentCode, OperationRequest, OperatorName, RegisteredOperator, RegisteredTerminal,
+    TransactionKey, TransactionRecord,
 };
 use crate::institution::store::StoreError;
 
@@ -26,6 +27,7 @@ pub struct MemoryStore {
     pub(super) audit_entries: Vec<AuditEntry>,
     /// The number of a request is its place, from 1.
     pub(super) requests: Vec<OperationRequest>,
+    pub(super) operators: BTreeMap<OperatorName, RegisteredOperator>,
 }
 
 #[derive(Debug)]

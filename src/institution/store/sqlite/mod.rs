@@ -16,6 +16,7 @@ mod ledger;
 mod ledger_check;
 mod ledger_tables;
 mod operations;
+mod operator_table;
 mod payments;
 mod refund_table;
 mod registry;

@@ -283,3 +283,11 @@ CREATE TRIGGER refund_is_not_deleted BEFORE DELETE ON refund
 BEGIN
   SELECT RAISE(ABORT, 'a refund is never deleted');
 END;
+
+-- Who may use the administration service, by SHA-256 of the public key in the client certificate.
+CREATE TABLE operator (
+  name TEXT PRIMARY KEY CHECK (name <> ''),
+  key_digest BLOB NOT NULL CHECK (length(key_digest) = 32),
+  not_after INTEGER NOT NULL,
+  removed_at INTEGER
+) STRICT, WITHOUT ROWID;
