@@ -8,6 +8,8 @@
 //! It offers something to every phone. It prints a line of JSON for what it has done. It knows only
 //! what a stranger knows: docs/protocol.md, and the enrolment of a machine that it has taken over.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 mod phone;
 
 use std::collections::BTreeMap;
@@ -179,7 +181,11 @@ impl<R: Relay> DishonestTerminal<R> {
         };
         let receipt = match self.relay.ask(authorise, TIMEOUT_MS).await {
             InstitutionAnswer::Transaction { receipt, .. } => receipt,
-            other => bail!("the institution did not authorise: {other:?}"),
+            other @ (InstitutionAnswer::NotSent { .. }
+            | InstitutionAnswer::Refused { .. }
+            | InstitutionAnswer::Unanswered { .. }) => {
+                bail!("the institution did not authorise: {other:?}")
+            }
         };
         let settle = if self.lie == Lie::ReversedWithApproval {
             let reason = ReversalReason::DispenseFailed;
@@ -192,7 +198,11 @@ impl<R: Relay> DishonestTerminal<R> {
                 let id = transaction_id.to_string();
                 println!("{}", json!({ "transaction_id": id, "state": state.name() }));
             }
-            other => bail!("the institution did not settle: {other:?}"),
+            other @ (InstitutionAnswer::NotSent { .. }
+            | InstitutionAnswer::Refused { .. }
+            | InstitutionAnswer::Unanswered { .. }) => {
+                bail!("the institution did not settle: {other:?}")
+            }
         }
         Ok(receipt)
     }
