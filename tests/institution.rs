@@ -31,7 +31,7 @@ use florin::institution::{
 use florin::protocol::{digest_offer, encode_offer};
 
 mod generated {
-    #![allow(clippy::all, clippy::wildcard_enum_match_arm)]
+    #![allow(clippy::all, clippy::wildcard_enum_match_arm, dead_code)]
     include!(concat!(env!("OUT_DIR"), "/florin.institution.v1.rs"));
 }
 
@@ -120,6 +120,7 @@ impl Bench {
             code: code.to_owned(),
             certificate_signing_request: signing_request(key),
             channel_key: CHANNEL_KEY.to_vec(),
+            channel_key_proof: Vec::new(),
         };
         let response = self.enrolment().await.enrol_terminal(request).await?.into_inner();
         Ok(EnrolledTerminal {
@@ -200,6 +201,7 @@ fn payment(
         offer,
         offer_age_ms: 10,
         sealed_command: sealed.encode(),
+        sequence: number.into(),
     }
 }
 
@@ -293,10 +295,19 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     let declined = client.authorise(payment(&terminal, &card, 2, "50.01")).await;
     assert_eq!((declined.state(), declined.decline_reason), (TransactionState::Declined, 9));
     assert_eq!(client.inquire(inquiry_of(&request)).await, captured);
-    let reversed = client.reverse(reversal_of(&request)).await;
+    // Captured money a terminal cannot give back.
+    let refusal = client.0.reverse(reversal_of(&request)).await;
+    refused(refusal, Code::FailedPrecondition, "operators refund");
+    let third = payment(&terminal, &card, 3, "2.50");
+    client.authorise(third.clone()).await;
+    let reversed = client.reverse(reversal_of(&third)).await;
     assert_eq!(reversed.state(), TransactionState::Reversed);
-    let refusal = client.0.capture(capture_of(&request)).await;
+    let refusal = client.0.capture(capture_of(&third)).await;
     refused(refusal, Code::FailedPrecondition, "cannot be captured");
+    // Only then does a REVERSED carry a decline reason: in the answer to an Authorise.
+    let late = client.authorise(third.clone()).await;
+    assert_eq!((late.state(), late.decline_reason), (TransactionState::Reversed, 14));
+    assert_eq!(reversed.decline_reason, 0);
     let tombstone = an_id_never_seen_becomes_a_tombstone(&mut client, &request).await;
 
     let period = ReconcileRequest {
@@ -304,7 +315,7 @@ async fn a_payment_from_enrolment_to_reconciliation() {
         from_unix_s: now().seconds - 100,
         until_unix_s: now().seconds + 100,
     };
-    assert_eq!(client.reconcile(period.clone()).await, [reversed, declined, tombstone]);
+    assert_eq!(client.reconcile(period.clone()).await, [captured, declined, reversed, tombstone]);
     let backwards = ReconcileRequest { until_unix_s: 0, ..period };
     refused(client.0.reconcile(backwards).await, Code::InvalidArgument, "until_unix_s");
     assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
@@ -389,7 +400,7 @@ async fn bad_input_is_refused_in_words() {
         (AuthoriseRequest { offer: vec![], ..good.clone() }, "offer"),
         (AuthoriseRequest { offer: vec![0xff; 100], ..good.clone() }, "offer"),
         (AuthoriseRequest { offer: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
-        (AuthoriseRequest { sealed_command: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
+        (AuthoriseRequest { sealed_command: vec![0; 2_049], ..good.clone() }, "longer than 2048"),
     ] {
         refused(client.authorise(bad).await, Code::InvalidArgument, words);
     }
@@ -432,6 +443,7 @@ async fn enrolment_wants_a_good_code_and_a_good_key() {
         code: good.clone(),
         certificate_signing_request: signing_request(&key),
         channel_key: CHANNEL_KEY.to_vec(),
+        channel_key_proof: Vec::new(),
     };
     let bad =
         EnrolTerminalRequest { certificate_signing_request: vec![1, 2, 3], ..request.clone() };
@@ -477,6 +489,7 @@ async fn one_code_enrols_one_of_many_at_the_same_time() {
             code: code.clone(),
             certificate_signing_request: signing_request(&KeyPair::generate().unwrap()),
             channel_key: CHANNEL_KEY.to_vec(),
+            channel_key_proof: Vec::new(),
         };
         racers.spawn(async move {
             client.enrol_terminal(request).await.map_err(|status| status.code())

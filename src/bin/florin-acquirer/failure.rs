@@ -49,6 +49,14 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             InstitutionError::InvalidRequest { .. }
             | InstitutionError::OtherContent(_)
             | InstitutionError::NotCapturable { .. }
+            | InstitutionError::NotReversible { .. }
+            | InstitutionError::NotWrittenOff { .. }
+            | InstitutionError::NotRefundable { .. }
+            | InstitutionError::RefundUsed(_)
+            | InstitutionError::HoldEnded { .. }
+            | InstitutionError::TooManyTombstones(_)
+            | InstitutionError::SamePerson { .. }
+            | InstitutionError::RequestDecided(_)
             | InstitutionError::NotFound { .. }
             | InstitutionError::CodeUnknown
             | InstitutionError::CodeExpired(_)
@@ -67,6 +75,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | DirectoryError::NoName(_)
             | DirectoryError::Certificate(_) => 3,
             DirectoryError::Randomness(_) | DirectoryError::Unlucky(_) => 7,
+            DirectoryError::Served(_) => 6,
             DirectoryError::Initialised(_)
             | DirectoryError::NotEmpty(_)
             | DirectoryError::NotInitialised(_)
