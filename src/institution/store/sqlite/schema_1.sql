@@ -102,6 +102,7 @@ CREATE TABLE payment_transaction (
 ) STRICT;
 
 CREATE INDEX payment_transaction_by_id ON payment_transaction (id);
+CREATE INDEX payment_transaction_by_card ON payment_transaction (card, number);
 CREATE INDEX payment_transaction_by_time ON payment_transaction (terminal, created_at);
 CREATE INDEX payment_transaction_by_state ON payment_transaction (state);
 
