@@ -9,6 +9,7 @@ use super::error::InstitutionError;
 use super::presented_payment::{AuthorisationRequest, PresentedPayment};
 use super::records::{TransactionRecord, Transfer};
 use super::retry::until_written;
+use super::settlement::HOLD_S;
 use super::store::{Approval, AuthorisationRecord};
 use super::transaction::Transaction;
 use crate::credential::{sign_exclusion, sign_receipt};
@@ -63,6 +64,7 @@ impl Institution {
         let verdict = decision.verdict.map(|account| Approval {
             code: approval_code.to_owned(),
             hold: Transfer::hold(account, amount),
+            hold_until: UnixTime { seconds: decided_at.seconds.saturating_add(HOLD_S) },
         });
         let card_hint = payment.subject.card.map_or_else(String::new, |card| card.hint());
         let receipt = Receipt {
@@ -91,6 +93,8 @@ impl Institution {
             offer: payment.offer.clone(),
             offer_digest: payment.offer_digest,
             command_digest: payment.command_digest,
+            sealed_command: payment.sealed_command.clone(),
+            signed_command: payment.command.as_ref().ok().map(|opened| opened.signed.encode()),
             card_hint,
             receipt: sign_receipt(&receipt, &self.keys.receipt).encode(),
             exclusion: sign_exclusion(&exclusion, &self.keys.receipt).encode(),

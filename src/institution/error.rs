@@ -1,5 +1,6 @@
 //! Why the institution did not do what it was asked.
 
+use super::records::RefundId;
 use super::store::StoreError;
 use crate::domain::{TerminalId, TransactionId, TransactionState, UnixTime};
 
@@ -23,6 +24,45 @@ pub enum InstitutionError {
     /// Only an approved transaction can be captured.
     #[error("transaction {id} is {}, so it cannot be captured; nothing was changed", state.name())]
     NotCapturable { id: TransactionId, state: TransactionState },
+    /// Only an approved transaction can be reversed.
+    #[error(
+        "transaction {id} is {}, so it cannot be reversed; nothing was changed; what is captured, \
+         the institution's operators refund",
+        state.name()
+    )]
+    NotReversible { id: TransactionId, state: TransactionState },
+    /// Only an approved transaction can be written off.
+    #[error("transaction {id} is {}, so it cannot be written off; nothing was changed", state.name())]
+    NotWrittenOff { id: TransactionId, state: TransactionState },
+    /// So much cannot be given back.
+    #[error("transaction {id} cannot be refunded so: {detail}; nothing was changed")]
+    NotRefundable {
+        id: TransactionId,
+        /// How it stands.
+        detail: String,
+    },
+    /// The id of a refund was used for something else.
+    #[error("refund {0} was made of another payment or amount; give a new refund a new id")]
+    RefundUsed(RefundId),
+    /// A blocked terminal asks after the hold has ended.
+    #[error(
+        "terminal {terminal} is blocked, and the hold of transaction {id} has ended; nothing was \
+         changed; the institution's operators end it"
+    )]
+    HoldEnded { id: TransactionId, terminal: TerminalId },
+    /// The terminal has reversed too many ids that were never authorised.
+    #[error(
+        "too many ids of this terminal were reversed before they were authorised; {0} was not \
+         reversed, and nothing was changed; send the same request again tomorrow, or ask the \
+         institution"
+    )]
+    TooManyTombstones(TransactionId),
+    /// Two people are needed, and this is one.
+    #[error("{operator} has asked for approval {number}; another person has to confirm it")]
+    SamePerson { number: i64, operator: String },
+    /// Somebody has confirmed or refused it.
+    #[error("approval {0} was decided already; nothing was changed")]
+    RequestDecided(i64),
     /// There is nothing of that name.
     #[error("there is no {what} {id}")]
     NotFound { what: &'static str, id: String },

@@ -5,7 +5,8 @@
 //! and keeps its keys in files.
 //!
 //! [`Institution`] does what is asked, in a file for each concern: `authorisation`, `settlement`,
-//! `inquiry`, `cardholder`, `enrolment`, `registry` and `books`. Time and randomness are inputs, and it does not
+//! `operations`, `inquiry`, `cardholder`, `enrolment`, `registry` and `books`. Time and randomness
+//! are inputs, and it does not
 //! know how a request arrived, so a simulator drives the same logic as the gRPC server. What it
 //! needs of a store is in [`store`], what it keeps there in [`records`], and [`Server`] puts it on
 //! the network.
@@ -25,6 +26,7 @@ mod enrolment_service;
 mod error;
 mod inquiry;
 mod keys;
+mod operations;
 mod payments_service;
 mod presented_payment;
 mod randomness;
@@ -60,15 +62,17 @@ pub use enrolment::{CardEnrolment, TerminalEnrolment};
 pub use error::InstitutionError;
 pub use inquiry::PAGE_TRANSACTIONS_MAX;
 pub use keys::{InstitutionKeys, KEY_SEED_OCTETS};
+pub use operations::{Operation, OperatorOrder, OrderOutcome};
 pub use presented_payment::AuthorisationRequest;
 pub use randomness::{RandomnessError, random};
 pub use records::{
-    Account, AccountId, EnrolmentCode, EnrolmentCodeError, EnrolmentState, IssuedCard,
-    LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, PageEnd, RegisteredTerminal, StateTotal,
-    TransactionDetail,
+    Account, AccountId, AuditEntry, EnrolmentCode, EnrolmentCodeError, EnrolmentState, IssuedCard,
+    LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, OperationRequest, OperatorAction,
+    PageEnd, RefundId, RegisteredTerminal, Standing, StateTotal, TransactionDetail, TransactionKey,
 };
 pub use registry::CardTerms;
 pub use server::{Server, ServerError};
+pub use settlement::{HOLD_S, TOMBSTONE_PERIOD_S, TOMBSTONES_MAX};
 pub use store::{MemoryStore, SqliteOpenError, SqliteStore, Store, StoreError};
 pub use transaction::Transaction;
 pub use validity::{
@@ -83,12 +87,23 @@ pub use validity::{
 pub struct Institution {
     keys: InstitutionKeys,
     store: Box<dyn Store>,
+    /// How many tombstones a terminal may leave in a day.
+    tombstones_max: u64,
+    /// Above this amount, in minor units, an operator's action takes two people; none for never.
+    two_people_above_minor: Option<u64>,
 }
 
 impl Institution {
     /// The institution with these keys and this store.
     pub fn new(keys: InstitutionKeys, store: impl Store + 'static) -> Self {
-        Self { keys, store: Box::new(store) }
+        let (store, tombstones_max) = (Box::new(store), TOMBSTONES_MAX);
+        Self { keys, store, tombstones_max, two_people_above_minor: None }
+    }
+
+    /// Has two people decide on what operators do above an amount, in minor units.
+    #[must_use]
+    pub fn with_two_people_above(self, minor: Option<u64>) -> Self {
+        Self { two_people_above_minor: minor, ..self }
     }
 
     /// The keys it works with.

@@ -55,6 +55,7 @@ pub(super) struct PresentedPayment {
     pub valid_for_ms: u64,
     pub offer: Vec<u8>,
     pub offer_digest: OfferDigest,
+    pub sealed_command: Vec<u8>,
     pub command_digest: CommandDigest,
     /// By the terminal's monotonic clock.
     pub offer_age_ms: u64,
@@ -97,6 +98,7 @@ impl PresentedPayment {
             valid_for_ms: u64::from(valid_for_s) * 1_000,
             offer: request.offer.clone(),
             offer_digest,
+            sealed_command: request.sealed_command.clone(),
             command_digest: SealedCommand::digest_of_encoded(&request.sealed_command),
             offer_age_ms: request.offer_age_ms,
             request_digest: request.digest(),

@@ -113,16 +113,16 @@ impl Institution {
         Ok(self.store.terminals()?)
     }
 
-    /// Blocks or unblocks a terminal.
+    /// Blocks a terminal from a time on, or unblocks it.
     ///
     /// # Errors
     /// [`InstitutionError::NotFound`]; [`InstitutionError::Store`].
     pub fn set_terminal_blocked(
         &mut self,
         id: TerminalId,
-        is_blocked: bool,
+        blocked_at: Option<UnixTime>,
     ) -> Result<(), InstitutionError> {
-        let is_found = self.store.set_terminal_blocked(id, is_blocked)?;
+        let is_found = self.store.set_terminal_blocked(id, blocked_at)?;
         is_found.then_some(()).ok_or_else(|| InstitutionError::not_found("terminal", id))
     }
 
@@ -195,7 +195,11 @@ fn check_currency(
     }
 }
 
-fn check_line(field: &'static str, text: &str, octets_max: usize) -> Result<(), InstitutionError> {
+pub(super) fn check_line(
+    field: &'static str,
+    text: &str,
+    octets_max: usize,
+) -> Result<(), InstitutionError> {
     let invalid = |got: String| {
         let detail = format!("expected 1 to {octets_max} octets of text on one line, got {got}");
         Err(InstitutionError::invalid(field, detail))

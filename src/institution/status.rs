@@ -16,8 +16,17 @@ pub(super) fn status(error: QueueError) -> Status {
         QueueError::Failed => Status::internal(message),
         QueueError::Institution(error) => match error {
             InstitutionError::InvalidRequest { .. } => Status::invalid_argument(message),
-            InstitutionError::OtherContent(_) => Status::already_exists(message),
+            InstitutionError::OtherContent(_) | InstitutionError::RefundUsed(_) => {
+                Status::already_exists(message)
+            }
+            InstitutionError::TooManyTombstones(_) => Status::resource_exhausted(message),
             InstitutionError::NotCapturable { .. }
+            | InstitutionError::NotReversible { .. }
+            | InstitutionError::NotWrittenOff { .. }
+            | InstitutionError::NotRefundable { .. }
+            | InstitutionError::HoldEnded { .. }
+            | InstitutionError::SamePerson { .. }
+            | InstitutionError::RequestDecided(_)
             | InstitutionError::CodeExpired(_)
             | InstitutionError::CodeUsed => Status::failed_precondition(message),
             InstitutionError::NotFound { .. } => Status::not_found(message),

@@ -49,6 +49,7 @@ impl From<&TransactionRecord> for Transaction {
     fn from(record: &TransactionRecord) -> Self {
         let receipt = match record.state {
             TransactionState::Reversed => &record.reversal_receipt,
+            TransactionState::Captured if record.refunded_minor > 0 => &record.refund_receipt,
             TransactionState::Captured => &record.capture_receipt,
             TransactionState::Unknown
             | TransactionState::Declined(_)

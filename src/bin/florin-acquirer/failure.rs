@@ -49,6 +49,14 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             InstitutionError::InvalidRequest { .. }
             | InstitutionError::OtherContent(_)
             | InstitutionError::NotCapturable { .. }
+            | InstitutionError::NotReversible { .. }
+            | InstitutionError::NotWrittenOff { .. }
+            | InstitutionError::NotRefundable { .. }
+            | InstitutionError::RefundUsed(_)
+            | InstitutionError::HoldEnded { .. }
+            | InstitutionError::TooManyTombstones(_)
+            | InstitutionError::SamePerson { .. }
+            | InstitutionError::RequestDecided(_)
             | InstitutionError::NotFound { .. }
             | InstitutionError::CodeUnknown
             | InstitutionError::CodeExpired(_)

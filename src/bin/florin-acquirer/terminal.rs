@@ -70,14 +70,14 @@ pub fn run(
         }
         TerminalCommand::Block { terminal } => {
             let id = terminal.find(&mut institution)?;
-            institution.set_terminal_blocked(id, true)?;
+            institution.set_terminal_blocked(id, Some(now))?;
             output.object(&json!({ "terminal": id.to_string(), "blocked": true }), || {
                 format!("terminal {id} is blocked")
             })
         }
         TerminalCommand::Unblock { terminal } => {
             let id = terminal.find(&mut institution)?;
-            institution.set_terminal_blocked(id, false)?;
+            institution.set_terminal_blocked(id, None)?;
             output.object(&json!({ "terminal": id.to_string(), "blocked": false }), || {
                 format!("terminal {id} is no longer blocked")
             })

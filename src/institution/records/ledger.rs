@@ -15,8 +15,10 @@ pub enum LedgerAccount {
     Held(AccountId),
     /// What the institution owes a merchant.
     Payable(String),
-    /// Where opening balances come from. It is the only ledger account that goes below zero.
+    /// Where opening balances come from. It goes below zero.
     Funding,
+    /// What the institution has paid out of its own pocket. It goes below zero.
+    Loss,
 }
 
 impl LedgerAccount {
@@ -27,15 +29,24 @@ impl LedgerAccount {
             Self::Held(_) => "held",
             Self::Payable(_) => "payable",
             Self::Funding => "funding",
+            Self::Loss => "loss",
         }
     }
 
-    /// The number of the account, the merchant's id, or nothing for funding.
+    /// Whether its balance may be below zero: it is the institution's own.
+    pub fn may_be_negative(&self) -> bool {
+        match self {
+            Self::Funding | Self::Loss => true,
+            Self::Available(_) | Self::Held(_) | Self::Payable(_) => false,
+        }
+    }
+
+    /// The number of the account, the merchant's id, or nothing for funding and loss.
     pub fn owner(&self) -> String {
         match self {
             Self::Available(account) | Self::Held(account) => account.to_string(),
             Self::Payable(merchant) => merchant.clone(),
-            Self::Funding => String::new(),
+            Self::Funding | Self::Loss => String::new(),
         }
     }
 }
@@ -49,18 +60,24 @@ pub enum EntryKind {
     Hold,
     /// A capture takes the reserved amount.
     Capture,
-    /// A reversal gives the amount back.
+    /// A reversal gives the reserved amount back.
     Reversal,
+    /// A refund gives back what was captured, or a part of it.
+    Refund,
+    /// The institution pays the merchant itself.
+    WriteOff,
 }
 
 impl EntryKind {
-    /// A stable name for programs: one word in lower case.
+    /// A stable name for programs: lower case, with an underscore between words.
     pub fn name(self) -> &'static str {
         match self {
             Self::Funding => "funding",
             Self::Hold => "hold",
             Self::Capture => "capture",
             Self::Reversal => "reversal",
+            Self::Refund => "refund",
+            Self::WriteOff => "write_off",
         }
     }
 }
@@ -102,8 +119,8 @@ impl Transfer {
         }
     }
 
-    /// The reversal of an approval gives the reserved amount back.
-    pub fn reversal_of_hold(account: AccountId, amount: Amount) -> Self {
+    /// A reversal gives the reserved amount back.
+    pub fn reversal(account: AccountId, amount: Amount) -> Self {
         Self {
             kind: EntryKind::Reversal,
             from: LedgerAccount::Held(account),
@@ -112,15 +129,36 @@ impl Transfer {
         }
     }
 
-    /// The reversal of a capture gives the taken amount back: the institution no longer owes it to
-    /// the merchant.
-    pub fn reversal_of_capture(account: AccountId, merchant_id: String, amount: Amount) -> Self {
+    /// A refund gives back a part of what was taken, or all of it: the institution no longer owes
+    /// it to the merchant.
+    pub fn refund(account: AccountId, merchant_id: String, amount: Amount) -> Self {
         Self {
-            kind: EntryKind::Reversal,
+            kind: EntryKind::Refund,
             from: LedgerAccount::Payable(merchant_id),
             to: LedgerAccount::Available(account),
             amount,
         }
+    }
+
+    /// The institution pays a merchant out of its own pocket for a hold that it gave back.
+    pub fn write_off(merchant_id: String, amount: Amount) -> Self {
+        Self {
+            kind: EntryKind::WriteOff,
+            from: LedgerAccount::Loss,
+            to: LedgerAccount::Payable(merchant_id),
+            amount,
+        }
+    }
+
+    /// Any two accounts, also those that the kind of the entry may not touch.
+    #[cfg(test)]
+    pub(in crate::institution) fn planted(
+        kind: EntryKind,
+        from: LedgerAccount,
+        to: LedgerAccount,
+        amount: Amount,
+    ) -> Self {
+        Self { kind, from, to, amount }
     }
 
     /// Why the money moves.
@@ -156,8 +194,9 @@ mod tests {
                 Transfer::funding(account, amount),
                 Transfer::hold(account, amount),
                 Transfer::capture(account, merchant(), amount),
-                Transfer::reversal_of_hold(account, amount),
-                Transfer::reversal_of_capture(account, merchant(), amount),
+                Transfer::reversal(account, amount),
+                Transfer::refund(account, merchant(), amount),
+                Transfer::write_off(merchant(), amount),
             ] {
                 let [(from, out), (to, into)] = transfer.postings();
                 assert_eq!(out + into, 0, "{transfer:?}");

@@ -5,13 +5,13 @@ use crate::domain::{TransactionId, UnixTime};
 /// The balance of one ledger account, or one posting to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerBalance {
-    /// `available`, `held`, `payable` or `funding`.
+    /// `available`, `held`, `payable`, `funding` or `loss`.
     pub kind: String,
-    /// The number of the account, the merchant's id, or nothing for funding.
+    /// The number of the account, the merchant's id, or nothing for funding and loss.
     pub owner: String,
     /// The code of ISO 4217.
     pub currency: String,
-    /// In minor units; negative for funding only.
+    /// In minor units; negative for funding and loss only.
     pub balance_minor: i64,
 }
 
@@ -20,7 +20,7 @@ pub struct LedgerBalance {
 pub struct LedgerEntry {
     /// From 1, in the order in which entries are made.
     pub number: i64,
-    /// `funding`, `hold`, `capture` or `reversal`.
+    /// `funding`, `hold`, `capture`, `reversal`, `refund` or `write_off`.
     pub kind: String,
     /// The transaction it belongs to; none for funding.
     pub transaction_id: Option<TransactionId>,

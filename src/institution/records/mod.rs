@@ -5,8 +5,10 @@ mod account;
 mod card;
 mod enrolment_code;
 mod enrolment_state;
+mod evidence;
 mod ledger;
 mod ledger_report;
+mod operation;
 mod terminal;
 mod transaction;
 
@@ -16,7 +18,12 @@ pub use enrolment_code::{
     CodeDigest, CodeSubject, EnrolmentCode, EnrolmentCodeError, NewEnrolmentCode,
 };
 pub use enrolment_state::EnrolmentState;
+pub use evidence::Evidence;
 pub use ledger::{EntryKind, LedgerAccount, Transfer};
 pub use ledger_report::{LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, StateTotal};
+pub use operation::{
+    AuditEntry, NewOperationRequest, OperationRequest, OperatorAction, RefundId, RequestDecision,
+    Standing,
+};
 pub use terminal::{NewTerminal, RegisteredTerminal, TerminalKeys};
 pub use transaction::{PageEnd, TransactionDetail, TransactionKey, TransactionRecord};

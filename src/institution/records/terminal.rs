@@ -12,6 +12,8 @@ pub struct RegisteredTerminal {
     /// What people are shown: 1 to 40 octets.
     pub merchant_name: String,
     pub state: EnrolmentState,
+    /// Since when it is blocked; none if it is not.
+    pub blocked_at: Option<UnixTime>,
     /// The last second in which its certificates are valid; none before enrolment.
     pub certificate_not_after: Option<UnixTime>,
     /// SHA-256 of the public key in its newest client certificate; none before enrolment.

@@ -42,12 +42,21 @@ pub struct TransactionRecord {
     pub capture_receipt: Vec<u8>,
     /// Empty before a reversal, and for a tombstone.
     pub reversal_receipt: Vec<u8>,
+    /// The receipt of the newest refund; empty before one.
+    pub refund_receipt: Vec<u8>,
+    /// What was given back of the captured amount, in minor units.
+    pub refunded_minor: u64,
+    /// Until when the terminal may capture or reverse even if it is blocked; none if nothing was
+    /// reserved.
+    pub hold_until: Option<UnixTime>,
     /// On which command the institution decided, or that it decides on none; signed.
     pub exclusion: Vec<u8>,
     pub reversal_reason: Option<ReversalReason>,
     pub created_at: UnixTime,
     pub captured_at: Option<UnixTime>,
     pub reversed_at: Option<UnixTime>,
+    /// When the institution paid the merchant itself for what it gave back.
+    pub written_off_at: Option<UnixTime>,
 }
 
 /// One transaction for the institution's own people. Of the card it shows the hint only.
@@ -64,11 +73,17 @@ pub struct TransactionDetail {
     /// What the holder quotes; none if it was not approved.
     pub approval_code: Option<String>,
     pub reversal_reason: Option<ReversalReason>,
+    /// What was given back of the captured amount, in minor units.
+    pub refunded_minor: u64,
     pub offer_digest: Option<OfferDigest>,
     /// By the institution's clock, as all times here.
     pub created_at: UnixTime,
     pub captured_at: Option<UnixTime>,
     pub reversed_at: Option<UnixTime>,
+    /// When the institution paid the merchant itself for what it gave back.
+    pub written_off_at: Option<UnixTime>,
+    /// Until when a blocked terminal may end it; none if nothing was reserved.
+    pub hold_until: Option<UnixTime>,
 }
 
 impl From<TransactionRecord> for TransactionDetail {
@@ -82,10 +97,13 @@ impl From<TransactionRecord> for TransactionDetail {
             card_hint: record.card_hint.filter(|hint| !hint.is_empty()),
             approval_code: record.approval_code,
             reversal_reason: record.reversal_reason,
+            refunded_minor: record.refunded_minor,
             offer_digest: record.offer_digest,
             created_at: record.created_at,
             captured_at: record.captured_at,
             reversed_at: record.reversed_at,
+            written_off_at: record.written_off_at,
+            hold_until: record.hold_until,
         }
     }
 }

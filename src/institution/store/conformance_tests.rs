@@ -13,9 +13,11 @@ use crate::domain::{
     TransactionId, TransactionState, UnixTime,
 };
 use crate::institution::records::{
-    Account, AccountId, CardKey, CodeDigest, CodeSubject, EnrolmentState, IssuedCard, LedgerEntry,
-    LedgerReport, NewAccount, NewCard, NewEnrolmentCode, NewTerminal, PageEnd, RegisteredTerminal,
-    TerminalKeys, TransactionKey, TransactionRecord, Transfer,
+    Account, AccountId, AuditEntry, CardKey, CodeDigest, CodeSubject, EnrolmentState, EntryKind,
+    Evidence, IssuedCard, LedgerAccount, LedgerEntry, LedgerReport, NewAccount, NewCard,
+    NewEnrolmentCode, NewOperationRequest, NewTerminal, OperationRequest, OperatorAction, PageEnd,
+    RefundId, RegisteredTerminal, RequestDecision, Standing, TerminalKeys, TransactionKey,
+    TransactionRecord, Transfer,
 };
 
 /// Runs each test over each store.
@@ -49,7 +51,14 @@ for_every_store!(
     a_transaction_is_recorded_once,
     a_counter_only_moves_up,
     no_balance_goes_below_zero,
-    a_capture_and_its_reversal_move_the_money,
+    a_capture_and_a_reversal_move_the_money,
+    refunds_give_back_what_was_captured_at_most,
+    a_write_off_pays_both,
+    what_operators_do_is_logged_with_it,
+    a_request_is_carried_out_once,
+    the_check_finds_entries_that_touch_wrong_accounts,
+    evidence_is_kept_as_it_came,
+    tombstones_are_counted_by_terminal_and_time,
     what_was_settled_meanwhile_is_outdated,
     a_tombstone_is_recorded_once,
     an_id_belongs_to_its_terminal,
@@ -127,6 +136,8 @@ struct Contents {
     transactions: Vec<TransactionRecord>,
     report: LedgerReport,
     entries: Vec<LedgerEntry>,
+    audit: Vec<(i64, AuditEntry)>,
+    requests: Vec<OperationRequest>,
 }
 
 fn contents(store: &mut dyn Store) -> Contents {
@@ -141,6 +152,8 @@ fn contents(store: &mut dyn Store) -> Contents {
         transactions: store.newest_transactions(None, u32::MAX).unwrap(),
         report,
         entries: store.newest_ledger_entries(u32::MAX).unwrap(),
+        audit: store.newest_audit_entries(None, u32::MAX).unwrap(),
+        requests: store.requests().unwrap(),
     }
 }
 
@@ -213,7 +226,8 @@ fn subject(key: TransactionKey, card: u8, minor: u64) -> AuthorisationSubject {
 }
 
 fn approval(account: AccountId, minor: u64) -> Result<Approval, DeclineReason> {
-    Ok(Approval { code: "ABC123".to_owned(), hold: Transfer::hold(account, euros(minor)) })
+    let hold = Transfer::hold(account, euros(minor));
+    Ok(Approval { code: "ABC123".to_owned(), hold, hold_until: LATER })
 }
 
 fn authorisation(
@@ -229,6 +243,8 @@ fn authorisation(
         offer: vec![1, 2, 3],
         offer_digest: OfferDigest([2; 32]),
         command_digest: CommandDigest([3; 32]),
+        sealed_command: vec![5, 6],
+        signed_command: Some(vec![7]),
         card_hint: "abab".to_owned(),
         receipt: vec![4, 5, 6],
         exclusion: vec![8],
@@ -245,26 +261,77 @@ fn approve(store: &mut dyn Store, key: TransactionKey, card: u8, minor: u64, cou
     assert_eq!(store.record_authorisation(&authorisation, &facts), Ok(Written::Done));
 }
 
-fn capture(account: AccountId, key: TransactionKey, minor: u64) -> CaptureRecord {
-    let merchant = if key.terminal == terminal_id(1) { "kiosk-1" } else { "kiosk-2" };
-    let transfer = Transfer::capture(account, merchant.to_owned(), euros(minor));
-    CaptureRecord { key, transfer, receipt: vec![9], captured_at: LATER }
+fn merchant(key: TransactionKey) -> String {
+    if key.terminal == terminal_id(1) { "kiosk-1" } else { "kiosk-2" }.to_owned()
 }
 
-fn reversal(
+fn capture(account: AccountId, key: TransactionKey, minor: u64) -> CaptureRecord {
+    let transfer = Transfer::capture(account, merchant(key), euros(minor));
+    CaptureRecord { key, transfer, receipt: vec![9], captured_at: LATER, audit: None }
+}
+
+fn reversal(account: AccountId, key: TransactionKey, minor: u64) -> ReversalRecord {
+    let transfer = Transfer::reversal(account, euros(minor));
+    let reason = Some(ReversalReason::DispenseFailed);
+    ReversalRecord { key, transfer, reason, receipt: vec![7], reversed_at: LATER, audit: None }
+}
+
+fn audit(key: TransactionKey, action: OperatorAction, before: Standing) -> AuditEntry {
+    let after = match action {
+        OperatorAction::Capture => Standing { state: TransactionState::Captured, ..before },
+        OperatorAction::Reverse | OperatorAction::WriteOff => {
+            Standing { state: TransactionState::Reversed, ..before }
+        }
+        OperatorAction::Refund { amount, .. } => {
+            Standing { refunded_minor: before.refunded_minor + amount.minor(), ..before }
+        }
+    };
+    AuditEntry {
+        made_at: LATER,
+        operator: "anna".to_owned(),
+        approved_by: None,
+        key,
+        action,
+        reason: "the machine burnt down".to_owned(),
+        before,
+        after,
+        request: None,
+    }
+}
+
+fn approved() -> Standing {
+    Standing { state: TransactionState::Approved, refunded_minor: 0 }
+}
+
+fn refund(
     account: AccountId,
     key: TransactionKey,
+    number: u8,
     minor: u64,
-    reversed_from: TransactionState,
-) -> ReversalRecord {
-    let merchant = if key.terminal == terminal_id(1) { "kiosk-1" } else { "kiosk-2" };
-    let transfer = if reversed_from == TransactionState::Captured {
-        Transfer::reversal_of_capture(account, merchant.to_owned(), euros(minor))
-    } else {
-        Transfer::reversal_of_hold(account, euros(minor))
-    };
-    let reason = ReversalReason::DispenseFailed;
-    ReversalRecord { key, reversed_from, transfer, reason, receipt: vec![7], reversed_at: LATER }
+    refunded_before_minor: u64,
+) -> RefundRecord {
+    let (id, amount) = (RefundId([number; 16]), euros(minor));
+    let before =
+        Standing { state: TransactionState::Captured, refunded_minor: refunded_before_minor };
+    RefundRecord {
+        key,
+        id,
+        refunded_before_minor,
+        transfer: Transfer::refund(account, merchant(key), amount),
+        receipt: vec![number],
+        audit: audit(key, OperatorAction::Refund { id, amount }, before),
+    }
+}
+
+fn write_off(account: AccountId, key: TransactionKey, minor: u64) -> WriteOffRecord {
+    WriteOffRecord {
+        key,
+        reversal: Transfer::reversal(account, euros(minor)),
+        payment: Transfer::write_off(merchant(key), euros(minor)),
+        receipt: vec![7],
+        written_off_at: LATER,
+        audit: audit(key, OperatorAction::WriteOff, approved()),
+    }
 }
 
 fn tombstone(key: TransactionKey) -> TombstoneRecord {
@@ -312,11 +379,15 @@ fn an_approval_is_recorded_whole(store: &mut dyn Store) {
         authorisation_receipt: vec![4, 5, 6],
         capture_receipt: Vec::new(),
         reversal_receipt: Vec::new(),
+        refund_receipt: Vec::new(),
+        refunded_minor: 0,
+        hold_until: Some(LATER),
         exclusion: vec![8],
         reversal_reason: None,
         created_at: NOW,
         captured_at: None,
         reversed_at: None,
+        written_off_at: None,
     };
     assert_eq!(record, expected);
     assert_eq!(store.authorisation_facts(&subject).unwrap().earlier, Some(expected));
@@ -357,7 +428,7 @@ fn facts_that_changed_leave_nothing(store: &mut dyn Store) {
     let changes: [Change<'_>; 6] = [
         &|store| approve(store, key(1, 2), 1, 100, 1),
         &|store| assert!(store.set_card_blocked(card_id(1), true).unwrap()),
-        &|store| assert!(store.set_terminal_blocked(terminal_id(1), true).unwrap()),
+        &|store| assert!(store.set_terminal_blocked(terminal_id(1), Some(NOW)).unwrap()),
         &|store| {
             assert!(store.issue_code(CodeSubject::Terminal(terminal_id(1)), &new_code(3)).unwrap());
             let code = new_code(3).digest;
@@ -430,13 +501,13 @@ fn no_balance_goes_below_zero(store: &mut dyn Store) {
     approve(store, subject.key, 1, 250, 1);
     let too_much = capture(account, subject.key, 251);
     assert_rule_broken(store, |store| store.record_capture(&too_much));
-    let too_much = reversal(account, subject.key, 251, TransactionState::Approved);
+    let too_much = reversal(account, subject.key, 251);
     assert_rule_broken(store, |store| store.record_reversal(&too_much));
 }
 
 // ---- Settlement
 
-fn a_capture_and_its_reversal_move_the_money(store: &mut dyn Store) {
+fn a_capture_and_a_reversal_move_the_money(store: &mut dyn Store) {
     let account = furnish(store);
     approve(store, key(1, 1), 1, 250, 1);
     approve(store, key(1, 2), 1, 100, 2);
@@ -446,42 +517,247 @@ fn a_capture_and_its_reversal_move_the_money(store: &mut dyn Store) {
     let record = store.transaction(&key(1, 1)).unwrap().unwrap();
     assert_eq!((record.state, record.captured_at), (TransactionState::Captured, Some(LATER)));
 
-    for (key, minor, from) in
-        [(key(1, 1), 250, TransactionState::Captured), (key(1, 2), 100, TransactionState::Approved)]
-    {
-        let written = store.record_reversal(&reversal(account, key, minor, from));
-        assert_eq!(written, Ok(Written::Done));
-        let record = store.transaction(&key).unwrap().unwrap();
-        assert_eq!((record.state, record.reversed_at), (TransactionState::Reversed, Some(LATER)));
-        assert_eq!(record.reversal_reason, Some(ReversalReason::DispenseFailed));
-        assert_eq!(
-            (record.authorisation_receipt, record.reversal_receipt),
-            (vec![4, 5, 6], vec![7])
-        );
-    }
-    assert_eq!(balance(store, "available"), i64::try_from(OPENING_MINOR).unwrap());
+    let key = key(1, 2);
+    assert_eq!(store.record_reversal(&reversal(account, key, 100)), Ok(Written::Done));
+    let record = store.transaction(&key).unwrap().unwrap();
+    assert_eq!((record.state, record.reversed_at), (TransactionState::Reversed, Some(LATER)));
+    assert_eq!(record.reversal_reason, Some(ReversalReason::DispenseFailed));
+    assert_eq!((record.authorisation_receipt, record.reversal_receipt), (vec![4, 5, 6], vec![7]));
+    assert_eq!(balance(store, "available"), i64::try_from(OPENING_MINOR).unwrap() - 250);
     contents(store);
+}
+
+fn refunds_give_back_what_was_captured_at_most(store: &mut dyn Store) {
+    let account = furnish(store);
+    let key = key(1, 1);
+    approve(store, key, 1, 250, 1);
+    // Not captured yet.
+    assert_outdated(store, |store| store.record_refund(&refund(account, key, 1, 100, 0)));
+    assert_eq!(store.record_capture(&capture(account, key, 250)), Ok(Written::Done));
+    assert_rule_broken(store, |store| store.record_refund(&refund(account, key, 1, 251, 0)));
+    assert_eq!(store.record_refund(&refund(account, key, 1, 100, 0)), Ok(Written::Done));
+    let record = store.transaction(&key).unwrap().unwrap();
+    assert_eq!((record.state, record.refunded_minor), (TransactionState::Captured, 100));
+    assert_eq!((record.capture_receipt, record.refund_receipt), (vec![9], vec![1]));
+    // What was decided before the first refund, and an id for the second time.
+    assert_outdated(store, |store| store.record_refund(&refund(account, key, 2, 100, 0)));
+    assert_rule_broken(store, |store| store.record_refund(&refund(account, key, 1, 100, 100)));
+    assert_rule_broken(store, |store| store.record_refund(&refund(account, key, 2, 151, 100)));
+    assert_eq!(store.record_refund(&refund(account, key, 2, 150, 100)), Ok(Written::Done));
+    assert_rule_broken(store, |store| store.record_refund(&refund(account, key, 3, 1, 250)));
+    assert_eq!((balance(store, "payable"), balance(store, "available")), (0, 10_000));
+    let found = store.refund(RefundId([2; 16])).unwrap().unwrap();
+    assert_eq!((found.key, found.after.refunded_minor), (key, 250));
+    assert_eq!(store.refund(RefundId([3; 16])), Ok(None));
+    let kinds: Vec<_> = contents(store).entries.iter().map(|entry| entry.kind.clone()).collect();
+    assert_eq!(kinds, ["funding", "hold", "capture", "refund", "refund"]);
+}
+
+fn a_write_off_pays_both(store: &mut dyn Store) {
+    let account = furnish(store);
+    let key = key(1, 1);
+    assert_outdated(store, |store| store.record_write_off(&write_off(account, key, 250)));
+    approve(store, key, 1, 250, 1);
+    assert_eq!(store.record_write_off(&write_off(account, key, 250)), Ok(Written::Done));
+    let record = store.transaction(&key).unwrap().unwrap();
+    assert_eq!((record.state, record.reversal_receipt), (TransactionState::Reversed, vec![7]));
+    assert_eq!((record.reversed_at, record.written_off_at), (Some(LATER), Some(LATER)));
+    assert_eq!((balance(store, "available"), balance(store, "held")), (10_000, 0));
+    assert_eq!((balance(store, "payable"), balance(store, "loss")), (250, -250));
+    assert_outdated(store, |store| store.record_write_off(&write_off(account, key, 250)));
+    assert_outdated(store, |store| store.record_capture(&capture(account, key, 250)));
+    contents(store);
+}
+
+fn what_operators_do_is_logged_with_it(store: &mut dyn Store) {
+    let account = furnish(store);
+    for id in 1..=3 {
+        approve(store, key(1, id), 1, 100, id.into());
+    }
+    let captured = audit(key(1, 1), OperatorAction::Capture, approved());
+    let with_audit =
+        CaptureRecord { audit: Some(captured.clone()), ..capture(account, key(1, 1), 100) };
+    assert_eq!(store.record_capture(&with_audit), Ok(Written::Done));
+    assert_outdated(store, |store| store.record_capture(&with_audit));
+    let reversed = audit(key(1, 2), OperatorAction::Reverse, approved());
+    let with_audit = ReversalRecord {
+        audit: Some(reversed.clone()),
+        reason: None,
+        ..reversal(account, key(1, 2), 100)
+    };
+    assert_eq!(store.record_reversal(&with_audit), Ok(Written::Done));
+    let written_off = write_off(account, key(1, 3), 100);
+    assert_eq!(store.record_write_off(&written_off), Ok(Written::Done));
+    let all = [(1, captured.clone()), (2, reversed), (3, written_off.audit)];
+    assert_eq!(store.newest_audit_entries(None, 9).unwrap(), all);
+    assert_eq!(store.newest_audit_entries(None, 2).unwrap(), all[1..]);
+    assert_eq!(store.newest_audit_entries(Some(&key(1, 1)), 9).unwrap(), [(1, captured)]);
+    assert_eq!(store.newest_audit_entries(Some(&key(2, 1)), 9).unwrap(), []);
+}
+
+fn a_request_is_carried_out_once(store: &mut dyn Store) {
+    let account = furnish(store);
+    let key = key(1, 1);
+    approve(store, key, 1, 250, 1);
+    assert_eq!(store.record_capture(&capture(account, key, 250)), Ok(Written::Done));
+    let of_refund = refund(account, key, 1, 100, 0);
+    let request = NewOperationRequest {
+        requested_at: NOW,
+        operator: "anna".to_owned(),
+        key,
+        action: of_refund.audit.action,
+        reason: "the machine burnt down".to_owned(),
+    };
+    assert_eq!(store.add_request(&request), Ok(1));
+    assert_eq!(store.add_request(&request), Ok(2));
+    let with_request = |record: RefundRecord, number| RefundRecord {
+        audit: AuditEntry {
+            approved_by: Some("berta".to_owned()),
+            request: Some(number),
+            ..record.audit.clone()
+        },
+        ..record
+    };
+    let first = with_request(of_refund, 1);
+    assert_eq!(store.record_refund(&first), Ok(Written::Done));
+    let decision = |is_confirmed| RequestDecision {
+        decided_at: LATER,
+        decided_by: "berta".to_owned(),
+        is_confirmed,
+    };
+    assert_eq!(store.request(1).unwrap().unwrap().decision, Some(decision(true)));
+    let again = with_request(refund(account, key, 2, 100, 100), 1);
+    assert_outdated(store, |store| store.record_refund(&again));
+    assert_outdated(store, |store| store.refuse_request(1, &decision(false)));
+    assert_eq!(store.refuse_request(2, &decision(false)), Ok(Written::Done));
+    let refused = with_request(refund(account, key, 2, 100, 100), 2);
+    assert_outdated(store, |store| store.record_refund(&refused));
+    assert_eq!(store.request(3), Ok(None));
+    assert_eq!(store.requests().unwrap().len(), 2);
+}
+
+fn the_check_finds_entries_that_touch_wrong_accounts(store: &mut dyn Store) {
+    let account = furnish(store);
+    let currency = "EUR".parse().unwrap();
+    let opening_balance = Some(euros(OPENING_MINOR));
+    let other = NewAccount { name: "Bob".to_owned(), currency, opening_balance, created_at: NOW };
+    let other = store.create_account(&other).unwrap();
+    store.add_card(&new_card(3, other), &new_code(13)).unwrap();
+    assert_eq!(enrol_card(store, 13, 3), Written::Done);
+    for id in 1..=5 {
+        approve(store, key(1, id), 1, 100, id.into());
+    }
+    // So that there is something to take from the wrong account.
+    approve(store, key(2, 1), 3, 500, 1);
+    approve(store, key(2, 2), 3, 500, 2);
+    assert_eq!(store.record_capture(&capture(other, key(2, 2), 500)), Ok(Written::Done));
+    let amount = euros(100);
+    let (payable, held) = (LedgerAccount::Payable, LedgerAccount::Held);
+    let available = LedgerAccount::Available;
+    let found = |store: &mut dyn Store, written: Result<Written, StoreError>| {
+        assert_eq!(written, Ok(Written::Done));
+        let faults = store.check_ledger().unwrap().faults;
+        let wrong = faults.iter().filter(|fault| fault.rule == "entry_touches_its_accounts");
+        wrong.count()
+    };
+    let mut before = 0;
+    let mut grows = |store: &mut dyn Store, written| {
+        let now = found(store, written);
+        assert!(now > before, "{:?}", store.check_ledger().unwrap().faults);
+        before = now;
+    };
+    // A reversal that credits another cardholder.
+    let transfer = Transfer::planted(EntryKind::Reversal, held(account), available(other), amount);
+    let planted = ReversalRecord { transfer, ..reversal(account, key(1, 1), 100) };
+    let written = store.record_reversal(&planted);
+    grows(store, written);
+    // A capture that pays another merchant, or takes from another cardholder.
+    let to = payable("kiosk-2".to_owned());
+    let transfer = Transfer::planted(EntryKind::Capture, held(account), to, amount);
+    let planted = CaptureRecord { transfer, ..capture(account, key(1, 2), 100) };
+    let written = store.record_capture(&planted);
+    grows(store, written);
+    let to = payable("kiosk-1".to_owned());
+    let transfer = Transfer::planted(EntryKind::Capture, held(other), to, amount);
+    let planted = CaptureRecord { transfer, ..capture(account, key(1, 3), 100) };
+    let written = store.record_capture(&planted);
+    grows(store, written);
+    // A refund to another cardholder, and one at another merchant's cost.
+    let from = payable("kiosk-1".to_owned());
+    let transfer = Transfer::planted(EntryKind::Refund, from, available(other), euros(10));
+    let planted = RefundRecord { transfer, ..refund(account, key(1, 3), 1, 10, 0) };
+    let written = store.record_refund(&planted);
+    grows(store, written);
+    let from = payable("kiosk-2".to_owned());
+    let transfer = Transfer::planted(EntryKind::Refund, from, available(account), euros(10));
+    let planted = RefundRecord { transfer, ..refund(account, key(1, 3), 2, 10, 10) };
+    let written = store.record_refund(&planted);
+    grows(store, written);
+    // A write-off that another merchant gets, and one that a cardholder pays.
+    let to = payable("kiosk-2".to_owned());
+    let payment = Transfer::planted(EntryKind::WriteOff, LedgerAccount::Loss, to, amount);
+    let planted = WriteOffRecord { payment, ..write_off(account, key(1, 4), 100) };
+    let written = store.record_write_off(&planted);
+    grows(store, written);
+    let to = payable("kiosk-1".to_owned());
+    let payment = Transfer::planted(EntryKind::WriteOff, available(other), to, amount);
+    let planted = WriteOffRecord { payment, ..write_off(account, key(1, 5), 100) };
+    let written = store.record_write_off(&planted);
+    grows(store, written);
+    // A hold on another cardholder's money.
+    let subject = subject(key(1, 6), 1, 100);
+    let facts = store.authorisation_facts(&subject).unwrap();
+    let hold = Transfer::planted(EntryKind::Hold, available(other), held(account), amount);
+    let approval = Approval { hold, ..approval(account, 100).unwrap() };
+    let planted = authorisation(subject, Ok(approval), 6);
+    let written = store.record_authorisation(&planted, &facts);
+    grows(store, written);
+}
+
+fn evidence_is_kept_as_it_came(store: &mut dyn Store) {
+    furnish(store);
+    approve(store, key(1, 1), 1, 250, 1);
+    let evidence = Evidence {
+        offer: vec![1, 2, 3],
+        sealed_command: vec![5, 6],
+        signed_command: Some(vec![7]),
+        card_public_key: Some(card_key(1).public_key.to_sec1()),
+    };
+    assert_eq!(store.evidence(&key(1, 1)), Ok(Some(evidence.clone())));
+    // A newer enrolment changes the card's key, and not what was kept.
+    assert!(store.issue_code(CodeSubject::Card(card_id(1)), &new_code(3)).unwrap());
+    assert_eq!(enrol_card(store, 3, 1), Written::Done);
+    assert_eq!(store.evidence(&key(1, 1)), Ok(Some(evidence)));
+    assert_eq!(store.record_tombstone(&tombstone(key(1, 2))), Ok(Written::Done));
+    assert_eq!(store.evidence(&key(1, 2)), Ok(None));
+    assert_eq!(store.evidence(&key(1, 3)), Ok(None));
+}
+
+fn tombstones_are_counted_by_terminal_and_time(store: &mut dyn Store) {
+    furnish(store);
+    approve(store, key(1, 9), 1, 250, 1);
+    for (id, reversed_at) in [(1, NOW), (2, NOW), (3, LATER)] {
+        let record = TombstoneRecord { reversed_at, ..tombstone(key(1, id)) };
+        assert_eq!(store.record_tombstone(&record), Ok(Written::Done));
+    }
+    assert_eq!(store.record_tombstone(&tombstone(key(2, 1))), Ok(Written::Done));
+    assert_eq!(store.tombstones_since(terminal_id(1), NOW), Ok(3));
+    assert_eq!(store.tombstones_since(terminal_id(1), LATER), Ok(1));
+    assert_eq!(store.tombstones_since(terminal_id(3), NOW), Ok(0));
 }
 
 fn what_was_settled_meanwhile_is_outdated(store: &mut dyn Store) {
     let account = furnish(store);
     let key = key(1, 1);
-    let approved = TransactionState::Approved;
     // Never seen.
     assert_outdated(store, |store| store.record_capture(&capture(account, key, 250)));
-    let early = reversal(account, key, 250, approved);
+    let early = reversal(account, key, 250);
     assert_outdated(store, |store| store.record_reversal(&early));
     approve(store, key, 1, 250, 1);
-    // Not captured yet.
-    let of_capture = reversal(account, key, 250, TransactionState::Captured);
-    assert_outdated(store, |store| store.record_reversal(&of_capture));
     assert_eq!(store.record_capture(&capture(account, key, 250)), Ok(Written::Done));
     // Captured, so there is no second capture, and the hold can no longer be given back.
     assert_outdated(store, |store| store.record_capture(&capture(account, key, 250)));
     assert_outdated(store, |store| store.record_reversal(&early));
-    assert_eq!(store.record_reversal(&of_capture), Ok(Written::Done));
-    assert_outdated(store, |store| store.record_reversal(&of_capture));
-    assert_outdated(store, |store| store.record_capture(&capture(account, key, 250)));
 }
 
 fn a_tombstone_is_recorded_once(store: &mut dyn Store) {
@@ -492,7 +768,7 @@ fn a_tombstone_is_recorded_once(store: &mut dyn Store) {
     assert_eq!(record.state, TransactionState::Reversed);
     assert_eq!((record.request_digest, record.amount, record.card), (None, None, None));
     assert_eq!((record.created_at, record.reversed_at), (NOW, Some(NOW)));
-    let of_tombstone = reversal(account, key(1, 1), 250, TransactionState::Approved);
+    let of_tombstone = reversal(account, key(1, 1), 250);
     assert_outdated(store, |store| store.record_reversal(&of_tombstone));
     approve(store, key(1, 2), 1, 250, 1);
     assert_outdated(store, |store| store.record_tombstone(&tombstone(key(1, 2))));
@@ -644,13 +920,18 @@ fn what_exists_is_not_added_again(store: &mut dyn Store) {
 fn blocking_is_seen_and_undone(store: &mut dyn Store) {
     furnish(store);
     for (is_blocked, state) in [(true, EnrolmentState::Blocked), (false, EnrolmentState::Active)] {
-        assert_eq!(store.set_terminal_blocked(terminal_id(1), is_blocked), Ok(true));
-        assert_eq!(store.terminal(terminal_id(1)).unwrap().unwrap().state, state);
+        let blocked_at = is_blocked.then_some(NOW);
+        assert_eq!(store.set_terminal_blocked(terminal_id(1), blocked_at), Ok(true));
+        // Again, later: it was blocked before.
+        let again = is_blocked.then_some(LATER);
+        assert_eq!(store.set_terminal_blocked(terminal_id(1), again), Ok(true));
+        let terminal = store.terminal(terminal_id(1)).unwrap().unwrap();
+        assert_eq!((terminal.state, terminal.blocked_at), (state, blocked_at));
         assert_eq!(store.set_card_blocked(card_id(1), is_blocked), Ok(true));
         assert_eq!(store.cards().unwrap()[0].state, state);
     }
     assert_eq!(store.cards().unwrap()[1].state, EnrolmentState::Active);
-    assert_eq!(store.set_terminal_blocked(terminal_id(9), true), Ok(false));
+    assert_eq!(store.set_terminal_blocked(terminal_id(9), Some(NOW)), Ok(false));
     assert_eq!(store.set_card_blocked(card_id(9), true), Ok(false));
 }
 
@@ -729,7 +1010,16 @@ enum Call {
     Reverse {
         key: TransactionKey,
         minor: u64,
-        is_captured: bool,
+    },
+    Refund {
+        key: TransactionKey,
+        number: u8,
+        minor: u64,
+        before: u64,
+    },
+    WriteOff {
+        key: TransactionKey,
+        minor: u64,
     },
     Bury {
         key: TransactionKey,
@@ -764,13 +1054,16 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
             is_approved,
         },
     );
-    let reverse = (keys(), minors(), any::<bool>())
-        .prop_map(|(key, minor, is_captured)| Call::Reverse { key, minor, is_captured });
+    let befores = prop::sample::select(vec![0_u64, 50, 100]);
+    let refund = (keys(), 1..=4_u8, prop::sample::select(vec![50_u64, 100, 4_000]), befores)
+        .prop_map(|(key, number, minor, before)| Call::Refund { key, number, minor, before });
     let call = prop_oneof![
         5 => authorise,
         2 => (0..9_u64).prop_map(|counter| Call::AuthoriseLate { counter }),
         3 => (keys(), minors()).prop_map(|(key, minor)| Call::Capture { key, minor }),
-        3 => reverse,
+        2 => (keys(), minors()).prop_map(|(key, minor)| Call::Reverse { key, minor }),
+        3 => refund,
+        1 => (keys(), minors()).prop_map(|(key, minor)| Call::WriteOff { key, minor }),
         1 => keys().prop_map(|key| Call::Bury { key }),
         1 => (1..=3_u8, any::<bool>())
             .prop_map(|(card, is_blocked)| Call::BlockCard { card, is_blocked }),
@@ -804,11 +1097,17 @@ impl Player<'_> {
                 let record = capture(self.account, key, minor);
                 self.store.record_capture(&record).map(|written| format!("{written:?}"))
             }
-            Call::Reverse { key, minor, is_captured } => {
-                let captured = TransactionState::Captured;
-                let from = if is_captured { captured } else { TransactionState::Approved };
-                let record = reversal(self.account, key, minor, from);
+            Call::Reverse { key, minor } => {
+                let record = reversal(self.account, key, minor);
                 self.store.record_reversal(&record).map(|written| format!("{written:?}"))
+            }
+            Call::Refund { key, number, minor, before } => {
+                let record = refund(self.account, key, number, minor, before);
+                self.store.record_refund(&record).map(|written| format!("{written:?}"))
+            }
+            Call::WriteOff { key, minor } => {
+                let record = write_off(self.account, key, minor);
+                self.store.record_write_off(&record).map(|written| format!("{written:?}"))
             }
             Call::Bury { key } => {
                 self.store.record_tombstone(&tombstone(key)).map(|written| format!("{written:?}"))
@@ -819,7 +1118,7 @@ impl Player<'_> {
                 .map(|found| found.to_string()),
             Call::BlockTerminal { terminal, is_blocked } => self
                 .store
-                .set_terminal_blocked(terminal_id(terminal), is_blocked)
+                .set_terminal_blocked(terminal_id(terminal), is_blocked.then_some(NOW))
                 .map(|found| found.to_string()),
             Call::IssueCode { card, code } => self
                 .store
@@ -891,6 +1190,8 @@ fn contents_of(player: &mut Player<'_>) -> (Contents, BTreeSet<&'static str>) {
         transactions: player.store.newest_transactions(None, u32::MAX).unwrap(),
         report,
         entries: player.store.newest_ledger_entries(u32::MAX).unwrap(),
+        audit: player.store.newest_audit_entries(None, u32::MAX).unwrap(),
+        requests: player.store.requests().unwrap(),
     };
     (contents, rules)
 }

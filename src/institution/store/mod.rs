@@ -15,12 +15,14 @@
 //! - **Durable.** What a method has written survives a crash and a power cut from the moment it
 //!   returns. ([`MemoryStore`] keeps nothing beyond its own life.)
 //! - **Idempotent by transaction.** There is at most one record for each [`TransactionKey`], and at
-//!   most one hold, one capture and one reversal for each record.
+//!   most one hold, one capture, one reversal and one write-off for each record. Refunds are
+//!   idempotent by their own ids, and together give back what was captured at most.
+//! - **The audit log only grows.** What an operator does and its audit entry are written together.
 //! - **The counter of a card only moves up**, and no two authorisations use the same one.
 //! - **The ledger sums to zero.** Every entry does, balances are the sums of their postings, no
-//!   ledger account but `funding` goes below zero, and no posting is ever changed or deleted.
+//!   ledger account but `funding` and `loss` goes below zero, and no posting is ever changed or deleted.
 //!
-//! A write that would break one of the last three is [`StoreError::RuleBroken`]: the institution
+//! A write that would break one of the last four is [`StoreError::RuleBroken`]: the institution
 //! never asks for one. The tests in `conformance_tests.rs` hold every store to all of this.
 //!
 //! [`TransactionKey`]: super::records::TransactionKey
@@ -29,6 +31,7 @@ mod enrolment;
 mod error;
 mod ledger;
 mod memory;
+mod operations;
 mod payments;
 mod registry;
 mod sqlite;
@@ -45,6 +48,7 @@ pub use enrolment::{
 pub use error::StoreError;
 pub use ledger::LedgerStore;
 pub use memory::MemoryStore;
+pub use operations::{OperationStore, RefundRecord, WriteOffRecord};
 pub use payments::{
     Approval, AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord,
     PageQuery, PaymentStore, ReversalRecord, TombstoneRecord,
@@ -53,13 +57,19 @@ pub use registry::RegistryStore;
 pub use sqlite::{SqliteOpenError, SqliteStore};
 pub use written::Written;
 
-/// What the institution needs of a store, in four parts.
+/// What the institution needs of a store, in five parts.
 pub trait Store:
-    PaymentStore + EnrolmentStore + RegistryStore + LedgerStore + Send + fmt::Debug
+    PaymentStore + OperationStore + EnrolmentStore + RegistryStore + LedgerStore + Send + fmt::Debug
 {
 }
 
 impl<S> Store for S where
-    S: PaymentStore + EnrolmentStore + RegistryStore + LedgerStore + Send + fmt::Debug
+    S: PaymentStore
+        + OperationStore
+        + EnrolmentStore
+        + RegistryStore
+        + LedgerStore
+        + Send
+        + fmt::Debug
 {
 }

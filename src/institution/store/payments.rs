@@ -4,10 +4,11 @@
 use super::{StoreError, Written};
 use crate::domain::{
     Amount, CardId, CommandDigest, DeclineReason, OfferDigest, ReversalReason, TerminalId,
-    TransactionId, TransactionState, UnixTime,
+    TransactionId, UnixTime,
 };
 use crate::institution::records::{
-    IssuedCard, PageEnd, RegisteredTerminal, TransactionKey, TransactionRecord, Transfer,
+    AuditEntry, Evidence, IssuedCard, PageEnd, RegisteredTerminal, TransactionKey,
+    TransactionRecord, Transfer,
 };
 
 /// What an authorisation is about: the store looks up its facts by this.
@@ -47,6 +48,11 @@ impl AuthorisationFacts {
         let has_funds = amount_minor.is_ok_and(|minor| minor <= available_minor);
         Self { earlier, terminal, card, has_funds }
     }
+
+    /// The public key of the card, SEC1 uncompressed, as it is kept as evidence.
+    pub fn card_public_key(&self) -> Option<Vec<u8>> {
+        Some(self.card.as_ref()?.public_key.as_ref()?.to_sec1())
+    }
 }
 
 /// What approves a payment.
@@ -55,6 +61,8 @@ pub struct Approval {
     /// What the holder can quote.
     pub code: String,
     pub hold: Transfer,
+    /// Until when the terminal may capture or reverse even if it is blocked.
+    pub hold_until: UnixTime,
 }
 
 /// A decided authorisation, to be recorded.
@@ -71,6 +79,9 @@ pub struct AuthorisationRecord {
     pub offer_digest: OfferDigest,
     /// SHA-256 of the sealed command.
     pub command_digest: CommandDigest,
+    /// The sealed command, and the signed one in it if it could be read: kept as evidence.
+    pub sealed_command: Vec<u8>,
+    pub signed_command: Option<Vec<u8>>,
     /// Empty if the command could not be read.
     pub card_hint: String,
     /// The signed receipt, encoded.
@@ -89,20 +100,23 @@ pub struct CaptureRecord {
     /// The signed receipt, encoded.
     pub receipt: Vec<u8>,
     pub captured_at: UnixTime,
+    /// Who, when and why, if an operator does it.
+    pub audit: Option<AuditEntry>,
 }
 
 /// A decided reversal, to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReversalRecord {
     pub key: TransactionKey,
-    /// How the transaction stood when this was decided: approved or captured.
-    pub reversed_from: TransactionState,
-    /// Gives the amount back.
+    /// Gives the reserved amount back.
     pub transfer: Transfer,
-    pub reason: ReversalReason,
+    /// The terminal's reason; none if an operator does it.
+    pub reason: Option<ReversalReason>,
     /// The signed receipt, encoded.
     pub receipt: Vec<u8>,
     pub reversed_at: UnixTime,
+    /// Who, when and why, if an operator does it.
+    pub audit: Option<AuditEntry>,
 }
 
 /// The reversal of a transaction that was never seen, to be recorded: from then on an authorisation
@@ -166,7 +180,7 @@ pub trait PaymentStore {
     /// [`StoreError::RuleBroken`] if the entry takes more than is held; [`StoreError`].
     fn record_capture(&mut self, capture: &CaptureRecord) -> Result<Written, StoreError>;
 
-    /// Records a reversal if the transaction still stands as it did: its state, the receipt and the
+    /// Records a reversal if the transaction is still approved: its state, the receipt and the
     /// entry.
     ///
     /// # Errors
@@ -178,6 +192,22 @@ pub trait PaymentStore {
     /// # Errors
     /// [`StoreError`].
     fn record_tombstone(&mut self, tombstone: &TombstoneRecord) -> Result<Written, StoreError>;
+
+    /// How many tombstones a terminal has left since a time.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn tombstones_since(
+        &mut self,
+        terminal: TerminalId,
+        since: UnixTime,
+    ) -> Result<u64, StoreError>;
+
+    /// What was kept of the authorisation; none for a tombstone and an id that was never seen.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn evidence(&mut self, key: &TransactionKey) -> Result<Option<Evidence>, StoreError>;
 
     /// One transaction; none if it was never seen.
     ///

@@ -1,7 +1,7 @@
 //! What the institution needs of a store to keep its accounts, terminals and cards.
 
 use super::StoreError;
-use crate::domain::{CardId, TerminalId};
+use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
     Account, AccountId, IssuedCard, NewAccount, NewCard, NewEnrolmentCode, NewTerminal,
     RegisteredTerminal,
@@ -50,14 +50,14 @@ pub trait RegistryStore {
     /// [`StoreError`].
     fn terminal(&mut self, id: TerminalId) -> Result<Option<RegisteredTerminal>, StoreError>;
 
-    /// Blocks or unblocks a terminal. Returns whether there is such a terminal.
+    /// Blocks a terminal since a time, or unblocks it. Returns whether there is such a terminal.
     ///
     /// # Errors
     /// [`StoreError`].
     fn set_terminal_blocked(
         &mut self,
         id: TerminalId,
-        is_blocked: bool,
+        blocked_at: Option<UnixTime>,
     ) -> Result<bool, StoreError>;
 
     /// Issues a card together with the code that enrols it.

@@ -21,10 +21,10 @@ for_every_store!(
 );
 
 fn declined_terminal_unknown(mut bench: Bench) {
-    bench.institution.set_terminal_blocked(bench.terminal, true).unwrap();
+    bench.institution.set_terminal_blocked(bench.terminal, Some(NOW)).unwrap();
     let request = bench.request(1, euros("2.50"), 1);
     bench.assert_declined(&request, DeclineReason::TerminalUnknown);
-    bench.institution.set_terminal_blocked(bench.terminal, false).unwrap();
+    bench.institution.set_terminal_blocked(bench.terminal, None).unwrap();
     // One that the registry never had.
     let other = TerminalId::from_random([9; 10]);
     let offer = bench.offer_of(other, 2);
@@ -48,7 +48,7 @@ fn declined_terminal_unknown(mut bench: Bench) {
 fn a_blocked_terminal_still_settles_what_was_approved(mut bench: Bench) {
     let first = bench.authorise(&bench.request(1, euros("2.50"), 1));
     let second = bench.authorise(&bench.request(2, euros("2.50"), 2));
-    bench.institution.set_terminal_blocked(bench.terminal, true).unwrap();
+    bench.institution.set_terminal_blocked(bench.terminal, Some(NOW)).unwrap();
     bench.institution.capture(bench.terminal, first.id, NOW).unwrap();
     bench.institution.reverse(bench.terminal, second.id, ReversalReason::Cancelled, NOW).unwrap();
     assert_eq!((bench.available(), bench.held(), bench.payable()), (9_750, 0, 250));

@@ -39,7 +39,7 @@ fn a_terminal_code_is_good_once(mut bench: Bench) {
         Err(InstitutionError::CertificateReplaced(_))
     ));
     institution.renew_terminal_code(other, &code(6), LATER).unwrap();
-    institution.set_terminal_blocked(other, true).unwrap();
+    institution.set_terminal_blocked(other, Some(NOW)).unwrap();
     assert!(matches!(
         institution.enrol_terminal(&code(6).expose_text(), &[7; 32], &[8; 32], NOW),
         Err(InstitutionError::Blocked(_))

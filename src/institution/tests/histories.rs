@@ -216,15 +216,20 @@ impl History {
 
     fn reverse(&mut self, id: u8) -> TestCaseResult {
         let (terminal, reason) = (self.bench.terminal, ReversalReason::Unanswered);
-        let answer =
-            self.bench.institution.reverse(terminal, transaction_id(id), reason, NOW).unwrap();
+        let answer = self.bench.institution.reverse(terminal, transaction_id(id), reason, NOW);
         let tombstone = Known { first: None, minor: 0, state: TransactionState::Reversed };
         let known = self.model.transactions.entry(id).or_insert(tombstone);
-        if matches!(known.state, TransactionState::Approved | TransactionState::Captured) {
+        if known.state == TransactionState::Captured {
+            let is_refused = matches!(answer, Err(InstitutionError::NotReversible { .. }));
+            prop_assert!(is_refused);
+            return Ok(());
+        }
+        if known.state == TransactionState::Approved {
             self.model.available += known.minor;
             known.state = TransactionState::Reversed;
         }
         let expected = (known.state, known.state.decline_reason());
+        let answer = answer.unwrap();
         prop_assert_eq!((answer.state, answer.decline_reason()), expected);
         Ok(())
     }

@@ -3,7 +3,8 @@
 use super::*;
 
 for_every_store!(
-    a_payment_is_held_captured_and_given_back,
+    a_payment_is_held_and_captured,
+    what_is_captured_a_terminal_cannot_give_back,
     what_is_only_held_is_given_back_too,
     the_answer_to_a_repeat_is_the_first_answer,
     what_was_reversed_is_never_called_approved_again,
@@ -13,37 +14,53 @@ for_every_store!(
     what_cannot_be_meant_is_refused_and_leaves_nothing,
 );
 
-fn a_payment_is_held_captured_and_given_back(mut bench: Bench) {
+fn a_payment_is_held_and_captured(mut bench: Bench) {
     let request = bench.request(1, euros("2.50"), 1);
     let approved = bench.authorise(&request);
     assert_eq!((approved.state, approved.decline_reason()), (TransactionState::Approved, None));
     let receipt = bench.receipt(&approved);
     assert_eq!(receipt.status, ReceiptStatus::Approved { approval_code: "12345Z".to_owned() });
-    assert_eq!((receipt.card_hint.as_str(), receipt.terminal_id), ("abab", bench.terminal));
+    assert_eq!(receipt.terminal_id, bench.terminal);
+    assert_eq!(receipt.command_digest, SealedCommand::digest_of_encoded(&request.sealed_command));
     assert_eq!((bench.available(), bench.held(), bench.payable()), (9_750, 250, 0));
     bench.assert_books_right();
 
     let captured = bench.institution.capture(bench.terminal, approved.id, LATER).unwrap();
     assert_eq!(captured.state, TransactionState::Captured);
-    assert_eq!(captured.receipt, approved.receipt);
+    let receipt = bench.receipt(&captured);
+    let status = ReceiptStatus::Captured { approval_code: "12345Z".to_owned(), refunded_minor: 0 };
+    assert_eq!((receipt.status, receipt.decided_at), (status, LATER));
     assert_eq!((bench.available(), bench.held(), bench.payable()), (9_750, 0, 250));
     bench.assert_books_right();
+}
 
-    let reason = ReversalReason::DispenseFailed;
-    let reversed = bench.institution.reverse(bench.terminal, approved.id, reason, LATER).unwrap();
-    assert_eq!(reversed.state, TransactionState::Reversed);
-    let receipt = bench.receipt(&reversed);
-    assert_eq!((receipt.status, receipt.decided_at), (ReceiptStatus::Reversed, LATER));
-    assert_eq!((bench.available(), bench.held(), bench.payable()), (10_000, 0, 0));
+fn what_is_captured_a_terminal_cannot_give_back(mut bench: Bench) {
+    let approved = bench.authorise(&bench.request(1, euros("2.50"), 1));
+    let captured = bench.institution.capture(bench.terminal, approved.id, NOW).unwrap();
+    for blocked_at in [None, Some(LATER)] {
+        bench.institution.set_terminal_blocked(bench.terminal, blocked_at).unwrap();
+        for reason in [ReversalReason::DispenseFailed, ReversalReason::Unanswered] {
+            let refused = bench.institution.reverse(bench.terminal, approved.id, reason, LATER);
+            let state = TransactionState::Captured;
+            assert!(matches!(
+                refused,
+                Err(InstitutionError::NotReversible { id, state: found })
+                    if id == approved.id && found == state
+            ));
+        }
+    }
+    assert_eq!(bench.institution.transaction(bench.terminal, approved.id).unwrap(), captured);
+    assert_eq!((bench.available(), bench.payable()), (9_750, 250));
     bench.assert_books_right();
 }
 
 fn what_is_only_held_is_given_back_too(mut bench: Bench) {
     let approved = bench.authorise(&bench.request(1, euros("2.50"), 1));
-    bench
-        .institution
-        .reverse(bench.terminal, approved.id, ReversalReason::Cancelled, LATER)
-        .unwrap();
+    let reason = ReversalReason::Cancelled;
+    let reversed = bench.institution.reverse(bench.terminal, approved.id, reason, LATER).unwrap();
+    assert_eq!(reversed.state, TransactionState::Reversed);
+    let receipt = bench.receipt(&reversed);
+    assert_eq!((receipt.status, receipt.decided_at), (ReceiptStatus::Reversed, LATER));
     assert_eq!((bench.available(), bench.held(), bench.payable()), (10_000, 0, 0));
     bench.assert_books_right();
 }
@@ -59,13 +76,14 @@ fn the_answer_to_a_repeat_is_the_first_answer(mut bench: Bench) {
     assert_eq!(bench.institution.capture(terminal, id, LATER).unwrap(), captured);
     assert_eq!(bench.institution.authorise(&again, LATER, [9; 6]).unwrap(), approved);
     assert_eq!(bench.institution.transaction(terminal, id).unwrap(), captured);
+    let id = bench.authorise(&bench.request(2, euros("2.50"), 2)).id;
     let reversed =
         bench.institution.reverse(terminal, id, ReversalReason::Cancelled, LATER).unwrap();
     let repeated =
         bench.institution.reverse(terminal, id, ReversalReason::DispenseUnknown, LATER).unwrap();
     assert_eq!(repeated, reversed);
     assert_eq!(bench.institution.transaction(terminal, id).unwrap(), reversed);
-    assert_eq!(bench.available(), 10_000);
+    assert_eq!(bench.available(), 9_750);
     bench.assert_books_right();
 }
 

@@ -50,12 +50,12 @@ impl Books {
         let has_kind = transaction
             .and_then(|number| self.kinds.get(&number))
             .is_some_and(|kinds| kinds.contains(&transfer.kind()));
-        if has_kind {
-            return Err(rule_broken("a transaction has at most one entry of a kind"));
+        if has_kind && transfer.kind() != EntryKind::Refund {
+            return Err(rule_broken("a transaction has at most one entry of a kind but refunds"));
         }
         let currency = transfer.amount().currency();
         let is_short = transfer.postings().into_iter().any(|(account, change_minor)| {
-            *account != LedgerAccount::Funding && self.balance(account, currency) + change_minor < 0
+            !account.may_be_negative() && self.balance(account, currency) + change_minor < 0
         });
         if is_short { Err(rule_broken("no balance goes below zero")) } else { Ok(()) }
     }

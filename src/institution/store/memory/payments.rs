@@ -5,7 +5,7 @@ use super::books::rule_broken;
 use super::tables::{MemoryStore, Transaction};
 use crate::domain::{CardId, TerminalId, TransactionId, TransactionState, UnixTime};
 use crate::institution::records::{
-    LedgerAccount, PageEnd, TransactionKey, TransactionRecord, Transfer,
+    Evidence, LedgerAccount, PageEnd, TransactionKey, TransactionRecord, Transfer,
 };
 use crate::institution::store::{
     AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord, PageQuery,
@@ -47,24 +47,33 @@ impl MemoryStore {
         self.books.check(&approval.hold, None)
     }
 
-    /// Makes the entry of an existing transaction and changes its record; or neither.
-    fn settle(
+    /// Makes entries of an existing transaction and changes its record; or neither. Only the first
+    /// may take from an account that cannot go below zero.
+    pub(super) fn settle(
         &mut self,
         place: usize,
-        transfer: &Transfer,
+        transfers: &[&Transfer],
         made_at: UnixTime,
         change: impl FnOnce(&mut TransactionRecord),
     ) -> Result<Written, StoreError> {
         let record = &mut self.transactions[place].record;
         let transaction = EntryTransaction { number: record.number, id: record.key.id };
-        self.books.check(transfer, Some(record.number))?;
-        self.books.insert(transfer.clone(), Some(transaction), made_at);
+        for transfer in transfers {
+            self.books.check(transfer, Some(record.number))?;
+        }
+        for transfer in transfers {
+            self.books.insert((*transfer).clone(), Some(transaction), made_at);
+        }
         change(record);
         Ok(Written::Done)
     }
 
     /// The place of the transaction if it is in this state.
-    fn place_in_state(&self, key: &TransactionKey, state: TransactionState) -> Option<usize> {
+    pub(super) fn place_in_state(
+        &self,
+        key: &TransactionKey,
+        state: TransactionState,
+    ) -> Option<usize> {
         let place = *self.places.get(key)?;
         (self.transactions[place].record.state == state).then_some(place)
     }
@@ -96,11 +105,15 @@ fn record_of(
         authorisation_receipt: authorisation.receipt.clone(),
         capture_receipt: Vec::new(),
         reversal_receipt: Vec::new(),
+        refund_receipt: Vec::new(),
+        refunded_minor: 0,
+        hold_until: authorisation.verdict.as_ref().ok().map(|approval| approval.hold_until),
         exclusion: authorisation.exclusion.clone(),
         reversal_reason: None,
         created_at: authorisation.decided_at,
         captured_at: None,
         reversed_at: None,
+        written_off_at: None,
     }
 }
 
@@ -121,11 +134,15 @@ fn record_of_tombstone(tombstone: &TombstoneRecord, number: i64) -> TransactionR
         authorisation_receipt: Vec::new(),
         capture_receipt: Vec::new(),
         reversal_receipt: Vec::new(),
+        refund_receipt: Vec::new(),
+        refunded_minor: 0,
+        hold_until: None,
         exclusion: tombstone.exclusion.clone(),
         reversal_reason: Some(tombstone.reason),
         created_at: tombstone.reversed_at,
         captured_at: None,
         reversed_at: Some(tombstone.reversed_at),
+        written_off_at: None,
     }
 }
 
@@ -149,6 +166,7 @@ impl PaymentStore for MemoryStore {
         self.check(authorisation, &facts)?;
         let record = record_of(authorisation, &facts, self.next_number());
         let transaction = EntryTransaction { number: record.number, id: record.key.id };
+        let card_public_key = facts.card_public_key();
         let card = facts.card.and_then(|card| self.cards.get_mut(&card.id));
         if let (Some(card), Some(counter)) = (card, authorisation.accepted_counter) {
             card.record.counter = counter;
@@ -158,29 +176,46 @@ impl PaymentStore for MemoryStore {
             self.books.insert(approval.hold.clone(), Some(transaction), made_at);
         }
         let accepted_counter = authorisation.accepted_counter;
-        self.insert(Transaction { record, accepted_counter });
+        let evidence = Some(Evidence {
+            offer: authorisation.offer.clone(),
+            sealed_command: authorisation.sealed_command.clone(),
+            signed_command: authorisation.signed_command.clone(),
+            card_public_key,
+        });
+        self.insert(Transaction { record, accepted_counter, evidence });
         Ok(Written::Done)
     }
 
     fn record_capture(&mut self, capture: &CaptureRecord) -> Result<Written, StoreError> {
         let place = self.place_in_state(&capture.key, TransactionState::Approved);
         let Some(place) = place else { return Ok(Written::Outdated) };
-        self.settle(place, &capture.transfer, capture.captured_at, |record| {
+        if self.is_decided(capture.audit.as_ref()) {
+            return Ok(Written::Outdated);
+        }
+        let written = self.settle(place, &[&capture.transfer], capture.captured_at, |record| {
             record.state = TransactionState::Captured;
             record.captured_at = Some(capture.captured_at);
             record.capture_receipt.clone_from(&capture.receipt);
-        })
+        })?;
+        self.log(capture.audit.as_ref());
+        Ok(written)
     }
 
     fn record_reversal(&mut self, reversal: &ReversalRecord) -> Result<Written, StoreError> {
-        let place = self.place_in_state(&reversal.key, reversal.reversed_from);
+        let place = self.place_in_state(&reversal.key, TransactionState::Approved);
         let Some(place) = place else { return Ok(Written::Outdated) };
-        self.settle(place, &reversal.transfer, reversal.reversed_at, |record| {
-            record.state = TransactionState::Reversed;
-            record.reversal_reason = Some(reversal.reason);
-            record.reversal_receipt.clone_from(&reversal.receipt);
-            record.reversed_at = Some(reversal.reversed_at);
-        })
+        if self.is_decided(reversal.audit.as_ref()) {
+            return Ok(Written::Outdated);
+        }
+        let written =
+            self.settle(place, &[&reversal.transfer], reversal.reversed_at, |record| {
+                record.state = TransactionState::Reversed;
+                record.reversal_reason = reversal.reason;
+                record.reversal_receipt.clone_from(&reversal.receipt);
+                record.reversed_at = Some(reversal.reversed_at);
+            })?;
+        self.log(reversal.audit.as_ref());
+        Ok(written)
     }
 
     fn record_tombstone(&mut self, tombstone: &TombstoneRecord) -> Result<Written, StoreError> {
@@ -188,8 +223,27 @@ impl PaymentStore for MemoryStore {
             return Ok(Written::Outdated);
         }
         let record = record_of_tombstone(tombstone, self.next_number());
-        self.insert(Transaction { record, accepted_counter: None });
+        self.insert(Transaction { record, accepted_counter: None, evidence: None });
         Ok(Written::Done)
+    }
+
+    fn tombstones_since(
+        &mut self,
+        terminal: TerminalId,
+        since: UnixTime,
+    ) -> Result<u64, StoreError> {
+        let records = self.transactions.iter().map(|transaction| &transaction.record);
+        let tombstones = records.filter(|record| {
+            record.request_digest.is_none()
+                && record.key.terminal == terminal
+                && record.created_at >= since
+        });
+        Ok(tombstones.count() as u64)
+    }
+
+    fn evidence(&mut self, key: &TransactionKey) -> Result<Option<Evidence>, StoreError> {
+        let place = self.places.get(key);
+        Ok(place.and_then(|place| self.transactions[*place].evidence.clone()))
     }
 
     fn transaction(

@@ -2,7 +2,7 @@
 
 use super::books::rule_broken;
 use super::tables::{Card, MemoryStore, Terminal};
-use crate::domain::{CardId, TerminalId};
+use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
     Account, AccountId, CodeSubject, EnrolmentState, IssuedCard, LedgerAccount, NewAccount,
     NewCard, NewEnrolmentCode, NewTerminal, RegisteredTerminal, Transfer,
@@ -63,11 +63,12 @@ impl RegistryStore for MemoryStore {
             merchant_id: terminal.merchant_id.clone(),
             merchant_name: terminal.merchant_name.clone(),
             state: EnrolmentState::Pending,
+            blocked_at: None,
             certificate_not_after: None,
             client_key_digest: None,
         };
         let registered_at = terminal.registered_at;
-        self.terminals.insert(terminal.id, Terminal { record, is_blocked: false, registered_at });
+        self.terminals.insert(terminal.id, Terminal { record, registered_at });
         Ok(())
     }
 
@@ -84,10 +85,11 @@ impl RegistryStore for MemoryStore {
     fn set_terminal_blocked(
         &mut self,
         id: TerminalId,
-        is_blocked: bool,
+        blocked_at: Option<UnixTime>,
     ) -> Result<bool, StoreError> {
         let Some(terminal) = self.terminals.get_mut(&id) else { return Ok(false) };
-        terminal.is_blocked = is_blocked;
+        // Who is blocked again was blocked before.
+        terminal.record.blocked_at = blocked_at.map(|at| terminal.record.blocked_at.unwrap_or(at));
         terminal.update_state();
         Ok(true)
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::books::{Books, rule_broken};
 use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
-    CodeDigest, CodeSubject, EnrolmentState, IssuedCard, NewAccount, NewEnrolmentCode,
-    RegisteredTerminal, TransactionKey, TransactionRecord,
+    AuditEntry, CodeDigest, CodeSubject, EnrolmentState, Evidence, IssuedCard, NewAccount,
+    NewEnrolmentCode, OperationRequest, RegisteredTerminal, TransactionKey, TransactionRecord,
 };
 use crate::institution::store::StoreError;
 
@@ -22,19 +22,23 @@ pub struct MemoryStore {
     pub(super) transactions: Vec<Transaction>,
     pub(super) places: BTreeMap<TransactionKey, usize>,
     pub(super) books: Books,
+    /// The number of an entry is its place, from 1.
+    pub(super) audit_entries: Vec<AuditEntry>,
+    /// The number of a request is its place, from 1.
+    pub(super) requests: Vec<OperationRequest>,
 }
 
 #[derive(Debug)]
 pub(super) struct Terminal {
     pub record: RegisteredTerminal,
-    pub is_blocked: bool,
     pub registered_at: UnixTime,
 }
 
 impl Terminal {
     pub(super) fn update_state(&mut self) {
         let is_enrolled = self.record.client_key_digest.is_some();
-        self.record.state = EnrolmentState::new(self.is_blocked, is_enrolled);
+        let is_blocked = self.record.blocked_at.is_some();
+        self.record.state = EnrolmentState::new(is_blocked, is_enrolled);
     }
 }
 
@@ -64,6 +68,8 @@ pub(super) struct Transaction {
     pub record: TransactionRecord,
     /// The counter that its command used up.
     pub accepted_counter: Option<u64>,
+    /// None for a tombstone.
+    pub evidence: Option<Evidence>,
 }
 
 impl MemoryStore {

@@ -7,13 +7,13 @@ use crate::domain::{Currency, TransactionId, UnixTime};
 use crate::institution::records::{LedgerAccount, LedgerBalance, LedgerEntry, Transfer};
 use crate::institution::store::StoreError;
 
-/// Makes an entry. `transaction` is the transaction's number; none for funding.
+/// Makes an entry and returns its number. `transaction` is the transaction's; none for funding.
 pub(super) fn insert(
     connection: &Connection,
     transfer: &Transfer,
     transaction: Option<i64>,
     made_at: UnixTime,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO ledger_entry (kind, payment_transaction, made_at) VALUES (?, ?, ?)",
@@ -29,7 +29,7 @@ pub(super) fn insert(
             )?
             .execute(params![entry, account, change_minor])?;
     }
-    Ok(())
+    Ok(entry)
 }
 
 /// The row of a ledger account; it is made at its first use.

@@ -1,9 +1,12 @@
 //! The store of a single server: one SQLite file.
 //!
 //! `database` opens the file and runs its transactions; a file for each table has the SQL; and the
-//! units of work over the tables are in `payments`, `enrolment`, `registry` and `ledger`.
+//! units of work over the tables are in `payments`, `operations`, `enrolment`, `registry` and
+//! `ledger`.
 
 mod account_table;
+mod action_columns;
+mod audit_table;
 mod card_table;
 mod database;
 mod enrolment;
@@ -12,8 +15,11 @@ mod error;
 mod ledger;
 mod ledger_check;
 mod ledger_tables;
+mod operations;
 mod payments;
+mod refund_table;
 mod registry;
+mod request_table;
 mod terminal_table;
 mod transaction_table;
 

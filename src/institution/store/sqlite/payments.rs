@@ -3,9 +3,12 @@
 use rusqlite::Connection;
 
 use super::database::SqliteStore;
+use super::operations::log;
 use super::{card_table, ledger_tables, terminal_table, transaction_table};
-use crate::domain::{CardId, TerminalId, TransactionId, TransactionState};
-use crate::institution::records::{LedgerAccount, TransactionKey, TransactionRecord};
+use crate::domain::{CardId, TerminalId, TransactionId, TransactionState, UnixTime};
+use crate::institution::records::{
+    AuditEntry, Evidence, LedgerAccount, TransactionKey, TransactionRecord,
+};
 use crate::institution::store::{
     AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord, PageQuery,
     PaymentStore, ReversalRecord, StoreError, TombstoneRecord, Written,
@@ -29,6 +32,15 @@ fn facts(
         None => 0,
     };
     Ok(AuthorisationFacts::new(subject, earlier, terminal, card, available_minor))
+}
+
+/// Logs what an operator does. Returns false if it must not be done: somebody else has decided on
+/// its request.
+fn may_be_logged(connection: &Connection, audit: Option<&AuditEntry>) -> Result<bool, StoreError> {
+    match audit {
+        Some(entry) => Ok(log(connection, entry)?.is_some()),
+        None => Ok(true),
+    }
 }
 
 impl PaymentStore for SqliteStore {
@@ -66,6 +78,9 @@ impl PaymentStore for SqliteStore {
             let found = transaction_table::find(connection, &capture.key)?;
             let approved = found.filter(|record| record.state == TransactionState::Approved);
             let Some(record) = approved else { return Ok(Written::Outdated) };
+            if !may_be_logged(connection, capture.audit.as_ref())? {
+                return Ok(Written::Outdated);
+            }
             let (number, made_at) = (record.number, capture.captured_at);
             ledger_tables::insert(connection, &capture.transfer, Some(number), made_at)?;
             transaction_table::set_captured(connection, number, capture)?;
@@ -76,8 +91,11 @@ impl PaymentStore for SqliteStore {
     fn record_reversal(&mut self, reversal: &ReversalRecord) -> Result<Written, StoreError> {
         self.write(|connection| {
             let found = transaction_table::find(connection, &reversal.key)?;
-            let unchanged = found.filter(|record| record.state == reversal.reversed_from);
-            let Some(record) = unchanged else { return Ok(Written::Outdated) };
+            let approved = found.filter(|record| record.state == TransactionState::Approved);
+            let Some(record) = approved else { return Ok(Written::Outdated) };
+            if !may_be_logged(connection, reversal.audit.as_ref())? {
+                return Ok(Written::Outdated);
+            }
             let (number, made_at) = (record.number, reversal.reversed_at);
             ledger_tables::insert(connection, &reversal.transfer, Some(number), made_at)?;
             transaction_table::set_reversed(connection, number, reversal)?;
@@ -93,6 +111,18 @@ impl PaymentStore for SqliteStore {
             transaction_table::insert_tombstone(connection, tombstone)?;
             Ok(Written::Done)
         })
+    }
+
+    fn tombstones_since(
+        &mut self,
+        terminal: TerminalId,
+        since: UnixTime,
+    ) -> Result<u64, StoreError> {
+        self.read(|connection| transaction_table::tombstones_since(connection, terminal, since))
+    }
+
+    fn evidence(&mut self, key: &TransactionKey) -> Result<Option<Evidence>, StoreError> {
+        self.read(|connection| transaction_table::evidence(connection, key))
     }
 
     fn transaction(

@@ -2,7 +2,7 @@
 
 use super::database::SqliteStore;
 use super::{account_table, card_table, enrolment_code_table, ledger_tables, terminal_table};
-use crate::domain::{CardId, TerminalId};
+use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
     Account, AccountId, CodeSubject, IssuedCard, NewAccount, NewCard, NewEnrolmentCode,
     NewTerminal, RegisteredTerminal, Transfer,
@@ -51,9 +51,9 @@ impl RegistryStore for SqliteStore {
     fn set_terminal_blocked(
         &mut self,
         id: TerminalId,
-        is_blocked: bool,
+        blocked_at: Option<UnixTime>,
     ) -> Result<bool, StoreError> {
-        self.write(|connection| terminal_table::set_blocked(connection, id, is_blocked))
+        self.write(|connection| terminal_table::set_blocked(connection, id, blocked_at))
     }
 
     fn add_card(&mut self, card: &NewCard, code: &NewEnrolmentCode) -> Result<(), StoreError> {

@@ -5,7 +5,8 @@ CREATE TABLE terminal (
   id TEXT PRIMARY KEY CHECK (length(id) = 10),
   merchant_id TEXT NOT NULL,
   merchant_name TEXT NOT NULL,
-  blocked INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1)),
+  -- Since when it is blocked.
+  blocked_at INTEGER,
   -- Set at enrolment. The client key is kept as SHA-256 of its public half: a newer enrolment
   -- replaces the older key, which is then refused.
   channel_key BLOB CHECK (length(channel_key) = 32),
@@ -88,6 +89,17 @@ CREATE TABLE payment_transaction (
   created_at INTEGER NOT NULL,
   captured_at INTEGER,
   reversed_at INTEGER,
+  written_off_at INTEGER,
+  -- Until when the terminal may capture or reverse even if it is blocked.
+  hold_until INTEGER,
+  -- What was given back of the captured amount, and the receipt of the newest refund.
+  refunded_minor INTEGER NOT NULL DEFAULT 0,
+  refund_receipt BLOB,
+  -- Evidence: the sealed command as it came, the card's signed command out of it, and the card's
+  -- public key at that time.
+  sealed_command BLOB,
+  signed_command BLOB,
+  card_public_key BLOB CHECK (length(card_public_key) = 65),
   UNIQUE (terminal, id),
   -- The last line of defence against a replay: a counter pays once.
   UNIQUE (card, card_counter),
@@ -97,37 +109,56 @@ CREATE TABLE payment_transaction (
   CHECK ((request_digest IS NULL) = (authorisation_receipt IS NULL)),
   CHECK ((request_digest IS NULL) = (command_digest IS NULL)),
   CHECK ((captured_at IS NULL) = (capture_receipt IS NULL)),
+  -- What is captured is never reversed: it is refunded, and no more of it than was captured.
+  CHECK ((captured_at IS NULL) = (state <> 'captured')),
+  CHECK (refunded_minor >= 0 AND refunded_minor <= coalesce(amount_minor, 0)),
+  CHECK (refunded_minor = 0 OR state = 'captured'),
+  CHECK ((refunded_minor = 0) = (refund_receipt IS NULL)),
+  CHECK (written_off_at IS NULL OR state = 'reversed'),
+  CHECK ((request_digest IS NULL) = (sealed_command IS NULL)),
   CHECK (state NOT IN ('approved', 'captured')
-    OR (card_counter IS NOT NULL AND merchant_id IS NOT NULL))
+    OR (card_counter IS NOT NULL AND merchant_id IS NOT NULL AND hold_until IS NOT NULL
+      AND signed_command IS NOT NULL AND card_public_key IS NOT NULL))
 ) STRICT;
+
+CREATE TRIGGER payment_transaction_is_not_deleted BEFORE DELETE ON payment_transaction
+BEGIN
+  SELECT RAISE(ABORT, 'a transaction is never deleted, nor is a tombstone');
+END;
 
 CREATE INDEX payment_transaction_by_id ON payment_transaction (id);
 CREATE INDEX payment_transaction_by_card ON payment_transaction (card, number);
 CREATE INDEX payment_transaction_by_time ON payment_transaction (terminal, created_at);
+CREATE INDEX tombstone_by_time ON payment_transaction (terminal, created_at)
+  WHERE request_digest IS NULL;
 CREATE INDEX payment_transaction_by_state ON payment_transaction (state);
 
 -- The double-entry ledger. Balances are kept beside the postings, so that a payment takes the same
 -- time however many there were before it. `florin-acquirer ledger check` compares the two.
 CREATE TABLE ledger_account (
   id INTEGER PRIMARY KEY,
-  kind TEXT NOT NULL CHECK (kind IN ('available', 'held', 'payable', 'funding')),
-  -- The account's id, the merchant's id, or nothing for funding.
+  kind TEXT NOT NULL CHECK (kind IN ('available', 'held', 'payable', 'funding', 'loss')),
+  -- The account's id, the merchant's id, or nothing for funding and loss.
   owner TEXT NOT NULL,
   currency TEXT NOT NULL CHECK (length(currency) = 3),
   balance_minor INTEGER NOT NULL DEFAULT 0,
   UNIQUE (kind, owner, currency),
-  CHECK (kind = 'funding' OR balance_minor >= 0)
+  CHECK (kind IN ('funding', 'loss') OR balance_minor >= 0)
 ) STRICT;
 
 CREATE TABLE ledger_entry (
   number INTEGER PRIMARY KEY,
-  kind TEXT NOT NULL CHECK (kind IN ('funding', 'hold', 'capture', 'reversal')),
+  kind TEXT NOT NULL
+    CHECK (kind IN ('funding', 'hold', 'capture', 'reversal', 'refund', 'write_off')),
   payment_transaction INTEGER REFERENCES payment_transaction (number),
   made_at INTEGER NOT NULL,
-  -- At most one hold, one capture and one reversal for each transaction.
-  UNIQUE (payment_transaction, kind),
   CHECK ((kind = 'funding') = (payment_transaction IS NULL))
 ) STRICT;
+
+-- At most one hold, one capture, one reversal and one write-off for each transaction.
+CREATE UNIQUE INDEX ledger_entry_of_a_kind ON ledger_entry (payment_transaction, kind)
+  WHERE kind <> 'refund';
+CREATE INDEX ledger_entry_by_transaction ON ledger_entry (payment_transaction);
 
 CREATE TABLE ledger_posting (
   entry INTEGER NOT NULL REFERENCES ledger_entry (number),
@@ -160,4 +191,96 @@ END;
 CREATE TRIGGER ledger_entry_is_not_deleted BEFORE DELETE ON ledger_entry
 BEGIN
   SELECT RAISE(ABORT, 'an entry is never deleted; make another');
+END;
+
+-- What one operator asks for where a second one has to confirm it.
+CREATE TABLE operation_request (
+  number INTEGER PRIMARY KEY,
+  requested_at INTEGER NOT NULL,
+  operator TEXT NOT NULL,
+  terminal TEXT NOT NULL,
+  transaction_id BLOB NOT NULL CHECK (length(transaction_id) = 16),
+  action TEXT NOT NULL CHECK (action IN ('capture', 'reverse', 'refund', 'write_off')),
+  refund BLOB CHECK (length(refund) = 16),
+  amount_minor INTEGER CHECK (amount_minor > 0),
+  currency TEXT CHECK (length(currency) = 3),
+  reason TEXT NOT NULL,
+  decided_at INTEGER,
+  decided_by TEXT,
+  is_confirmed INTEGER CHECK (is_confirmed IN (0, 1)),
+  FOREIGN KEY (terminal, transaction_id) REFERENCES payment_transaction (terminal, id),
+  CHECK ((action = 'refund') = (refund IS NOT NULL)),
+  CHECK ((refund IS NULL) = (amount_minor IS NULL)),
+  CHECK ((refund IS NULL) = (currency IS NULL)),
+  CHECK ((decided_at IS NULL) = (decided_by IS NULL)),
+  CHECK ((decided_at IS NULL) = (is_confirmed IS NULL)),
+  -- Nobody confirms what he asked for himself.
+  CHECK (is_confirmed IS NOT 1 OR decided_by <> operator)
+) STRICT;
+
+CREATE TRIGGER operation_request_is_decided_once BEFORE UPDATE ON operation_request
+WHEN old.decided_at IS NOT NULL
+BEGIN
+  SELECT RAISE(ABORT, 'a request is decided once');
+END;
+
+CREATE TRIGGER operation_request_is_not_deleted BEFORE DELETE ON operation_request
+BEGIN
+  SELECT RAISE(ABORT, 'a request is never deleted');
+END;
+
+-- What operators did to payments. It only grows.
+CREATE TABLE audit_entry (
+  number INTEGER PRIMARY KEY,
+  made_at INTEGER NOT NULL,
+  operator TEXT NOT NULL CHECK (operator <> ''),
+  approved_by TEXT,
+  terminal TEXT NOT NULL,
+  transaction_id BLOB NOT NULL CHECK (length(transaction_id) = 16),
+  action TEXT NOT NULL CHECK (action IN ('capture', 'reverse', 'refund', 'write_off')),
+  refund BLOB UNIQUE CHECK (length(refund) = 16),
+  amount_minor INTEGER CHECK (amount_minor > 0),
+  currency TEXT CHECK (length(currency) = 3),
+  reason TEXT NOT NULL CHECK (reason <> ''),
+  state_before TEXT NOT NULL,
+  state_after TEXT NOT NULL,
+  decline_reason INTEGER,
+  refunded_before INTEGER NOT NULL,
+  refunded_after INTEGER NOT NULL,
+  request INTEGER UNIQUE REFERENCES operation_request (number),
+  FOREIGN KEY (terminal, transaction_id) REFERENCES payment_transaction (terminal, id),
+  CHECK ((action = 'refund') = (refund IS NOT NULL)),
+  CHECK ((refund IS NULL) = (amount_minor IS NULL)),
+  CHECK ((refund IS NULL) = (currency IS NULL)),
+  CHECK ((request IS NULL) = (approved_by IS NULL)),
+  CHECK (approved_by <> operator)
+) STRICT;
+
+CREATE INDEX audit_entry_by_transaction ON audit_entry (terminal, transaction_id);
+
+CREATE TRIGGER audit_entry_is_not_changed BEFORE UPDATE ON audit_entry
+BEGIN
+  SELECT RAISE(ABORT, 'an audit entry is never changed');
+END;
+
+CREATE TRIGGER audit_entry_is_not_deleted BEFORE DELETE ON audit_entry
+BEGIN
+  SELECT RAISE(ABORT, 'an audit entry is never deleted');
+END;
+
+-- Each refund by its own id, with its entry in the ledger and the one in the audit log.
+CREATE TABLE refund (
+  id BLOB PRIMARY KEY CHECK (length(id) = 16),
+  ledger_entry INTEGER NOT NULL UNIQUE REFERENCES ledger_entry (number),
+  audit_entry INTEGER NOT NULL UNIQUE REFERENCES audit_entry (number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER refund_is_not_changed BEFORE UPDATE ON refund
+BEGIN
+  SELECT RAISE(ABORT, 'a refund is never changed');
+END;
+
+CREATE TRIGGER refund_is_not_deleted BEFORE DELETE ON refund
+BEGIN
+  SELECT RAISE(ABORT, 'a refund is never deleted');
 END;

@@ -6,16 +6,18 @@ use crate::domain::{TerminalId, UnixTime};
 use crate::institution::records::{EnrolmentState, NewTerminal, RegisteredTerminal, TerminalKeys};
 use crate::institution::store::StoreError;
 
-const COLUMNS: &str = "id, merchant_id, merchant_name, blocked, channel_key IS NOT NULL, \
+const COLUMNS: &str = "id, merchant_id, merchant_name, blocked_at, channel_key IS NOT NULL, \
      certificate_not_after, client_key_digest";
 
 fn read(row: &Row<'_>) -> Result<RegisteredTerminal, StoreError> {
     let id: String = row.get(0)?;
+    let blocked_at = row.get::<_, Option<u64>>(3)?.map(|seconds| UnixTime { seconds });
     Ok(RegisteredTerminal {
         id: id.parse().map_err(|_| StoreError::corrupt("terminal id"))?,
         merchant_id: row.get(1)?,
         merchant_name: row.get(2)?,
-        state: EnrolmentState::new(row.get(3)?, row.get(4)?),
+        state: EnrolmentState::new(blocked_at.is_some(), row.get(4)?),
+        blocked_at,
         certificate_not_after: row.get::<_, Option<u64>>(5)?.map(|seconds| UnixTime { seconds }),
         client_key_digest: row.get(6)?,
     })
@@ -60,11 +62,13 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<RegisteredTerminal>, St
 pub(super) fn set_blocked(
     connection: &Connection,
     id: TerminalId,
-    is_blocked: bool,
+    blocked_at: Option<UnixTime>,
 ) -> Result<bool, StoreError> {
+    // Who is blocked again was blocked before.
     let changed = connection.execute(
-        "UPDATE terminal SET blocked = ? WHERE id = ?",
-        params![is_blocked, id.as_str()],
+        "UPDATE terminal SET blocked_at = CASE WHEN ?1 IS NOT NULL THEN coalesce(blocked_at, ?1) \
+         END WHERE id = ?2",
+        params![blocked_at.map(|time| time.seconds), id.as_str()],
     )?;
     Ok(changed == 1)
 }

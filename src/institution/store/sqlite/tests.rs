@@ -8,9 +8,10 @@ use rusqlite::{Connection, ffi};
 
 use super::database::{SqliteOpenError, SqliteStore};
 use super::ledger_check;
-use crate::institution::records::LedgerReport;
+use crate::institution::records::{LedgerReport, RefundId, TransactionKey};
 use crate::institution::store::StoreError;
 use crate::institution::tests::{Bench, NOW, euros};
+use crate::institution::{Operation, OperatorOrder};
 
 const INSERT_ACCOUNT: &str =
     "INSERT INTO account (name, currency, created_at) VALUES ('x', 'EUR', 0)";
@@ -113,8 +114,23 @@ fn used_store(path: &Path) -> (Bench, SqliteStore) {
     let mut bench = Bench::over(SqliteStore::open(path).unwrap());
     let approved = bench.authorise(&bench.request(1, euros("2.50"), 1));
     bench.institution.capture(bench.terminal, approved.id, NOW).unwrap();
+    let order = OperatorOrder {
+        operator: "anna".to_owned(),
+        key: TransactionKey { terminal: bench.terminal, id: approved.id },
+        operation: Operation::Refund { id: RefundId([1; 16]), amount: Some(euros("0.01")) },
+        reason: "a cent too much".to_owned(),
+    };
+    bench.institution.operate(&order, NOW).unwrap();
     bench.authorise(&bench.request(2, euros("2.50"), 2));
+    bench.institution = bench.institution.with_two_people_above(Some(0));
+    bench.institution.operate(&order_of_another_cent(&order), NOW).unwrap();
     (bench, SqliteStore::open(path).unwrap())
+}
+
+/// Which waits for a second person.
+fn order_of_another_cent(order: &OperatorOrder) -> OperatorOrder {
+    let operation = Operation::Refund { id: RefundId([2; 16]), amount: Some(euros("0.01")) };
+    OperatorOrder { operation, ..order.clone() }
 }
 
 #[test]
@@ -124,8 +140,10 @@ fn the_check_finds_wrong_books() {
     bench.assert_books_right();
     let payable =
         "UPDATE ledger_account SET balance_minor = balance_minor + 1 WHERE kind = 'payable'";
-    let captured = "UPDATE payment_transaction SET state = 'captured', captured_at = 1 \
-                    WHERE state = 'approved'";
+    let captured = "UPDATE payment_transaction SET state = 'captured', captured_at = 1, \
+                    capture_receipt = x'00' WHERE state = 'approved'";
+    let refunded = "UPDATE payment_transaction SET refunded_minor = 2, refund_receipt = x'00' \
+                    WHERE state = 'captured'";
     let amount = "UPDATE payment_transaction SET amount_minor = 251 WHERE state = 'captured'";
     let counter = "UPDATE card SET counter = counter + 1";
     let entry = "INSERT INTO ledger_entry (kind, made_at) VALUES ('funding', 0)";
@@ -137,6 +155,8 @@ fn the_check_finds_wrong_books() {
         (captured, "held_is_what_is_approved"),
         (captured, "transaction_has_its_entries"),
         (amount, "entry_moves_the_amount"),
+        (refunded, "refunds_are_what_is_given_back"),
+        (refunded, "payable_is_what_is_captured"),
         (counter, "card_counter_is_the_highest_used"),
         (entry, "entry_has_postings"),
         (posting, "entry_sums_to_zero"),
@@ -163,6 +183,18 @@ fn the_schema_itself_refuses_what_breaks_the_books() {
         "UPDATE card SET counter = 0",
         "INSERT INTO ledger_entry (kind, payment_transaction, made_at) VALUES ('hold', 1, 0)",
         "UPDATE payment_transaction SET card_counter = 1",
+        "UPDATE payment_transaction SET refunded_minor = 251, refund_receipt = x'00' \
+         WHERE state = 'captured'",
+        "UPDATE payment_transaction SET refunded_minor = 1, refund_receipt = x'00' \
+         WHERE state = 'approved'",
+        "UPDATE payment_transaction SET state = 'reversed', reversed_at = 0 \
+         WHERE state = 'captured'",
+        "DELETE FROM payment_transaction",
+        "UPDATE audit_entry SET reason = 'x'",
+        "DELETE FROM audit_entry",
+        "DELETE FROM operation_request",
+        "UPDATE refund SET audit_entry = 2",
+        "DELETE FROM refund",
     ] {
         let refused = store.write(|connection| Ok(connection.execute_batch(damage)?));
         assert!(matches!(refused, Err(StoreError::RuleBroken { .. })), "{damage}: {refused:?}");

@@ -6,17 +6,17 @@ use crate::domain::{
     Amount, CardId, CommandDigest, DeclineReason, OfferDigest, ReversalReason, TerminalId,
     TransactionId, TransactionState, UnixTime,
 };
-use crate::institution::records::{AccountId, TransactionKey, TransactionRecord};
+use crate::institution::records::{AccountId, Evidence, TransactionKey, TransactionRecord};
 use crate::institution::store::{
-    AuthorisationFacts, AuthorisationRecord, CaptureRecord, PageQuery, ReversalRecord, StoreError,
-    TombstoneRecord,
+    AuthorisationFacts, AuthorisationRecord, CaptureRecord, PageQuery, RefundRecord,
+    ReversalRecord, StoreError, TombstoneRecord, WriteOffRecord,
 };
 
 const QUERY: &str = "SELECT number, terminal, payment_transaction.id, state, decline_reason, \
      request_digest, offer_digest, amount_minor, currency, merchant_id, card, card.account, \
      card_hint, approval_code, authorisation_receipt, reversal_receipt, reversal_reason, \
      payment_transaction.created_at, captured_at, reversed_at, command_digest, capture_receipt, \
-     exclusion \
+     exclusion, refund_receipt, refunded_minor, hold_until, written_off_at \
      FROM payment_transaction LEFT JOIN card ON card.id = payment_transaction.card";
 
 fn read(row: &Row<'_>) -> Result<TransactionRecord, StoreError> {
@@ -54,10 +54,17 @@ fn read(row: &Row<'_>) -> Result<TransactionRecord, StoreError> {
         command_digest: row.get::<_, Option<[u8; 32]>>(20)?.map(CommandDigest),
         capture_receipt: row.get::<_, Option<Vec<u8>>>(21)?.unwrap_or_default(),
         exclusion: row.get(22)?,
+        refund_receipt: row.get::<_, Option<Vec<u8>>>("refund_receipt")?.unwrap_or_default(),
+        refunded_minor: row.get("refunded_minor")?,
+        hold_until: time(row.get("hold_until")?),
+        written_off_at: time(row.get("written_off_at")?),
     })
 }
 
-fn read_state(name: &str, decline_reason: Option<u32>) -> Result<TransactionState, StoreError> {
+pub(super) fn read_state(
+    name: &str,
+    decline_reason: Option<u32>,
+) -> Result<TransactionState, StoreError> {
     let reason = decline_reason.and_then(DeclineReason::from_code);
     [
         reason.map(TransactionState::Declined),
@@ -109,8 +116,8 @@ pub(super) fn insert(
     authorisation: &AuthorisationRecord,
     facts: &AuthorisationFacts,
 ) -> Result<i64, StoreError> {
-    let (state, approval_code) = match &authorisation.verdict {
-        Ok(approval) => (TransactionState::Approved, Some(&approval.code)),
+    let (state, approval) = match &authorisation.verdict {
+        Ok(approval) => (TransactionState::Approved, Some(approval)),
         Err(reason) => (TransactionState::Declined(*reason), None),
     };
     let amount = authorisation.subject.amount;
@@ -119,10 +126,12 @@ pub(super) fn insert(
             "INSERT INTO payment_transaction (terminal, id, state, decline_reason, \
              request_digest, offer, offer_digest, amount_minor, currency, merchant_id, card, \
              card_counter, card_hint, approval_code, authorisation_receipt, created_at, \
-             command_digest, exclusion) \
+             command_digest, exclusion, hold_until, sealed_command, signed_command, \
+             card_public_key) \
              VALUES (:terminal, :id, :state, :decline_reason, :request_digest, :offer, \
              :offer_digest, :amount_minor, :currency, :merchant_id, :card, :card_counter, \
-             :card_hint, :approval_code, :receipt, :now, :command_digest, :exclusion)",
+             :card_hint, :approval_code, :receipt, :now, :command_digest, :exclusion, \
+             :hold_until, :sealed_command, :signed_command, :card_public_key)",
         )?
         .execute(named_params! {
             ":terminal": authorisation.subject.key.terminal.as_str(),
@@ -138,11 +147,15 @@ pub(super) fn insert(
             ":card": facts.card.as_ref().map(|card| card.id.as_octets()),
             ":card_counter": authorisation.accepted_counter,
             ":card_hint": authorisation.card_hint,
-            ":approval_code": approval_code,
+            ":approval_code": approval.map(|approval| &approval.code),
             ":receipt": authorisation.receipt,
             ":now": authorisation.decided_at.seconds,
             ":command_digest": authorisation.command_digest.0,
             ":exclusion": authorisation.exclusion,
+            ":hold_until": approval.map(|approval| approval.hold_until.seconds),
+            ":sealed_command": authorisation.sealed_command,
+            ":signed_command": authorisation.signed_command,
+            ":card_public_key": facts.card_public_key(),
         })?;
     Ok(connection.last_insert_rowid())
 }
@@ -190,15 +203,73 @@ pub(super) fn set_reversed(
         .prepare_cached(
             "UPDATE payment_transaction SET state = 'reversed', reversed_at = ?, \
              reversal_reason = ?, reversal_receipt = ? \
-             WHERE number = ? AND state IN ('approved', 'captured')",
+             WHERE number = ? AND state = 'approved'",
         )?
         .execute(params![
             reversal.reversed_at.seconds,
-            reversal.reason.name(),
+            reversal.reason.map(ReversalReason::name),
             reversal.receipt,
             number
         ])?;
     Ok(())
+}
+
+pub(super) fn set_written_off(
+    connection: &Connection,
+    number: i64,
+    write_off: &WriteOffRecord,
+) -> Result<(), StoreError> {
+    connection.execute(
+        "UPDATE payment_transaction SET state = 'reversed', reversed_at = ?1, \
+         written_off_at = ?1, reversal_receipt = ?2 WHERE number = ?3 AND state = 'approved'",
+        params![write_off.written_off_at.seconds, write_off.receipt, number],
+    )?;
+    Ok(())
+}
+
+pub(super) fn add_refund(
+    connection: &Connection,
+    number: i64,
+    refund: &RefundRecord,
+) -> Result<(), StoreError> {
+    connection.execute(
+        "UPDATE payment_transaction SET refunded_minor = refunded_minor + ?, refund_receipt = ? \
+         WHERE number = ? AND state = 'captured'",
+        params![refund.transfer.amount().minor(), refund.receipt, number],
+    )?;
+    Ok(())
+}
+
+pub(super) fn tombstones_since(
+    connection: &Connection,
+    terminal: TerminalId,
+    since: UnixTime,
+) -> Result<u64, StoreError> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT count(*) FROM payment_transaction \
+             WHERE terminal = ? AND created_at >= ? AND request_digest IS NULL",
+        )?
+        .query_row(params![terminal.as_str(), since.seconds], |row| row.get(0))?)
+}
+
+pub(super) fn evidence(
+    connection: &Connection,
+    key: &TransactionKey,
+) -> Result<Option<Evidence>, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT offer, sealed_command, signed_command, card_public_key \
+         FROM payment_transaction WHERE terminal = ? AND id = ? AND request_digest IS NOT NULL",
+    )?;
+    let found = statement.query_row(params![key.terminal.as_str(), key.id.as_octets()], |row| {
+        Ok(Evidence {
+            offer: row.get(0)?,
+            sealed_command: row.get(1)?,
+            signed_command: row.get(2)?,
+            card_public_key: row.get(3)?,
+        })
+    });
+    Ok(found.optional()?)
 }
 
 pub(super) fn page(
