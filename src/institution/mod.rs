@@ -58,7 +58,7 @@ pub use directory::{
     DirectoryError, OpenedInstitution, authority_certificate_path, create_institution,
     open_institution,
 };
-pub use enrolment::{CardEnrolment, TerminalEnrolment};
+pub use enrolment::{CardEnrolment, ChannelKeyClaim, PublishedKeyring, TerminalEnrolment};
 pub use error::InstitutionError;
 pub use inquiry::PAGE_TRANSACTIONS_MAX;
 pub use keys::{InstitutionKeys, KEY_SEED_OCTETS};
