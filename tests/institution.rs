@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prost::Message;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -17,8 +18,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Status};
 
 use florin::credential::{
-    CardCommand, Keyring, Signed, SigningKey, TerminalCertificate, VerifyingKey,
-    card_enrolment_proof, verify_receipt,
+    CardCommand, Keyring, SealedCommand, Signed, SigningKey, TerminalCertificate, VerifyingKey,
+    card_enrolment_proof, channel_key_proof, sign_cardholder_question, verify_receipt,
 };
 use florin::domain::{
     Amount, CardId, HolderVerification, Offer, OfferParts, ReceiptStatus, TerminalId,
@@ -28,7 +29,7 @@ use florin::institution::{
     CardTerms, EnrolmentCode, Institution, Server, authority_certificate_path, create_institution,
     open_institution,
 };
-use florin::protocol::{digest_offer, encode_offer};
+use florin::protocol::{ChannelKey, digest_offer, encode_offer};
 
 mod generated {
     #![allow(clippy::all, clippy::wildcard_enum_match_arm, dead_code)]
@@ -36,11 +37,17 @@ mod generated {
 }
 
 use generated::administration_client::AdministrationClient;
+use generated::cardholder_client::CardholderClient;
 use generated::enrolment_client::EnrolmentClient;
 use generated::payments_client::PaymentsClient;
 use generated::*;
 
+/// The private half of the terminals' channel key.
 const CHANNEL_KEY: [u8; 32] = [4; 32];
+
+fn channel_key() -> ChannelKey {
+    ChannelKey::from_octets(CHANNEL_KEY)
+}
 
 /// A running institution in a directory of its own, and a second hand on its store.
 struct Bench {
@@ -116,12 +123,19 @@ impl Bench {
         (id, code.expose_text())
     }
 
+    fn channel_key_proof(&self, code: &str) -> Vec<u8> {
+        let keys = self.institution.keys();
+        let keyring = Keyring::verify(keys.keyring(), keys.root_public_key()).unwrap();
+        let sealing_key = keyring.sealing_key(now()).unwrap();
+        channel_key_proof(&CHANNEL_KEY, &sealing_key, code).unwrap().to_vec()
+    }
+
     async fn enrol_terminal(&self, code: &str, key: &KeyPair) -> Result<EnrolledTerminal, Status> {
         let request = EnrolTerminalRequest {
             code: code.to_owned(),
             certificate_signing_request: signing_request(key),
-            channel_key: CHANNEL_KEY.to_vec(),
-            channel_key_proof: Vec::new(),
+            channel_key: channel_key().public_key().to_vec(),
+            channel_key_proof: self.channel_key_proof(code),
         };
         let response = self.enrolment().await.enrol_terminal(request).await?.into_inner();
         Ok(EnrolledTerminal {
@@ -287,7 +301,7 @@ async fn a_payment_from_enrolment_to_reconciliation() {
         TerminalCertificate::verify(&certificate, &keyring(&terminal), now()).unwrap();
     assert_eq!(
         (certificate.merchant_name.as_str(), certificate.channel_key),
-        ("Corner Kiosk", CHANNEL_KEY)
+        ("Corner Kiosk", channel_key().public_key())
     );
 
     let mut client = Client(bench.institution(Some(&terminal.identity)).await);
@@ -458,18 +472,23 @@ async fn enrolment_wants_a_good_code_and_a_good_key() {
     let request = EnrolTerminalRequest {
         code: good.clone(),
         certificate_signing_request: signing_request(&key),
-        channel_key: CHANNEL_KEY.to_vec(),
-        channel_key_proof: Vec::new(),
+        channel_key: channel_key().public_key().to_vec(),
+        channel_key_proof: bench.channel_key_proof(&good),
     };
     let bad =
         EnrolTerminalRequest { certificate_signing_request: vec![1, 2, 3], ..request.clone() };
     refused(client.enrol_terminal(bad).await, Code::InvalidArgument, "certificate_signing_request");
     let bad = EnrolTerminalRequest { channel_key: vec![1], ..request.clone() };
     refused(client.enrol_terminal(bad).await, Code::InvalidArgument, "channel_key");
+    let bad = EnrolTerminalRequest { channel_key: vec![0; 32], ..request.clone() };
+    refused(client.enrol_terminal(bad).await, Code::InvalidArgument, "channel_key_proof");
+    let bad = EnrolTerminalRequest { channel_key_proof: vec![0; 32], ..request.clone() };
+    refused(client.enrol_terminal(bad).await, Code::InvalidArgument, "channel_key_proof");
     // Without hyphens and in small letters it is the same code; the same keys may come again,
     // others may not.
-    let typed =
-        EnrolTerminalRequest { code: good.replace('-', "").to_lowercase(), ..request.clone() };
+    let code = good.replace('-', "").to_lowercase();
+    let channel_key_proof = bench.channel_key_proof(&code);
+    let typed = EnrolTerminalRequest { code, channel_key_proof, ..request.clone() };
     let first = client.enrol_terminal(typed).await.unwrap().into_inner();
     let second = client.enrol_terminal(request).await.unwrap().into_inner();
     assert_eq!(first.terminal_id, second.terminal_id);
@@ -483,8 +502,8 @@ async fn enrolment_wants_a_good_code_and_a_good_key() {
     );
     let card = EnrolCardRequest { code: good, card_public_key: vec![4; 65], proof: vec![0; 64] };
     refused(client.enrol_card(card).await, Code::InvalidArgument, "card_public_key");
-    // That were seven failures of this address; after ten it waits.
-    for _ in 0..3 {
+    // That were nine failures of this address; after ten it waits.
+    for _ in 0..1 {
         client.enrol_card(EnrolCardRequest::default()).await.unwrap_err();
     }
     refused(
@@ -492,6 +511,75 @@ async fn enrolment_wants_a_good_code_and_a_good_key() {
         Code::ResourceExhausted,
         "wait a minute",
     );
+}
+
+#[tokio::test]
+async fn the_keyring_is_given_to_anybody() {
+    let bench = Bench::start().await;
+    let published =
+        bench.enrolment().await.get_keyring(GetKeyringRequest {}).await.unwrap().into_inner();
+    let root = VerifyingKey::from_sec1(&published.root_public_key).unwrap();
+    assert_eq!(&root, bench.institution.keys().root_public_key());
+    Keyring::verify(&Signed::decode(&published.keyring).unwrap(), &root).unwrap();
+}
+
+#[tokio::test]
+async fn a_cardholder_asks_with_a_fresh_challenge_and_the_card_s_signature() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let (card, key) = bench.new_card().await;
+    let request = payment(&terminal, &(card, key.clone()), 1, "2.50");
+    let mut payments = Client(bench.institution(Some(&terminal.identity)).await);
+    let approved = payments.authorise(request.clone()).await;
+    let mut client = CardholderClient::new(bench.endpoint(None).connect().await.unwrap());
+    let given = client.get_challenge(GetChallengeRequest {}).await.unwrap().into_inner();
+    assert_eq!(given.valid_for_s, 60);
+    let ask = |challenge: &[u8], about, key: &SigningKey| {
+        let question = Question {
+            challenge: challenge.to_vec(),
+            card_id: card.as_octets().to_vec(),
+            about: Some(about),
+        };
+        let question = sign_cardholder_question(question.encode_to_vec(), key).encode();
+        AskRequest { question }
+    };
+    let about_payment = question::About::Payment(PaymentQuestion {
+        transaction_id: request.transaction_id.clone(),
+        terminal_id: terminal.id.clone(),
+        command_digest: SealedCommand::digest_of_encoded(&request.sealed_command).0.to_vec(),
+    });
+    let good = ask(&given.challenge, about_payment, &key);
+    let answer = client.ask(good).await.unwrap().into_inner().answer.unwrap();
+    let transaction = Some(approved.clone());
+    assert_eq!(answer, ask_response::Answer::Payment(PaymentAnswer { transaction }));
+    let list =
+        |count_max| question::About::Payments(PaymentsQuestion { before_number: 0, count_max });
+    let answer = client.ask(ask(&given.challenge, list(10), &key)).await.unwrap().into_inner();
+    let Some(ask_response::Answer::Payments(listed)) = answer.answer else { panic!("{answer:?}") };
+    assert_eq!(listed.payments.len(), 1);
+    assert_eq!(listed.payments[0].transaction, Some(approved));
+    assert_eq!(listed.payments[0].merchant_name, "Corner Kiosk");
+    let about_card = question::About::Card(CardQuestion {});
+    let answer =
+        client.ask(ask(&given.challenge, about_card.clone(), &key)).await.unwrap().into_inner();
+    let Some(ask_response::Answer::Card(standing)) = answer.answer else { panic!("{answer:?}") };
+    assert_eq!((standing.counter, standing.currency.as_str()), (1, "EUR"));
+
+    let stale = client.ask(ask(&[0; 56], about_card.clone(), &key)).await;
+    refused(stale, Code::FailedPrecondition, "get a new challenge");
+    let thief = SigningKey::from_scalar(&[6; 32]).unwrap();
+    let forged = client.ask(ask(&given.challenge, about_card.clone(), &thief)).await;
+    refused(forged, Code::Unauthenticated, "no enrolled card");
+    let many = client.ask(ask(&given.challenge, list(101), &key)).await;
+    refused(many, Code::InvalidArgument, "count_max");
+    let unreadable = client.ask(AskRequest { question: vec![1, 2, 3] }).await;
+    refused(unreadable, Code::InvalidArgument, "question");
+    // That were four failures of this address; after ten it waits.
+    for _ in 0..6 {
+        client.ask(AskRequest::default()).await.unwrap_err();
+    }
+    let late = client.ask(ask(&given.challenge, about_card.clone(), &key)).await;
+    refused(late, Code::ResourceExhausted, "wait a minute");
 }
 
 #[tokio::test]
@@ -504,8 +592,8 @@ async fn one_code_enrols_one_of_many_at_the_same_time() {
         let request = EnrolTerminalRequest {
             code: code.clone(),
             certificate_signing_request: signing_request(&KeyPair::generate().unwrap()),
-            channel_key: CHANNEL_KEY.to_vec(),
-            channel_key_proof: Vec::new(),
+            channel_key: channel_key().public_key().to_vec(),
+            channel_key_proof: bench.channel_key_proof(&code),
         };
         racers.spawn(async move {
             client.enrol_terminal(request).await.map_err(|status| status.code())
@@ -691,8 +779,8 @@ mod relay {
     use florin::terminal::{InstitutionAnswer, InstitutionRequest};
 
     use super::{
-        AuthoriseRequest, Bench, CHANNEL_KEY, EnrolTerminalResponse, EnrolledTerminal, Identity,
-        KeyPair, TransactionId, payment, signing_request, tomorrow,
+        AuthoriseRequest, Bench, EnrolTerminalResponse, EnrolledTerminal, Identity, KeyPair,
+        TransactionId, channel_key, now, payment, signing_request, tomorrow,
     };
 
     const TIMEOUT_MS: u64 = 5_000;
@@ -704,10 +792,12 @@ mod relay {
         let address: InstitutionAddress =
             format!("https://localhost:{}", bench.address.port()).parse().unwrap();
         let root = &bench.root_pem;
-        let wrong = enrol_terminal(&address, root, "0", signing_request(&key), CHANNEL_KEY).await;
+        let wrong =
+            enrol_terminal(&address, root, "0", signing_request(&key), &channel_key(), now()).await;
         assert!(wrong.unwrap_err().to_string().contains("16 letters and digits"));
         let enrolled =
-            enrol_terminal(&address, root, &code, signing_request(&key), CHANNEL_KEY).await;
+            enrol_terminal(&address, root, &code, signing_request(&key), &channel_key(), now())
+                .await;
         let enrolled = enrolled.unwrap();
         assert_eq!(enrolled.terminal_id, id.as_str());
         let terminal = EnrolledTerminal {

@@ -12,13 +12,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use florin::credential::{
     CardCommand, Keyring, PayloadType, Signed, SigningKey, VerifyingKey, card_enrolment_proof,
+    channel_key_proof,
 };
 use florin::domain::{
     Amount, CardId, HolderVerification, Offer, OfferParts, TerminalId, TransactionId,
     TransactionState, UnixTime,
 };
-use florin::institution::{AuthorisationRequest, CardTerms, EnrolmentCode, open_institution};
-use florin::protocol::{digest_offer, encode_offer};
+use florin::institution::{
+    AuthorisationRequest, CardTerms, ChannelKeyClaim, EnrolmentCode, open_institution,
+};
+use florin::protocol::{ChannelKey, digest_offer, encode_offer};
 use serde_json::Value;
 
 fn institution(directory: &Path, arguments: &[&str]) -> Output {
@@ -291,7 +294,16 @@ impl Payments {
         let terminal = TerminalId::from_random([3; 10]);
         let code = EnrolmentCode::from_random([2; 16]);
         institution.add_terminal(terminal, "kiosk-1", "Corner Kiosk", &code, later, now()).unwrap();
-        institution.enrol_terminal(&code.expose_text(), &[4; 32], &[5; 32], now()).unwrap();
+        let sealing_key =
+            Keyring::verify(institution.keys().keyring(), institution.keys().root_public_key())
+                .and_then(|keyring| keyring.sealing_key(now()))
+                .unwrap();
+        let proof = channel_key_proof(&[4; 32], &sealing_key, &code.expose_text()).unwrap();
+        let claim = ChannelKeyClaim {
+            channel_key: ChannelKey::from_octets([4; 32]).public_key(),
+            proof: proof.to_vec(),
+        };
+        institution.enrol_terminal(&code.expose_text(), &claim, &[5; 32], now()).unwrap();
         Self { institution, terminal, card, card_key }
     }
 

@@ -12,8 +12,19 @@ use super::store::{
     CardEnrolmentRecord, EnrolmentFacts, EnrolmentSubject, TerminalEnrolmentRecord,
 };
 use super::validity::{CARD_VALIDITY_S, CLOCK_TOLERANCE_S, TERMINAL_VALIDITY_S};
-use crate::credential::{TerminalCertificate, VerifyingKey, verify_card_enrolment_proof};
+use crate::credential::{
+    TerminalCertificate, VerifyingKey, verify_card_enrolment_proof, verify_channel_key_proof,
+};
 use crate::domain::{CardId, Currency, TerminalId, UnixTime};
+
+/// The static key of a terminal's channel, and the proof that the terminal holds its private half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelKeyClaim {
+    /// X25519, 32 octets.
+    pub channel_key: [u8; 32],
+    /// Made by [`crate::credential::channel_key_proof`] with the keyring's sealing key.
+    pub proof: Vec<u8>,
+}
 
 /// What a terminal gets at enrolment, apart from its client certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +38,15 @@ pub struct TerminalEnrolment {
     pub root_public_key: Vec<u8>,
     /// The last second in which its certificates are valid.
     pub not_after: UnixTime,
+}
+
+/// What the institution tells everybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedKeyring {
+    /// The signed keyring, encoded.
+    pub keyring: Vec<u8>,
+    /// P-256, SEC1 uncompressed.
+    pub root_public_key: Vec<u8>,
 }
 
 /// What a wallet gets at enrolment.
@@ -51,15 +71,19 @@ impl Institution {
     ///
     /// # Errors
     /// [`InstitutionError`]: the code is malformed, unknown, expired, used, or not a terminal's;
-    /// the terminal is blocked; the store.
+    /// the channel key is of low order or not proved; the terminal is blocked; the store.
     pub fn enrol_terminal(
         &mut self,
         code: &str,
-        channel_key: &[u8; 32],
+        claim: &ChannelKeyClaim,
         client_key_digest: &[u8; 32],
         now: UnixTime,
     ) -> Result<TerminalEnrolment, InstitutionError> {
-        let code = read_code(code)?.digest();
+        let digest = read_code(code)?.digest();
+        let ChannelKeyClaim { channel_key, proof } = claim;
+        verify_channel_key_proof(channel_key, &self.keys.sealing, code, proof)
+            .map_err(|error| InstitutionError::invalid("channel_key_proof", error))?;
+        let code = digest;
         let used_by =
             Sha256::new().chain_update(channel_key).chain_update(client_key_digest).finalize();
         let used_by = used_by.into();
@@ -128,6 +152,14 @@ impl Institution {
                 Err(InstitutionError::CertificateReplaced(terminal))
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The newest keyring and the root key, which anybody may have.
+    pub fn published_keyring(&self) -> PublishedKeyring {
+        PublishedKeyring {
+            keyring: self.keys.keyring.encode(),
+            root_public_key: self.keys.root_public_key.to_sec1(),
         }
     }
 

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::attempt_limit::AttemptLimit;
 use super::certificate_authority::{CertificateAuthority, ClientRequest};
 use super::connection::{Peer, peer};
+use super::enrolment::ChannelKeyClaim;
 use super::randomness::random;
 use super::request_queue::RequestQueue;
 use super::status::{certificate_status, no_randomness, status};
@@ -67,13 +68,14 @@ impl EnrolmentService {
             let got = message.channel_key.len();
             Status::invalid_argument(format!("channel_key: expected 32 octets, got {got}"))
         })?;
+        let claim = ChannelKeyClaim { channel_key, proof: message.channel_key_proof };
         let now = unix_time();
         let serial = random().map_err(no_randomness)?;
         let key_digest = request.key_digest();
         let enrolment = self
             .queue
             .run(move |institution| {
-                institution.enrol_terminal(&message.code, &channel_key, &key_digest, now)
+                institution.enrol_terminal(&message.code, &claim, &key_digest, now)
             })
             .await
             .map_err(status)?;
@@ -121,7 +123,15 @@ impl Enrolment for EnrolmentService {
         &self,
         _request: Request<institution_api::GetKeyringRequest>,
     ) -> Result<Response<institution_api::GetKeyringResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let published = self
+            .queue
+            .run(|institution| Ok(institution.published_keyring()))
+            .await
+            .map_err(status)?;
+        Ok(Response::new(institution_api::GetKeyringResponse {
+            keyring: published.keyring,
+            root_public_key: published.root_public_key,
+        }))
     }
 
     async fn enrol_terminal(

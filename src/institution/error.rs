@@ -84,6 +84,13 @@ pub enum InstitutionError {
     /// The terminal or card is blocked.
     #[error("this {0} is blocked; ask the institution to unblock it")]
     Blocked(&'static str),
+    /// The card is not known, not enrolled, or its key did not sign. One error for all three, so
+    /// that nobody can find out which cards there are.
+    #[error(
+        "no enrolled card has this id and signed with this key; if it was enrolled again or \
+         issued by another institution, ask with the newest card; otherwise ask the institution"
+    )]
+    CardNotProved,
     /// The client certificate is not the terminal's newest.
     #[error(
         "the client certificate of terminal {0} was replaced by a newer enrolment; use the newer \

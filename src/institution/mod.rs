@@ -5,7 +5,8 @@
 //! and keeps its keys in files.
 //!
 //! [`Institution`] does what is asked, in a file for each concern: `authorisation`, `settlement`,
-//! `operations`, `inquiry`, `enrolment`, `registry` and `books`. Time and randomness are inputs, and it does not
+//! `operations`, `inquiry`, `cardholder`, `enrolment`, `registry` and `books`. Time and randomness
+//! are inputs, and it does not
 //! know how a request arrived, so a simulator drives the same logic as the gRPC server. What it
 //! needs of a store is in [`store`], what it keeps there in [`records`], and [`Server`] puts it on
 //! the network.
@@ -14,7 +15,10 @@ mod administration_service;
 mod attempt_limit;
 mod authorisation;
 mod books;
+mod cardholder;
+mod cardholder_service;
 mod certificate_authority;
+mod challenge;
 mod connection;
 mod decision;
 mod directory;
@@ -45,6 +49,10 @@ mod wall_clock;
 mod tests;
 
 pub use authorisation::APPROVAL_CODE_CHARACTERS;
+pub use cardholder::{
+    CARD_PAYMENTS_MAX, CardPayment, CardStanding, CardholderAnswer, CardholderQuestion,
+    PaymentStanding, QuestionSubject,
+};
 pub use certificate_authority::{
     CertificateAuthority, CertificateError, ClientIdentity, ClientRequest, OperatorCertificate,
     OperatorIdentity, ServerIdentity,
@@ -54,7 +62,7 @@ pub use directory::{
     DirectoryError, OpenedInstitution, ServingLock, authority_certificate_path, create_institution,
     create_institution_of_two, lock_for_serving, open_institution,
 };
-pub use enrolment::{CardEnrolment, TerminalEnrolment};
+pub use enrolment::{CardEnrolment, ChannelKeyClaim, PublishedKeyring, TerminalEnrolment};
 pub use error::InstitutionError;
 pub use evidence::{EvidenceCheck, EvidenceReport};
 pub use inquiry::PAGE_TRANSACTIONS_MAX;

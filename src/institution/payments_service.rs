@@ -252,7 +252,8 @@ fn transaction_id(octets: &[u8]) -> Result<TransactionId, Status> {
     })
 }
 
-fn message_of(transaction: Transaction) -> institution_api::Transaction {
+/// The message of a transaction, as every service of the institution answers with it.
+pub(super) fn message_of(transaction: Transaction) -> institution_api::Transaction {
     institution_api::Transaction {
         transaction_id: transaction.id.as_octets().to_vec(),
         state: match transaction.state {

@@ -15,7 +15,9 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::administration_service::AdministrationService;
 use super::attempt_limit::AttemptLimit;
+use super::cardholder_service::CardholderService;
 use super::certificate_authority::CertificateError;
+use super::challenge::ChallengeKey;
 use super::connection::{accept_connections, tls_configuration};
 use super::directory::OpenedInstitution;
 use super::enrolment_service::EnrolmentService;
@@ -24,6 +26,7 @@ use super::randomness::{RandomnessError, random};
 use super::request_queue::RequestQueue;
 use super::wall_clock::unix_time;
 use crate::institution_api::administration_server::AdministrationServer;
+use crate::institution_api::cardholder_server::CardholderServer;
 use crate::institution_api::enrolment_server::EnrolmentServer;
 use crate::institution_api::payments_server::PaymentsServer;
 
@@ -128,6 +131,12 @@ impl Server {
             attempts: Mutex::new(AttemptLimit::default()),
             started: Instant::now(),
         };
+        let cardholder = CardholderService {
+            queue: queue.clone(),
+            challenges: ChallengeKey::new(*random()?),
+            attempts: Mutex::new(AttemptLimit::default()),
+            started: Instant::now(),
+        };
         let router = tonic::transport::Server::builder()
             .timeout(Duration::from_millis(REQUEST_TIMEOUT_MS))
             .max_concurrent_streams(REQUESTS_PER_CONNECTION_MAX)
@@ -143,6 +152,9 @@ impl Server {
             )
             .add_service(
                 EnrolmentServer::new(enrolment).max_decoding_message_size(REQUEST_OCTETS_MAX),
+            )
+            .add_service(
+                CardholderServer::new(cardholder).max_decoding_message_size(REQUEST_OCTETS_MAX),
             );
 
         let (connections, incoming) = mpsc::channel(HANDSHAKES_DONE_MAX);

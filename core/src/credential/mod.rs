@@ -5,6 +5,8 @@
 //! makes no key out of nothing.
 
 mod card_command;
+mod cardholder_question;
+mod channel_key_proof;
 mod exclusion;
 mod keyring;
 mod receipt;
@@ -13,6 +15,8 @@ mod signature;
 mod terminal_certificate;
 
 pub use card_command::CardCommand;
+pub use cardholder_question::{sign_cardholder_question, verify_cardholder_question};
+pub use channel_key_proof::{channel_key_proof, verify_channel_key_proof};
 pub use exclusion::{sign_exclusion, verify_exclusion};
 pub use keyring::{InstitutionKey, KeyPurpose, Keyring};
 pub use receipt::{sign_receipt, verify_receipt};

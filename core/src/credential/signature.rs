@@ -296,7 +296,7 @@ pub fn verify_card_enrolment_proof(
     card_key.verify(PayloadType::CardEnrolment, &signed)
 }
 
-fn enrolment_code_octets(code: &str) -> Vec<u8> {
+pub(super) fn enrolment_code_octets(code: &str) -> Vec<u8> {
     code.bytes().filter(|octet| *octet != b'-').collect()
 }
 

@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use florin::credential::{Keyring, SealedCommand, Signed, SigningKey, card_enrolment_proof};
+use florin::credential::{
+    Keyring, SealedCommand, Signed, SigningKey, card_enrolment_proof, channel_key_proof,
+};
 use florin::domain::{Amount, CardId, Currency, Offer, TerminalId, TransactionId, UnixTime};
 use florin::institution::{
-    AccountId, AuthorisationRequest, CARD_VALIDITY_S, CardTerms, EnrolmentCode, Institution,
-    InstitutionError, InstitutionKeys, SqliteStore, Transaction,
+    AccountId, AuthorisationRequest, CARD_VALIDITY_S, CardTerms, ChannelKeyClaim, EnrolmentCode,
+    Institution, InstitutionError, InstitutionKeys, SqliteStore, Transaction,
 };
 use florin::protocol::{ChannelKey, decode_offer, encode_offer};
 use florin::terminal::{
@@ -105,7 +107,6 @@ pub fn enrol(
     let (keys, _) = InstitutionKeys::generate("Simulated Bank", &key_dice.octets(), now)?;
     let signed_keyring: Signed = keys.keyring().clone();
     let root_key = *keys.root_public_key();
-    Keyring::verify(&signed_keyring, &root_key)?;
     let mut institution = Institution::new(keys, SqliteStore::open_in_memory()?);
     let later = UnixTime { seconds: now.seconds + 3_600 };
 
@@ -113,12 +114,13 @@ pub fn enrol(
     let code = EnrolmentCode::from_random(dice.octets());
     institution.add_terminal(terminal_id, "merchant-1", "Simulated Kiosk", &code, later, now)?;
     let channel_key = ChannelKey::from_octets(key_dice.octets());
-    let enrolment = institution.enrol_terminal(
-        &code.expose_text(),
-        &channel_key.public_key(),
-        &dice.octets(),
-        now,
-    )?;
+    let text = code.expose_text();
+    let sealing_key = Keyring::verify(&signed_keyring, &root_key)?.sealing_key(now)?;
+    let claim = ChannelKeyClaim {
+        channel_key: channel_key.public_key(),
+        proof: channel_key_proof(channel_key.expose_octets(), &sealing_key, &text)?.to_vec(),
+    };
+    let enrolment = institution.enrol_terminal(&text, &claim, &dice.octets(), now)?;
     let identity = Identity::new(enrolment.terminal_certificate, channel_key)?;
 
     let accounts = open_accounts(&mut institution, currencies, now)?;

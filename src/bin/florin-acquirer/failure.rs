@@ -63,7 +63,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | InstitutionError::CodeExpired(_)
             | InstitutionError::CodeUsed
             | InstitutionError::Blocked(_)
-            | InstitutionError::CertificateReplaced(_) => 3,
+            | InstitutionError::CertificateReplaced(_)
+            | InstitutionError::CardNotProved => 3,
         };
     }
     if let Some(error) = error.downcast_ref::<DirectoryError>() {

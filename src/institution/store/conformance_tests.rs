@@ -64,6 +64,7 @@ for_every_store!(
     a_tombstone_is_recorded_once,
     an_id_belongs_to_its_terminal,
     a_page_has_its_period_its_order_and_its_limit,
+    a_card_has_its_transactions_newest_first,
     a_code_enrols_a_terminal,
     a_code_enrols_a_card_and_the_counter_stays,
     a_newer_code_voids_the_unused_ones,
@@ -844,6 +845,27 @@ fn a_page_has_its_period_its_order_and_its_limit(store: &mut dyn Store) {
 }
 
 // ---- Enrolment
+
+fn a_card_has_its_transactions_newest_first(store: &mut dyn Store) {
+    furnish(store);
+    for (id, card, counter) in [(1, 1, 1), (2, 2, 1), (3, 1, 2), (4, 1, 3)] {
+        approve(store, key(1, id), card, 250, counter);
+    }
+    let mut ids = |card, before, limit| {
+        let records = store.card_transactions(card_id(card), before, limit).unwrap();
+        assert!(records.iter().all(|record| record.card == Some(card_id(card))));
+        records.iter().map(|record| record.number).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(1, None, 100), [4, 3, 1]);
+    assert_eq!(ids(1, None, 2), [4, 3]);
+    assert_eq!(ids(1, Some(3), 100), [1]);
+    assert_eq!(ids(1, Some(1), 100), [] as [i64; 0]);
+    assert_eq!(ids(2, None, 100), [2]);
+    assert_eq!(ids(9, None, 100), [] as [i64; 0]);
+    let card = store.card(card_id(2)).unwrap().unwrap();
+    assert_eq!((card.id, card.counter), (card_id(2), 1));
+    assert_eq!(store.card(card_id(9)).unwrap(), None);
+}
 
 fn a_code_enrols_a_terminal(store: &mut dyn Store) {
     store.add_terminal(&new_terminal(1), &new_code(1)).unwrap();

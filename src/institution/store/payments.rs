@@ -236,6 +236,18 @@ pub trait PaymentStore {
         limit: u32,
     ) -> Result<Vec<TransactionRecord>, StoreError>;
 
+    /// The newest transactions whose command names this card, newest first, at most `limit`; those
+    /// with a lower number than `before_number`, if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn card_transactions(
+        &mut self,
+        card: CardId,
+        before_number: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError>;
+
     /// Every transaction with this id: one for each terminal that has sent it, in the order of
     /// their numbers.
     ///

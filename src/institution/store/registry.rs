@@ -73,6 +73,12 @@ pub trait RegistryStore {
     /// [`StoreError`].
     fn cards(&mut self) -> Result<Vec<IssuedCard>, StoreError>;
 
+    /// One card, if it was issued.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn card(&mut self, id: CardId) -> Result<Option<IssuedCard>, StoreError>;
+
     /// Blocks or unblocks a card. Returns whether there is such a card.
     ///
     /// # Errors

@@ -2,7 +2,31 @@
 
 use super::*;
 
-for_every_store!(a_terminal_code_is_good_once, a_card_code_wants_the_cards_key_and_is_good_once,);
+for_every_store!(
+    a_terminal_code_is_good_once,
+    a_channel_key_is_proved_or_refused,
+    a_card_code_wants_the_cards_key_and_is_good_once,
+);
+
+fn a_channel_key_is_proved_or_refused(mut bench: Bench) {
+    let other = TerminalId::from_random([9; 10]);
+    let institution = &mut bench.institution;
+    institution.add_terminal(other, "kiosk-2", "Kiosk 2", &code(3), LATER, NOW).unwrap();
+    let text = code(3).expose_text();
+    let good = claim(1, &text);
+    let low_order = ChannelKeyClaim { channel_key: [0; 32], proof: vec![0; 32] };
+    let others = ChannelKeyClaim { channel_key: claim(2, &text).channel_key, ..good.clone() };
+    let other_code = claim(1, &code(4).expose_text());
+    let none = ChannelKeyClaim { proof: Vec::new(), ..good.clone() };
+    for wrong in [low_order, others, other_code, none] {
+        assert!(matches!(
+            institution.enrol_terminal(&text, &wrong, &[2; 32], NOW),
+            Err(InstitutionError::InvalidRequest { field: "channel_key_proof", .. })
+        ));
+    }
+    // None of them has used the code.
+    institution.enrol_terminal(&text, &good, &[2; 32], NOW).unwrap();
+}
 
 fn a_terminal_code_is_good_once(mut bench: Bench) {
     let other = TerminalId::from_random([9; 10]);
@@ -11,16 +35,19 @@ fn a_terminal_code_is_good_once(mut bench: Bench) {
     let text = code(3).expose_text();
     let after = UnixTime { seconds: LATER.seconds + 1 };
     assert!(matches!(
-        institution.enrol_terminal(&text, &[1; 32], &[2; 32], after),
+        institution.enrol_terminal(&text, &claim(1, &text), &[2; 32], after),
         Err(InstitutionError::CodeExpired(LATER))
     ));
-    let enrolment = institution.enrol_terminal(&text, &[1; 32], &[2; 32], NOW).unwrap();
+    let enrolment = institution.enrol_terminal(&text, &claim(1, &text), &[2; 32], NOW).unwrap();
     assert_eq!(enrolment.terminal_id, other);
     // A lost answer: the same keys again.
-    assert_eq!(institution.enrol_terminal(&text, &[1; 32], &[2; 32], NOW).unwrap(), enrolment);
-    for (channel_key, client_key) in [([9; 32], [2; 32]), ([1; 32], [9; 32])] {
+    assert_eq!(
+        institution.enrol_terminal(&text, &claim(1, &text), &[2; 32], NOW).unwrap(),
+        enrolment
+    );
+    for (channel_key, client_key) in [(9, [2; 32]), (1, [9; 32])] {
         assert!(matches!(
-            institution.enrol_terminal(&text, &channel_key, &client_key, NOW),
+            institution.enrol_terminal(&text, &claim(channel_key, &text), &client_key, NOW),
             Err(InstitutionError::CodeUsed)
         ));
     }
@@ -30,10 +57,17 @@ fn a_terminal_code_is_good_once(mut bench: Bench) {
     institution.renew_terminal_code(other, &code(4), LATER).unwrap();
     institution.renew_terminal_code(other, &code(5), LATER).unwrap();
     assert!(matches!(
-        institution.enrol_terminal(&code(4).expose_text(), &[7; 32], &[8; 32], NOW),
+        institution.enrol_terminal(
+            &code(4).expose_text(),
+            &claim(7, &code(4).expose_text()),
+            &[8; 32],
+            NOW
+        ),
         Err(InstitutionError::CodeUnknown)
     ));
-    institution.enrol_terminal(&code(5).expose_text(), &[7; 32], &[8; 32], NOW).unwrap();
+    institution
+        .enrol_terminal(&code(5).expose_text(), &claim(7, &code(5).expose_text()), &[8; 32], NOW)
+        .unwrap();
     assert!(matches!(
         institution.check_client_key(other, &[2; 32]),
         Err(InstitutionError::CertificateReplaced(_))
@@ -41,7 +75,12 @@ fn a_terminal_code_is_good_once(mut bench: Bench) {
     institution.renew_terminal_code(other, &code(6), LATER).unwrap();
     institution.set_terminal_blocked(other, Some(NOW)).unwrap();
     assert!(matches!(
-        institution.enrol_terminal(&code(6).expose_text(), &[7; 32], &[8; 32], NOW),
+        institution.enrol_terminal(
+            &code(6).expose_text(),
+            &claim(7, &code(6).expose_text()),
+            &[8; 32],
+            NOW
+        ),
         Err(InstitutionError::Blocked(_))
     ));
 }
@@ -74,7 +113,7 @@ fn a_card_code_wants_the_cards_key_and_is_good_once(mut bench: Bench) {
         Err(InstitutionError::CodeUsed)
     ));
     // A terminal's code enrols no card, and the other way round.
-    assert!(institution.enrol_terminal(&text, &[1; 32], &[2; 32], NOW).is_err());
+    assert!(institution.enrol_terminal(&text, &claim(1, &text), &[2; 32], NOW).is_err());
     for nonsense in ["", "nonsense", "0000-0000-0000-0000"] {
         let proof = card_enrolment_proof(&key, nonsense);
         assert!(institution.enrol_card(nonsense, &public, &proof, NOW).is_err());
@@ -92,9 +131,10 @@ fn one_code_enrols_one_of_many_at_the_same_time() {
         let racers: Vec<_> = (0..8_u8)
             .map(|number| {
                 let mut institution = open(&path);
+                let text = code(1).expose_text();
                 scope.spawn(move || {
                     institution
-                        .enrol_terminal(&code(1).expose_text(), &[number; 32], &[number; 32], NOW)
+                        .enrol_terminal(&text, &claim(number, &text), &[number; 32], NOW)
                         .map_err(|error| {
                             assert!(matches!(error, InstitutionError::CodeUsed), "{error}")
                         })

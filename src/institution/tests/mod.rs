@@ -24,6 +24,7 @@ macro_rules! for_every_store {
     };
 }
 
+mod cardholder;
 mod declines;
 mod enrolment;
 mod evidence;
@@ -35,13 +36,13 @@ mod reconciliation;
 use super::*;
 use crate::credential::{
     CardCommand, KeyId, Keyring, PayloadType, SealedCommand, Signed, SigningKey, VerifyingKey,
-    card_enrolment_proof, verify_receipt,
+    card_enrolment_proof, channel_key_proof, verify_receipt,
 };
 use crate::domain::{
     Amount, CardId, DeclineReason, HolderVerification, Offer, OfferParts, Receipt, ReceiptStatus,
     ReversalReason, TerminalId, TransactionId, TransactionState, UnixTime,
 };
-use crate::protocol::{decode_offer, digest_offer, encode_offer};
+use crate::protocol::{ChannelKey, decode_offer, digest_offer, encode_offer};
 
 pub(super) const NOW: UnixTime = UnixTime { seconds: 1_800_000_000 };
 const LATER: UnixTime = UnixTime { seconds: NOW.seconds + 60 };
@@ -64,6 +65,14 @@ pub(super) fn euros(text: &str) -> Amount {
 
 fn code(number: u8) -> EnrolmentCode {
     EnrolmentCode::from_random([number; 16])
+}
+
+/// The channel key of that number, proved for this code.
+fn claim(number: u8, code: &str) -> ChannelKeyClaim {
+    let key = ChannelKey::from_octets([number; 32]);
+    let sealing_key = keys().sealing.public_key();
+    let proof = channel_key_proof(key.expose_octets(), &sealing_key, code).unwrap().to_vec();
+    ChannelKeyClaim { channel_key: key.public_key(), proof }
 }
 
 fn transaction_id(number: u8) -> TransactionId {
@@ -104,7 +113,8 @@ impl Bench {
         institution.enrol_card(&text, &card_key.verifying_key().to_sec1(), &proof, NOW).unwrap();
         let terminal = TerminalId::from_random([3; 10]);
         institution.add_terminal(terminal, "kiosk-1", MERCHANT, &code(2), LATER, NOW).unwrap();
-        institution.enrol_terminal(&code(2).expose_text(), &[4; 32], &[5; 32], NOW).unwrap();
+        let text = code(2).expose_text();
+        institution.enrol_terminal(&text, &claim(4, &text), &[5; 32], NOW).unwrap();
         Self { institution, terminal, account, card, card_key }
     }
 

@@ -1,8 +1,8 @@
-//! The one call that a terminal makes before the institution knows it: a one-time code for its
+//! What a terminal asks before the institution knows it: the keyring, and a one-time code's
 //! certificates.
 //!
-//! Carries the request and the answer. What came is not trusted yet: `service::enrolment` verifies
-//! it.
+//! The keyring is only checked against its own root key, to prove the channel key with. What came
+//! is not trusted yet: `service::enrolment` verifies it.
 
 use std::time::Duration;
 
@@ -14,8 +14,11 @@ use super::connection::Connection;
 use super::delivery::DeliveryEvidence;
 use super::tls::tls_configuration;
 use super::{InstitutionAddress, TlsFiles};
+use crate::credential::{CredentialError, Keyring, Signed, VerifyingKey, channel_key_proof};
+use crate::domain::UnixTime;
 use crate::institution_api;
 use crate::institution_api::enrolment_client::EnrolmentClient;
+use crate::protocol::ChannelKey;
 
 /// How long enrolling may take, in milliseconds: a person waits for it.
 const ENROL_TIMEOUT_MS: u64 = 30_000;
@@ -43,6 +46,18 @@ pub enum EnrolError {
     /// The code was not used.
     #[error("{0}; the code was not used: try again with the same code")]
     Connect(#[from] ConnectError),
+    /// The keyring does not belong to the root key that the institution names.
+    #[error(
+        "the institution's keyring cannot be used: {0}; the code was not used: check that --root \
+         and --institution are this institution's, and try again with the same code"
+    )]
+    Keyring(#[from] CredentialError),
+    /// The institution did not give its keyring, so the code was not sent.
+    #[error(
+        "the institution does not give its keyring ({0}); the code was not used: try again with \
+         the same code"
+    )]
+    NoKeyring(String),
     /// The institution does not take the code or the request.
     #[error(
         "the institution refuses to enrol this terminal: {0}; ask the institution for a new code"
@@ -56,7 +71,8 @@ pub enum EnrolError {
     Unanswered(String),
 }
 
-/// Enrols the terminal with a one-time code. `root_certificates_pem` vouches for the server.
+/// Enrols the terminal with a one-time code, and proves that it holds its channel key.
+/// `root_certificates_pem` vouches for the server.
 ///
 /// # Errors
 /// [`EnrolError`].
@@ -65,7 +81,8 @@ pub async fn enrol_terminal(
     root_certificates_pem: &str,
     code: &str,
     certificate_signing_request: Vec<u8>,
-    channel_key: [u8; 32],
+    channel_key: &ChannelKey,
+    now: UnixTime,
 ) -> Result<Enrolled, EnrolError> {
     let tls = tls_configuration(&TlsFiles { root_certificates_pem, client: None })?;
     let time_limit = Duration::from_millis(ENROL_TIMEOUT_MS);
@@ -77,11 +94,17 @@ pub async fn enrol_terminal(
     let mut client =
         EnrolmentClient::with_origin(connection.observed(&evidence), address.origin()?)
             .max_decoding_message_size(ANSWER_OCTETS_MAX);
+    let published = timeout(time_limit, client.get_keyring(institution_api::GetKeyringRequest {}))
+        .await
+        .map_err(silent)?
+        .map_err(|status| keyring_error(&status))?
+        .into_inner();
+    let proof = proof(&published, channel_key, code, now)?;
     let request = institution_api::EnrolTerminalRequest {
         code: code.to_owned(),
         certificate_signing_request,
-        channel_key: channel_key.to_vec(),
-        channel_key_proof: Vec::new(),
+        channel_key: channel_key.public_key().to_vec(),
+        channel_key_proof: proof.to_vec(),
     };
     let answer = timeout(time_limit, client.enrol_terminal(request))
         .await
@@ -95,6 +118,23 @@ pub async fn enrol_terminal(
         keyring: answer.keyring,
         root_public_key: answer.root_public_key,
     })
+}
+
+/// The proof that this terminal holds its channel key.
+fn proof(
+    published: &institution_api::GetKeyringResponse,
+    channel_key: &ChannelKey,
+    code: &str,
+    now: UnixTime,
+) -> Result<[u8; 32], CredentialError> {
+    let root = VerifyingKey::from_sec1(&published.root_public_key)?;
+    let keyring = Keyring::verify(&Signed::decode(&published.keyring)?, &root)?;
+    channel_key_proof(channel_key.expose_octets(), &keyring.sealing_key(now)?, code)
+}
+
+/// The keyring is public, so every refusal is of the request's way and not of the code.
+fn keyring_error(status: &Status) -> EnrolError {
+    EnrolError::NoKeyring(status.message().to_owned())
 }
 
 fn enrol_error(status: &Status) -> EnrolError {

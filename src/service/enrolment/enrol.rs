@@ -42,8 +42,7 @@ pub async fn enrol(
     let channel_key = read_channel_key(&keys.channel_key).map_err(EnrolmentError::Keys)?;
     let request = signing_request(&keys.client_key_pem)?;
     let enrolled =
-        enrol_terminal(institution, server_root_pem, code, request, channel_key.public_key())
-            .await?;
+        enrol_terminal(institution, server_root_pem, code, request, &channel_key, now).await?;
     let terminal_id = verify(&enrolled, &channel_key, now)?;
     let root_public_key = base64(&enrolled.root_public_key);
     refuse_to_leave_open(state_directory, terminal_id, &root_public_key)?;

@@ -59,7 +59,8 @@ impl Parties {
             &root_pem,
             &codes.terminal.expose_text(),
             request.der().to_vec(),
-            channel_key.public_key(),
+            &channel_key,
+            now,
         )
         .await?;
         let identity = Identity::new(enrolled.terminal_certificate, channel_key)?;

@@ -3,7 +3,7 @@
 use super::books::EntryTransaction;
 use super::books::rule_broken;
 use super::tables::{MemoryStore, Transaction};
-use crate::domain::{TerminalId, TransactionId, TransactionState, UnixTime};
+use crate::domain::{CardId, TerminalId, TransactionId, TransactionState, UnixTime};
 use crate::institution::records::{
     Evidence, LedgerAccount, PageEnd, TransactionKey, TransactionRecord, Transfer,
 };
@@ -276,6 +276,19 @@ impl PaymentStore for MemoryStore {
     ) -> Result<Vec<TransactionRecord>, StoreError> {
         let newest = self.transactions.iter().rev().map(|transaction| &transaction.record);
         let wanted = newest.filter(|record| terminal.is_none_or(|id| record.key.terminal == id));
+        Ok(wanted.take(length(limit)).cloned().collect())
+    }
+
+    fn card_transactions(
+        &mut self,
+        card: CardId,
+        before_number: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        let newest = self.transactions.iter().rev().map(|transaction| &transaction.record);
+        let wanted = newest
+            .filter(|record| record.card == Some(card))
+            .filter(|record| before_number.is_none_or(|before| record.number < before));
         Ok(wanted.take(length(limit)).cloned().collect())
     }
 

@@ -124,6 +124,10 @@ impl RegistryStore for MemoryStore {
         Ok(cards.into_iter().map(|card| card.record.clone()).collect())
     }
 
+    fn card(&mut self, id: CardId) -> Result<Option<IssuedCard>, StoreError> {
+        Ok(self.cards.get(&id).map(|card| card.record.clone()))
+    }
+
     fn set_card_blocked(&mut self, id: CardId, is_blocked: bool) -> Result<bool, StoreError> {
         let Some(card) = self.cards.get_mut(&id) else { return Ok(false) };
         card.is_blocked = is_blocked;

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::database::SqliteStore;
 use super::operations::log;
 use super::{card_table, ledger_tables, terminal_table, transaction_table};
-use crate::domain::{TerminalId, TransactionId, TransactionState, UnixTime};
+use crate::domain::{CardId, TerminalId, TransactionId, TransactionState, UnixTime};
 use crate::institution::records::{
     AuditEntry, Evidence, LedgerAccount, TransactionKey, TransactionRecord,
 };
@@ -145,6 +145,15 @@ impl PaymentStore for SqliteStore {
         limit: u32,
     ) -> Result<Vec<TransactionRecord>, StoreError> {
         self.read(|connection| transaction_table::newest(connection, terminal, limit))
+    }
+
+    fn card_transactions(
+        &mut self,
+        card: CardId,
+        before_number: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        self.read(|connection| transaction_table::of_card(connection, card, before_number, limit))
     }
 
     fn transactions_with_id(

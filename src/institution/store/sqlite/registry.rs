@@ -67,6 +67,10 @@ impl RegistryStore for SqliteStore {
         self.read(card_table::all)
     }
 
+    fn card(&mut self, id: CardId) -> Result<Option<IssuedCard>, StoreError> {
+        self.read(|connection| card_table::find(connection, id))
+    }
+
     fn set_card_blocked(&mut self, id: CardId, is_blocked: bool) -> Result<bool, StoreError> {
         self.write(|connection| card_table::set_blocked(connection, id, is_blocked))
     }

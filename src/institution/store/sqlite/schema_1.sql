@@ -127,6 +127,7 @@ BEGIN
 END;
 
 CREATE INDEX payment_transaction_by_id ON payment_transaction (id);
+CREATE INDEX payment_transaction_by_card ON payment_transaction (card, number);
 CREATE INDEX payment_transaction_by_time ON payment_transaction (terminal, created_at);
 CREATE INDEX tombstone_by_time ON payment_transaction (terminal, created_at)
   WHERE request_digest IS NULL;

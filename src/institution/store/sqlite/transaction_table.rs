@@ -305,6 +305,19 @@ pub(super) fn newest(
     collect(statement.query(params![terminal.as_ref().map(TerminalId::as_str), limit])?)
 }
 
+/// Reads the transactions of a card, the newest first.
+pub(super) fn of_card(
+    connection: &Connection,
+    card: CardId,
+    before_number: Option<i64>,
+    limit: u32,
+) -> Result<Vec<TransactionRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "{QUERY} WHERE payment_transaction.card = ? AND number < ? ORDER BY number DESC LIMIT ?"
+    ))?;
+    collect(statement.query(params![card.as_octets(), before_number.unwrap_or(i64::MAX), limit])?)
+}
+
 pub(super) fn with_id(
     connection: &Connection,
     id: TransactionId,
