@@ -535,7 +535,8 @@ async fn a_cardholder_asks_with_a_fresh_challenge_and_the_card_s_signature() {
     assert_eq!(listed.payments[0].transaction, Some(approved));
     assert_eq!(listed.payments[0].merchant_name, "Corner Kiosk");
     let about_card = question::About::Card(CardQuestion {});
-    let answer = client.ask(ask(&given.challenge, about_card.clone(), &key)).await.unwrap().into_inner();
+    let answer =
+        client.ask(ask(&given.challenge, about_card.clone(), &key)).await.unwrap().into_inner();
     let Some(ask_response::Answer::Card(standing)) = answer.answer else { panic!("{answer:?}") };
     assert_eq!((standing.counter, standing.currency.as_str()), (1, "EUR"));
 
@@ -693,6 +694,7 @@ mod relay {
             offer: request.offer.clone(),
             offer_age_ms: request.offer_age_ms,
             sealed_command: request.sealed_command.clone(),
+            sequence: request.sequence,
         }
     }
 
