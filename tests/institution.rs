@@ -32,7 +32,7 @@ use florin::institution::{
 use florin::protocol::{ChannelKey, digest_offer, encode_offer};
 
 mod generated {
-    #![allow(clippy::all, clippy::wildcard_enum_match_arm)]
+    #![allow(clippy::all, clippy::wildcard_enum_match_arm, dead_code)]
     include!(concat!(env!("OUT_DIR"), "/florin.institution.v1.rs"));
 }
 
@@ -309,10 +309,19 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     let declined = client.authorise(payment(&terminal, &card, 2, "50.01")).await;
     assert_eq!((declined.state(), declined.decline_reason), (TransactionState::Declined, 9));
     assert_eq!(client.inquire(inquiry_of(&request)).await, captured);
-    let reversed = client.reverse(reversal_of(&request)).await;
+    // Captured money a terminal cannot give back.
+    let refusal = client.0.reverse(reversal_of(&request)).await;
+    refused(refusal, Code::FailedPrecondition, "operators refund");
+    let third = payment(&terminal, &card, 3, "2.50");
+    client.authorise(third.clone()).await;
+    let reversed = client.reverse(reversal_of(&third)).await;
     assert_eq!(reversed.state(), TransactionState::Reversed);
-    let refusal = client.0.capture(capture_of(&request)).await;
+    let refusal = client.0.capture(capture_of(&third)).await;
     refused(refusal, Code::FailedPrecondition, "cannot be captured");
+    // Only then does a REVERSED carry a decline reason: in the answer to an Authorise.
+    let late = client.authorise(third.clone()).await;
+    assert_eq!((late.state(), late.decline_reason), (TransactionState::Reversed, 14));
+    assert_eq!(reversed.decline_reason, 0);
     let tombstone = an_id_never_seen_becomes_a_tombstone(&mut client, &request).await;
 
     let period = ReconcileRequest {
@@ -320,7 +329,7 @@ async fn a_payment_from_enrolment_to_reconciliation() {
         from_unix_s: now().seconds - 100,
         until_unix_s: now().seconds + 100,
     };
-    assert_eq!(client.reconcile(period.clone()).await, [reversed, declined, tombstone]);
+    assert_eq!(client.reconcile(period.clone()).await, [captured, declined, reversed, tombstone]);
     let backwards = ReconcileRequest { until_unix_s: 0, ..period };
     refused(client.0.reconcile(backwards).await, Code::InvalidArgument, "until_unix_s");
     assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
@@ -405,7 +414,7 @@ async fn bad_input_is_refused_in_words() {
         (AuthoriseRequest { offer: vec![], ..good.clone() }, "offer"),
         (AuthoriseRequest { offer: vec![0xff; 100], ..good.clone() }, "offer"),
         (AuthoriseRequest { offer: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
-        (AuthoriseRequest { sealed_command: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
+        (AuthoriseRequest { sealed_command: vec![0; 2_049], ..good.clone() }, "longer than 2048"),
     ] {
         refused(client.authorise(bad).await, Code::InvalidArgument, words);
     }

@@ -8,7 +8,17 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use florin::credential::{
+    CardCommand, Keyring, PayloadType, Signed, SigningKey, VerifyingKey, card_enrolment_proof,
+};
+use florin::domain::{
+    Amount, CardId, HolderVerification, Offer, OfferParts, TerminalId, TransactionId,
+    TransactionState, UnixTime,
+};
+use florin::institution::{AuthorisationRequest, CardTerms, EnrolmentCode, open_institution};
+use florin::protocol::{digest_offer, encode_offer};
 use serde_json::Value;
 
 fn institution(directory: &Path, arguments: &[&str]) -> Output {
@@ -242,4 +252,249 @@ fn it_serves_until_it_is_told_to_end_and_commands_run_beside_it() {
         assert_eq!(server.wait().unwrap().code(), Some(0));
         TcpStream::connect(&address).unwrap_err();
     }
+}
+
+// ---- What operators do
+
+/// A bank with a terminal and a card with 100.00 EUR behind it.
+struct Payments {
+    institution: florin::institution::Institution,
+    terminal: TerminalId,
+    card: CardId,
+    card_key: SigningKey,
+}
+
+fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    UnixTime { seconds: since.as_secs() }
+}
+
+fn euros(text: &str) -> Amount {
+    Amount::parse_major(text, "EUR".parse().unwrap()).unwrap()
+}
+
+impl Payments {
+    fn over(bank: &Path) -> Self {
+        let mut institution = open_institution(bank).unwrap().institution;
+        let later = UnixTime { seconds: now().seconds + 3_600 };
+        let currency = "EUR".parse().unwrap();
+        let account =
+            institution.create_account("Alice", currency, Some(euros("100.00")), now()).unwrap();
+        let card = CardId::from_octets(&[0xab; 16]).unwrap();
+        let card_key = SigningKey::from_scalar(&[5; 32]).unwrap();
+        let code = EnrolmentCode::from_random([1; 16]);
+        let terms = CardTerms { account, payment_limit: euros("50.00"), verification_limit: None };
+        institution.add_card(card, terms, &code, later, now()).unwrap();
+        let proof = card_enrolment_proof(&card_key, &code.expose_text());
+        let public_key = card_key.verifying_key().to_sec1();
+        institution.enrol_card(&code.expose_text(), &public_key, &proof, now()).unwrap();
+        let terminal = TerminalId::from_random([3; 10]);
+        let code = EnrolmentCode::from_random([2; 16]);
+        institution.add_terminal(terminal, "kiosk-1", "Corner Kiosk", &code, later, now()).unwrap();
+        institution.enrol_terminal(&code.expose_text(), &[4; 32], &[5; 32], now()).unwrap();
+        Self { institution, terminal, card, card_key }
+    }
+
+    /// Has a payment approved. Returns its id.
+    fn approve(&mut self, number: u8, amount: &str) -> String {
+        let transaction_id = TransactionId::from_random([number; 16]);
+        let offer = Offer::new(OfferParts {
+            transaction_id,
+            terminal_id: self.terminal,
+            merchant_name: "Corner Kiosk".to_owned(),
+            amount: euros(amount),
+            valid_for_s: 60,
+            nonce: [number; 16],
+            reference: String::new(),
+            items: Vec::new(),
+            capture_after_dispense: true,
+        });
+        let offer = encode_offer(&offer.unwrap());
+        let command = CardCommand {
+            card_id: self.card,
+            offer_digest: digest_offer(&offer),
+            counter: number.into(),
+            holder_verification: HolderVerification::Consent,
+        };
+        let keys = self.institution.keys();
+        let keyring = Keyring::verify(keys.keyring(), keys.root_public_key()).unwrap();
+        let signed = command.sign(&self.card_key).encode();
+        let sealing_key = keyring.sealing_key(now()).unwrap();
+        let sealed = sealing_key.seal(&signed, &command.offer_digest, [6; 32]).unwrap();
+        let request = AuthorisationRequest {
+            terminal_id: self.terminal,
+            transaction_id,
+            offer,
+            offer_age_ms: 10,
+            sealed_command: sealed.encode(),
+        };
+        let approved = self.institution.authorise(&request, now(), [1; 6]).unwrap();
+        assert_eq!(approved.state, TransactionState::Approved);
+        transaction_id.to_string()
+    }
+}
+
+const REASON: [&str; 4] = ["--reason", "the machine burnt down", "--by", "anna"];
+
+#[test]
+fn operators_end_what_a_dead_machine_left_and_it_is_logged() {
+    let directory = tempfile::tempdir().unwrap();
+    let bank = directory.path().join("bank");
+    init(&bank);
+    let mut payments = Payments::over(&bank);
+    let ids: Vec<_> = (1..=3).map(|number| payments.approve(number, "2.50")).collect();
+    let act = |action: &str, id: &str, more: &[&str]| {
+        let command = ["transaction", action, id];
+        json(&bank, &[&command[..], &REASON, more].concat()).remove(0)
+    };
+    assert_eq!(act("capture", &ids[0], &[])["state"], "captured");
+    assert_eq!(act("reverse", &ids[1], &[])["state"], "reversed");
+    let written_off = act("write-off", &ids[2], &[]);
+    assert_eq!(written_off["state"], "reversed");
+    assert!(written_off["written_off_at_unix_s"].is_u64());
+    let refund = act("refund", &ids[0], &["--amount", "1,00"]);
+    assert_eq!((&refund["refunded_minor"], &refund["state"]), (&100.into(), &"captured".into()));
+    // The same refund again gives nothing back.
+    let refund_id = refund["refund"].as_str().unwrap();
+    let again = act("refund", &ids[0], &["--amount", "1.00", "--refund-id", refund_id]);
+    assert_eq!(again["refunded_minor"], 100);
+    let reason = ["--reason", "x", "--by", "anna"];
+    let refund = ["transaction", "refund", &ids[0]];
+    let words = fails(&bank, &[&refund[..], &reason, &["--amount", "1.51"]].concat(), 3);
+    assert!(words.contains("1.50 EUR of it can be given back"), "{words}");
+    let words = fails(&bank, &[&refund[..], &reason, &["--amount", "1 CHF"]].concat(), 2);
+    assert!(words.contains("--amount"), "{words}");
+    let capture = ["transaction", "capture", &ids[1]];
+    let words = fails(&bank, &[&capture[..], &reason].concat(), 3);
+    assert!(words.contains("is reversed, so it cannot be captured"), "{words}");
+    let words = fails(&bank, &[&capture[..], &["--reason", "", "--by", "anna"]].concat(), 3);
+    assert!(words.contains("--reason"), "{words}");
+
+    let log = json(&bank, &["audit", "list"]);
+    let actions: Vec<_> = log.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["capture", "reverse", "write_off", "refund"]);
+    assert_eq!((&log[0]["operator"], &log[0]["reason"]), (&"anna".into(), &REASON[1].into()));
+    assert_eq!(
+        (&log[0]["state_before"], &log[0]["state_after"]),
+        (&"approved".into(), &"captured".into())
+    );
+    assert_eq!(log[3]["refunded_minor_after"], 100);
+    assert_eq!(json(&bank, &["audit", "show", &ids[0]]).len(), 2);
+    assert_eq!(json(&bank, &["audit", "list", "--limit", "1"]), log[3..]);
+    let text = String::from_utf8(institution(&bank, &["audit", "list"]).stdout).unwrap();
+    assert!(text.contains("anna") && text.contains("the machine burnt down"), "{text}");
+    let report = &json(&bank, &["ledger", "check"])[0];
+    assert_eq!(report["balanced"], true, "{report}");
+}
+
+#[test]
+fn above_the_bound_a_second_person_confirms() {
+    let directory = tempfile::tempdir().unwrap();
+    let bank = directory.path().join("bank");
+    let made = &json(
+        &bank,
+        &["init", "--name", "Bank", "--host-name", "localhost", "--two-people-above", "1000"],
+    )[0];
+    assert_eq!(made["two_people_above_minor"], 1_000);
+    let mut payments = Payments::over(&bank);
+    let (small, large) = (payments.approve(1, "10.00"), payments.approve(2, "10.01"));
+    let capture =
+        |id: &str| json(&bank, &[&["transaction", "capture", id][..], &REASON].concat()).remove(0);
+    assert_eq!(capture(&small)["state"], "captured");
+    let pending = capture(&large);
+    assert_eq!((&pending["approval"], pending.get("state")), (&1.into(), None));
+    assert_eq!(json(&bank, &["transaction", "show", &large])[0]["state"], "approved");
+    let waiting = json(&bank, &["approval", "list"]);
+    assert_eq!(
+        (&waiting[0]["requested_by"], &waiting[0]["state"]),
+        (&"anna".into(), &"waiting".into())
+    );
+    let words = fails(&bank, &["approval", "confirm", "1", "--by", "anna"], 3);
+    assert!(words.contains("another person"), "{words}");
+    let words = fails(&bank, &["approval", "confirm", "2", "--by", "berta"], 3);
+    assert!(words.contains("approval list"), "{words}");
+    let confirmed = &json(&bank, &["approval", "confirm", "1", "--by", "berta"])[0];
+    assert_eq!(confirmed["state"], "captured");
+    assert_eq!(json(&bank, &["approval", "list"]), [] as [Value; 0]);
+    assert_eq!(json(&bank, &["approval", "list", "--all"])[0]["state"], "confirmed");
+    let log = json(&bank, &["audit", "show", &large]);
+    assert_eq!((&log[0]["operator"], &log[0]["approved_by"]), (&"anna".into(), &"berta".into()));
+    let refund = [&["transaction", "refund", large.as_str()][..], &REASON].concat();
+    assert_eq!(json(&bank, &refund)[0]["approval"], 2);
+    json(&bank, &["approval", "refuse", "2", "--by", "berta"]);
+    let words = fails(&bank, &["approval", "confirm", "2", "--by", "berta"], 3);
+    assert!(words.contains("decided already"), "{words}");
+    assert_eq!(json(&bank, &["ledger", "check"])[0]["balanced"], true);
+}
+
+/// The octets of a field in hexadecimal.
+fn octets(value: &Value) -> Vec<u8> {
+    data_encoding::HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap()
+}
+
+#[test]
+fn evidence_is_printed_for_a_third_party() {
+    let directory = tempfile::tempdir().unwrap();
+    let bank = directory.path().join("bank");
+    init(&bank);
+    let mut payments = Payments::over(&bank);
+    let id = payments.approve(1, "2.50");
+    let evidence = &json(&bank, &["transaction", "evidence", &id])[0];
+    assert_eq!(evidence["is_right"], true, "{evidence}");
+    // With what is printed alone: the card has signed this offer.
+    let command = &evidence["command"];
+    let card_key = VerifyingKey::from_sec1(&octets(&evidence["card_public_key_hex"])).unwrap();
+    let signature = octets(&command["signature_hex"]).try_into().unwrap();
+    let signed = Signed { body: octets(&command["body_hex"]), signature, key_id: None };
+    card_key.verify(PayloadType::CardCommand, &signed).unwrap();
+    let read = CardCommand::read_unverified(&signed).unwrap();
+    assert_eq!(read.offer_digest, digest_offer(&octets(&evidence["offer_hex"])));
+    let root = VerifyingKey::from_sec1(&octets(&evidence["root_public_key_hex"])).unwrap();
+    let keyring = Signed::decode(&octets(&evidence["keyring_hex"])).unwrap();
+    let keyring = Keyring::verify(&keyring, &root).unwrap();
+    let receipt = Signed::decode(&octets(&evidence["receipts_hex"][0])).unwrap();
+    assert!(keyring.keys.iter().any(|key| Some(key.key_id()) == receipt.key_id));
+    // Only the hint of the card is spelt out.
+    let text = String::from_utf8(institution(&bank, &["transaction", "evidence", &id]).stdout);
+    let text = text.unwrap();
+    assert!(text.contains("command is signed by the card"), "{text}");
+    assert!(!text.contains(&"ab".repeat(16)), "{text}");
+    // Somebody has altered what is kept.
+    let store = rusqlite::Connection::open(bank.join("institution.sqlite")).unwrap();
+    store.execute_batch("UPDATE payment_transaction SET offer = x'00'").unwrap();
+    let output = institution(&bank, &["transaction", "evidence", &id]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("offer is the recorded one") && text.contains("WRONG"), "{text}");
+}
+
+#[test]
+fn one_store_has_one_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let bank = directory.path().join("bank");
+    init(&bank);
+    let serve = || {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_florin-acquirer"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--json"])
+            .env("FLORIN_ACQUIRER_DIRECTORY", &bank)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("listening"), "{line}");
+        server
+    };
+    let mut first = serve();
+    let words = fails(&bank, &["serve", "--listen", "127.0.0.1:0"], 6);
+    assert!(words.contains("one store has one server"), "{words}");
+    // Other commands run beside it.
+    json(&bank, &["account", "list"]);
+    // A server that was killed leaves nothing behind that keeps the next from starting.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut second = serve();
+    second.kill().unwrap();
+    second.wait().unwrap();
 }

@@ -24,6 +24,7 @@ mod directory;
 mod enrolment;
 mod enrolment_service;
 mod error;
+mod evidence;
 mod inquiry;
 mod keys;
 mod operations;
@@ -55,11 +56,12 @@ pub use certificate_authority::{
 };
 pub use decision::OFFER_AGE_GRACE_MS;
 pub use directory::{
-    DirectoryError, OpenedInstitution, authority_certificate_path, create_institution,
-    open_institution,
+    DirectoryError, OpenedInstitution, ServingLock, authority_certificate_path, create_institution,
+    create_institution_of_two, lock_for_serving, open_institution,
 };
 pub use enrolment::{CardEnrolment, ChannelKeyClaim, PublishedKeyring, TerminalEnrolment};
 pub use error::InstitutionError;
+pub use evidence::{EvidenceCheck, EvidenceReport};
 pub use inquiry::PAGE_TRANSACTIONS_MAX;
 pub use keys::{InstitutionKeys, KEY_SEED_OCTETS};
 pub use operations::{Operation, OperatorOrder, OrderOutcome};

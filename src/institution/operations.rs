@@ -80,7 +80,7 @@ impl Institution {
         order: &OperatorOrder,
         now: UnixTime,
     ) -> Result<OrderOutcome, InstitutionError> {
-        check_line("operator", &order.operator, OPERATOR_OCTETS_MAX)?;
+        check_line("by", &order.operator, OPERATOR_OCTETS_MAX)?;
         check_line("reason", &order.reason, REASON_OCTETS_MAX)?;
         let record = self.record_of(&order.key)?;
         if self.is_done(&record, &order.operation)? {
@@ -110,7 +110,7 @@ impl Institution {
         operator: &str,
         now: UnixTime,
     ) -> Result<TransactionDetail, InstitutionError> {
-        check_line("operator", operator, OPERATOR_OCTETS_MAX)?;
+        check_line("by", operator, OPERATOR_OCTETS_MAX)?;
         let OperationRequest { request, decision, .. } = self.request_with(number)?;
         match decision {
             Some(earlier) if earlier.is_confirmed && earlier.decided_by == operator => {}
@@ -139,7 +139,7 @@ impl Institution {
         operator: &str,
         now: UnixTime,
     ) -> Result<(), InstitutionError> {
-        check_line("operator", operator, OPERATOR_OCTETS_MAX)?;
+        check_line("by", operator, OPERATOR_OCTETS_MAX)?;
         self.request_with(number)?;
         let decided_by = operator.to_owned();
         let decision = RequestDecision { decided_at: now, decided_by, is_confirmed: false };

@@ -24,9 +24,10 @@ use crate::domain::{ReversalReason, TerminalId, TransactionId, TransactionState,
 use crate::institution_api;
 use crate::institution_api::payments_server::Payments;
 
-/// The longest offer or sealed command that is accepted, in octets: the longest message between
-/// phone and terminal.
-const PART_OCTETS_MAX: usize = crate::protocol::MESSAGE_OCTETS_MAX;
+/// The longest offer that is accepted, in octets: the longest message between phone and terminal.
+const OFFER_OCTETS_MAX: usize = crate::protocol::MESSAGE_OCTETS_MAX;
+/// The longest sealed command that is accepted, in octets. Terminals take no longer one either.
+const SEALED_COMMAND_OCTETS_MAX: usize = 2_048;
 /// How many transactions of a reconciliation may wait for a slow terminal.
 const RECONCILIATION_QUEUE_MAX: usize = 64;
 
@@ -72,8 +73,8 @@ impl Payments for PaymentsService {
         let heard_at = Instant::now();
         let terminal_id = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let message = request.into_inner();
-        check_length("offer", &message.offer)?;
-        check_length("sealed_command", &message.sealed_command)?;
+        check_length("offer", &message.offer, OFFER_OCTETS_MAX)?;
+        check_length("sealed_command", &message.sealed_command, SEALED_COMMAND_OCTETS_MAX)?;
         let mut request = AuthorisationRequest {
             terminal_id,
             transaction_id: transaction_id(&message.transaction_id)?,
@@ -217,12 +218,12 @@ impl Payments for PaymentsService {
     }
 }
 
-fn check_length(field: &str, octets: &[u8]) -> Result<(), Status> {
-    if octets.len() <= PART_OCTETS_MAX {
+fn check_length(field: &str, octets: &[u8], octets_max: usize) -> Result<(), Status> {
+    if octets.len() <= octets_max {
         return Ok(());
     }
     let length = octets.len();
-    let message = format!("{field}: longer than {PART_OCTETS_MAX} octets, it has {length}");
+    let message = format!("{field}: longer than {octets_max} octets, it has {length}");
     Err(Status::invalid_argument(message))
 }
 

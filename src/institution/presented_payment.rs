@@ -130,6 +130,10 @@ fn open_command(
         | CredentialError::BadKey(_) => DeclineReason::MalformedCommand,
     })?;
     let signed = Signed::decode(&plaintext).map_err(malformed)?;
+    // The card id names the key: a key id beside it would be a second opinion.
+    if signed.key_id.is_some() {
+        return Err(DeclineReason::MalformedCommand);
+    }
     let command = CardCommand::read_unverified(&signed).map_err(malformed)?;
     Ok(OpenedCommand { signed, command })
 }

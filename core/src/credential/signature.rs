@@ -64,7 +64,7 @@ impl PayloadType {
 
     /// `DSSEv1 SP LEN(type) SP type SP LEN(body) SP body`, lengths in ASCII decimal (DSSE protocol,
     /// version 1.0).
-    fn pre_authentication_encoding(self, body: &[u8]) -> Vec<u8> {
+    pub fn pre_authentication_encoding(self, body: &[u8]) -> Vec<u8> {
         let name = self.name();
         let mut encoding = format!("DSSEv1 {} {name} {} ", name.len(), body.len()).into_bytes();
         encoding.extend_from_slice(body);

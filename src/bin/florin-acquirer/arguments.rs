@@ -7,6 +7,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use florin::log::{LogFilter, log_help};
 
 use crate::account::AccountCommand;
+use crate::approval::ApprovalCommand;
+use crate::audit::AuditCommand;
 use crate::card::CardCommand;
 use crate::init::InitArguments;
 use crate::ledger::LedgerCommand;
@@ -29,7 +31,7 @@ line.
 
 Exit codes:
   0  done
-  1  `ledger check` found that the books are wrong
+  1  `ledger check` found that the books are wrong, or `transaction evidence` a wrong signature
   2  the command line is wrong
   3  refused: there is no such account, card, terminal or transaction, or a value is out of range
   4  the institution's directory is missing, damaged, there already, or open to other users
@@ -76,9 +78,15 @@ pub enum Command {
     /// Manage cards.
     #[command(subcommand)]
     Card(CardCommand),
-    /// Look at payments.
+    /// Look at payments, end them, and refund what was captured.
     #[command(subcommand)]
     Transaction(TransactionCommand),
+    /// Confirm or refuse what needs a second person.
+    #[command(subcommand)]
+    Approval(ApprovalCommand),
+    /// Show what operators did to payments.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Check and show the books.
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -140,6 +148,12 @@ mod tests {
             "terminal unblock PZ86",
             "transaction list --terminal pz86 --limit 5",
             "transaction show 2F6E6CF031C14D4C9C3C2F1F0D9A7F11",
+            "transaction capture 2F6E6CF031C14D4C9C3C2F1F0D9A7F11 --reason dead --by anna",
+            "transaction refund 2F6E6CF031C14D4C9C3C2F1F0D9A7F11 --reason bad --amount 1,50",
+            "transaction write-off 2F6E6CF031C14D4C9C3C2F1F0D9A7F11 --terminal pz86 --reason x",
+            "transaction evidence 2F6E6CF031C14D4C9C3C2F1F0D9A7F11 --json",
+            "approval confirm 7 --by berta",
+            "audit list --limit 5",
             "ledger show --limit 5 --json --log off",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -157,6 +171,8 @@ mod tests {
             ("terminal block QS6NFXPZ8", "`florin-acquirer terminal list`"),
             ("transaction show 2f6e6cf0", "a whole UUID"),
             ("transaction list --limit 0", "from 1 to"),
+            ("transaction capture 2F6E6CF031C14D4C9C3C2F1F0D9A7F11", "--reason"),
+            ("approval confirm 0", "from 1 to"),
             ("ledger check --log inof", "`inof` is not a log level"),
         ] {
             let error = parse(line).err().unwrap_or_else(|| panic!("{line} was taken"));

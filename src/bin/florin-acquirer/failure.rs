@@ -76,6 +76,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | DirectoryError::NoName(_)
             | DirectoryError::Certificate(_) => 3,
             DirectoryError::Randomness(_) | DirectoryError::Unlucky(_) => 7,
+            DirectoryError::Served(_) => 6,
             DirectoryError::Initialised(_)
             | DirectoryError::NotEmpty(_)
             | DirectoryError::NotInitialised(_)

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use florin::domain::UnixTime;
-use florin::institution::{authority_certificate_path, create_institution};
+use florin::command_line::whole_number;
+use florin::domain::{MINOR_UNITS_MAX, UnixTime};
+use florin::institution::{authority_certificate_path, create_institution_of_two};
 use serde_json::json;
 
 use crate::output::Output;
@@ -20,21 +21,26 @@ pub struct InitArguments {
     /// several times.
     #[arg(long = "host-name", required = true, value_name = "HOST")]
     host_names: Vec<String>,
+    /// Above this amount what an operator does to a payment takes two people: in minor units of
+    /// the payment's currency, such as 5000 for 50.00 EUR. 0 is for every amount [default: never].
+    #[arg(long, value_name = "MINOR", value_parser = whole_number::<u64>("", 0..=MINOR_UNITS_MAX))]
+    two_people_above: Option<u64>,
 }
 
 /// Makes the institution and says what comes next.
 pub fn run(
-    InitArguments { name, host_names }: InitArguments,
+    InitArguments { name, host_names, two_people_above }: InitArguments,
     directory: &Path,
     now: UnixTime,
     output: &Output,
 ) -> anyhow::Result<()> {
-    create_institution(directory, &name, &host_names, now)?;
+    create_institution_of_two(directory, &name, &host_names, two_people_above, now)?;
     let certificate = authority_certificate_path(directory);
     let object = json!({
         "directory": directory,
         "name": name,
         "host_names": host_names,
+        "two_people_above_minor": two_people_above,
         "root_certificate": certificate,
     });
     output.object(&object, || {

@@ -7,17 +7,23 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod account;
+mod approval;
 mod arguments;
+mod audit;
 mod card;
 mod code_validity;
+mod evidence;
 mod failure;
 mod init;
 mod ledger;
 mod money;
+mod operator;
 mod output;
 mod serve;
 mod terminal;
 mod transaction;
+mod transaction_action;
+mod transaction_view;
 mod typed;
 
 use std::process::ExitCode;
@@ -25,14 +31,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use florin::domain::UnixTime;
-use florin::institution::open_institution;
+use florin::institution::{lock_for_serving, open_institution};
 use serde_json::json;
 
 use self::arguments::{Arguments, Command};
 use self::failure::{Usage, exit_code, is_broken_pipe, message};
 use self::output::Output;
 
-/// The exit code of a check that found wrong books.
+/// The exit code of a check that found wrong books, or evidence that is not right.
 const BOOKS_WRONG: u8 = 1;
 
 fn main() -> ExitCode {
@@ -77,13 +83,20 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let open = || open_institution(&directory);
     match arguments.command {
         Command::Init(init) => init::run(init, &directory, now, &output)?,
-        Command::Serve(serve) => serve::run(serve, open()?, arguments.log, &output)?,
+        Command::Serve(serve) => {
+            let opened = open()?;
+            let _lock = lock_for_serving(&directory)?;
+            serve::run(serve, opened, arguments.log, &output)?;
+        }
         Command::Account(command) => account::run(command, open()?.institution, now, &output)?,
         Command::Terminal(command) => terminal::run(command, open()?.institution, now, &output)?,
         Command::Card(command) => card::run(command, open()?.institution, now, &output)?,
         Command::Transaction(command) => {
-            transaction::run(command, open()?.institution, &output)?;
+            let is_right = transaction::run(command, open()?.institution, now, &output)?;
+            return Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(BOOKS_WRONG) });
         }
+        Command::Approval(command) => approval::run(command, open()?.institution, now, &output)?,
+        Command::Audit(command) => audit::run(command, open()?.institution, &output)?,
         Command::Ledger(command) => {
             let are_right = ledger::run(command, open()?.institution, &output)?;
             return Ok(if are_right { ExitCode::SUCCESS } else { ExitCode::from(BOOKS_WRONG) });

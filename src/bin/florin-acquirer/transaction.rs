@@ -1,12 +1,14 @@
-//! `florin-acquirer transaction`: payments, to look at.
+//! `florin-acquirer transaction`: payments, to look at and to end.
 
 use clap::Subcommand;
 use florin::command_line::{transaction_id, whole_number};
-use florin::domain::TransactionId;
-use florin::institution::{Institution, InstitutionError, TransactionDetail};
-use serde_json::{Value, json};
+use florin::domain::{TransactionId, UnixTime};
+use florin::institution::{Institution, InstitutionError, Operation};
 
-use crate::output::{Item, Output, dash, time_or_dash};
+use crate::evidence;
+use crate::output::Output;
+use crate::transaction_action::{self, ActionArguments, PaymentName, RefundArguments};
+use crate::transaction_view::{item, object, text};
 use crate::typed::TerminalName;
 
 /// The commands of this group.
@@ -32,97 +34,76 @@ pub enum TransactionCommand {
         #[arg(value_parser = transaction_id)]
         transaction: TransactionId,
     },
+    /// Take what a payment has reserved, in the terminal's place.
+    Capture(ActionArguments),
+    /// Give back what a payment has reserved, in the terminal's place.
+    Reverse(ActionArguments),
+    /// Give back what was captured, or a part of it.
+    Refund(RefundArguments),
+    /// Give back what a payment has reserved, and pay the merchant at the institution's own loss:
+    /// for what nobody can clear up.
+    WriteOff(ActionArguments),
+    /// Show what proves a payment, checked anew; exit code 1 if something is wrong. With --json it
+    /// prints the octets, for a third party to check.
+    Evidence {
+        #[command(flatten)]
+        payment: PaymentName,
+    },
 }
 
-/// Runs a command of this group.
+/// Runs a command of this group. Returns whether what it has checked is right.
 pub fn run(
     command: TransactionCommand,
+    institution: Institution,
+    now: UnixTime,
+    output: &Output,
+) -> anyhow::Result<bool> {
+    let end = transaction_action::end;
+    match command {
+        TransactionCommand::List { terminal, limit } => list(terminal, limit, institution, output)?,
+        TransactionCommand::Show { transaction } => show(transaction, institution, output)?,
+        TransactionCommand::Capture(arguments) => {
+            end(arguments, Operation::Capture, institution, now, output)?;
+        }
+        TransactionCommand::Reverse(arguments) => {
+            end(arguments, Operation::Reverse, institution, now, output)?;
+        }
+        TransactionCommand::WriteOff(arguments) => {
+            end(arguments, Operation::WriteOff, institution, now, output)?;
+        }
+        TransactionCommand::Refund(arguments) => {
+            transaction_action::refund(arguments, institution, now, output)?;
+        }
+        TransactionCommand::Evidence { payment } => {
+            return evidence::run(&payment, institution, output);
+        }
+    }
+    Ok(true)
+}
+
+fn list(
+    terminal: Option<TerminalName>,
+    limit: u32,
     mut institution: Institution,
     output: &Output,
 ) -> anyhow::Result<()> {
-    match command {
-        TransactionCommand::List { terminal, limit } => {
-            let terminal = match terminal {
-                Some(name) => Some(name.find(&mut institution)?),
-                None => None,
-            };
-            let transactions = institution.newest_transactions(terminal, limit)?;
-            let headings =
-                ["CREATED", "TRANSACTION", "TERMINAL", "STATE", "AMOUNT", "REASON", "CARD"];
-            output.list(&headings, transactions.iter().map(item).collect())
-        }
-        TransactionCommand::Show { transaction: id } => {
-            let transactions = institution.transactions_with_id(id)?;
-            if transactions.is_empty() {
-                let id = id.to_string();
-                return Err(InstitutionError::NotFound { what: "transaction", id }.into());
-            }
-            for transaction in transactions {
-                output.object(&object(&transaction), || text(&transaction))?;
-            }
-            Ok(())
-        }
+    let terminal = match terminal {
+        Some(name) => Some(name.find(&mut institution)?),
+        None => None,
+    };
+    let transactions = institution.newest_transactions(terminal, limit)?;
+    let headings = ["CREATED", "TRANSACTION", "TERMINAL", "STATE", "AMOUNT", "REASON", "CARD"];
+    output.list(&headings, transactions.iter().map(item).collect())
+}
+
+fn show(id: TransactionId, mut institution: Institution, output: &Output) -> anyhow::Result<()> {
+    let transactions = institution.transactions_with_id(id)?;
+    if transactions.is_empty() {
+        let id = id.to_string();
+        return Err(InstitutionError::NotFound { what: "transaction", id }.into());
     }
-}
-
-fn reason(transaction: &TransactionDetail) -> Option<&'static str> {
-    let declined = transaction.state.decline_reason().map(|reason| reason.name());
-    declined.or(transaction.reversal_reason.map(|reason| reason.name()))
-}
-
-fn amount(transaction: &TransactionDetail) -> String {
-    transaction.amount.map_or_else(dash, |amount| amount.to_string())
-}
-
-fn card(transaction: &TransactionDetail) -> String {
-    transaction.card_hint.as_ref().map_or_else(dash, |hint| format!("…{hint}"))
-}
-
-fn object(transaction: &TransactionDetail) -> Value {
-    json!({
-        "transaction": transaction.id.to_string(),
-        "terminal": transaction.terminal.to_string(),
-        "merchant_id": transaction.merchant_id,
-        "state": transaction.state.name(),
-        "decline_reason": transaction.state.decline_reason().map(|reason| reason.name()),
-        "reversal_reason": transaction.reversal_reason.map(|reason| reason.name()),
-        "amount_minor": transaction.amount.map(|amount| amount.minor()),
-        "currency": transaction.amount.map(|amount| amount.currency().code().to_owned()),
-        "card_hint": transaction.card_hint,
-        "approval_code": transaction.approval_code,
-        "offer_digest": transaction.offer_digest.map(|digest| format!("{digest:?}")),
-        "created_at_unix_s": transaction.created_at.seconds,
-        "captured_at_unix_s": transaction.captured_at.map(|time| time.seconds),
-        "reversed_at_unix_s": transaction.reversed_at.map(|time| time.seconds),
-    })
-}
-
-fn item(transaction: &TransactionDetail) -> Item {
-    let row = vec![
-        transaction.created_at.to_string(),
-        transaction.id.to_string(),
-        transaction.terminal.to_string(),
-        transaction.state.name().to_owned(),
-        amount(transaction),
-        reason(transaction).unwrap_or("-").to_owned(),
-        card(transaction),
-    ];
-    (object(transaction), row)
-}
-
-fn text(transaction: &TransactionDetail) -> String {
-    let rows = [
-        ("transaction", transaction.id.to_string()),
-        ("terminal", transaction.terminal.to_string()),
-        ("merchant", transaction.merchant_id.clone().unwrap_or_else(dash)),
-        ("state", transaction.state.name().to_owned()),
-        ("reason", reason(transaction).unwrap_or("-").to_owned()),
-        ("amount", amount(transaction)),
-        ("card", card(transaction)),
-        ("approval code", transaction.approval_code.clone().unwrap_or_else(dash)),
-        ("created", transaction.created_at.to_string()),
-        ("captured", time_or_dash(transaction.captured_at)),
-        ("reversed", time_or_dash(transaction.reversed_at)),
-    ];
-    rows.map(|(name, value)| format!("{name:<14} {value}")).join("\n")
+    for transaction in transactions {
+        output.object(&object(&transaction), || text(&transaction))?;
+    }
+    Ok(())
 }

@@ -31,6 +31,21 @@ pub fn create_institution(
     host_names: &[String],
     now: UnixTime,
 ) -> Result<(), DirectoryError> {
+    create_institution_of_two(path, name, host_names, None, now)
+}
+
+/// As [`create_institution`]; above `two_people_above_minor`, in minor units, what its operators do
+/// takes two of them.
+///
+/// # Errors
+/// As [`create_institution`].
+pub fn create_institution_of_two(
+    path: &Path,
+    name: &str,
+    host_names: &[String],
+    two_people_above_minor: Option<u64>,
+    now: UnixTime,
+) -> Result<(), DirectoryError> {
     check_name(name)?;
     check_host_names(host_names)?;
     refuse_occupied(path)?;
@@ -39,7 +54,7 @@ pub fn create_institution(
     let (authority, authority_key_pem) = CertificateAuthority::generate(name, now)?;
     // A wrong host name is better found now than at the first start of the server.
     authority.issue_server(host_names, now, [0; 16])?;
-    let description = Description::of(name, host_names, &keys)
+    let description = Description::of(name, host_names, two_people_above_minor, &keys)
         .to_json()
         .map_err(|error| invalid("name", error.to_string()))?;
     in_one_step(path, |beside| {

@@ -18,6 +18,8 @@ struct Json {
     format: u32,
     name: String,
     host_names: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    two_people_above_minor: Option<u64>,
     root_public_key_hex: String,
     keyring_base64: String,
 }
@@ -26,15 +28,23 @@ struct Json {
 pub(super) struct Description {
     pub name: String,
     pub host_names: Vec<String>,
+    /// Above this amount, in minor units, an operator's action takes two people.
+    pub two_people_above_minor: Option<u64>,
     pub root_public_key: VerifyingKey,
     pub keyring: Signed,
 }
 
 impl Description {
-    pub(super) fn of(name: &str, host_names: &[String], keys: &InstitutionKeys) -> Self {
+    pub(super) fn of(
+        name: &str,
+        host_names: &[String],
+        two_people_above_minor: Option<u64>,
+        keys: &InstitutionKeys,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             host_names: host_names.to_vec(),
+            two_people_above_minor,
             root_public_key: *keys.root_public_key(),
             keyring: keys.keyring().clone(),
         }
@@ -45,6 +55,7 @@ impl Description {
             format: FORMAT,
             name: self.name.clone(),
             host_names: self.host_names.clone(),
+            two_people_above_minor: self.two_people_above_minor,
             root_public_key_hex: HEXLOWER.encode(&self.root_public_key.to_sec1()),
             keyring_base64: BASE64.encode(&self.keyring.encode()),
         })
@@ -71,6 +82,12 @@ impl Description {
             .ok()
             .and_then(|octets| Signed::decode(&octets).ok())
             .ok_or_else(|| damaged("keyring_base64 is not a keyring"))?;
-        Ok(Self { name: json.name, host_names: json.host_names, root_public_key, keyring })
+        Ok(Self {
+            name: json.name,
+            host_names: json.host_names,
+            two_people_above_minor: json.two_people_above_minor,
+            root_public_key,
+            keyring,
+        })
     }
 }

@@ -34,6 +34,12 @@ pub enum DirectoryError {
         path = .0.display()
     )]
     NotInitialised(PathBuf),
+    /// Another process serves the institution.
+    #[error(
+        "another `florin-acquirer serve` serves {}: one store has one server; stop the other one \
+         first", .0.display()
+    )]
+    Served(PathBuf),
     /// The name of the institution, or its host names, cannot be used.
     #[error("the institution's {field}: {detail}")]
     Invalid {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 pub(super) const DESCRIPTION_FILE: &str = "institution.json";
 pub(super) const AUTHORITY_FILE: &str = "root.pem";
 pub(super) const STORE_FILE: &str = "institution.sqlite";
+pub(super) const LOCK_FILE: &str = "serve.lock";
 pub(super) const KEYS_DIRECTORY: &str = "keys";
 pub(super) const ROOT_KEY_FILE: &str = "root-key.pem";
 pub(super) const TERMINAL_CERTIFICATE_KEY_FILE: &str = "terminal-certificate-key.pem";

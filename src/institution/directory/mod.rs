@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `institution.json` | name, host names, root public key, signed keyring: nothing secret |
+//! | `institution.json` | name, host names, root public key, keyring, bound: nothing secret |
 //! | `root.pem` | certificate of the TLS authority, for terminals and wallets: nothing secret |
 //! | `keys/root-key.pem` | signs keyrings; not needed to serve, so it may be kept elsewhere |
 //! | `keys/terminal-certificate-key.pem` | signs terminal certificates |
@@ -10,6 +10,7 @@
 //! | `keys/sealing-key.pem` | opens sealed commands (X25519, RFC 8410) |
 //! | `keys/tls-authority-key.pem` | signs the TLS certificates of the server and of terminals |
 //! | `institution.sqlite` | terminals, cards, accounts, transactions, ledger |
+//! | `serve.lock` | empty; the server that runs has it locked |
 
 mod create;
 mod description;
@@ -17,11 +18,13 @@ mod error;
 mod key_files;
 mod layout;
 mod open;
+mod serving_lock;
 
 #[cfg(test)]
 mod tests;
 
-pub use create::create_institution;
+pub use create::{create_institution, create_institution_of_two};
 pub use error::DirectoryError;
 pub use layout::authority_certificate_path;
 pub use open::{OpenedInstitution, open_institution};
+pub use serving_lock::{ServingLock, lock_for_serving};

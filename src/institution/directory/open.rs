@@ -40,7 +40,8 @@ pub fn open_institution(path: &Path) -> Result<OpenedInstitution, DirectoryError
     }
     let store = SqliteStore::open(&store_path)?;
     Ok(OpenedInstitution {
-        institution: Institution::new(keys, store),
+        institution: Institution::new(keys, store)
+            .with_two_people_above(description.two_people_above_minor),
         authority,
         name: description.name,
         host_names: description.host_names,

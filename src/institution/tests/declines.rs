@@ -100,6 +100,11 @@ fn declined_malformed_command(mut bench: Bench) {
         bench.seal(&signed.encode(), &request.offer)
     });
     decline(&|bench, request| {
+        let signed = bench.command(&request.offer, 1).sign(&bench.card_key);
+        let key_id = Some(bench.card_key.verifying_key().key_id());
+        bench.seal(&Signed { key_id, ..signed }.encode(), &request.offer)
+    });
+    decline(&|bench, request| {
         let command = bench.command(&request.offer, u64::MAX);
         bench.seal(&command.sign(&bench.card_key).encode(), &request.offer)
     });

@@ -27,20 +27,22 @@ macro_rules! for_every_store {
 mod cardholder;
 mod declines;
 mod enrolment;
+mod evidence;
 mod histories;
+mod operations;
 mod payments;
 mod reconciliation;
 
 use super::*;
 use crate::credential::{
-    CardCommand, KeyId, Keyring, PayloadType, SealedCommand, Signed, SigningKey,
+    CardCommand, KeyId, Keyring, PayloadType, SealedCommand, Signed, SigningKey, VerifyingKey,
     card_enrolment_proof, channel_key_proof, verify_receipt,
 };
 use crate::domain::{
     Amount, CardId, DeclineReason, HolderVerification, Offer, OfferParts, Receipt, ReceiptStatus,
     ReversalReason, TerminalId, TransactionId, TransactionState, UnixTime,
 };
-use crate::protocol::{ChannelKey, digest_offer, encode_offer};
+use crate::protocol::{ChannelKey, decode_offer, digest_offer, encode_offer};
 
 pub(super) const NOW: UnixTime = UnixTime { seconds: 1_800_000_000 };
 const LATER: UnixTime = UnixTime { seconds: NOW.seconds + 60 };
