@@ -286,7 +286,7 @@ fn offers_in_engine(template: &Payment, open: u64) -> Vec<Duration> {
     let settings = Settings { open_max: usize::MAX, ..Settings::default() };
     let now =
         |number: u64| Now { moment: Moment { milliseconds: 10_000 * number }, wall: wall_clock() };
-    let (mut terminal, _) = Terminal::new(fixtures::identity(), settings, [7; 32], open, now(0));
+    let (mut terminal, _) = Terminal::new(fixtures::identity(), settings, [7; 32], open, 0, now(0));
     let request = PaymentRequest {
         amount: template.amount,
         reference: String::new(),

@@ -829,6 +829,7 @@ mod relay {
             offer: request.offer.clone(),
             offer_age_ms: request.offer_age_ms,
             sealed_command: request.sealed_command.clone(),
+            sequence: request.sequence,
         }
     }
 

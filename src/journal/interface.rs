@@ -68,4 +68,11 @@ pub trait Journal: Send {
     /// # Errors
     /// [`JournalError`].
     fn payments(&mut self, open_only: bool, limit: usize) -> Result<Vec<Payment>, JournalError>;
+
+    /// The highest sequence number that a payment was ever written with; 0 before the first.
+    /// Pruning does not lower it.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    fn newest_sequence(&mut self) -> Result<u64, JournalError>;
 }

@@ -184,6 +184,10 @@ mod tests {
         fn payments(&mut self, _: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
             Ok(self.payments.iter().take(limit).cloned().collect())
         }
+
+        fn newest_sequence(&mut self) -> Result<u64, JournalError> {
+            Ok(self.payments.iter().map(|payment| payment.sequence).max().unwrap_or_default())
+        }
     }
 
     fn payment(number: u8) -> Payment {
@@ -195,6 +199,7 @@ mod tests {
             capture_after_dispense: true,
             offer: Vec::new(),
             sealed_command: None,
+            sequence: 0,
             receipt: None,
             released: false,
             idempotency: None,

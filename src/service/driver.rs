@@ -87,8 +87,10 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
         frontend: &'frontend mut Frontend,
     ) -> Result<Self, DriverError> {
         let open = journal.payments(true, usize::MAX)?;
+        let newest_sequence = journal.newest_sequence()?;
         let start = Instant::now();
-        let (terminal, outputs) = Terminal::new(identity, settings, seed, open, now(start));
+        let (terminal, outputs) =
+            Terminal::new(identity, settings, seed, open, newest_sequence, now(start));
         let mut driver = Self {
             terminal,
             start,

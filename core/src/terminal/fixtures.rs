@@ -64,6 +64,7 @@ pub fn payment(number: u32, state: PaymentState) -> Payment {
         capture_after_dispense,
         offer: encode_offer(&offer.unwrap()),
         sealed_command: None,
+        sequence: 0,
         receipt: None,
         released: state.is_paid(),
         idempotency: None,

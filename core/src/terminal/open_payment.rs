@@ -135,6 +135,7 @@ impl OpenPayment {
                     offer: self.payment.offer.clone(),
                     offer_age_ms: now.since_ms(self.opened_at),
                     sealed_command,
+                    sequence: self.payment.sequence,
                 };
                 let timeout_ms = self.authorisation_times_out_at(settings).since_ms(now).max(1);
                 return Some((request, timeout_ms));

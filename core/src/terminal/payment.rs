@@ -180,6 +180,9 @@ pub struct Payment {
     pub offer: Vec<u8>,
     /// The octets of the sealed command, once there is one.
     pub sealed_command: Option<Vec<u8>>,
+    /// The number of its authorisation among those of this terminal, from 1; 0 before there is a
+    /// command. It tells the institution whether two machines share one identity.
+    pub sequence: u64,
     /// The octets of the newest signed receipt.
     pub receipt: Option<Vec<u8>>,
     /// The till was told to release the goods.

@@ -33,6 +33,7 @@ pub enum DiskRequest {
 #[derive(Debug, Default)]
 pub struct MemoryJournal {
     payments: BTreeMap<TransactionId, (u64, Payment)>,
+    newest_sequence: u64,
 }
 
 impl Journal for MemoryJournal {
@@ -43,6 +44,7 @@ impl Journal for MemoryJournal {
             .entry(payment.transaction_id)
             .or_insert_with(|| (number, payment.clone()));
         entry.1 = payment.clone();
+        self.newest_sequence = self.newest_sequence.max(payment.sequence);
         Ok(())
     }
 
@@ -73,6 +75,10 @@ impl Journal for MemoryJournal {
             found.reverse();
         }
         Ok(found.into_iter().take(limit).map(|(_, payment)| payment.clone()).collect())
+    }
+
+    fn newest_sequence(&mut self) -> Result<u64, JournalError> {
+        Ok(self.newest_sequence)
     }
 }
 

@@ -144,6 +144,7 @@ impl Machine {
         self.epoch += 1;
         self.disk.busy_until_ms = stage.now_ms;
         let mut open = self.disk.journal.payments(true, usize::MAX).unwrap_or_default();
+        let newest_sequence = self.disk.journal.newest_sequence().unwrap_or_default();
         stage.say(|_| format!("terminal: starts, {} open payments", open.len()));
         if stage.is_planted(PlantedBug::ReversalDroppedAtRestart) {
             open.retain(|payment| !matches!(payment.state, PaymentState::Reversing(_)));
@@ -158,7 +159,8 @@ impl Machine {
         let (identity, seed) = (self.identity.clone(), self.dice.octets());
         let settings = self.settings.clone();
         let now = Now { moment: Moment::default(), wall: self.clock.read(stage.now_ms) };
-        let (terminal, outputs) = Terminal::new(identity, settings, seed, open, now);
+        let (terminal, outputs) =
+            Terminal::new(identity, settings, seed, open, newest_sequence, now);
         self.engine = Some(Engine {
             terminal,
             started_ms: stage.now_ms,

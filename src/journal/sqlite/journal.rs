@@ -17,7 +17,7 @@ use crate::terminal::{Payment, PaymentState};
 
 const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, reference, \
     capture_after_dispense, offer, sealed_command, receipt, released, idempotency_key, \
-    idempotency_digest, created_at_unix_s, updated_at_unix_s";
+    idempotency_digest, created_at_unix_s, updated_at_unix_s, sequence";
 
 /// How long another program may hold the database. One that prunes or exports holds it for less.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -169,11 +169,11 @@ impl SqliteJournal {
         transaction
             .prepare_cached(&format!(
                 "INSERT INTO payments ({COLUMNS}, is_open, number)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
                      (SELECT coalesce(max(number), 0) + 1 FROM payments))
                  ON CONFLICT (transaction_id) DO UPDATE SET state = ?2, reason = ?3,
                      sealed_command = ?9, receipt = ?10, released = ?11, updated_at_unix_s = ?15,
-                     is_open = ?16"
+                     sequence = ?16, is_open = ?17"
             ))?
             .execute(params![
                 payment.transaction_id.as_octets(),
@@ -191,8 +191,14 @@ impl SqliteJournal {
                 payment.idempotency.as_ref().map(|(_, digest)| digest),
                 payment.created_at.seconds as i64,
                 payment.updated_at.seconds as i64,
+                payment.sequence as i64,
                 !state.is_final(),
             ])?;
+        transaction
+            .prepare_cached(
+                "UPDATE authorisations SET newest_sequence = ?1 WHERE newest_sequence < ?1",
+            )?
+            .execute([payment.sequence as i64])?;
         transaction
             .prepare_cached(
                 "INSERT INTO changes (transaction_id, state, reason, at_unix_s)
@@ -245,6 +251,7 @@ impl SqliteJournal {
             idempotency: key.zip(digest),
             created_at: UnixTime { seconds: row.get::<_, i64>(13)? as u64 },
             updated_at: UnixTime { seconds: row.get::<_, i64>(14)? as u64 },
+            sequence: row.get::<_, i64>(15)? as u64,
         }))
     }
 
@@ -381,6 +388,13 @@ impl Journal for SqliteJournal {
             });
         rows.map_err(|error| self.storage(error))?.into_iter().collect()
     }
+
+    fn newest_sequence(&mut self) -> Result<u64, JournalError> {
+        self.connection
+            .query_row("SELECT newest_sequence FROM authorisations", [], |row| row.get::<_, i64>(0))
+            .map(|sequence| sequence as u64)
+            .map_err(|error| self.storage(error))
+    }
 }
 
 #[cfg(test)]
@@ -497,6 +511,21 @@ mod tests {
         // Numbers go on, so the order stays.
         journal.append(&payment(7)).unwrap();
         assert_eq!(journal.payments(false, 1).unwrap()[0].transaction_id, id(7));
+    }
+
+    #[test]
+    fn the_newest_sequence_number_outlives_its_payment() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.sqlite");
+        let mut journal = SqliteJournal::open(&path).unwrap();
+        assert_eq!(journal.newest_sequence().unwrap(), 0);
+        let last = Payment { state: PaymentState::Captured, sequence: 8, ..payment(1) };
+        journal.append(&last).unwrap();
+        journal.append(&Payment { sequence: 7, ..payment(2) }).unwrap();
+        assert_eq!(journal.payment(last.transaction_id).unwrap(), Some(last.clone()));
+        journal.prune(&[last.transaction_id]).unwrap();
+        drop(journal);
+        assert_eq!(SqliteJournal::open(&path).unwrap().newest_sequence().unwrap(), 8);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Each step takes the schema from the version of its index to the next.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE payments (
         transaction_id BLOB PRIMARY KEY,
@@ -42,6 +42,12 @@ const MIGRATIONS: [&str; 2] = [
 ",
     // For what asks about a period: reconciliation, export, pruning.
     "CREATE INDEX finished_payments ON payments (updated_at_unix_s) WHERE NOT is_open;",
+    // The numbers of authorisations, which go on when payments are pruned.
+    "
+    ALTER TABLE payments ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE authorisations (newest_sequence INTEGER NOT NULL) STRICT;
+    INSERT INTO authorisations VALUES (0);
+",
 ];
 
 /// The version that this program reads and writes.

@@ -93,14 +93,20 @@ async fn call(
 ) -> Result<Option<institution_api::Transaction>, Status> {
     let octets = |id: TransactionId| id.as_octets().to_vec();
     Ok(match request {
-        InstitutionRequest::Authorise { transaction_id, offer, offer_age_ms, sealed_command } => {
+        InstitutionRequest::Authorise {
+            transaction_id,
+            offer,
+            offer_age_ms,
+            sealed_command,
+            sequence,
+        } => {
             let message = institution_api::AuthoriseRequest {
                 transaction_id: octets(transaction_id),
                 terminal_id,
                 offer,
                 offer_age_ms,
                 sealed_command,
-                sequence: 0,
+                sequence,
             };
             client.authorise(message).await?.into_inner().transaction
         }

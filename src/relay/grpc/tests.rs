@@ -279,6 +279,7 @@ async fn every_question_has_its_call() {
             offer: vec![1],
             offer_age_ms: 5,
             sealed_command: vec![2],
+            sequence: 1,
         },
         inquiry(),
         InstitutionRequest::Capture { transaction_id: id() },

@@ -49,6 +49,8 @@ pub struct Terminal {
     gate: Gate<Effect>,
     outputs: Vec<Output>,
     pace: AdvertisingPace,
+    /// The highest sequence number that this terminal has given to an authorisation.
+    newest_sequence: u64,
 }
 
 /// What follows a record. A message is sealed only when it leaves, because the channel numbers
@@ -70,12 +72,14 @@ enum Effect {
 
 impl Terminal {
     /// A terminal that continues the open payments of its journal, and what it wants done at once.
-    /// `seed` is 32 fresh random octets.
+    /// `newest_sequence` is the highest sequence number that the journal has ever held. `seed` is
+    /// 32 fresh random octets.
     pub fn new(
         identity: Identity,
         settings: Settings,
         seed: [u8; 32],
         open: Vec<Payment>,
+        newest_sequence: u64,
         now: Now,
     ) -> (Self, Vec<Output>) {
         let mut terminal = Self {
@@ -89,6 +93,7 @@ impl Terminal {
             gate: Gate::new(),
             outputs: vec![Output::Advertise(AdvertisingPace::Slow)],
             pace: AdvertisingPace::Slow,
+            newest_sequence,
         };
         for payment in open {
             terminal.resume(payment);

@@ -141,6 +141,7 @@ impl Terminal {
             capture_after_dispense: offer.capture_after_dispense(),
             offer: encode_offer(offer),
             sealed_command: None,
+            sequence: 0,
             receipt: None,
             released: false,
             idempotency: key.map(|key| (key.to_string(), content)),
