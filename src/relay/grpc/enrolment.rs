@@ -10,10 +10,12 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::super::ConnectError;
-use super::connection::Connection;
+use super::TlsFiles;
+use super::channel::connect;
 use super::delivery::DeliveryEvidence;
+use super::progress::Progress;
 use super::tls::tls_configuration;
-use super::{InstitutionAddress, TlsFiles};
+use crate::institution_address::InstitutionAddress;
 use crate::institution_api;
 use crate::institution_api::enrolment_client::EnrolmentClient;
 
@@ -69,14 +71,18 @@ pub async fn enrol_terminal(
 ) -> Result<Enrolled, EnrolError> {
     let tls = tls_configuration(&TlsFiles { root_certificates_pem, client: None })?;
     let time_limit = Duration::from_millis(ENROL_TIMEOUT_MS);
-    let silent =
-        |_| ConnectError::Silent { address: address.to_string(), timeout_ms: ENROL_TIMEOUT_MS };
-    let connection =
-        timeout(time_limit, Connection::establish(address, &tls)).await.map_err(silent)??;
+    let no_uri = || ConnectError::Credentials("the address is no URI".into());
+    let origin = address.origin().ok_or_else(no_uri)?;
+    let progress = Progress::new();
+    let connected = timeout(time_limit, connect(address, &tls, &progress)).await;
+    let connection = connected.map_err(|_| ConnectError::Silent {
+        address: address.to_string(),
+        timeout_ms: ENROL_TIMEOUT_MS,
+        stage: progress.stage(),
+    })??;
     let evidence = DeliveryEvidence::default();
-    let mut client =
-        EnrolmentClient::with_origin(connection.observed(&evidence), address.origin()?)
-            .max_decoding_message_size(ANSWER_OCTETS_MAX);
+    let mut client = EnrolmentClient::with_origin(connection.observed(&evidence), origin)
+        .max_decoding_message_size(ANSWER_OCTETS_MAX);
     let request = institution_api::EnrolTerminalRequest {
         code: code.to_owned(),
         certificate_signing_request,
