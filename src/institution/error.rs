@@ -32,13 +32,16 @@ pub enum InstitutionError {
     )]
     NotReversible { id: TransactionId, state: TransactionState },
     /// Only an approved transaction can be written off.
-    #[error("transaction {id} is {}, so it cannot be written off; nothing was changed", state.name())]
+    #[error(
+        "transaction {id} is {}, so it cannot be written off; nothing was changed",
+        state.name()
+    )]
     NotWrittenOff { id: TransactionId, state: TransactionState },
     /// So much cannot be given back.
     #[error("transaction {id} cannot be refunded so: {detail}; nothing was changed")]
     NotRefundable {
         id: TransactionId,
-        /// How it stands.
+        /// How it stands, and what could be given back.
         detail: String,
     },
     /// The id of a refund was used for something else.

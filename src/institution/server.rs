@@ -1,6 +1,7 @@
 //! The institution's server: it listens, serves, and shuts down in order.
 //!
-//! The services are in `payments_service`, `enrolment_service` and `administration_service`; who connects is in `connection`.
+//! The services are in `payments_service`, `enrolment_service` and `administration_service`; who
+//! connects is in `connection`.
 
 use std::io;
 use std::net::SocketAddr;
