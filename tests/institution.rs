@@ -806,7 +806,8 @@ async fn only_an_operators_newest_certificate_administers_and_no_terminals() {
 #[cfg(feature = "terminal")]
 mod relay {
     use florin::domain::{DeclineReason, ReversalReason, TransactionState};
-    use florin::relay::{GrpcRelay, InstitutionAddress, Relay, TlsFiles, enrol_terminal};
+    use florin::institution_address::InstitutionAddress;
+    use florin::relay::{GrpcRelay, Relay, TlsFiles, enrol_terminal};
     use florin::terminal::{InstitutionAnswer, InstitutionRequest};
 
     use super::{
@@ -860,6 +861,7 @@ mod relay {
             offer: request.offer.clone(),
             offer_age_ms: request.offer_age_ms,
             sealed_command: request.sealed_command.clone(),
+            sequence: request.sequence,
         }
     }
 
@@ -923,7 +925,7 @@ async fn the_wallet_enrols_its_card() {
     bench.institution.add_card(id, terms, &code, tomorrow(), now()).unwrap();
     let directory = WalletDirectory::open(bench.directory.path().join("wallet")).unwrap();
     let request = |code: &str| EnrolmentRequest {
-        institution: format!("https://localhost:{}", bench.address.port()),
+        institution: format!("https://localhost:{}", bench.address.port()).parse().unwrap(),
         root_pem: bench.root_pem.clone().into_bytes(),
         code: code.to_owned().into(),
         name: None,

@@ -52,7 +52,7 @@ impl Payment {
         let certificate = fixtures::certificate().sign(&fixtures::certificate_key()).encode();
         let identity = Identity::new(certificate, fixtures::channel_key()).ok()?;
         let settings = terminal::Settings::default();
-        let (terminal, _) = Terminal::new(identity, settings, [1; 32], Vec::new(), NOW);
+        let (terminal, _) = Terminal::new(identity, settings, [1; 32], Vec::new(), 0, NOW);
         let (session, hello) =
             Session::pay(fixtures::card(), fixtures::settings(), fixtures::seed(2), NOW.moment)
                 .ok()?;

@@ -7,8 +7,7 @@
 mod grpc;
 mod interface;
 
-pub use grpc::{
-    EnrolError, Enrolled, GrpcRelay, InstitutionAddress, InstitutionAddressError, TlsFiles,
-    enrol_terminal,
+pub use grpc::{EnrolError, Enrolled, GrpcRelay, TlsFiles, enrol_terminal};
+pub use interface::{
+    ConnectError, ConnectStage, HandshakeFault, InstitutionExamination, Relay, StatementError,
 };
-pub use interface::{ConnectError, InstitutionExamination, Relay, StatementError};

@@ -431,7 +431,7 @@ mod tests {
     fn engine() -> Terminal {
         let (identity, open) =
             (fixtures::identity(), vec![fixtures::payment(1, PaymentState::Capturing)]);
-        Terminal::new(identity, Settings::default(), [7; 32], open, Now::default()).0
+        Terminal::new(identity, Settings::default(), [7; 32], open, 0, Now::default()).0
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,12 +58,14 @@ pub fn payment(number: u32, state: PaymentState) -> Payment {
     });
     Payment {
         transaction_id: transaction_id(number),
+        sale_id: transaction_id(number),
         state,
         amount,
         reference,
         capture_after_dispense,
         offer: encode_offer(&offer.unwrap()),
         sealed_command: None,
+        sequence: 0,
         receipt: None,
         released: state.is_paid(),
         idempotency: None,

@@ -17,6 +17,8 @@ pub enum InstitutionRequest {
         offer_age_ms: u64,
         /// The sealed command's octets.
         sealed_command: Vec<u8>,
+        /// The number of the authorisation, the same in each repeat.
+        sequence: u64,
     },
     /// Say how the transaction stands.
     Inquire { transaction_id: TransactionId },

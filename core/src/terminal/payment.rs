@@ -170,6 +170,9 @@ impl PaymentState {
 pub struct Payment {
     /// Every request that concerns the payment is idempotent by it.
     pub transaction_id: TransactionId,
+    /// The till's sale, by the id of its first transaction. An offer that ended over a command
+    /// without a card is made again, as another transaction of the same sale.
+    pub sale_id: TransactionId,
     pub state: PaymentState,
     pub amount: Amount,
     /// The till's reference; may be empty.
@@ -180,6 +183,9 @@ pub struct Payment {
     pub offer: Vec<u8>,
     /// The octets of the sealed command, once there is one.
     pub sealed_command: Option<Vec<u8>>,
+    /// The number of its authorisation among those of this terminal, from 1; 0 before there is a
+    /// command. It tells the institution whether two machines share one identity.
+    pub sequence: u64,
     /// The octets of the newest signed receipt.
     pub receipt: Option<Vec<u8>>,
     /// The till was told to release the goods.

@@ -144,6 +144,7 @@ impl Machine {
         self.epoch += 1;
         self.disk.busy_until_ms = stage.now_ms;
         let mut open = self.disk.journal.payments(true, usize::MAX).unwrap_or_default();
+        let newest_sequence = self.disk.journal.newest_sequence().unwrap_or_default();
         stage.say(|_| format!("terminal: starts, {} open payments", open.len()));
         if stage.is_planted(PlantedBug::ReversalDroppedAtRestart) {
             open.retain(|payment| !matches!(payment.state, PaymentState::Reversing(_)));
@@ -158,7 +159,8 @@ impl Machine {
         let (identity, seed) = (self.identity.clone(), self.dice.octets());
         let settings = self.settings.clone();
         let now = Now { moment: Moment::default(), wall: self.clock.read(stage.now_ms) };
-        let (terminal, outputs) = Terminal::new(identity, settings, seed, open, now);
+        let (terminal, outputs) =
+            Terminal::new(identity, settings, seed, open, newest_sequence, now);
         self.engine = Some(Engine {
             terminal,
             started_ms: stage.now_ms,
@@ -310,7 +312,7 @@ impl Machine {
                 match view {
                     Some(view) => stage.answer_till(call, None, Ok(view)),
                     None => {
-                        let search = Search::TransactionId(transaction_id);
+                        let search = Search::Sale(transaction_id);
                         let searcher = Searcher::TillRead { call, transaction_id };
                         self.ask_disk(stage, DiskRequest::Find { search, searcher });
                     }
@@ -340,12 +342,10 @@ impl Machine {
                 content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
             }
             TillRequest::Complete { transaction_id, .. }
-            | TillRequest::Cancel { transaction_id } => {
-                Some(Search::TransactionId(*transaction_id))
-            }
+            | TillRequest::Cancel { transaction_id } => Some(Search::Sale(*transaction_id)),
         };
         let about = match &search {
-            Some(Search::TransactionId(transaction_id)) => Some(*transaction_id),
+            Some(Search::TransactionId(id) | Search::Sale(id)) => Some(*id),
             Some(Search::IdempotencyKey(_) | Search::List { .. }) | None => None,
         };
         let engine_call = TillCallId(call);
@@ -413,6 +413,7 @@ impl Machine {
                     Search::TransactionId(transaction_id) => {
                         self.disk.journal.payment(*transaction_id)
                     }
+                    Search::Sale(id) => self.disk.journal.newest_of_sale(*id),
                     Search::IdempotencyKey(_) if stage.is_planted(PlantedBug::KeyNotFound) => {
                         Ok(None)
                     }

@@ -6,10 +6,11 @@
 use rusqlite::Connection;
 
 /// Each step takes the schema from the version of its index to the next.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE payments (
         transaction_id BLOB PRIMARY KEY,
+        sale_id BLOB NOT NULL,
         state TEXT NOT NULL,
         reason TEXT NOT NULL,
         is_open INTEGER NOT NULL,
@@ -29,6 +30,7 @@ const MIGRATIONS: [&str; 2] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX open_payments ON payments (number) WHERE is_open;
     CREATE UNIQUE INDEX payments_by_number ON payments (number);
+    CREATE INDEX payments_by_sale ON payments (sale_id, number);
     CREATE INDEX payments_by_key ON payments (idempotency_key, number)
         WHERE idempotency_key IS NOT NULL;
     CREATE TABLE changes (
@@ -42,6 +44,12 @@ const MIGRATIONS: [&str; 2] = [
 ",
     // For what asks about a period: reconciliation, export, pruning.
     "CREATE INDEX finished_payments ON payments (updated_at_unix_s) WHERE NOT is_open;",
+    // The numbers of authorisations, which go on when payments are pruned.
+    "
+    ALTER TABLE payments ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE authorisations (newest_sequence INTEGER NOT NULL) STRICT;
+    INSERT INTO authorisations VALUES (0);
+",
 ];
 
 /// The version that this program reads and writes.

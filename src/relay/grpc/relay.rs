@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::super::{ConnectError, InstitutionExamination, Relay, StatementError};
 use super::channel::{Channel, connect_timeout};
-use super::{InstitutionAddress, TlsFiles, examination, requests, statement};
+use super::{TlsFiles, examination, requests, statement};
 use crate::domain::{TerminalId, TransactionId, UnixTime};
+use crate::institution_address::InstitutionAddress;
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
 
 /// The way to the reference institution. Connects when there is something to ask, and again when

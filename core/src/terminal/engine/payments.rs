@@ -32,6 +32,12 @@ impl Terminal {
         );
         open.payment.state = next;
         open.payment.updated_at = self.now.wall;
+        if next == PaymentState::Authorising && open.payment.sequence == 0 {
+            // In the same record, so that no request leaves with a number that a restart gives to
+            // another.
+            self.newest_sequence += 1;
+            open.payment.sequence = self.newest_sequence;
+        }
         if receipt.is_some() {
             open.payment.receipt = receipt;
         }

@@ -79,7 +79,7 @@ proptest! {
         inputs in prop::collection::vec((any_input(), 0u64..100_000), 0..60)
     ) {
         let (mut terminal, _) =
-            Terminal::new(identity(), Settings::default(), [7; 32], Vec::new(), Now::default());
+            Terminal::new(identity(), Settings::default(), [7; 32], Vec::new(), 0, Now::default());
         let mut now = Now::default();
         let mut offered = Vec::new();
         for (input, milliseconds) in inputs {

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The highest sequence number in the bench's journal.
+pub(super) const NEWEST_SEQUENCE: u64 = 40;
+
 /// A terminal whose journal confirms at once, or when told to.
 pub(super) struct Bench {
     pub(super) terminal: Terminal,
@@ -25,7 +28,8 @@ impl Bench {
             moment: Moment { milliseconds: 1_000 },
             wall: UnixTime { seconds: 1_700_000_000 },
         };
-        let (terminal, outputs) = Terminal::new(identity(), settings, [7; 32], open, now);
+        let (terminal, outputs) =
+            Terminal::new(identity(), settings, [7; 32], open, NEWEST_SEQUENCE, now);
         let mut bench = Self {
             terminal,
             now,

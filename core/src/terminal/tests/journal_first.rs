@@ -71,3 +71,23 @@ fn a_refusal_says_nothing_that_the_journal_does_not_hold() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn the_number_of_an_authorisation_is_in_its_record_and_never_used_again() {
+    let mut bench = Bench::new();
+    for number in 1..=2 {
+        let transaction_id = bench.offer(false);
+        let mut phone = Phone::new(number, 512);
+        phone.pay(&mut bench);
+        let expected = super::bench::NEWEST_SEQUENCE + u64::from(number);
+        let requests = bench.requests();
+        let [InstitutionRequest::Authorise { sequence, .. }] = requests[..] else {
+            panic!("{requests:?}")
+        };
+        assert_eq!(sequence, expected);
+        let record = bench.journal.last().unwrap();
+        assert_eq!((record.state, record.sequence), (PaymentState::Authorising, expected));
+        bench.answer(transaction_id, TransactionState::Declined(DeclineReason::OverLimit));
+        assert_eq!(bench.journal.last().unwrap().sequence, expected);
+    }
+}

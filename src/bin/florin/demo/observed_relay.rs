@@ -81,8 +81,13 @@ impl<R: Relay> Relay for ObservedRelay<R> {
 }
 
 fn tampered(request: InstitutionRequest, story: &Story) -> InstitutionRequest {
-    let InstitutionRequest::Authorise { transaction_id, offer, offer_age_ms, sealed_command } =
-        request
+    let InstitutionRequest::Authorise {
+        transaction_id,
+        offer,
+        offer_age_ms,
+        sealed_command,
+        sequence,
+    } = request
     else {
         return request;
     };
@@ -94,5 +99,5 @@ fn tampered(request: InstitutionRequest, story: &Story) -> InstitutionRequest {
         Some(encode_offer(&dearer))
     });
     let offer = altered.unwrap_or(offer);
-    InstitutionRequest::Authorise { transaction_id, offer, offer_age_ms, sealed_command }
+    InstitutionRequest::Authorise { transaction_id, offer, offer_age_ms, sealed_command, sequence }
 }

@@ -394,6 +394,7 @@ fn authorisation() -> InstitutionRequest {
         offer: vec![1; 20],
         offer_age_ms: 5,
         sealed_command: vec![2; 20],
+        sequence: 1,
     }
 }
 
