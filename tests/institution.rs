@@ -314,7 +314,8 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     let approved = client.authorise(request.clone()).await;
     assert_eq!(approved.state(), TransactionState::Approved);
     let receipt =
-        verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal)).unwrap();
+        verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal), now())
+            .unwrap();
     assert!(matches!(receipt.status, ReceiptStatus::Approved { .. }));
     // A repeat is the same, octet by octet, also over a new connection.
     let mut other_client = Client(bench.institution(Some(&terminal.identity)).await);
@@ -760,7 +761,7 @@ async fn operators_end_and_refund_payments_under_their_own_names() {
     // The terminal sees the newer receipt.
     let answer = client.inquire(inquiry_of(&requests[0])).await;
     let receipt = Signed::decode(&answer.receipt).unwrap();
-    let receipt = verify_receipt(&receipt, &keyring(&terminal)).unwrap();
+    let receipt = verify_receipt(&receipt, &keyring(&terminal), now()).unwrap();
     assert!(matches!(receipt.status, ReceiptStatus::Captured { refunded_minor: 100, .. }));
     let log = bench.institution.newest_audit_entries(None, 9).unwrap();
     assert_eq!(log.len(), 4);

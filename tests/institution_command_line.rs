@@ -359,6 +359,7 @@ fn operators_end_what_a_dead_machine_left_and_it_is_logged() {
         let command = ["transaction", action, id];
         json(&bank, &[&command[..], &REASON, more].concat()).remove(0)
     };
+    assert_eq!(json(&bank, &["transaction", "list", "--held"]).len(), 3);
     assert_eq!(act("capture", &ids[0], &[])["state"], "captured");
     assert_eq!(act("reverse", &ids[1], &[])["state"], "reversed");
     let written_off = act("write-off", &ids[2], &[]);
@@ -381,6 +382,8 @@ fn operators_end_what_a_dead_machine_left_and_it_is_logged() {
     assert!(words.contains("is reversed, so it cannot be captured"), "{words}");
     let words = fails(&bank, &[&capture[..], &["--reason", "", "--by", "anna"]].concat(), 3);
     assert!(words.contains("--reason"), "{words}");
+
+    assert_eq!(json(&bank, &["transaction", "list", "--held"]), [] as [Value; 0]);
 
     let log = json(&bank, &["audit", "list"]);
     let actions: Vec<_> = log.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
