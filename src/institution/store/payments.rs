@@ -193,7 +193,8 @@ pub trait PaymentStore {
     /// [`StoreError`].
     fn record_tombstone(&mut self, tombstone: &TombstoneRecord) -> Result<Written, StoreError>;
 
-    /// The transactions that are approved, of one terminal or of all, oldest first, at most `limit`.
+    /// The transactions that are approved, of one terminal or of all, oldest first, at most
+    /// `limit`.
     ///
     /// # Errors
     /// [`StoreError`].
