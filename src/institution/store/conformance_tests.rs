@@ -533,8 +533,11 @@ fn a_capture_and_a_reversal_move_the_money(store: &mut dyn Store) {
 
 fn refunds_give_back_what_was_captured_at_most(store: &mut dyn Store) {
     let account = furnish(store);
+    // The merchant is owed more than this payment, which must not cover its refunds.
+    approve(store, key(1, 9), 1, 1_000, 1);
+    assert_eq!(store.record_capture(&capture(account, key(1, 9), 1_000)), Ok(Written::Done));
     let key = key(1, 1);
-    approve(store, key, 1, 250, 1);
+    approve(store, key, 1, 250, 2);
     // Not captured yet.
     assert_outdated(store, |store| store.record_refund(&refund(account, key, 1, 100, 0)));
     assert_eq!(store.record_capture(&capture(account, key, 250)), Ok(Written::Done));
@@ -549,12 +552,12 @@ fn refunds_give_back_what_was_captured_at_most(store: &mut dyn Store) {
     assert_rule_broken(store, |store| store.record_refund(&refund(account, key, 2, 151, 100)));
     assert_eq!(store.record_refund(&refund(account, key, 2, 150, 100)), Ok(Written::Done));
     assert_rule_broken(store, |store| store.record_refund(&refund(account, key, 3, 1, 250)));
-    assert_eq!((balance(store, "payable"), balance(store, "available")), (0, 10_000));
+    assert_eq!((balance(store, "payable"), balance(store, "available")), (1_000, 9_000));
     let found = store.refund(RefundId([2; 16])).unwrap().unwrap();
     assert_eq!((found.key, found.after.refunded_minor), (key, 250));
     assert_eq!(store.refund(RefundId([3; 16])), Ok(None));
     let kinds: Vec<_> = contents(store).entries.iter().map(|entry| entry.kind.clone()).collect();
-    assert_eq!(kinds, ["funding", "hold", "capture", "refund", "refund"]);
+    assert_eq!(kinds, ["funding", "hold", "capture", "hold", "capture", "refund", "refund"]);
 }
 
 fn a_write_off_pays_both(store: &mut dyn Store) {
