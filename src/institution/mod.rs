@@ -35,6 +35,7 @@ mod presented_payment;
 mod randomness;
 pub mod records;
 mod registry;
+mod request_fields;
 mod request_queue;
 mod retry;
 mod server;
