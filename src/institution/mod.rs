@@ -19,6 +19,7 @@ mod cardholder_service;
 mod certificate_authority;
 mod challenge;
 mod connection;
+mod copies;
 mod decision;
 mod directory;
 mod enrolment;
@@ -69,8 +70,9 @@ pub use presented_payment::AuthorisationRequest;
 pub use randomness::{RandomnessError, random};
 pub use records::{
     Account, AccountId, AuditEntry, EnrolmentCode, EnrolmentCodeError, EnrolmentState, IssuedCard,
-    LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, OperationRequest, OperatorAction,
-    PageEnd, RefundId, RegisteredTerminal, Standing, StateTotal, TransactionDetail, TransactionKey,
+    LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, MaintenanceAction, MaintenanceEntry,
+    NextClient, OperationRequest, OperatorAction, PageEnd, RefundId, RegisteredTerminal, Standing,
+    StateTotal, TransactionDetail, TransactionKey,
 };
 pub use registry::CardTerms;
 pub use server::{Server, ServerError};

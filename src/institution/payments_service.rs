@@ -14,9 +14,10 @@ use tonic::{Request, Response, Status};
 
 use super::certificate_authority::ClientIdentity;
 use super::connection::peer;
+use super::error::InstitutionError;
 use super::presented_payment::AuthorisationRequest;
 use super::randomness::random;
-use super::request_queue::RequestQueue;
+use super::request_queue::{QueueError, RequestQueue};
 use super::status::{no_randomness, status};
 use super::transaction::Transaction;
 use super::wall_clock::unix_time;
@@ -81,6 +82,7 @@ impl Payments for PaymentsService {
             offer: message.offer,
             offer_age_ms: message.offer_age_ms,
             sealed_command: message.sealed_command,
+            sequence: message.sequence,
         };
         let octets = random().map_err(no_randomness)?;
         let transaction = self
@@ -90,6 +92,7 @@ impl Payments for PaymentsService {
                 institution.authorise(&request, unix_time(), *octets)
             })
             .await
+            .inspect_err(log_copy)
             .map_err(status)?;
         tracing::info!(
             terminal = %terminal_id,
@@ -215,6 +218,18 @@ impl Payments for PaymentsService {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}
+
+/// A copy needs an operator, who is told each time.
+fn log_copy(error: &QueueError) {
+    if let QueueError::Institution(InstitutionError::TerminalCopied(terminal)) = error {
+        tracing::error!(
+            %terminal,
+            "the terminal runs on two machines, and new payments of both are refused; stop one of \
+             them, then give the other a new code with `florin-acquirer terminal code {terminal}`, \
+             or run `florin-acquirer terminal clear-copy {terminal} --reason REASON`"
+        );
     }
 }
 

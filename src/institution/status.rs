@@ -27,6 +27,8 @@ pub(super) fn status(error: QueueError) -> Status {
             | InstitutionError::HoldEnded { .. }
             | InstitutionError::SamePerson { .. }
             | InstitutionError::RequestDecided(_)
+            | InstitutionError::TerminalCopied(_)
+            | InstitutionError::NotCopied(_)
             | InstitutionError::CodeExpired(_)
             | InstitutionError::CodeUsed => Status::failed_precondition(message),
             InstitutionError::NotFound { .. } => Status::not_found(message),

@@ -25,6 +25,7 @@ macro_rules! for_every_store {
 }
 
 mod cardholder;
+mod copies;
 mod declines;
 mod enrolment;
 mod evidence;
@@ -179,6 +180,7 @@ impl Bench {
             offer: octets,
             offer_age_ms: 1_000,
             sealed_command,
+            sequence: u64::from(offer.transaction_id().as_octets()[0]) + 1,
         }
     }
 
