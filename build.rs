@@ -17,7 +17,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     println!("cargo::rustc-env=FLORIN_BUILT_AT_UNIX_S={built_at_unix_s}");
     println!("cargo::rerun-if-changed=proto");
-    let descriptors = protox::compile(["florin/institution/v1/institution.proto"], ["proto"])?;
+    let files =
+        ["florin/institution/v1/institution.proto", "florin/institution/v1/administration.proto"];
+    let descriptors = protox::compile(files, ["proto"])?;
     let institution = std::env::var_os("CARGO_FEATURE_INSTITUTION").is_some();
     tonic_prost_build::configure()
         .build_client(true)

@@ -161,3 +161,45 @@ fn the_glossary_is_in_alphabetical_order_and_every_term_has_a_source() {
         assert!(words.contains("\n*Source:* "), "`{term}` has no source");
     }
 }
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let named = tests_named(&page::read("docs/threat-model.md"));
+    assert!(named.len() >= 40, "only {} tests are named", named.len());
+    let mut sources = String::new();
+    for folder in ["core", "src", "tests", "examples", "fuzz"] {
+        sources.push_str(&sources_below(&root.join(folder)));
+    }
+    let is_missing = |name: &&String| {
+        let name = name.replace('-', "_");
+        !sources.contains(&format!("fn {name}(")) && !sources.contains(&format!("def {name}("))
+    };
+    let missing: Vec<&String> = named.iter().filter(is_missing).collect();
+    assert!(missing.is_empty(), "docs/threat-model.md names tests that do not exist: {missing:?}");
+}
+
+/// The words in backquotes of the last column of each table.
+fn tests_named(text: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        let column = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        named.extend(column.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    named
+}
+
+/// All Rust and Python sources below a directory, as one text.
+fn sources_below(directory: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !ELSEWHERE.contains(&name.as_str()) {
+            text.push_str(&sources_below(&path));
+        } else if name.ends_with(".rs") || name.ends_with(".py") {
+            text.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+    text
+}

@@ -36,6 +36,7 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/florin.institution.v1.rs"));
 }
 
+use generated::administration_client::AdministrationClient;
 use generated::cardholder_client::CardholderClient;
 use generated::enrolment_client::EnrolmentClient;
 use generated::payments_client::PaymentsClient;
@@ -178,6 +179,21 @@ impl Bench {
         assert_eq!(response.card_id, card.as_octets());
         assert_eq!((response.payment_limit_minor, response.currency.as_str()), (5_000, "EUR"));
         (card, key)
+    }
+}
+
+impl Bench {
+    /// A new certificate for an operator.
+    fn new_operator(&mut self, name: &str) -> Identity {
+        let name = name.parse().unwrap();
+        let opened = open_institution(&self.directory.path().join("bank")).unwrap();
+        let made = opened.authority.issue_operator(&name, now(), tomorrow(), [1; 16]).unwrap();
+        self.institution.add_operator(&name, made.key_digest, tomorrow()).unwrap();
+        Identity::from_pem(&made.certificate_pem, &*made.key_pem)
+    }
+
+    async fn administration(&self, identity: Option<&Identity>) -> AdministrationClient<Channel> {
+        AdministrationClient::new(self.endpoint(identity).connect().await.unwrap())
     }
 }
 
@@ -643,6 +659,116 @@ async fn it_ends_in_order_and_what_it_answered_is_there_afterwards() {
     let mut client = bench.institution(Some(&terminal.identity)).await;
     let again = client.authorise(request).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(again, approved);
+}
+
+fn order_of(request: &AuthoriseRequest) -> Option<PaymentOrder> {
+    let AuthoriseRequest { transaction_id, terminal_id, .. } = request.clone();
+    Some(PaymentOrder { transaction_id, terminal_id, reason: "the goods were bad".to_owned() })
+}
+
+fn question_of(request: &AuthoriseRequest) -> GetPaymentRequest {
+    let AuthoriseRequest { transaction_id, terminal_id, .. } = request.clone();
+    GetPaymentRequest { transaction_id, terminal_id }
+}
+
+/// The payment of an order that was carried out.
+fn payment_of(outcome: Option<OrderOutcome>) -> Payment {
+    match outcome.unwrap().outcome.unwrap() {
+        order_outcome::Outcome::Payment(payment) => payment,
+        order_outcome::Outcome::Approval(number) => panic!("approval {number} waits"),
+    }
+}
+
+#[tokio::test]
+async fn operators_end_and_refund_payments_under_their_own_names() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let card = bench.new_card().await;
+    let operator = bench.new_operator("anna");
+    let mut client = Client(bench.institution(Some(&terminal.identity)).await);
+    let requests: Vec<_> =
+        (1..=3).map(|number| payment(&terminal, &card, number, "2.50")).collect();
+    for request in &requests {
+        client.authorise(request.clone()).await;
+    }
+    let mut anna = bench.administration(Some(&operator)).await;
+    let seen = anna.get_payment(question_of(&requests[0])).await.unwrap().into_inner();
+    assert_eq!(seen.payment.unwrap().state(), TransactionState::Approved);
+    let order = order_of(&requests[0]);
+    let captured = anna.capture_payment(CapturePaymentRequest { order }).await.unwrap();
+    let captured = payment_of(captured.into_inner().outcome);
+    assert_eq!(captured.state(), TransactionState::Captured);
+    let order = order_of(&requests[1]);
+    let reversed = anna.reverse_payment(ReversePaymentRequest { order }).await.unwrap();
+    assert_eq!(payment_of(reversed.into_inner().outcome).state(), TransactionState::Reversed);
+    let order = order_of(&requests[2]);
+    let written_off = anna.write_off_payment(WriteOffPaymentRequest { order }).await.unwrap();
+    assert!(payment_of(written_off.into_inner().outcome).is_written_off);
+    let refund = RefundPaymentRequest {
+        order: order_of(&requests[0]),
+        refund_id: vec![7; 16],
+        amount_minor: 100,
+    };
+    for _ in 0..2 {
+        let refunded = anna.refund_payment(refund.clone()).await.unwrap().into_inner();
+        assert_eq!(payment_of(refunded.outcome).refunded_minor, 100);
+    }
+    let more = RefundPaymentRequest { refund_id: vec![8; 16], amount_minor: 151, ..refund.clone() };
+    refused(anna.refund_payment(more).await, Code::FailedPrecondition, "1.50 EUR of it");
+    let other = RefundPaymentRequest { amount_minor: 99, ..refund.clone() };
+    refused(anna.refund_payment(other).await, Code::AlreadyExists, "a new id");
+    let no_id = RefundPaymentRequest { refund_id: vec![8; 15], ..refund };
+    refused(anna.refund_payment(no_id).await, Code::InvalidArgument, "refund_id");
+    let no_order = CapturePaymentRequest { order: None };
+    refused(anna.capture_payment(no_order).await, Code::InvalidArgument, "order");
+    let unseen = GetPaymentRequest {
+        transaction_id: TransactionId::from_random([9; 16]).as_octets().to_vec(),
+        ..question_of(&requests[0])
+    };
+    refused(anna.get_payment(unseen).await, Code::NotFound, "no transaction");
+    // The terminal sees the newer receipt.
+    let answer = client.inquire(inquiry_of(&requests[0])).await;
+    let receipt = Signed::decode(&answer.receipt).unwrap();
+    let receipt = verify_receipt(&receipt, &keyring(&terminal)).unwrap();
+    assert!(matches!(receipt.status, ReceiptStatus::Captured { refunded_minor: 100, .. }));
+    let log = bench.institution.newest_audit_entries(None, 9).unwrap();
+    assert_eq!(log.len(), 4);
+    assert!(log.iter().all(|(_, entry)| entry.operator == "anna"));
+    assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
+}
+
+#[tokio::test]
+async fn only_an_operators_newest_certificate_administers_and_no_terminals() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let card = bench.new_card().await;
+    let request = payment(&terminal, &card, 1, "2.50");
+    let mut client = Client(bench.institution(Some(&terminal.identity)).await);
+    client.authorise(request.clone()).await;
+    let question = question_of(&request);
+    for identity in [None, Some(&terminal.identity)] {
+        let mut nobody = bench.administration(identity).await;
+        let words = "operator's client certificate";
+        refused(nobody.get_payment(question.clone()).await, Code::Unauthenticated, words);
+        let order = order_of(&request);
+        let refund = RefundPaymentRequest { order, refund_id: vec![7; 16], amount_minor: 0 };
+        refused(nobody.refund_payment(refund).await, Code::Unauthenticated, words);
+        let confirm = ConfirmApprovalRequest { approval: 1 };
+        refused(nobody.confirm_approval(confirm).await, Code::Unauthenticated, words);
+    }
+    let first = bench.new_operator("anna");
+    let mut anna = bench.administration(Some(&first)).await;
+    anna.get_payment(question.clone()).await.unwrap();
+    // An operator is no terminal.
+    let mut as_terminal = bench.institution(Some(&first)).await;
+    let inquiry = inquiry_of(&request);
+    refused(as_terminal.get_transaction(inquiry).await, Code::Unauthenticated, "no terminal");
+    let second = bench.new_operator("anna");
+    refused(anna.get_payment(question.clone()).await, Code::Unauthenticated, "operator add anna");
+    let mut anna = bench.administration(Some(&second)).await;
+    anna.get_payment(question.clone()).await.unwrap();
+    bench.institution.remove_operator(&"anna".parse().unwrap(), now()).unwrap();
+    refused(anna.get_payment(question).await, Code::Unauthenticated, "not good any more");
 }
 
 /// The terminal's own way to the institution, and the institution, as they are.

@@ -533,3 +533,29 @@ fn an_operator_takes_a_terminal_back_into_service_that_ran_on_two_machines() {
     assert_eq!(copied_at(), Value::Null);
     payments.institution.authorise(&copy, now(), [1; 6]).unwrap();
 }
+
+#[test]
+fn operators_get_private_files_and_can_be_shut_out() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let bank = directory.path().join("bank");
+    init(&bank);
+    let made = &json(&bank, &["operator", "add", "anna"])[0];
+    for (field, end) in [("key", "operators/anna-key.pem"), ("certificate", "operators/anna.pem")] {
+        let path = Path::new(made[field].as_str().unwrap());
+        assert!(path.ends_with(end), "{}", path.display());
+        let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", path.display());
+    }
+    let key = std::fs::read(made["key"].as_str().unwrap()).unwrap();
+    // A second one is new.
+    json(&bank, &["operator", "add", "anna", "--valid-for-days", "1"]);
+    assert_ne!(std::fs::read(made["key"].as_str().unwrap()).unwrap(), key);
+    assert_eq!(json(&bank, &["operator", "list"]).len(), 1);
+    json(&bank, &["operator", "remove", "anna"]);
+    assert_eq!(json(&bank, &["operator", "list"])[0]["state"], "removed");
+    let words = fails(&bank, &["operator", "remove", "berta"], 3);
+    assert!(words.contains("operator list"), "{words}");
+    let words = fails(&bank, &["operator", "add", "../anna"], 2);
+    assert!(words.contains("lower-case letters"), "{words}");
+}

@@ -19,12 +19,15 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
+use super::records::OperatorName;
 use super::validity::{AUTHORITY_VALIDITY_S, CLOCK_TOLERANCE_S, SERVER_VALIDITY_S};
 use crate::domain::{TerminalId, UnixTime};
 
 /// What stands before the terminal's id in the URI among the alternative names of its client
 /// certificate.
 const TERMINAL_URI_PREFIX: &str = "urn:florin:terminal:";
+/// What stands there before the name of an operator.
+const OPERATOR_URI_PREFIX: &str = "urn:florin:operator:";
 
 /// Why a certificate cannot be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -123,27 +126,54 @@ impl ClientIdentity {
     pub fn of_certificate(der: &[u8]) -> Result<Self, CertificateError> {
         let no_terminal = || CertificateError::NoTerminal;
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| no_terminal())?;
-        let names = certificate
-            .subject_alternative_name()
-            .map_err(|_| no_terminal())?
-            .ok_or_else(no_terminal)?;
-        let terminal_id = names
-            .value
-            .general_names
-            .iter()
-            .find_map(|name| {
-                if let GeneralName::URI(uri) = name {
-                    uri.strip_prefix(TERMINAL_URI_PREFIX)
-                } else {
-                    None
-                }
-            })
+        let terminal_id = uri_after(&certificate, TERMINAL_URI_PREFIX)
             .and_then(|id| id.parse().ok())
             .ok_or_else(no_terminal)?;
-        let key_digest =
-            Sha256::digest(certificate.public_key().subject_public_key.data.as_ref()).into();
-        Ok(Self { terminal_id, key_digest })
+        Ok(Self { terminal_id, key_digest: key_digest_of(&certificate) })
     }
+}
+
+/// The operator that a client certificate is for, and the key. The caller has verified who issued
+/// the certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorIdentity {
+    pub name: OperatorName,
+    /// SHA-256 of the certificate's public key.
+    pub key_digest: [u8; 32],
+}
+
+impl OperatorIdentity {
+    /// Reads a client certificate in DER; none if it names no operator.
+    pub fn of_certificate(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let name = uri_after(&certificate, OPERATOR_URI_PREFIX)?.parse().ok()?;
+        Some(Self { name, key_digest: key_digest_of(&certificate) })
+    }
+}
+
+/// A new key and a client certificate for an operator.
+pub struct OperatorCertificate {
+    /// PKCS #8 in PEM.
+    pub key_pem: Zeroizing<String>,
+    /// X.509 in PEM, and behind it the authority's own.
+    pub certificate_pem: String,
+    /// SHA-256 of the public key.
+    pub key_digest: [u8; 32],
+}
+
+/// What stands after the prefix in a URI among the alternative names of a certificate.
+fn uri_after<'names>(
+    certificate: &'names X509Certificate<'_>,
+    prefix: &str,
+) -> Option<&'names str> {
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| {
+        if let GeneralName::URI(uri) = name { uri.strip_prefix(prefix) } else { None }
+    })
+}
+
+fn key_digest_of(certificate: &X509Certificate<'_>) -> [u8; 32] {
+    Sha256::digest(certificate.public_key().subject_public_key.data.as_ref()).into()
 }
 
 impl CertificateAuthority {
@@ -239,16 +269,40 @@ impl CertificateAuthority {
         not_after: UnixTime,
         serial: [u8; 16],
     ) -> Result<String, CertificateError> {
-        let mut parameters = parameters(&format!("Florin terminal {terminal_id}"), now, 0)?;
-        parameters.not_after = date(not_after)?;
-        let uri = format!("{TERMINAL_URI_PREFIX}{terminal_id}");
-        parameters.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
-        parameters.serial_number = Some(serial_number(serial));
-        parameters.use_authority_key_identifier_extension = true;
-        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let parameters = client_parameters(
+            &format!("Florin terminal {terminal_id}"),
+            format!("{TERMINAL_URI_PREFIX}{terminal_id}"),
+            (now, not_after),
+            serial,
+        )?;
         let certificate = parameters.signed_by(&request.public_key, &self.issuer)?;
         Ok(format!("{}{}", certificate.pem(), self.certificate_pem))
+    }
+
+    /// Makes a new key and a client certificate for an operator.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub fn issue_operator(
+        &self,
+        name: &OperatorName,
+        now: UnixTime,
+        not_after: UnixTime,
+        serial: [u8; 16],
+    ) -> Result<OperatorCertificate, CertificateError> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        let parameters = client_parameters(
+            &format!("Florin operator {name}"),
+            format!("{OPERATOR_URI_PREFIX}{name}"),
+            (now, not_after),
+            serial,
+        )?;
+        let certificate = parameters.signed_by(&key, &self.issuer)?;
+        Ok(OperatorCertificate {
+            key_pem: Zeroizing::new(key.serialize_pem()),
+            certificate_pem: format!("{}{}", certificate.pem(), self.certificate_pem),
+            key_digest: Sha256::digest(key.public_key_raw()).into(),
+        })
     }
 }
 
@@ -262,6 +316,23 @@ impl std::fmt::Debug for ServerIdentity {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("ServerIdentity").finish_non_exhaustive()
     }
+}
+
+/// What is the same in all client certificates. `uri` names who connects.
+fn client_parameters(
+    common_name: &str,
+    uri: String,
+    (now, not_after): (UnixTime, UnixTime),
+    serial: [u8; 16],
+) -> Result<CertificateParams, CertificateError> {
+    let mut parameters = parameters(common_name, now, 0)?;
+    parameters.not_after = date(not_after)?;
+    parameters.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+    parameters.serial_number = Some(serial_number(serial));
+    parameters.use_authority_key_identifier_extension = true;
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(parameters)
 }
 
 /// What is the same in all certificates.

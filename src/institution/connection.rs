@@ -20,7 +20,9 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 use tonic::{Request, Status};
 
-use super::certificate_authority::{CertificateAuthority, ClientIdentity, ServerIdentity};
+use super::certificate_authority::{
+    CertificateAuthority, ClientIdentity, OperatorIdentity, ServerIdentity,
+};
 
 /// How many connections are open at once. A terminal keeps one.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -36,6 +38,8 @@ pub(super) struct Peer {
     pub address: IpAddr,
     /// None without a client certificate; a message if the certificate names no terminal.
     pub identity: Option<Result<ClientIdentity, String>>,
+    /// The operator whom the client certificate names, if it names one.
+    pub operator: Option<OperatorIdentity>,
 }
 
 /// One connection after its handshake.
@@ -121,11 +125,13 @@ async fn shake_hands(
     // A request is one small write that waits for its answer, so nothing is gained by delaying it.
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
-    let identity =
-        stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|certificate| {
-            ClientIdentity::of_certificate(certificate).map_err(|error| error.to_string())
-        });
-    Ok((stream, Peer { address: address.ip(), identity }))
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let identity = certificate.map(|certificate| {
+        ClientIdentity::of_certificate(certificate).map_err(|error| error.to_string())
+    });
+    let operator =
+        certificate.and_then(|certificate| OperatorIdentity::of_certificate(certificate));
+    Ok((stream, Peer { address: address.ip(), identity, operator }))
 }
 
 impl Connected for Connection {

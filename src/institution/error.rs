@@ -1,6 +1,6 @@
 //! Why the institution did not do what it was asked.
 
-use super::records::RefundId;
+use super::records::{OperatorName, RefundId};
 use super::store::StoreError;
 use crate::domain::{TerminalId, TransactionId, TransactionState, UnixTime};
 
@@ -32,13 +32,16 @@ pub enum InstitutionError {
     )]
     NotReversible { id: TransactionId, state: TransactionState },
     /// Only an approved transaction can be written off.
-    #[error("transaction {id} is {}, so it cannot be written off; nothing was changed", state.name())]
+    #[error(
+        "transaction {id} is {}, so it cannot be written off; nothing was changed",
+        state.name()
+    )]
     NotWrittenOff { id: TransactionId, state: TransactionState },
     /// So much cannot be given back.
     #[error("transaction {id} cannot be refunded so: {detail}; nothing was changed")]
     NotRefundable {
         id: TransactionId,
-        /// How it stands.
+        /// How it stands, and what could be given back.
         detail: String,
     },
     /// The id of a refund was used for something else.
@@ -107,6 +110,12 @@ pub enum InstitutionError {
          certificate, or enrol again"
     )]
     CertificateReplaced(TerminalId),
+    /// The operator is not registered, was removed, or shows an older certificate.
+    #[error(
+        "the client certificate of operator {0} is not good any more; get a new one with \
+         `florin-acquirer operator add {0}`"
+    )]
+    OperatorRefused(OperatorName),
     /// The store did not do its part.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -28,7 +28,7 @@ pub struct EvidenceReport {
     /// Encoded and signed, in the order in which they were made: of the authorisation, the capture,
     /// the newest refund, the reversal.
     pub receipts: Vec<Vec<u8>>,
-    /// Encoded and signed.
+    /// On which command the institution decided: signed and encoded.
     pub exclusion: Vec<u8>,
     /// The institution's signed keyring, encoded.
     pub keyring: Vec<u8>,

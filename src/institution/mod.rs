@@ -11,6 +11,7 @@
 //! needs of a store is in [`store`], what it keeps there in [`records`], and [`Server`] puts it on
 //! the network.
 
+mod administration_service;
 mod attempt_limit;
 mod authorisation;
 mod books;
@@ -29,6 +30,7 @@ mod evidence;
 mod inquiry;
 mod keys;
 mod operations;
+mod operators;
 mod payments_service;
 mod presented_payment;
 mod randomness;
@@ -53,7 +55,8 @@ pub use cardholder::{
     PaymentStanding, QuestionSubject,
 };
 pub use certificate_authority::{
-    CertificateAuthority, CertificateError, ClientIdentity, ClientRequest, ServerIdentity,
+    CertificateAuthority, CertificateError, ClientIdentity, ClientRequest, OperatorCertificate,
+    OperatorIdentity, ServerIdentity,
 };
 pub use decision::OFFER_AGE_GRACE_MS;
 pub use directory::{
@@ -71,8 +74,9 @@ pub use randomness::{RandomnessError, random};
 pub use records::{
     Account, AccountId, AuditEntry, EnrolmentCode, EnrolmentCodeError, EnrolmentState, IssuedCard,
     LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, MaintenanceAction, MaintenanceEntry,
-    NextClient, OperationRequest, OperatorAction, PageEnd, RefundId, RegisteredTerminal, Standing,
-    StateTotal, TransactionDetail, TransactionKey,
+    NextClient, OperationRequest, OperatorAction, OperatorName, PageEnd, RefundId,
+    RegisteredOperator, RegisteredTerminal, Standing, StateTotal, TransactionDetail,
+    TransactionKey,
 };
 pub use registry::CardTerms;
 pub use server::{Server, ServerError};

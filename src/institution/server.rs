@@ -1,6 +1,7 @@
 //! The institution's server: it listens, serves, and shuts down in order.
 //!
-//! The services are in `payments_service` and `enrolment_service`; who connects is in `connection`.
+//! The services are in `payments_service`, `enrolment_service` and `administration_service`; who
+//! connects is in `connection`.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::administration_service::AdministrationService;
 use super::attempt_limit::AttemptLimit;
 use super::cardholder_service::CardholderService;
 use super::certificate_authority::CertificateError;
@@ -24,6 +26,7 @@ use super::payments_service::PaymentsService;
 use super::randomness::{RandomnessError, random};
 use super::request_queue::RequestQueue;
 use super::wall_clock::unix_time;
+use crate::institution_api::administration_server::AdministrationServer;
 use crate::institution_api::cardholder_server::CardholderServer;
 use crate::institution_api::enrolment_server::EnrolmentServer;
 use crate::institution_api::payments_server::PaymentsServer;
@@ -140,6 +143,10 @@ impl Server {
             .max_concurrent_streams(REQUESTS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(Duration::from_millis(KEEPALIVE_INTERVAL_MS)))
             .http2_keepalive_timeout(Some(Duration::from_millis(KEEPALIVE_TIMEOUT_MS)))
+            .add_service(
+                AdministrationServer::new(AdministrationService { queue: queue.clone() })
+                    .max_decoding_message_size(REQUEST_OCTETS_MAX),
+            )
             .add_service(
                 PaymentsServer::new(PaymentsService { queue })
                     .max_decoding_message_size(REQUEST_OCTETS_MAX),

@@ -1,7 +1,7 @@
 //! Settlement: what was reserved is taken, or given back.
 //!
-//! A terminal ends what it has reserved. What was captured is the merchant's: only the institution's
-//! operators give it back (`operations`).
+//! A terminal ends what it has reserved. What was captured is the merchant's: only the operators of
+//! the institution give it back (`operations`).
 
 use super::Institution;
 use super::error::InstitutionError;

@@ -35,9 +35,9 @@ pub(super) fn status(error: QueueError) -> Status {
             InstitutionError::CodeUnknown | InstitutionError::Blocked(_) => {
                 Status::permission_denied(message)
             }
-            InstitutionError::CertificateReplaced(_) | InstitutionError::CardNotProved => {
-                Status::unauthenticated(message)
-            }
+            InstitutionError::CertificateReplaced(_)
+            | InstitutionError::OperatorRefused(_)
+            | InstitutionError::CardNotProved => Status::unauthenticated(message),
             InstitutionError::Store(StoreError::Busy) => Status::unavailable(
                 "the institution's store is busy; nothing was changed; send the same request again \
                  later",

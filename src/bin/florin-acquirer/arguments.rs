@@ -12,6 +12,7 @@ use crate::audit::AuditCommand;
 use crate::card::CardCommand;
 use crate::init::InitArguments;
 use crate::ledger::LedgerCommand;
+use crate::operator_command::OperatorCommand;
 use crate::serve::{LOG_LEVEL, ServeArguments};
 use crate::terminal::TerminalCommand;
 use crate::transaction::TransactionCommand;
@@ -87,6 +88,9 @@ pub enum Command {
     /// Show what operators did to payments.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Manage the people who may use the administration service.
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Check and show the books.
     #[command(subcommand)]
     Ledger(LedgerCommand),

@@ -57,6 +57,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | InstitutionError::TooManyTombstones(_)
             | InstitutionError::SamePerson { .. }
             | InstitutionError::RequestDecided(_)
+            | InstitutionError::OperatorRefused(_)
             | InstitutionError::NotFound { .. }
             | InstitutionError::CodeUnknown
             | InstitutionError::CodeExpired(_)

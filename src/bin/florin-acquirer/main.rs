@@ -18,6 +18,7 @@ mod init;
 mod ledger;
 mod money;
 mod operator;
+mod operator_command;
 mod output;
 mod serve;
 mod terminal;
@@ -96,6 +97,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(BOOKS_WRONG) });
         }
         Command::Approval(command) => approval::run(command, open()?.institution, now, &output)?,
+        Command::Operator(command) => {
+            operator_command::run(command, open()?, &directory, now, &output)?;
+        }
         Command::Audit(command) => audit::run(command, open()?.institution, &output)?,
         Command::Ledger(command) => {
             let are_right = ledger::run(command, open()?.institution, &output)?;

@@ -85,7 +85,7 @@ fn refund_id(text: &str) -> Result<RefundId, String> {
     RefundId::parse(text).ok_or_else(|| "expected a whole UUID".to_owned())
 }
 
-/// Captures, reverses or writes off.
+/// Captures, reverses or writes off a payment.
 pub fn end(
     arguments: ActionArguments,
     operation: Operation,
@@ -96,7 +96,7 @@ pub fn end(
     carry_out(arguments, |_| Ok(operation), institution, now, output)
 }
 
-/// Refunds.
+/// Gives back what was captured, or a part of it.
 pub fn refund(
     arguments: RefundArguments,
     institution: Institution,

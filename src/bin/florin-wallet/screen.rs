@@ -275,7 +275,8 @@ fn about(offer: Option<&Offer>, matching_code: Option<&str>) -> Map<String, Valu
 /// The code to quote when asking the bank.
 pub fn approval_code(end: &SessionEnd) -> Option<String> {
     match &end.receipt()?.status {
-        ReceiptStatus::Approved { approval_code } => Some(approval_code.clone()),
+        ReceiptStatus::Approved { approval_code }
+        | ReceiptStatus::Captured { approval_code, .. } => Some(approval_code.clone()),
         ReceiptStatus::Declined(_) | ReceiptStatus::Reversed => None,
     }
 }
@@ -284,7 +285,7 @@ pub fn approval_code(end: &SessionEnd) -> Option<String> {
 fn exit_code(end: &SessionEnd) -> u8 {
     match end {
         SessionEnd::Settled(receipt) => match receipt.status {
-            ReceiptStatus::Approved { .. } => 0,
+            ReceiptStatus::Approved { .. } | ReceiptStatus::Captured { .. } => 0,
             ReceiptStatus::Declined(_) => 3,
             ReceiptStatus::Reversed => 6,
         },

@@ -10,6 +10,7 @@ mod ledger;
 mod ledger_report;
 mod maintenance;
 mod operation;
+mod operator;
 mod terminal;
 mod transaction;
 
@@ -27,5 +28,6 @@ pub use operation::{
     AuditEntry, NewOperationRequest, OperationRequest, OperatorAction, RefundId, RequestDecision,
     Standing,
 };
+pub use operator::{OperatorName, RegisteredOperator};
 pub use terminal::{NewTerminal, NextClient, RegisteredTerminal, TerminalKeys};
 pub use transaction::{PageEnd, TransactionDetail, TransactionKey, TransactionRecord};

@@ -93,7 +93,7 @@ pub struct Standing {
 pub struct AuditEntry {
     /// By the institution's clock.
     pub made_at: UnixTime,
-    /// Who did it.
+    /// Who did it, by name.
     pub operator: String,
     /// The second person, where two are needed.
     pub approved_by: Option<String>,
@@ -112,7 +112,7 @@ pub struct AuditEntry {
 pub struct NewOperationRequest {
     /// By the institution's clock.
     pub requested_at: UnixTime,
-    /// Who asked for it.
+    /// Who asked for it, by name.
     pub operator: String,
     pub key: TransactionKey,
     pub action: OperatorAction,
@@ -125,7 +125,7 @@ pub struct NewOperationRequest {
 pub struct RequestDecision {
     /// By the institution's clock.
     pub decided_at: UnixTime,
-    /// The second person.
+    /// The second person, by name.
     pub decided_by: String,
     /// Whether it was carried out; otherwise it was refused.
     pub is_confirmed: bool,

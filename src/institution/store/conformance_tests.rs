@@ -16,8 +16,9 @@ use crate::institution::records::{
     Account, AccountId, AuditEntry, CardKey, CodeDigest, CodeSubject, EnrolmentState, EntryKind,
     Evidence, IssuedCard, LedgerAccount, LedgerEntry, LedgerReport, MaintenanceAction,
     MaintenanceEntry, NewAccount, NewCard, NewEnrolmentCode, NewOperationRequest, NewTerminal,
-    NextClient, OperationRequest, OperatorAction, PageEnd, RefundId, RegisteredTerminal,
-    RequestDecision, Standing, TerminalKeys, TransactionKey, TransactionRecord, Transfer,
+    NextClient, OperationRequest, OperatorAction, PageEnd, RefundId, RegisteredOperator,
+    RegisteredTerminal, RequestDecision, Standing, TerminalKeys, TransactionKey, TransactionRecord,
+    Transfer,
 };
 
 /// Runs each test over each store.
@@ -56,7 +57,9 @@ for_every_store!(
     a_write_off_pays_both,
     what_operators_do_is_logged_with_it,
     a_request_is_carried_out_once,
+    operators_are_kept_by_name,
     the_check_finds_entries_that_touch_wrong_accounts,
+    the_check_finds_refunds_and_write_offs_of_others,
     evidence_is_kept_as_it_came,
     tombstones_are_counted_by_terminal_and_time,
     what_was_settled_meanwhile_is_outdated,
@@ -640,7 +643,22 @@ fn a_request_is_carried_out_once(store: &mut dyn Store) {
     assert_eq!(store.requests().unwrap().len(), 2);
 }
 
-fn the_check_finds_entries_that_touch_wrong_accounts(store: &mut dyn Store) {
+fn operators_are_kept_by_name(store: &mut dyn Store) {
+    let operator = |name: &str, number| RegisteredOperator {
+        name: name.parse().unwrap(),
+        key_digest: [number; 32],
+        not_after: LATER,
+        removed_at: None,
+    };
+    let removed = RegisteredOperator { removed_at: Some(NOW), ..operator("berta", 2) };
+    for put in [&operator("berta", 2), &operator("anna", 1), &removed, &operator("anna", 3)] {
+        store.put_operator(put).unwrap();
+    }
+    assert_eq!(store.operators().unwrap(), [operator("anna", 3), removed]);
+}
+
+/// Two accounts with money held and captured, so that a wrong entry has something to take.
+fn furnish_two_accounts(store: &mut dyn Store) -> (AccountId, AccountId) {
     let account = furnish(store);
     let currency = "EUR".parse().unwrap();
     let opening_balance = Some(euros(OPENING_MINOR));
@@ -648,74 +666,84 @@ fn the_check_finds_entries_that_touch_wrong_accounts(store: &mut dyn Store) {
     let other = store.create_account(&other).unwrap();
     store.add_card(&new_card(3, other), &new_code(13)).unwrap();
     assert_eq!(enrol_card(store, 13, 3), Written::Done);
-    for id in 1..=5 {
+    for id in 1..=4 {
         approve(store, key(1, id), 1, 100, id.into());
     }
-    // So that there is something to take from the wrong account.
     approve(store, key(2, 1), 3, 500, 1);
     approve(store, key(2, 2), 3, 500, 2);
     assert_eq!(store.record_capture(&capture(other, key(2, 2), 500)), Ok(Written::Done));
-    let amount = euros(100);
-    let (payable, held) = (LedgerAccount::Payable, LedgerAccount::Held);
-    let available = LedgerAccount::Available;
-    let found = |store: &mut dyn Store, written: Result<Written, StoreError>| {
-        assert_eq!(written, Ok(Written::Done));
+    (account, other)
+}
+
+/// Has `write` make one entry between these accounts, which the check finds.
+fn assert_found(
+    store: &mut dyn Store,
+    (kind, from, to): (EntryKind, LedgerAccount, LedgerAccount),
+    write: impl FnOnce(&mut dyn Store, Transfer) -> Result<Written, StoreError>,
+) {
+    let count = |store: &mut dyn Store| {
         let faults = store.check_ledger().unwrap().faults;
-        let wrong = faults.iter().filter(|fault| fault.rule == "entry_touches_its_accounts");
-        wrong.count()
+        faults.iter().filter(|fault| fault.rule == "entry_touches_its_accounts").count()
     };
-    let mut before = 0;
-    let mut grows = |store: &mut dyn Store, written| {
-        let now = found(store, written);
-        assert!(now > before, "{:?}", store.check_ledger().unwrap().faults);
-        before = now;
-    };
+    let before = count(store);
+    let words = format!("a {kind:?} from {from:?} to {to:?}");
+    let transfer = Transfer::planted(kind, from, to, euros(100));
+    assert_eq!(write(store, transfer), Ok(Written::Done), "{words}");
+    assert!(count(store) > before, "{words}: {:?}", store.check_ledger().unwrap().faults);
+}
+
+fn payable(merchant: &str) -> LedgerAccount {
+    LedgerAccount::Payable(merchant.to_owned())
+}
+
+fn the_check_finds_entries_that_touch_wrong_accounts(store: &mut dyn Store) {
+    let (account, other) = furnish_two_accounts(store);
+    let (held, available) = (LedgerAccount::Held, LedgerAccount::Available);
     // A reversal that credits another cardholder.
-    let transfer = Transfer::planted(EntryKind::Reversal, held(account), available(other), amount);
-    let planted = ReversalRecord { transfer, ..reversal(account, key(1, 1), 100) };
-    let written = store.record_reversal(&planted);
-    grows(store, written);
-    // A capture that pays another merchant, or takes from another cardholder.
-    let to = payable("kiosk-2".to_owned());
-    let transfer = Transfer::planted(EntryKind::Capture, held(account), to, amount);
-    let planted = CaptureRecord { transfer, ..capture(account, key(1, 2), 100) };
-    let written = store.record_capture(&planted);
-    grows(store, written);
-    let to = payable("kiosk-1".to_owned());
-    let transfer = Transfer::planted(EntryKind::Capture, held(other), to, amount);
-    let planted = CaptureRecord { transfer, ..capture(account, key(1, 3), 100) };
-    let written = store.record_capture(&planted);
-    grows(store, written);
-    // A refund to another cardholder, and one at another merchant's cost.
-    let from = payable("kiosk-1".to_owned());
-    let transfer = Transfer::planted(EntryKind::Refund, from, available(other), euros(10));
-    let planted = RefundRecord { transfer, ..refund(account, key(1, 3), 1, 10, 0) };
-    let written = store.record_refund(&planted);
-    grows(store, written);
-    let from = payable("kiosk-2".to_owned());
-    let transfer = Transfer::planted(EntryKind::Refund, from, available(account), euros(10));
-    let planted = RefundRecord { transfer, ..refund(account, key(1, 3), 2, 10, 10) };
-    let written = store.record_refund(&planted);
-    grows(store, written);
-    // A write-off that another merchant gets, and one that a cardholder pays.
-    let to = payable("kiosk-2".to_owned());
-    let payment = Transfer::planted(EntryKind::WriteOff, LedgerAccount::Loss, to, amount);
-    let planted = WriteOffRecord { payment, ..write_off(account, key(1, 4), 100) };
-    let written = store.record_write_off(&planted);
-    grows(store, written);
-    let to = payable("kiosk-1".to_owned());
-    let payment = Transfer::planted(EntryKind::WriteOff, available(other), to, amount);
-    let planted = WriteOffRecord { payment, ..write_off(account, key(1, 5), 100) };
-    let written = store.record_write_off(&planted);
-    grows(store, written);
+    let wrong = (EntryKind::Reversal, held(account), available(other));
+    assert_found(store, wrong, |store, transfer| {
+        store.record_reversal(&ReversalRecord { transfer, ..reversal(account, key(1, 1), 100) })
+    });
+    // A capture that takes from another cardholder, and one that pays another merchant.
+    for (id, from, to) in [(2, held(other), "kiosk-1"), (3, held(account), "kiosk-2")] {
+        assert_found(store, (EntryKind::Capture, from, payable(to)), |store, transfer| {
+            store.record_capture(&CaptureRecord { transfer, ..capture(account, key(1, id), 100) })
+        });
+    }
     // A hold on another cardholder's money.
-    let subject = subject(key(1, 6), 1, 100);
-    let facts = store.authorisation_facts(&subject).unwrap();
-    let hold = Transfer::planted(EntryKind::Hold, available(other), held(account), amount);
-    let approval = Approval { hold, ..approval(account, 100).unwrap() };
-    let planted = authorisation(subject, Ok(approval), 6);
-    let written = store.record_authorisation(&planted, &facts);
-    grows(store, written);
+    let wrong = (EntryKind::Hold, available(other), held(account));
+    assert_found(store, wrong, |store, hold| {
+        let subject = subject(key(1, 6), 1, 100);
+        let facts = store.authorisation_facts(&subject).unwrap();
+        let approval = Approval { hold, ..approval(account, 100).unwrap() };
+        store.record_authorisation(&authorisation(subject, Ok(approval), 6), &facts)
+    });
+}
+
+fn the_check_finds_refunds_and_write_offs_of_others(store: &mut dyn Store) {
+    let (account, other) = furnish_two_accounts(store);
+    let available = LedgerAccount::Available;
+    assert_eq!(store.record_capture(&capture(account, key(1, 1), 100)), Ok(Written::Done));
+    assert_eq!(store.record_capture(&capture(account, key(1, 2), 100)), Ok(Written::Done));
+    // A refund to another cardholder, and one at another merchant's cost.
+    for (id, from, to) in [(1, "kiosk-1", other), (2, "kiosk-2", account)] {
+        let wrong = (EntryKind::Refund, payable(from), available(to));
+        assert_found(store, wrong, |store, transfer| {
+            store.record_refund(&RefundRecord {
+                transfer,
+                ..refund(account, key(1, id), id, 100, 0)
+            })
+        });
+    }
+    // A write-off that another merchant gets, and one that a cardholder pays.
+    for (id, from, to) in [(3, LedgerAccount::Loss, "kiosk-2"), (4, available(other), "kiosk-1")] {
+        assert_found(store, (EntryKind::WriteOff, from, payable(to)), |store, payment| {
+            store.record_write_off(&WriteOffRecord {
+                payment,
+                ..write_off(account, key(1, id), 100)
+            })
+        });
+    }
 }
 
 fn evidence_is_kept_as_it_came(store: &mut dyn Store) {

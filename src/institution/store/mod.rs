@@ -20,7 +20,8 @@
 //! - **The audit log only grows.** What an operator does and its audit entry are written together.
 //! - **The counter of a card only moves up**, and no two authorisations use the same one.
 //! - **The ledger sums to zero.** Every entry does, balances are the sums of their postings, no
-//!   ledger account but `funding` and `loss` goes below zero, and no posting is ever changed or deleted.
+//!   ledger account but `funding` and `loss` goes below zero, and no posting is ever changed or
+//!   deleted.
 //!
 //! A write that would break one of the last four is [`StoreError::RuleBroken`]: the institution
 //! never asks for one. The tests in `conformance_tests.rs` hold every store to all of this.

@@ -3,8 +3,8 @@
 use super::{StoreError, Written};
 use crate::domain::UnixTime;
 use crate::institution::records::{
-    AuditEntry, NewOperationRequest, OperationRequest, RefundId, RequestDecision, TransactionKey,
-    Transfer,
+    AuditEntry, NewOperationRequest, OperationRequest, RefundId, RegisteredOperator,
+    RequestDecision, TransactionKey, Transfer,
 };
 
 /// A decided refund, to be recorded.
@@ -98,4 +98,16 @@ pub trait OperationStore {
         number: i64,
         decision: &RequestDecision,
     ) -> Result<Written, StoreError>;
+
+    /// Registers an operator, or puts this in the place of an earlier one of the same name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn put_operator(&mut self, operator: &RegisteredOperator) -> Result<(), StoreError>;
+
+    /// Every operator, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn operators(&mut self) -> Result<Vec<RegisteredOperator>, StoreError>;
 }

@@ -117,6 +117,12 @@ class Kiosk:
         )
         self.terminal = self.bed.start("terminal", *command)
 
+    def status(self):
+        """What the terminal says of itself."""
+        return self.bed.run_json(
+            self.bed.binary("florin"), "status", "--json", "--till", self.till
+        )
+
     def metrics(self):
         """The terminal's figures, {"florin_bluetooth_up": 1.0,
         'florin_payments_finished_total{state="captured"}': 2.0}."""
@@ -218,4 +224,9 @@ class Wallet:
     def ask(self, transaction_id, exit_code=0):
         """Asks what became of a payment."""
         asking = self.start("result", transaction_id, "--code", self.kiosk.short_code)
+        return asking.wait(60, exit_code=exit_code).json()
+
+    def ask_the_bank(self, transaction_id, exit_code=0):
+        """Asks the institution what became of a payment."""
+        asking = self.start("result", transaction_id, "--online")
         return asking.wait(60, exit_code=exit_code).json()

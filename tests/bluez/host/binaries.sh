@@ -32,6 +32,10 @@ build_binaries() {
         cargo build --profile bed --locked --example radio_bench
         put_binary "$target/bed/examples/radio_bench"
     fi
+    if $needs_dishonest; then
+        cargo build --profile bed --locked --example dishonest_terminal
+        put_binary "$target/bed/examples/dishonest_terminal"
+    fi
 }
 
 # put_binary FILE: by a rename, since a run beside this one may be reading the one that is there.

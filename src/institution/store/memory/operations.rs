@@ -4,7 +4,8 @@ use super::books::rule_broken;
 use super::tables::MemoryStore;
 use crate::domain::TransactionState;
 use crate::institution::records::{
-    AuditEntry, NewOperationRequest, OperationRequest, RefundId, RequestDecision, TransactionKey,
+    AuditEntry, NewOperationRequest, OperationRequest, RefundId, RegisteredOperator,
+    RequestDecision, TransactionKey,
 };
 use crate::institution::store::{
     OperationStore, RefundRecord, StoreError, WriteOffRecord, Written,
@@ -137,5 +138,14 @@ impl OperationStore for MemoryStore {
             }
             Some(_) | None => Ok(Written::Outdated),
         }
+    }
+
+    fn put_operator(&mut self, operator: &RegisteredOperator) -> Result<(), StoreError> {
+        self.operators.insert(operator.name.clone(), operator.clone());
+        Ok(())
+    }
+
+    fn operators(&mut self) -> Result<Vec<RegisteredOperator>, StoreError> {
+        Ok(self.operators.values().cloned().collect())
     }
 }

@@ -6,8 +6,8 @@ use super::books::{Books, rule_broken};
 use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
     AuditEntry, CodeDigest, CodeSubject, EnrolmentState, Evidence, IssuedCard, MaintenanceEntry,
-    NewAccount, NewEnrolmentCode, OperationRequest, RegisteredTerminal, TransactionKey,
-    TransactionRecord,
+    NewAccount, NewEnrolmentCode, OperationRequest, OperatorName, RegisteredOperator,
+    RegisteredTerminal, TransactionKey, TransactionRecord,
 };
 use crate::institution::store::StoreError;
 
@@ -28,6 +28,7 @@ pub struct MemoryStore {
     /// The number of a request is its place, from 1.
     pub(super) requests: Vec<OperationRequest>,
     pub(super) maintenance: Vec<MaintenanceEntry>,
+    pub(super) operators: BTreeMap<OperatorName, RegisteredOperator>,
 }
 
 #[derive(Debug)]

@@ -17,6 +17,7 @@ mod ledger_check;
 mod ledger_tables;
 mod maintenance_table;
 mod operations;
+mod operator_table;
 mod payments;
 mod refund_table;
 mod registry;

@@ -3,10 +3,13 @@
 use rusqlite::Connection;
 
 use super::database::SqliteStore;
-use super::{audit_table, ledger_tables, refund_table, request_table, transaction_table};
+use super::{
+    audit_table, ledger_tables, operator_table, refund_table, request_table, transaction_table,
+};
 use crate::domain::TransactionState;
 use crate::institution::records::{
-    AuditEntry, NewOperationRequest, OperationRequest, RefundId, RequestDecision, TransactionKey,
+    AuditEntry, NewOperationRequest, OperationRequest, RefundId, RegisteredOperator,
+    RequestDecision, TransactionKey,
 };
 use crate::institution::store::{
     OperationStore, RefundRecord, StoreError, WriteOffRecord, Written,
@@ -95,5 +98,13 @@ impl OperationStore for SqliteStore {
         decision: &RequestDecision,
     ) -> Result<Written, StoreError> {
         self.write(|connection| request_table::decide(connection, number, decision))
+    }
+
+    fn put_operator(&mut self, operator: &RegisteredOperator) -> Result<(), StoreError> {
+        self.write(|connection| operator_table::put(connection, operator))
+    }
+
+    fn operators(&mut self) -> Result<Vec<RegisteredOperator>, StoreError> {
+        self.read(operator_table::all)
     }
 }

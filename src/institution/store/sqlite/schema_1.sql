@@ -318,3 +318,10 @@ CREATE TRIGGER maintenance_entry_is_not_deleted BEFORE DELETE ON maintenance_ent
 BEGIN
   SELECT RAISE(ABORT, 'a maintenance entry is never deleted');
 END;
+-- Who may use the administration service, by SHA-256 of the public key in the client certificate.
+CREATE TABLE operator (
+  name TEXT PRIMARY KEY CHECK (name <> ''),
+  key_digest BLOB NOT NULL CHECK (length(key_digest) = 32),
+  not_after INTEGER NOT NULL,
+  removed_at INTEGER
+) STRICT, WITHOUT ROWID;
