@@ -36,6 +36,7 @@ mod presented_payment;
 mod randomness;
 pub mod records;
 mod registry;
+mod renewal;
 mod request_queue;
 mod retry;
 mod server;

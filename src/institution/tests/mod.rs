@@ -33,6 +33,7 @@ mod histories;
 mod operations;
 mod payments;
 mod reconciliation;
+mod renewal;
 
 use super::*;
 use crate::credential::{
