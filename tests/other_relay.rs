@@ -71,6 +71,7 @@ impl CardHostRelay {
                 offer,
                 offer_age_ms,
                 sealed_command,
+                sequence,
             } => {
                 let request = AuthorisationRequest {
                     terminal_id,
@@ -78,6 +79,7 @@ impl CardHostRelay {
                     offer,
                     offer_age_ms,
                     sealed_command,
+                    sequence,
                 };
                 institution.authorise(&request, now, *random().unwrap())
             }

@@ -20,6 +20,7 @@ mod cardholder_service;
 mod certificate_authority;
 mod challenge;
 mod connection;
+mod copies;
 mod decision;
 mod directory;
 mod enrolment;
@@ -35,6 +36,7 @@ mod presented_payment;
 mod randomness;
 pub mod records;
 mod registry;
+mod renewal;
 mod request_fields;
 mod request_queue;
 mod retry;
@@ -73,9 +75,10 @@ pub use presented_payment::AuthorisationRequest;
 pub use randomness::{RandomnessError, random};
 pub use records::{
     Account, AccountId, AuditEntry, EnrolmentCode, EnrolmentCodeError, EnrolmentState, IssuedCard,
-    LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, OperationRequest, OperatorAction,
-    OperatorName, PageEnd, RefundId, RegisteredOperator, RegisteredTerminal, Standing, StateTotal,
-    TransactionDetail, TransactionKey,
+    LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, MaintenanceAction, MaintenanceEntry,
+    NextClient, OperationRequest, OperatorAction, OperatorName, PageEnd, RefundId,
+    RegisteredOperator, RegisteredTerminal, Standing, StateTotal, TransactionDetail,
+    TransactionKey,
 };
 pub use registry::CardTerms;
 pub use server::{Server, ServerError};
