@@ -17,6 +17,7 @@ use super::connection::peer;
 use super::presented_payment::AuthorisationRequest;
 use super::randomness::random;
 use super::request_queue::RequestQueue;
+use super::standing::StandingFault;
 use super::status::{no_randomness, status};
 use super::transaction::Transaction;
 use super::wall_clock::unix_time;
@@ -154,6 +155,19 @@ impl Payments for PaymentsService {
         }))
     }
 
+    async fn check_standing(
+        &self,
+        request: Request<institution_api::CheckStandingRequest>,
+    ) -> Result<Response<institution_api::CheckStandingResponse>, Status> {
+        let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let standing = self
+            .queue
+            .run(move |institution| institution.standing(terminal))
+            .await
+            .map_err(status)?;
+        Ok(Response::new(standing_message(standing)))
+    }
+
     type ReconcileStream = Pin<
         Box<dyn Stream<Item = Result<institution_api::ReconcileResponse, Status>> + Send + 'static>,
     >;
@@ -234,6 +248,18 @@ fn transaction_id(octets: &[u8]) -> Result<TransactionId, Status> {
         let message = format!("transaction_id: expected 16 octets, got {}", octets.len());
         Status::invalid_argument(message)
     })
+}
+
+fn standing_message(standing: Result<(), StandingFault>) -> institution_api::CheckStandingResponse {
+    institution_api::CheckStandingResponse {
+        standing: match standing {
+            Ok(()) => institution_api::Standing::Good,
+            Err(StandingFault::Blocked) => institution_api::Standing::Blocked,
+            Err(StandingFault::Unknown) => institution_api::Standing::Unknown,
+        }
+        .into(),
+        detail: standing.err().map_or_else(String::new, |fault| fault.to_string()),
+    }
 }
 
 fn message_of(transaction: Transaction) -> institution_api::Transaction {

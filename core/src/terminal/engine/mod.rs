@@ -49,6 +49,8 @@ pub struct Terminal {
     gate: Gate<Effect>,
     outputs: Vec<Output>,
     pace: AdvertisingPace,
+    /// Somebody can pay, as far as the driver knows.
+    is_in_service: bool,
 }
 
 /// What follows a record. A message is sealed only when it leaves, because the channel numbers
@@ -89,6 +91,7 @@ impl Terminal {
             gate: Gate::new(),
             outputs: vec![Output::Advertise(AdvertisingPace::Slow)],
             pace: AdvertisingPace::Slow,
+            is_in_service: true,
         };
         for payment in open {
             terminal.resume(payment);
@@ -137,6 +140,7 @@ impl Terminal {
             Input::Institution { transaction_id, answer } => {
                 self.institution_answered(transaction_id, answer);
             }
+            Input::InService(is_in_service) => self.in_service(is_in_service),
             Input::Tick => {}
         }
         self.tick();
