@@ -222,7 +222,7 @@ async fn a_terminal_for_another_institution_is_composed_from_another_relay() {
     let findings = examine(&configuration, connect, Extent::Service).await;
     let cut = finding(&findings, "institution");
     assert_eq!((cut.verdict, cut.exit), (Verdict::Wrong, Some(ServiceExit::Institution)));
-    assert!(cut.detail.contains("cannot connect to the card host"), "{cut:?}");
+    assert!(cut.detail.contains("the line is cut"), "{cut:?}");
 
     stop.send(()).unwrap();
     serving.await.unwrap().unwrap();

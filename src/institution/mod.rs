@@ -5,11 +5,10 @@
 //! and keeps its keys in files.
 //!
 //! [`Institution`] does what is asked, in a file for each concern: `authorisation`, `settlement`,
-//! `operations`, `inquiry`, `cardholder`, `enrolment`, `registry` and `books`. Time and randomness
-//! are inputs, and it does not
-//! know how a request arrived, so a simulator drives the same logic as the gRPC server. What it
-//! needs of a store is in [`store`], what it keeps there in [`records`], and [`Server`] puts it on
-//! the network.
+//! `operations`, `inquiry`, `standing`, `cardholder`, `enrolment`, `registry` and `books`. Time and
+//! randomness are inputs, and it does not know how a request arrived, so a simulator drives the
+//! same logic as the gRPC server. What it needs of a store is in [`store`], what it keeps there in
+//! [`records`], and [`Server`] puts it on the network.
 
 mod administration_service;
 mod attempt_limit;
@@ -42,6 +41,7 @@ mod request_queue;
 mod retry;
 mod server;
 mod settlement;
+mod standing;
 mod status;
 pub mod store;
 mod transaction;
@@ -83,6 +83,7 @@ pub use records::{
 pub use registry::CardTerms;
 pub use server::{Server, ServerError};
 pub use settlement::{HOLD_S, TOMBSTONE_PERIOD_S, TOMBSTONES_MAX};
+pub use standing::StandingFault;
 pub use store::{MemoryStore, SqliteOpenError, SqliteStore, Store, StoreError};
 pub use transaction::Transaction;
 pub use validity::{

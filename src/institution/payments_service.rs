@@ -20,6 +20,7 @@ use super::presented_payment::AuthorisationRequest;
 use super::randomness::random;
 use super::request_fields::read_transaction_id;
 use super::request_queue::{QueueError, RequestQueue};
+use super::standing::StandingFault;
 use super::status::{certificate_status, no_randomness, status};
 use super::transaction::Transaction;
 use super::wall_clock::unix_time;
@@ -196,6 +197,19 @@ impl Payments for PaymentsService {
         }))
     }
 
+    async fn check_standing(
+        &self,
+        request: Request<institution_api::CheckStandingRequest>,
+    ) -> Result<Response<institution_api::CheckStandingResponse>, Status> {
+        let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let standing = self
+            .queue
+            .run(move |institution| institution.standing(terminal))
+            .await
+            .map_err(status)?;
+        Ok(Response::new(standing_message(standing)))
+    }
+
     type ReconcileStream = Pin<
         Box<dyn Stream<Item = Result<institution_api::ReconcileResponse, Status>> + Send + 'static>,
     >;
@@ -282,6 +296,18 @@ fn reversal_reason(reason: institution_api::ReversalReason) -> Result<ReversalRe
 /// How old an offer is by now, from its age when the request was heard.
 fn age_by_now(age_ms: u64, heard_at: Instant) -> u64 {
     age_ms.saturating_add(u64::try_from(heard_at.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+fn standing_message(standing: Result<(), StandingFault>) -> institution_api::CheckStandingResponse {
+    institution_api::CheckStandingResponse {
+        standing: match standing {
+            Ok(()) => institution_api::Standing::Good,
+            Err(StandingFault::Blocked) => institution_api::Standing::Blocked,
+            Err(StandingFault::Unknown) => institution_api::Standing::Unknown,
+        }
+        .into(),
+        detail: standing.err().map_or_else(String::new, |fault| fault.to_string()),
+    }
 }
 
 /// The message of a transaction, as every service of the institution answers with it.
