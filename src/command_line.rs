@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(
             transaction_id("2f6e6cf0").unwrap_err().to_string(),
             "`2f6e6cf0` is not a transaction id; expected a whole UUID, such as \
-             2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11"
+             2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11, of version 4"
         );
     }
 

@@ -549,6 +549,30 @@ async fn enrolment_wants_a_good_code_and_a_good_key() {
 }
 
 #[tokio::test]
+async fn a_terminal_renews_with_the_certificate_that_it_has() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let mut old = bench.institution(Some(&terminal.identity)).await;
+    let key = KeyPair::generate().unwrap();
+    let request = RenewTerminalRequest {
+        certificate_signing_request: signing_request(&key),
+        terminal_id: terminal.id.clone(),
+    };
+    let renewed = old.renew_terminal(request).await.unwrap().into_inner();
+    let certificate = Signed::decode(&renewed.terminal_certificate).unwrap();
+    let certificate =
+        TerminalCertificate::verify(&certificate, &keyring(&terminal), now()).unwrap();
+    assert_eq!(certificate.channel_key, channel_key().public_key());
+    let inquiry =
+        || GetTransactionRequest { transaction_id: vec![9; 16], terminal_id: terminal.id.clone() };
+    old.get_transaction(inquiry()).await.unwrap();
+    let identity = Identity::from_pem(&renewed.client_certificate_pem, key.serialize_pem());
+    let mut new = bench.institution(Some(&identity)).await;
+    new.get_transaction(inquiry()).await.unwrap();
+    refused(old.get_transaction(inquiry()).await, Code::Unauthenticated, "was replaced");
+}
+
+#[tokio::test]
 async fn the_keyring_is_given_to_anybody() {
     let bench = Bench::start().await;
     let published =
@@ -894,10 +918,10 @@ mod relay {
         assert_eq!(state(&relay, inquire).await, (TransactionState::Captured, true));
         let reason = ReversalReason::DispenseFailed;
         let reverse = InstitutionRequest::Reverse { transaction_id, reason };
-        assert_eq!(state(&relay, reverse).await, (TransactionState::Reversed, true));
-        let refused = relay.ask(capture, TIMEOUT_MS).await;
+        let refused = relay.ask(reverse, TIMEOUT_MS).await;
         assert!(matches!(refused, InstitutionAnswer::Refused { .. }), "{refused:?}");
-        assert_eq!(state(&relay, authorise(&first)).await, (TransactionState::Reversed, true));
+        assert_eq!(state(&relay, capture).await, (TransactionState::Captured, true));
+        assert_eq!(state(&relay, authorise(&first)).await, (TransactionState::Approved, true));
 
         let declined = payment(&terminal, &card, 2, "50.01");
         let over_limit = (TransactionState::Declined(DeclineReason::OverLimit), true);

@@ -294,21 +294,26 @@ impl Payments {
         let terminal = TerminalId::from_random([3; 10]);
         let code = EnrolmentCode::from_random([2; 16]);
         institution.add_terminal(terminal, "kiosk-1", "Corner Kiosk", &code, later, now()).unwrap();
-        let sealing_key =
-            Keyring::verify(institution.keys().keyring(), institution.keys().root_public_key())
-                .and_then(|keyring| keyring.sealing_key(now()))
-                .unwrap();
-        let proof = channel_key_proof(&[4; 32], &sealing_key, &code.expose_text()).unwrap();
-        let claim = ChannelKeyClaim {
-            channel_key: ChannelKey::from_octets([4; 32]).public_key(),
-            proof: proof.to_vec(),
-        };
-        institution.enrol_terminal(&code.expose_text(), &claim, &[5; 32], now()).unwrap();
+        let keys = institution.keys();
+        let keyring = Keyring::verify(keys.keyring(), keys.root_public_key()).unwrap();
+        let (channel_key, code) = (ChannelKey::from_octets([4; 32]), code.expose_text());
+        let sealing_key = keyring.sealing_key(now()).unwrap();
+        let proof = channel_key_proof(channel_key.expose_octets(), &sealing_key, &code).unwrap();
+        let claim =
+            ChannelKeyClaim { channel_key: channel_key.public_key(), proof: proof.to_vec() };
+        institution.enrol_terminal(&code, &claim, &[5; 32], now()).unwrap();
         Self { institution, terminal, card, card_key }
     }
 
     /// Has a payment approved. Returns its id.
     fn approve(&mut self, number: u8, amount: &str) -> String {
+        let request = self.request(number, amount, number.into());
+        let approved = self.institution.authorise(&request, now(), [1; 6]).unwrap();
+        assert_eq!(approved.state, TransactionState::Approved);
+        request.transaction_id.to_string()
+    }
+
+    fn request(&self, number: u8, amount: &str, sequence: u64) -> AuthorisationRequest {
         let transaction_id = TransactionId::from_random([number; 16]);
         let offer = Offer::new(OfferParts {
             transaction_id,
@@ -333,16 +338,14 @@ impl Payments {
         let signed = command.sign(&self.card_key).encode();
         let sealing_key = keyring.sealing_key(now()).unwrap();
         let sealed = sealing_key.seal(&signed, &command.offer_digest, [6; 32]).unwrap();
-        let request = AuthorisationRequest {
+        AuthorisationRequest {
             terminal_id: self.terminal,
             transaction_id,
             offer,
             offer_age_ms: 10,
             sealed_command: sealed.encode(),
-        };
-        let approved = self.institution.authorise(&request, now(), [1; 6]).unwrap();
-        assert_eq!(approved.state, TransactionState::Approved);
-        transaction_id.to_string()
+            sequence,
+        }
     }
 }
 
@@ -525,6 +528,26 @@ fn one_store_has_one_server() {
     let mut second = serve();
     second.kill().unwrap();
     second.wait().unwrap();
+}
+
+#[test]
+fn an_operator_takes_a_terminal_back_into_service_that_ran_on_two_machines() {
+    let directory = tempfile::tempdir().unwrap();
+    let bank = directory.path().join("bank");
+    init(&bank);
+    let mut payments = Payments::over(&bank);
+    payments.approve(1, "2.50");
+    let copied_at = || json(&bank, &["terminal", "list"])[0]["copied_at_unix_s"].clone();
+    let terminal = payments.terminal.to_string();
+    let clear = [&["terminal", "clear-copy", &terminal][..], &REASON].concat();
+    assert!(fails(&bank, &clear, 3).contains("not known to run on two machines"));
+    let copy = payments.request(2, "2.50", 1);
+    let refused = payments.institution.authorise(&copy, now(), [1; 6]).unwrap_err();
+    assert!(refused.to_string().contains("two machines"), "{refused}");
+    assert!(copied_at().is_u64());
+    json(&bank, &clear);
+    assert_eq!(copied_at(), Value::Null);
+    payments.institution.authorise(&copy, now(), [1; 6]).unwrap();
 }
 
 #[test]

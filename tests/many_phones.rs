@@ -15,7 +15,7 @@ use florin::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
     MessageKind, Reassembler, decode_offer, digest_offer,
 };
-use florin::relay::{ConnectError, Relay, StatementError};
+use florin::relay::{ConnectError, Relay, StandingError, StatementError};
 use florin::service::{Driver, DriverError, Frontend};
 use florin::terminal::{
     InstitutionAnswer, InstitutionRequest, InstitutionTransaction, PaymentRequest, PaymentView,
@@ -50,6 +50,10 @@ impl Relay for Institution {
     }
 
     async fn check_reachable(&self) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    async fn check_standing(&self, _: TransactionId) -> Result<(), StandingError> {
         Ok(())
     }
 

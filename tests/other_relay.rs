@@ -71,6 +71,7 @@ impl CardHostRelay {
                 offer,
                 offer_age_ms,
                 sealed_command,
+                sequence,
             } => {
                 let request = AuthorisationRequest {
                     terminal_id,
@@ -78,6 +79,7 @@ impl CardHostRelay {
                     offer,
                     offer_age_ms,
                     sealed_command,
+                    sequence,
                 };
                 institution.authorise(&request, now, *random().unwrap())
             }
@@ -220,7 +222,7 @@ async fn a_terminal_for_another_institution_is_composed_from_another_relay() {
     let findings = examine(&configuration, connect, Extent::Service).await;
     let cut = finding(&findings, "institution");
     assert_eq!((cut.verdict, cut.exit), (Verdict::Wrong, Some(ServiceExit::Institution)));
-    assert!(cut.detail.contains("cannot connect to the card host"), "{cut:?}");
+    assert!(cut.detail.contains("the line is cut"), "{cut:?}");
 
     stop.send(()).unwrap();
     serving.await.unwrap().unwrap();

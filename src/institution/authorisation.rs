@@ -4,6 +4,7 @@
 //! record the decision if the facts still hold.
 
 use super::Institution;
+use super::copies::refuse_copied;
 use super::decision::{Decision, decide};
 use super::error::InstitutionError;
 use super::presented_payment::{AuthorisationRequest, PresentedPayment};
@@ -31,7 +32,7 @@ impl Institution {
     ///
     /// # Errors
     /// [`InstitutionError::InvalidRequest`]; [`InstitutionError::OtherContent`];
-    /// [`InstitutionError::Store`].
+    /// [`InstitutionError::TerminalCopied`]; [`InstitutionError::Store`].
     pub fn authorise(
         &mut self,
         request: &AuthorisationRequest,
@@ -42,9 +43,11 @@ impl Institution {
         let approval_code = approval_code_of(random);
         until_written(|| {
             let facts = self.store.authorisation_facts(&payment.subject)?;
+            // What was reversed or decided before is answered, whoever asks.
             if let Some(earlier) = &facts.earlier {
                 return repeated_answer(earlier, &payment.request_digest).map(Some);
             }
+            refuse_copied(self.store.as_mut(), &facts, now)?;
             let decision = decide(&payment, &facts, now);
             let record = self.authorisation_record(&payment, decision, &approval_code, now);
             let written = self.store.record_authorisation(&record, &facts)?;

@@ -5,6 +5,7 @@
 
 use super::presented_payment::PresentedPayment;
 use super::records::{AccountId, EnrolmentState, IssuedCard};
+use super::standing::in_good_standing;
 use super::store::AuthorisationFacts;
 use crate::credential::CardCommand;
 use crate::domain::{DeclineReason, HolderVerification, UnixTime};
@@ -44,11 +45,8 @@ fn accept_command<'a>(
     payment: &'a PresentedPayment,
     facts: &'a AuthorisationFacts,
 ) -> Result<(&'a CardCommand, &'a IssuedCard), DeclineReason> {
-    let terminal = facts
-        .terminal
-        .as_ref()
-        .filter(|terminal| terminal.state == EnrolmentState::Active)
-        .ok_or(DeclineReason::TerminalUnknown)?;
+    let terminal =
+        in_good_standing(facts.terminal.as_ref()).map_err(|_| DeclineReason::TerminalUnknown)?;
     if payment.merchant_name != terminal.merchant_name {
         return Err(DeclineReason::OfferMismatch);
     }

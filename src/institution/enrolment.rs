@@ -135,26 +135,6 @@ impl Institution {
         })
     }
 
-    /// Refuses a terminal that shows the certificate of an earlier enrolment. `client_key_digest`
-    /// is SHA-256 of the public key in its client certificate. An unknown terminal passes: its
-    /// authorisations are declined with a reason.
-    ///
-    /// # Errors
-    /// [`InstitutionError::CertificateReplaced`]; [`InstitutionError::Store`].
-    pub fn check_client_key(
-        &mut self,
-        terminal: TerminalId,
-        client_key_digest: &[u8; 32],
-    ) -> Result<(), InstitutionError> {
-        let known = self.store.terminal(terminal)?;
-        match known.and_then(|terminal| terminal.client_key_digest) {
-            Some(newest) if newest != *client_key_digest => {
-                Err(InstitutionError::CertificateReplaced(terminal))
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
     /// The newest keyring and the root key, which anybody may have.
     pub fn published_keyring(&self) -> PublishedKeyring {
         PublishedKeyring {
@@ -163,7 +143,7 @@ impl Institution {
         }
     }
 
-    fn terminal_enrolment(
+    pub(super) fn terminal_enrolment(
         &self,
         terminal: &RegisteredTerminal,
         keys: &TerminalKeys,
@@ -202,7 +182,7 @@ fn read_code(code: &str) -> Result<EnrolmentCode, InstitutionError> {
     EnrolmentCode::parse(code).map_err(|error| InstitutionError::invalid("code", error))
 }
 
-fn later(now: UnixTime, validity_s: u64) -> UnixTime {
+pub(super) fn later(now: UnixTime, validity_s: u64) -> UnixTime {
     UnixTime { seconds: now.seconds.saturating_add(validity_s) }
 }
 

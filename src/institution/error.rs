@@ -94,6 +94,16 @@ pub enum InstitutionError {
          issued by another institution, ask with the newest card; otherwise ask the institution"
     )]
     CardNotProved,
+    /// Two machines share the terminal's identity.
+    #[error(
+        "terminal {0} seems to run on two machines: two payments carry the same number. Nothing \
+         was charged for this one. New payments of both are refused until the institution's \
+         operator has decided; a new enrolment of one of them ends it too"
+    )]
+    TerminalCopied(TerminalId),
+    /// No copy of the terminal is known.
+    #[error("terminal {0} is not known to run on two machines; nothing was changed")]
+    NotCopied(TerminalId),
     /// The client certificate is not the terminal's newest.
     #[error(
         "the client certificate of terminal {0} was replaced by a newer enrolment; use the newer \

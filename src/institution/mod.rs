@@ -5,11 +5,10 @@
 //! and keeps its keys in files.
 //!
 //! [`Institution`] does what is asked, in a file for each concern: `authorisation`, `settlement`,
-//! `operations`, `inquiry`, `cardholder`, `enrolment`, `registry` and `books`. Time and randomness
-//! are inputs, and it does not
-//! know how a request arrived, so a simulator drives the same logic as the gRPC server. What it
-//! needs of a store is in [`store`], what it keeps there in [`records`], and [`Server`] puts it on
-//! the network.
+//! `operations`, `inquiry`, `standing`, `cardholder`, `enrolment`, `registry` and `books`. Time and
+//! randomness are inputs, and it does not know how a request arrived, so a simulator drives the
+//! same logic as the gRPC server. What it needs of a store is in [`store`], what it keeps there in
+//! [`records`], and [`Server`] puts it on the network.
 
 mod administration_service;
 mod attempt_limit;
@@ -20,6 +19,7 @@ mod cardholder_service;
 mod certificate_authority;
 mod challenge;
 mod connection;
+mod copies;
 mod decision;
 mod directory;
 mod enrolment;
@@ -35,11 +35,13 @@ mod presented_payment;
 mod randomness;
 pub mod records;
 mod registry;
+mod renewal;
 mod request_fields;
 mod request_queue;
 mod retry;
 mod server;
 mod settlement;
+mod standing;
 mod status;
 pub mod store;
 mod transaction;
@@ -73,13 +75,15 @@ pub use presented_payment::AuthorisationRequest;
 pub use randomness::{RandomnessError, random};
 pub use records::{
     Account, AccountId, AuditEntry, EnrolmentCode, EnrolmentCodeError, EnrolmentState, IssuedCard,
-    LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, OperationRequest, OperatorAction,
-    OperatorName, PageEnd, RefundId, RegisteredOperator, RegisteredTerminal, Standing, StateTotal,
-    TransactionDetail, TransactionKey,
+    LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, MaintenanceAction, MaintenanceEntry,
+    NextClient, OperationRequest, OperatorAction, OperatorName, PageEnd, RefundId,
+    RegisteredOperator, RegisteredTerminal, Standing, StateTotal, TransactionDetail,
+    TransactionKey,
 };
 pub use registry::CardTerms;
 pub use server::{Server, ServerError};
 pub use settlement::{HOLD_S, TOMBSTONE_PERIOD_S, TOMBSTONES_MAX};
+pub use standing::StandingFault;
 pub use store::{MemoryStore, SqliteOpenError, SqliteStore, Store, StoreError};
 pub use transaction::Transaction;
 pub use validity::{

@@ -16,9 +16,9 @@ use super::store::{RefundRecord, StoreError, WriteOffRecord, Written};
 use crate::domain::{Amount, ReceiptStatus, TransactionState, UnixTime};
 
 /// How long the name of an operator may be, in octets.
-const OPERATOR_OCTETS_MAX: usize = 64;
+pub(super) const OPERATOR_OCTETS_MAX: usize = 64;
 /// How long the reason for an action may be, in octets.
-const REASON_OCTETS_MAX: usize = 256;
+pub(super) const REASON_OCTETS_MAX: usize = 256;
 
 /// What an operator wants to have done.
 #[derive(Debug, Clone, PartialEq, Eq)]

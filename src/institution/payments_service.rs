@@ -5,6 +5,7 @@
 //! [`Institution`]: super::Institution
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -12,13 +13,15 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::certificate_authority::ClientIdentity;
+use super::certificate_authority::{CertificateAuthority, ClientIdentity, ClientRequest};
 use super::connection::peer;
+use super::error::InstitutionError;
 use super::presented_payment::AuthorisationRequest;
 use super::randomness::random;
 use super::request_fields::read_transaction_id;
-use super::request_queue::RequestQueue;
-use super::status::{no_randomness, status};
+use super::request_queue::{QueueError, RequestQueue};
+use super::standing::StandingFault;
+use super::status::{certificate_status, no_randomness, status};
 use super::transaction::Transaction;
 use super::wall_clock::unix_time;
 use crate::domain::{ReversalReason, TerminalId, TransactionState, UnixTime};
@@ -35,6 +38,7 @@ const RECONCILIATION_QUEUE_MAX: usize = 64;
 /// The gRPC service `florin.institution.v1.Payments`.
 pub(super) struct PaymentsService {
     pub queue: RequestQueue,
+    pub authority: Arc<CertificateAuthority>,
 }
 
 impl PaymentsService {
@@ -82,6 +86,7 @@ impl Payments for PaymentsService {
             offer: message.offer,
             offer_age_ms: message.offer_age_ms,
             sealed_command: message.sealed_command,
+            sequence: message.sequence,
         };
         let octets = random().map_err(no_randomness)?;
         let transaction = self
@@ -91,6 +96,7 @@ impl Payments for PaymentsService {
                 institution.authorise(&request, unix_time(), *octets)
             })
             .await
+            .inspect_err(log_copy)
             .map_err(status)?;
         tracing::info!(
             terminal = %terminal_id,
@@ -165,9 +171,43 @@ impl Payments for PaymentsService {
 
     async fn renew_terminal(
         &self,
-        _request: Request<institution_api::RenewTerminalRequest>,
+        request: Request<institution_api::RenewTerminalRequest>,
     ) -> Result<Response<institution_api::RenewTerminalResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let request = ClientRequest::read(&request.get_ref().certificate_signing_request).map_err(
+            |error| Status::invalid_argument(format!("certificate_signing_request: {error}")),
+        )?;
+        let now = unix_time();
+        let serial = random().map_err(no_randomness)?;
+        let key_digest = request.key_digest();
+        let renewed = self
+            .queue
+            .run(move |institution| institution.renew_terminal(terminal, &key_digest, now))
+            .await
+            .map_err(status)?;
+        let client_certificate_pem = self
+            .authority
+            .issue_client(&request, terminal, now, renewed.not_after, *serial)
+            .map_err(certificate_status)?;
+        tracing::info!(%terminal, not_after = %renewed.not_after, "a terminal renewed");
+        Ok(Response::new(institution_api::RenewTerminalResponse {
+            client_certificate_pem,
+            terminal_certificate: renewed.terminal_certificate,
+            keyring: renewed.keyring,
+        }))
+    }
+
+    async fn check_standing(
+        &self,
+        request: Request<institution_api::CheckStandingRequest>,
+    ) -> Result<Response<institution_api::CheckStandingResponse>, Status> {
+        let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let standing = self
+            .queue
+            .run(move |institution| institution.standing(terminal))
+            .await
+            .map_err(status)?;
+        Ok(Response::new(standing_message(standing)))
     }
 
     type ReconcileStream = Pin<
@@ -219,6 +259,18 @@ impl Payments for PaymentsService {
     }
 }
 
+/// A copy needs an operator, who is told each time.
+fn log_copy(error: &QueueError) {
+    if let QueueError::Institution(InstitutionError::TerminalCopied(terminal)) = error {
+        tracing::error!(
+            %terminal,
+            "the terminal runs on two machines, and new payments of both are refused; stop one of \
+             them, then give the other a new code with `florin-acquirer terminal code {terminal}`, \
+             or run `florin-acquirer terminal clear-copy {terminal} --reason REASON`"
+        );
+    }
+}
+
 fn check_length(field: &str, octets: &[u8], octets_max: usize) -> Result<(), Status> {
     if octets.len() <= octets_max {
         return Ok(());
@@ -244,6 +296,18 @@ fn reversal_reason(reason: institution_api::ReversalReason) -> Result<ReversalRe
 /// How old an offer is by now, from its age when the request was heard.
 fn age_by_now(age_ms: u64, heard_at: Instant) -> u64 {
     age_ms.saturating_add(u64::try_from(heard_at.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+fn standing_message(standing: Result<(), StandingFault>) -> institution_api::CheckStandingResponse {
+    institution_api::CheckStandingResponse {
+        standing: match standing {
+            Ok(()) => institution_api::Standing::Good,
+            Err(StandingFault::Blocked) => institution_api::Standing::Blocked,
+            Err(StandingFault::Unknown) => institution_api::Standing::Unknown,
+        }
+        .into(),
+        detail: standing.err().map_or_else(String::new, |fault| fault.to_string()),
+    }
 }
 
 /// The message of a transaction, as every service of the institution answers with it.

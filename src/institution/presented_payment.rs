@@ -12,6 +12,9 @@ use crate::domain::{
 };
 use crate::protocol::{decode_offer, digest_offer};
 
+/// The highest number of a transaction: the store counts to it.
+const SEQUENCE_MAX: u64 = i64::MAX as u64;
+
 /// A terminal's request to authorise, as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorisationRequest {
@@ -24,6 +27,8 @@ pub struct AuthorisationRequest {
     pub offer_age_ms: u64,
     /// The sealed command's octets as the phone sent them.
     pub sealed_command: Vec<u8>,
+    /// The terminal's number for the transaction: 1 to 2^63 - 1.
+    pub sequence: u64,
 }
 
 impl AuthorisationRequest {
@@ -88,12 +93,16 @@ impl PresentedPayment {
             let detail = "is not the terminal of the client certificate";
             return Err(invalid("offer.terminal_id", detail));
         }
+        if !(1..=SEQUENCE_MAX).contains(&request.sequence) {
+            let detail = format!("expected 1 to {SEQUENCE_MAX}, got {}", request.sequence);
+            return Err(invalid("sequence", &detail));
+        }
         let offer_digest = digest_offer(&request.offer);
         let command = open_command(sealing_key, &request.sealed_command, &offer_digest);
         let key = TransactionKey { terminal: terminal_id, id: transaction_id };
         let card = command.as_ref().ok().map(|opened| opened.command.card_id);
         Ok(Self {
-            subject: AuthorisationSubject { key, card, amount },
+            subject: AuthorisationSubject { key, card, amount, sequence: request.sequence },
             merchant_name,
             valid_for_ms: u64::from(valid_for_s) * 1_000,
             offer: request.offer.clone(),

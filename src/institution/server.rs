@@ -126,9 +126,10 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let local_address = listener.local_addr().map_err(refused)?;
         let (queue, worker) = RequestQueue::start(institution).map_err(ServerError::Thread)?;
+        let authority = Arc::new(authority);
         let enrolment = EnrolmentService {
             queue: queue.clone(),
-            authority: Arc::new(authority),
+            authority: Arc::clone(&authority),
             attempts: Mutex::new(AttemptLimit::default()),
             started: Instant::now(),
         };
@@ -148,7 +149,7 @@ impl Server {
                     .max_decoding_message_size(REQUEST_OCTETS_MAX),
             )
             .add_service(
-                PaymentsServer::new(PaymentsService { queue })
+                PaymentsServer::new(PaymentsService { queue, authority })
                     .max_decoding_message_size(REQUEST_OCTETS_MAX),
             )
             .add_service(

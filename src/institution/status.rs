@@ -27,6 +27,8 @@ pub(super) fn status(error: QueueError) -> Status {
             | InstitutionError::HoldEnded { .. }
             | InstitutionError::SamePerson { .. }
             | InstitutionError::RequestDecided(_)
+            | InstitutionError::TerminalCopied(_)
+            | InstitutionError::NotCopied(_)
             | InstitutionError::CodeExpired(_)
             | InstitutionError::CodeUsed => Status::failed_precondition(message),
             InstitutionError::NotFound { .. } => Status::not_found(message),
@@ -59,7 +61,7 @@ pub(super) fn status(error: QueueError) -> Status {
 /// The status of an enrolment whose client certificate could not be made.
 pub(super) fn certificate_status(error: CertificateError) -> Status {
     tracing::error!(%error, "a client certificate could not be made");
-    Status::internal(format!("{error}; the code may be used again with the same keys"))
+    Status::internal(format!("{error}; send the same request again with the same keys"))
 }
 
 /// The status of a request for which there are no random octets.

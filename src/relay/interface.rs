@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::domain::{TransactionId, UnixTime};
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
 
-/// How long the institution may take to answer an examination, in milliseconds.
-const EXAMINATION_TIMEOUT_MS: u64 = 10_000;
+/// How long the institution may take to say how this terminal stands, in milliseconds.
+const STANDING_TIMEOUT_MS: u64 = 5_000;
 
 /// A way to the institution. Questions about different payments may be asked at the same time.
 pub trait Relay: Send + Sync {
@@ -32,12 +32,27 @@ pub trait Relay: Send + Sync {
     /// [`ConnectError`].
     fn check_reachable(&self) -> impl Future<Output = Result<(), ConnectError>> + Send;
 
-    /// An offer waits: gets ready to ask, so that the person does not wait for a connection. Fails
-    /// silently; the question itself will say what is wrong.
-    fn prepare(&self) -> impl Future<Output = ()> + Send {
-        async {
-            if let Err(error) = self.check_reachable().await {
-                tracing::info!(%error, "cannot reach the institution yet");
+    /// Whether the institution would decide on a payment of this terminal now. It asks with the
+    /// credentials of a payment and over the connection of a payment; a connection that is silent
+    /// is replaced before this gives up. It changes nothing at the institution. `unused` is an id
+    /// that was just drawn.
+    ///
+    /// # Errors
+    /// [`StandingError`]: nobody can pay, and why.
+    fn check_standing(
+        &self,
+        unused: TransactionId,
+    ) -> impl Future<Output = Result<(), StandingError>> + Send {
+        async move {
+            self.check_reachable().await?;
+            let question = InstitutionRequest::Inquire { transaction_id: unused };
+            match self.ask(question, STANDING_TIMEOUT_MS).await {
+                InstitutionAnswer::Transaction { .. } => Ok(()),
+                InstitutionAnswer::Refused { detail } => Err(StandingError::NotAccepted { detail }),
+                InstitutionAnswer::NotSent { detail }
+                | InstitutionAnswer::Unanswered { detail } => {
+                    Err(StandingError::Unanswered { address: self.address(), detail })
+                }
             }
         }
     }
@@ -62,8 +77,8 @@ pub trait Relay: Send + Sync {
         transaction_id: TransactionId,
     ) -> impl Future<Output = Result<InstitutionTransaction, StatementError>> + Send;
 
-    /// Connects and asks once, about a transaction that nobody made, which changes nothing at the
-    /// institution. `unused` is an id that was just drawn.
+    /// Connects and asks whether this terminal may ask for payments, as
+    /// [`Relay::check_standing`] does, and measures both.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -76,13 +91,7 @@ pub trait Relay: Send + Sync {
             self.check_reachable().await?;
             let connect_ms = milliseconds_since(started);
             let asked = Instant::now();
-            let question = InstitutionRequest::Inquire { transaction_id: unused };
-            let refusal = match self.ask(question, EXAMINATION_TIMEOUT_MS).await {
-                InstitutionAnswer::Transaction { .. } => None,
-                InstitutionAnswer::NotSent { detail }
-                | InstitutionAnswer::Refused { detail }
-                | InstitutionAnswer::Unanswered { detail } => Some(detail),
-            };
+            let refusal = self.check_standing(unused).await.err();
             let round_trip_ms = milliseconds_since(asked);
             Ok(InstitutionExamination { connect_ms, round_trip_ms, clock: None, refusal })
         }
@@ -99,8 +108,63 @@ pub struct InstitutionExamination {
     /// The institution's clock at some moment of the round trip, in whole seconds; none if it does
     /// not tell.
     pub clock: Option<UnixTime>,
-    /// What it said instead of an answer.
-    pub refusal: Option<String>,
+    /// Why nobody can pay; none where the institution would decide on a payment.
+    pub refusal: Option<StandingError>,
+}
+
+/// Why nobody can pay at this terminal: what a payment would meet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StandingError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// There is a connection, and no word over it.
+    #[error(
+        "{address} accepts a connection, but does not answer ({detail}); check the network; the \
+         terminal asks again by itself"
+    )]
+    Unanswered { address: String, detail: String },
+    /// It knows the terminal by no certificate, or by another one.
+    #[error(
+        "the institution does not accept this terminal ({detail}); if it was enrolled again while \
+         the service ran, restart the service: `systemctl restart florin`; if not, ask the \
+         institution for a code and enrol: `florin enrol --replace`"
+    )]
+    NotAccepted { detail: String },
+    /// It says that it declines whatever the card says.
+    #[error("no payment of this terminal is approved: {detail}")]
+    NotInGoodStanding { detail: String },
+    /// It is there, and has a fault of its own.
+    #[error(
+        "the institution cannot decide on payments now ({detail}); the terminal asks again by \
+         itself"
+    )]
+    Failed { detail: String },
+}
+
+impl StandingError {
+    /// A stable name for programs: words in lower case.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connect(ConnectError::Credentials(_)) => "credentials",
+            Self::Connect(ConnectError::Handshake { fault, .. }) => match fault {
+                HandshakeFault::OtherServer(_) => "other_server",
+                HandshakeFault::ServerCertificatePeriod(_) => "clock",
+                HandshakeFault::TerminalRefused(_) => "terminal_not_accepted",
+                HandshakeFault::Silent { .. } | HandshakeFault::Other(_) => {
+                    "institution_unreachable"
+                }
+            },
+            Self::Connect(
+                ConnectError::Name { .. }
+                | ConnectError::Unreachable { .. }
+                | ConnectError::Silent { .. },
+            )
+            | Self::Unanswered { .. } => "institution_unreachable",
+            Self::NotAccepted { .. } => "terminal_not_accepted",
+            Self::NotInGoodStanding { .. } => "terminal_blocked",
+            Self::Failed { .. } => "institution_failed",
+        }
+    }
 }
 
 /// Why there is no connection. Nothing was asked.

@@ -9,5 +9,6 @@ mod interface;
 
 pub use grpc::{EnrolError, Enrolled, GrpcRelay, TlsFiles, enrol_terminal};
 pub use interface::{
-    ConnectError, ConnectStage, HandshakeFault, InstitutionExamination, Relay, StatementError,
+    ConnectError, ConnectStage, HandshakeFault, InstitutionExamination, Relay, StandingError,
+    StatementError,
 };

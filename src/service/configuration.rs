@@ -453,7 +453,7 @@ mod tests {
             (
                 "[institution]\nurl = \"http://bank\"\n",
                 "florin.toml:2:7: institution.url: ",
-                "https://host",
+                "https://bank.example",
             ),
             (
                 "[bluetooth]\n  adapter = \"eth0\"\n",

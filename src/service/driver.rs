@@ -13,13 +13,14 @@ use tokio::time::Instant;
 
 use super::clock::{now, wall_clock};
 use super::frontend::{Frontend, LinkStopped};
+use super::institution_watch::{InstitutionWatch, Word};
 use crate::domain::TransactionId;
 use crate::journal::{Journal, JournalAnswer, JournalError, JournalRequest, JournalWriter, Search};
 use crate::link::LinkEvent;
-use crate::relay::Relay;
+use crate::relay::{Relay, StandingError};
 use crate::terminal::{
-    AdvertisingPace, Identity, Input, InstitutionAnswer, InstitutionRequest, Output, Payment,
-    PaymentView, PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
+    Deadline, Identity, Input, InstitutionAnswer, InstitutionRequest, Output, Payment, PaymentView,
+    PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
 };
 use crate::till::{Answer, PaymentList, TillCall};
 
@@ -28,6 +29,9 @@ use crate::till::{Answer, PaymentList, TillCall};
 const JOURNAL_TIMEOUT_S: u64 = 10;
 /// How much longer than its time-out the driver waits for a relay, which should keep it itself.
 const RELAY_GRACE: Duration = Duration::from_millis(500);
+/// How long a new offer waits for the institution's word, in milliseconds. A till waits for its
+/// call meanwhile.
+const WORD_FOR_OFFER_TIMEOUT_MS: u64 = 5_000;
 
 /// Why the driver stopped.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,14 @@ enum Searcher {
     Phone { phone: PhoneId, question: PhoneQuestion },
 }
 
+/// An offer that is made once the institution has said that somebody can pay it.
+#[derive(Debug)]
+struct HeldOffer {
+    call: TillCallId,
+    request: TillRequest,
+    until: Instant,
+}
+
 /// The engine among its adapters.
 #[derive(Debug)]
 pub struct Driver<'frontend, R> {
@@ -64,6 +76,10 @@ pub struct Driver<'frontend, R> {
     frontend: &'frontend mut Frontend,
     journal: JournalWriter<Searcher>,
     relay: Arc<R>,
+    watch: InstitutionWatch<R>,
+    held_offers: Vec<HeldOffer>,
+    /// What the engine was told last.
+    engine_is_in_service: bool,
     asks: JoinSet<(TransactionId, InstitutionAnswer)>,
     till_calls: BTreeMap<TillCallId, Answer<PaymentView>>,
     last_till_call: u64,
@@ -96,7 +112,10 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
             start,
             frontend,
             journal: JournalWriter::start(journal).map_err(DriverError::Thread)?,
+            watch: InstitutionWatch::new(Arc::clone(&relay)),
             relay,
+            held_offers: Vec::new(),
+            engine_is_in_service: true,
             asks: JoinSet::new(),
             till_calls: BTreeMap::new(),
             last_till_call: 0,
@@ -126,16 +145,15 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
         tokio::pin!(stop);
         loop {
             self.check_journal_now();
+            self.refuse_overdue_offers();
+            self.watch.ask_if_due(self.frontend.offer_waits());
             self.frontend.check().await;
+            self.tell_engine_of_service().await;
             if self.frontend.is_report_due() {
                 self.frontend.report(&self.terminal.open_payments(wall_clock()));
             }
             let deadline = self.terminal.next_deadline();
-            // Never later than the next check, so that a missed deadline cannot last.
-            let next_check_at = self.frontend.next_check_at();
-            let wake_at = deadline.map_or(next_check_at, |deadline| {
-                next_check_at.min(self.start + Duration::from_millis(deadline.moment.milliseconds))
-            });
+            let wake_at = self.wake_at(deadline);
             tokio::select! {
                 () = &mut stop => return Ok(()),
                 event = self.frontend.link.events.recv() => {
@@ -151,9 +169,13 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                     // A relay that panicked is a bug; the engine's own time-out ends its request.
                     if let Ok((transaction_id, answer)) = answered {
                         self.frontend.metrics.institution_answered(&answer);
+                        if !matches!(answer, InstitutionAnswer::Transaction { .. }) {
+                            self.watch.want();
+                        }
                         self.step(Input::Institution { transaction_id, answer }).await;
                     }
                 }
+                word = self.watch.next_word() => self.handle_word(word).await,
                 () = tokio::time::sleep_until(wake_at) => {
                     let moment = now(self.start).moment;
                     if let Some(due) = deadline.filter(|deadline| deadline.moment <= moment) {
@@ -162,6 +184,75 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                     self.step(Input::Tick).await;
                 }
             }
+        }
+    }
+
+    /// When there is something to do at the latest. Never later than the next check, so that a
+    /// missed deadline cannot last.
+    fn wake_at(&self, deadline: Option<Deadline>) -> Instant {
+        let deadline = deadline
+            .map(|deadline| self.start + Duration::from_millis(deadline.moment.milliseconds));
+        let held = self.held_offers.iter().map(|held| held.until);
+        let question = self.watch.next_at(self.frontend.offer_waits());
+        let wake_ups = held.chain(deadline).chain(question);
+        wake_ups.fold(self.frontend.next_check_at(), Instant::min)
+    }
+
+    /// The engine shows no offer while nobody can pay it.
+    async fn tell_engine_of_service(&mut self) {
+        let is_in_service = !self.frontend.refuses_phones();
+        if is_in_service != self.engine_is_in_service {
+            self.engine_is_in_service = is_in_service;
+            self.step(Input::InService(is_in_service)).await;
+        }
+    }
+
+    /// The institution has said whether somebody can pay now.
+    async fn handle_word(&mut self, word: Result<(), StandingError>) {
+        self.frontend.set_institution_fault(word.err());
+        self.frontend.send_pace().await;
+        self.tell_engine_of_service().await;
+        for held in std::mem::take(&mut self.held_offers) {
+            self.offer(held.call, held.request).await;
+        }
+    }
+
+    /// Makes a new offer, unless nobody could pay it.
+    async fn offer(&mut self, call: TillCallId, request: TillRequest) {
+        if let Some(reason) = self.frontend.fault_of_this_machine() {
+            let reason = reason.clone();
+            return self.refuse_offer(call, reason);
+        }
+        match self.watch.word() {
+            Word::Good => self.step(Input::Till { call, request, stored: None }).await,
+            Word::Bad => {
+                let reason = self.frontend.out_of_service().cloned().unwrap_or_default();
+                self.refuse_offer(call, reason);
+            }
+            Word::Old => {
+                self.watch.want();
+                let until = Instant::now() + Duration::from_millis(WORD_FOR_OFFER_TIMEOUT_MS);
+                self.held_offers.push(HeldOffer { call, request, until });
+            }
+        }
+    }
+
+    fn refuse_overdue_offers(&mut self) {
+        let now = Instant::now();
+        let overdue: Vec<_> = self.held_offers.extract_if(.., |held| held.until <= now).collect();
+        for held in overdue {
+            let reason = format!(
+                "the institution has not said within {WORD_FOR_OFFER_TIMEOUT_MS} ms whether \
+                 somebody can pay; check the network: `florin doctor`; the terminal asks again by \
+                 itself"
+            );
+            self.refuse_offer(held.call, reason);
+        }
+    }
+
+    fn refuse_offer(&mut self, call: TillCallId, reason: String) {
+        if let Some(answer) = self.till_calls.remove(&call) {
+            let _ = answer.send(Err(TillRefusal::OutOfService(reason)));
         }
     }
 
@@ -240,13 +331,7 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                     }
                     let _ = self.frontend.till.updates.send(view);
                 }
-                Output::Advertise(pace) => {
-                    self.frontend.advertise(pace).await;
-                    if pace == AdvertisingPace::Fast {
-                        let relay = Arc::clone(&self.relay);
-                        tokio::spawn(async move { relay.prepare().await });
-                    }
-                }
+                Output::Advertise(pace) => self.frontend.advertise(pace).await,
             }
         }
     }
@@ -304,10 +389,6 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
     async fn handle_till_request(&mut self, request: TillRequest, answer: Answer<PaymentView>) {
         let search = match &request {
             TillRequest::Create(content) => {
-                if let Some(reason) = self.frontend.out_of_service() {
-                    let _ = answer.send(Err(TillRefusal::OutOfService(reason.clone())));
-                    return;
-                }
                 content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
             }
             TillRequest::Complete { transaction_id, .. }
@@ -321,7 +402,7 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                 let context = Searcher::Till { call, request };
                 self.journal.ask(JournalRequest::Find { search, context });
             }
-            None => self.step(Input::Till { call, request, stored: None }).await,
+            None => self.offer(call, request).await,
         }
     }
 
@@ -333,7 +414,12 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                 match context {
                     Searcher::Till { call, request } => {
                         let stored = payments.into_iter().next();
-                        self.step(Input::Till { call, request, stored }).await;
+                        // A repeat of an earlier call is answered whatever the time.
+                        if stored.is_none() && matches!(request, TillRequest::Create(_)) {
+                            self.offer(call, request).await;
+                        } else {
+                            self.step(Input::Till { call, request, stored }).await;
+                        }
                     }
                     Searcher::TillRead { transaction_id, answer } => {
                         let _ =

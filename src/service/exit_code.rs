@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::randomness::NoRandomness;
 use super::{ConfigurationError, DriverError, EnrolmentError};
 use crate::bluetooth::RadioFault;
 use crate::domain::TerminalId;
@@ -100,6 +101,12 @@ fn advice(error: &ConnectError) -> &'static str {
                 | HandshakeFault::TerminalRefused(_),
             ..
         } => "",
+    }
+}
+
+impl From<NoRandomness> for ServiceError {
+    fn from(NoRandomness(detail): NoRandomness) -> Self {
+        Self::System { what: "randomness", detail }
     }
 }
 

@@ -15,6 +15,7 @@ use super::enrolment::Validity;
 use super::metrics::Metrics;
 use super::systemd::tell_systemd;
 use crate::link::{LinkCommand, LinkEvent, TerminalLink};
+use crate::relay::StandingError;
 use crate::terminal::{AdvertisingPace, Input, OpenPayments, PhoneId, Terminal, TillRefusal};
 use crate::till::{TillCall, TillDriverEnd, TillStatus};
 
@@ -24,6 +25,14 @@ const CHECK_INTERVAL_S: u64 = 1;
 const REPORT_INTERVAL_S: u64 = 600;
 /// How many payments a report names.
 const NAMED_MAX: usize = 5;
+
+/// What keeps the institution from deciding on payments.
+#[derive(Debug)]
+struct InstitutionFault {
+    /// The name of the fault, for figures.
+    kind: &'static str,
+    reason: String,
+}
 
 /// The link and the till, and what is wrong at the moment.
 #[derive(Debug)]
@@ -37,6 +46,7 @@ pub struct Frontend {
     validity: Option<Validity>,
     /// Why they are not valid by the clock, which may itself be wrong.
     certificate_fault: Option<String>,
+    institution_fault: Option<InstitutionFault>,
     /// The pace that the engine wants.
     pace: AdvertisingPace,
     /// The pace that the link was given last.
@@ -50,7 +60,7 @@ pub struct Frontend {
 }
 
 impl Frontend {
-    /// Out of service until link and journal are reported to work.
+    /// Out of service until link, journal and institution are reported to work.
     pub fn new(link: TerminalLink, till: TillDriverEnd) -> Self {
         Self {
             link,
@@ -60,6 +70,11 @@ impl Frontend {
             journal_fault: Some("the journal is being opened".into()),
             validity: None,
             certificate_fault: None,
+            institution_fault: Some(InstitutionFault {
+                kind: "institution_not_asked",
+                reason: "the institution is being asked whether this terminal may take payments"
+                    .into(),
+            }),
             pace: AdvertisingPace::Slow,
             sent_pace: AdvertisingPace::Slow,
             last_engine: None,
@@ -71,7 +86,45 @@ impl Frontend {
 
     /// Why no payment can be taken now; none while it can.
     pub(super) fn out_of_service(&self) -> Option<&String> {
-        self.journal_fault.as_ref().or(self.certificate_fault.as_ref()).or(self.link_fault.as_ref())
+        self.fault().map(|(_, reason)| reason)
+    }
+
+    /// Why this machine can take no payment, whatever the institution says.
+    pub(super) fn fault_of_this_machine(&self) -> Option<&String> {
+        self.local_fault().map(|(_, reason)| reason)
+    }
+
+    fn local_fault(&self) -> Option<(&'static str, &String)> {
+        [
+            ("journal", &self.journal_fault),
+            ("certificates", &self.certificate_fault),
+            ("bluetooth", &self.link_fault),
+        ]
+        .into_iter()
+        .find_map(|(kind, fault)| fault.as_ref().map(|reason| (kind, reason)))
+    }
+
+    /// The name of what is wrong, for figures, and the reason, for people.
+    fn fault(&self) -> Option<(&'static str, &String)> {
+        let institution = self.institution_fault.as_ref();
+        self.local_fault().or(institution.map(|fault| (fault.kind, &fault.reason)))
+    }
+
+    /// Why nobody can pay as far as the institution is concerned; none if it decides on payments.
+    /// Logs what changes, and not each attempt.
+    pub(super) fn set_institution_fault(&mut self, fault: Option<StandingError>) {
+        let fault =
+            fault.map(|error| InstitutionFault { kind: error.name(), reason: error.to_string() });
+        let kind = |fault: &Option<InstitutionFault>| fault.as_ref().map(|fault| fault.kind);
+        if kind(&fault) != kind(&self.institution_fault) {
+            match &fault {
+                Some(InstitutionFault { reason, .. }) => {
+                    tracing::error!(reason, "out of service: nobody can pay");
+                }
+                None => tracing::info!("the institution decides on payments of this terminal"),
+            }
+        }
+        self.institution_fault = fault;
     }
 
     /// From now on, takes no payments while the certificates are not valid by the wall clock. The
@@ -167,7 +220,7 @@ impl Frontend {
 
     /// Gives the link its pace. While nobody can pay, phones see that in the terminal's name,
     /// whatever the engine wants.
-    async fn send_pace(&mut self) {
+    pub(super) async fn send_pace(&mut self) {
         let pace = if self.refuses_phones() { AdvertisingPace::OutOfService } else { self.pace };
         if pace != self.sent_pace {
             self.sent_pace = pace;
@@ -175,8 +228,16 @@ impl Frontend {
         }
     }
 
-    fn refuses_phones(&self) -> bool {
-        self.journal_fault.is_some() || self.certificate_fault.is_some()
+    /// Whether nobody can pay, which the name in the advertisement says too.
+    pub(super) fn refuses_phones(&self) -> bool {
+        self.journal_fault.is_some()
+            || self.certificate_fault.is_some()
+            || self.institution_fault.is_some()
+    }
+
+    /// Whether the engine has an offer that waits for a phone.
+    pub(super) fn offer_waits(&self) -> bool {
+        self.pace == AdvertisingPace::Fast
     }
 
     /// When [`Frontend::check`] is due.
@@ -222,6 +283,7 @@ impl Frontend {
     /// All figures, as text.
     pub(super) fn metrics_text(&self, open: &OpenPayments) -> String {
         self.metrics.open_payments(open);
+        self.metrics.out_of_service(self.fault().map(|(kind, _)| kind));
         self.metrics.text()
     }
 
@@ -521,12 +583,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_cannot_be_paid_is_out_of_service_and_the_log_says_so_once() {
+        let mut frontend = frontend();
+        frontend.set_journal_fault(None);
+        frontend.handle_link_event(LinkEvent::Up);
+        let blocked =
+            |detail: &str| Some(StandingError::NotInGoodStanding { detail: detail.into() });
+        let log = logged(|| {
+            frontend.set_institution_fault(None);
+            frontend.set_institution_fault(None);
+            frontend.set_institution_fault(blocked("first"));
+            frontend.set_institution_fault(blocked("second"));
+        });
+        assert_eq!(log.lines().count(), 2, "{log}");
+        assert!(frontend.out_of_service().unwrap().contains("second"), "the newest words");
+        assert!(frontend.refuses_phones(), "the advertisement says so too");
+        let text = frontend.metrics_text(&OpenPayments::default());
+        for line in ["florin_in_service 0", "florin_out_of_service{reason=\"terminal_blocked\"} 1"]
+        {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        let log = logged(|| frontend.set_institution_fault(None));
+        assert_eq!(log.lines().count(), 1, "{log}");
+        let text = frontend.metrics_text(&OpenPayments::default());
+        assert!(text.contains("florin_in_service 1\n"), "{text}");
+        assert!(!text.contains("terminal_blocked"), "{text}");
+    }
+
+    #[tokio::test]
     async fn a_journal_that_is_gone_is_the_reason_before_any_other() {
         let mut frontend = frontend();
         assert_eq!(frontend.out_of_service().unwrap(), "the journal is being opened");
         frontend.set_journal_fault(None);
         assert_eq!(frontend.out_of_service().unwrap(), "Bluetooth is starting");
         frontend.handle_link_event(LinkEvent::Up);
+        assert!(frontend.out_of_service().unwrap().contains("is being asked"));
+        frontend.set_institution_fault(None);
         assert_eq!(frontend.out_of_service(), None);
         frontend.handle_link_event(LinkEvent::Down { reason: "no adapter".into() });
         frontend.set_journal_fault(Some("the disk is full".into()));

@@ -33,6 +33,8 @@ pub(super) struct Metrics {
     bluetooth_up: Gauge,
     recovery_actions: Family<Label, Counter>,
     journal_up: Gauge,
+    in_service: Gauge,
+    out_of_service: Family<Label, Gauge>,
     certificate_expiration: Gauge<u64, AtomicU64>,
     tasks: Gauge,
 }
@@ -51,6 +53,8 @@ impl Metrics {
             bluetooth_up: Gauge::default(),
             recovery_actions: Family::default(),
             journal_up: Gauge::default(),
+            in_service: Gauge::default(),
+            out_of_service: Family::default(),
             certificate_expiration: Gauge::default(),
             tasks: Gauge::default(),
         };
@@ -116,6 +120,16 @@ impl Metrics {
 
     fn register_service(&mut self) {
         let registry = &mut self.registry;
+        registry.register(
+            "in_service",
+            "1 while somebody can pay, as far as the terminal knows, else 0",
+            self.in_service.clone(),
+        );
+        registry.register(
+            "out_of_service",
+            "1 for what keeps people from paying now, by reason; absent while they can pay",
+            self.out_of_service.clone(),
+        );
         registry.register(
             "journal_up",
             "1 while the journal can be written, else 0",
@@ -189,6 +203,15 @@ impl Metrics {
         self.journal_up.set(i64::from(is_up));
     }
 
+    /// What keeps people from paying; none while they can.
+    pub(super) fn out_of_service(&self, reason: Option<&'static str>) {
+        self.in_service.set(i64::from(reason.is_none()));
+        self.out_of_service.clear();
+        if let Some(reason) = reason {
+            self.out_of_service.get_or_create(&[("reason", reason)]).set(1);
+        }
+    }
+
     /// The Unix time at which the first of the terminal's certificates expires.
     pub(super) fn certificates_good_until(&self, until_unix_s: u64) {
         self.certificate_expiration.set(until_unix_s);
@@ -224,6 +247,7 @@ mod tests {
         for line in [
             "florin_payments_escalated 0",
             "florin_journal_up 0",
+            "florin_in_service 0",
             "florin_bluetooth_up 0",
             "florin_phones_connected 0",
             "florin_phone_connections_total 0",
@@ -259,6 +283,7 @@ mod tests {
         metrics.payment_ended("captured");
         metrics.institution_answered(&InstitutionAnswer::NotSent { detail: "x".into() });
         metrics.recovery_action("reregister");
+        metrics.out_of_service(Some("journal"));
         let mut open = OpenPayments::default();
         open.by_state.insert("unresolved", 1);
         metrics.open_payments(&open);

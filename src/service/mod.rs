@@ -9,6 +9,7 @@ mod enrolment;
 mod exit_code;
 mod frontend;
 mod institution_relay;
+mod institution_watch;
 mod metrics;
 mod randomness;
 mod reconcile;

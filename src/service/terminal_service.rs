@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use super::clock::wall_clock;
-use super::enrolment::EXPIRY_WARNING_S;
+use super::enrolment::{EXPIRY_WARNING_S, moved_machine};
 use super::frontend::Frontend;
 use super::supervisor::Supervisor;
 use super::systemd::tell_systemd;
@@ -52,6 +52,9 @@ pub async fn serve<R: Relay + 'static>(
     let mut frontend = Frontend::new(link, till);
     frontend.watch_certificates(enrolment.validity()?);
     note_expiry(&enrolment, &frontend);
+    if let Some(moved) = moved_machine(&configuration.state_directory) {
+        tracing::warn!("{moved}");
+    }
     tracing::info!(
         %terminal_id,
         merchant = enrolment.identity.certificate.merchant_name,

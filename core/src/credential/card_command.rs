@@ -2,7 +2,10 @@
 
 use prost::Message;
 
-use super::{CredentialError, PayloadType, Signed, SigningKey, VerifyingKey, generated, malformed};
+use super::{
+    CredentialError, PayloadType, Signed, SigningKey, VerifyingKey, enumeration, generated,
+    malformed, number_of,
+};
 use crate::domain::{CardId, HolderVerification, OfferDigest};
 
 const WHAT: &str = "card command";
@@ -30,13 +33,12 @@ impl CardCommand {
             card_id: self.card_id.as_octets().to_vec(),
             offer_digest: self.offer_digest.0.to_vec(),
             counter: self.counter,
-            holder_verification: match self.holder_verification {
+            holder_verification: number_of(match self.holder_verification {
                 HolderVerification::None => generated::HolderVerification::None,
                 HolderVerification::Consent => generated::HolderVerification::Consent,
                 HolderVerification::Passcode => generated::HolderVerification::Passcode,
                 HolderVerification::Biometric => generated::HolderVerification::Biometric,
-            }
-            .into(),
+            }),
         }
         .encode_to_vec();
         // The card id names the key, so the key id would be 10 octets on the air for nothing.
@@ -50,7 +52,7 @@ impl CardCommand {
     pub fn read_unverified(signed: &Signed) -> Result<Self, CredentialError> {
         let message = generated::CardCommand::decode(signed.body.as_slice())
             .map_err(|error| malformed(WHAT, error))?;
-        let holder_verification = match message.holder_verification() {
+        let holder_verification = match enumeration(message.holder_verification) {
             generated::HolderVerification::None => HolderVerification::None,
             generated::HolderVerification::Consent => HolderVerification::Consent,
             generated::HolderVerification::Passcode => HolderVerification::Passcode,

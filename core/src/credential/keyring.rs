@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::{
     CredentialError, KeyId, PayloadType, SealingPublicKey, Signed, SigningKey, VerifyingKey,
-    generated, malformed,
+    enumeration, generated, malformed, number_of,
 };
 use crate::domain::UnixTime;
 
@@ -55,14 +55,13 @@ impl Keyring {
                 .keys
                 .iter()
                 .map(|key| generated::InstitutionKey {
-                    purpose: match key.purpose {
+                    purpose: number_of(match key.purpose {
                         KeyPurpose::TerminalCertificate => {
                             generated::KeyPurpose::TerminalCertificate
                         }
                         KeyPurpose::Receipt => generated::KeyPurpose::Receipt,
                         KeyPurpose::Sealing => generated::KeyPurpose::Sealing,
-                    }
-                    .into(),
+                    }),
                     key_id: key.key_id().0.to_vec(),
                     public_key: key.public_key.clone(),
                     not_after_unix_s: key.not_after.seconds,
@@ -87,7 +86,7 @@ impl Keyring {
             .keys
             .into_iter()
             .filter_map(|key| {
-                let purpose = match key.purpose() {
+                let purpose = match enumeration(key.purpose) {
                     generated::KeyPurpose::TerminalCertificate => KeyPurpose::TerminalCertificate,
                     generated::KeyPurpose::Receipt => KeyPurpose::Receipt,
                     generated::KeyPurpose::Sealing => KeyPurpose::Sealing,

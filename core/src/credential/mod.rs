@@ -70,6 +70,17 @@ pub enum CredentialError {
     BadKey(&'static str),
 }
 
+/// The value of an enumeration that a number on the wire stands for; "unspecified" for a number
+/// that this version does not know.
+fn enumeration<E: TryFrom<i32> + Default>(number: u64) -> E {
+    i32::try_from(number).ok().and_then(|number| E::try_from(number).ok()).unwrap_or_default()
+}
+
+/// The number that stands for a value of an enumeration.
+fn number_of(value: impl Into<i32>) -> u64 {
+    u64::try_from(value.into()).unwrap_or_default()
+}
+
 fn malformed(what: &'static str, detail: impl ToString) -> CredentialError {
     CredentialError::Malformed { what, detail: detail.to_string() }
 }

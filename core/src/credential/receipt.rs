@@ -3,7 +3,8 @@
 use prost::Message;
 
 use super::{
-    CredentialError, KeyPurpose, Keyring, PayloadType, Signed, SigningKey, generated, malformed,
+    CredentialError, KeyPurpose, Keyring, PayloadType, Signed, SigningKey, enumeration, generated,
+    malformed, number_of,
 };
 use crate::domain::{
     Amount, CommandDigest, DeclineReason, OfferDigest, Receipt, ReceiptStatus, TransactionId,
@@ -26,16 +27,16 @@ pub fn sign_receipt(receipt: &Receipt, institution_key: &SigningKey) -> Signed {
     };
     match &receipt.status {
         ReceiptStatus::Approved { approval_code } => {
-            body.set_status(generated::ReceiptStatus::Approved);
+            body.status = number_of(generated::ReceiptStatus::Approved);
             body.approval_code.clone_from(approval_code);
         }
         ReceiptStatus::Declined(reason) => {
-            body.set_status(generated::ReceiptStatus::Declined);
-            body.decline_reason = reason.code();
+            body.status = number_of(generated::ReceiptStatus::Declined);
+            body.decline_reason = reason.code().into();
         }
-        ReceiptStatus::Reversed => body.set_status(generated::ReceiptStatus::Reversed),
+        ReceiptStatus::Reversed => body.status = number_of(generated::ReceiptStatus::Reversed),
         ReceiptStatus::Captured { approval_code, refunded_minor } => {
-            body.set_status(generated::ReceiptStatus::Captured);
+            body.status = number_of(generated::ReceiptStatus::Captured);
             body.approval_code.clone_from(approval_code);
             body.refunded_minor = *refunded_minor;
         }
@@ -60,7 +61,7 @@ pub fn verify_receipt(
         .verify(PayloadType::Receipt, signed)?;
     let message = generated::Receipt::decode(signed.body.as_slice())
         .map_err(|error| malformed(WHAT, error))?;
-    let status = match message.status() {
+    let status = match enumeration(message.status) {
         generated::ReceiptStatus::Approved => {
             ReceiptStatus::Approved { approval_code: message.approval_code.clone() }
         }

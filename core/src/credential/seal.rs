@@ -163,7 +163,7 @@ impl SealedCommand {
     /// Encodes the protobuf message `SealedCommand`.
     pub fn encode(&self) -> Vec<u8> {
         generated::SealedCommand {
-            suite: self.suite,
+            suite: self.suite.into(),
             key_id: self.key_id.0.to_vec(),
             encapsulated_key: self.encapsulated_key.to_vec(),
             ciphertext: self.ciphertext.clone(),
@@ -186,7 +186,9 @@ impl SealedCommand {
             .as_slice()
             .try_into()
             .map_err(|_| malformed(WHAT, "an encapsulated key that has not 32 octets"))?;
-        Ok(Self { suite: message.suite, key_id, encapsulated_key, ciphertext: message.ciphertext })
+        let suite = u32::try_from(message.suite)
+            .map_err(|_| malformed(WHAT, "a suite out of its range"))?;
+        Ok(Self { suite, key_id, encapsulated_key, ciphertext: message.ciphertext })
     }
 
     /// SHA-256 over the encoded form as it was sent: what a phone shows to ask for its result.

@@ -69,8 +69,9 @@ impl DeclineReason {
     }
 
     /// The reason that another party gave, which may be of a later version. None if it gave none.
-    pub fn heard(code: u32) -> Option<Self> {
-        (code != 0).then(|| Self::from_code(code).unwrap_or(Self::Other))
+    pub fn heard(code: u64) -> Option<Self> {
+        let known = || u32::try_from(code).ok().and_then(Self::from_code);
+        (code != 0).then(|| known().unwrap_or(Self::Other))
     }
 
     /// A stable name for programs: lower case, words joined by underscores.
@@ -165,7 +166,7 @@ mod tests {
     fn a_reason_of_a_later_version_is_heard_as_a_decline() {
         assert_eq!(DeclineReason::heard(8), Some(DeclineReason::InsufficientFunds));
         assert_eq!(DeclineReason::heard(16), Some(DeclineReason::Other));
-        assert_eq!(DeclineReason::heard(u32::MAX), Some(DeclineReason::Other));
+        assert_eq!(DeclineReason::heard((1 << 32) + 8), Some(DeclineReason::Other));
         assert_eq!(DeclineReason::heard(0), None, "no reason is none");
     }
 }

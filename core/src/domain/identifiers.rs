@@ -9,7 +9,7 @@ pub enum IdentifierError {
     /// Not a transaction id.
     #[error(
         "`{0}` is not a transaction id; expected a whole UUID, such as \
-         2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11"
+         2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11, of version 4"
     )]
     Transaction(String),
     #[error(
@@ -40,12 +40,18 @@ impl TransactionId {
     /// The identifier with these octets, as another party sent them.
     ///
     /// # Errors
-    /// [`IdentifierError::Transaction`] unless there are 16.
+    /// [`IdentifierError::Transaction`] unless they are those of a random UUID (RFC 9562, version
+    /// 4): 16, with its bits for version and variant.
     pub fn from_octets(octets: &[u8]) -> Result<Self, IdentifierError> {
-        octets
+        let octets: [u8; 16] = octets
             .try_into()
-            .map(Self)
-            .map_err(|_| IdentifierError::Transaction(format!("{} octets", octets.len())))
+            .map_err(|_| IdentifierError::Transaction(format!("{} octets", octets.len())))?;
+        let id = Self(octets);
+        if Self::from_random(octets) == id {
+            Ok(id)
+        } else {
+            Err(IdentifierError::Transaction(id.to_string()))
+        }
     }
 
     pub fn as_octets(&self) -> &[u8; 16] {
@@ -59,7 +65,7 @@ impl FromStr for TransactionId {
     fn from_str(text: &str) -> Result<Self, IdentifierError> {
         let uuid = uuid::Uuid::try_parse(text)
             .map_err(|_| IdentifierError::Transaction(shortened(text)))?;
-        Ok(Self(*uuid.as_bytes()))
+        Self::from_octets(uuid.as_bytes())
     }
 }
 
@@ -205,6 +211,20 @@ mod tests {
             let _ = text.parse::<TransactionId>();
             let _ = text.parse::<TerminalId>();
             let _ = text.parse::<CardId>();
+        }
+    }
+
+    #[test]
+    fn a_uuid_of_another_version_or_variant_is_no_transaction_id() {
+        for text in [
+            "2f6e6cf0-31c1-1d4c-9c3c-2f1f0d9a7f11",
+            "2f6e6cf0-31c1-7d4c-9c3c-2f1f0d9a7f11",
+            "2f6e6cf0-31c1-4d4c-1c3c-2f1f0d9a7f11",
+            "00000000-0000-0000-0000-000000000000",
+        ] {
+            assert!(text.parse::<TransactionId>().is_err(), "{text}");
+            let octets = *uuid::Uuid::parse_str(text).unwrap().as_bytes();
+            assert!(TransactionId::from_octets(&octets).is_err(), "{text}");
         }
     }
 

@@ -109,8 +109,8 @@ fn transaction(octets: &[u8]) -> Result<TransactionId, ProtocolError> {
 
 /// The two sides must have chosen the highest version that both speak; else somebody altered what
 /// they said.
-fn check_versions(versions: &[u32]) -> Result<(), ProtocolError> {
-    if versions.contains(&u32::from(VERSION)) {
+fn check_versions(versions: &[u64]) -> Result<(), ProtocolError> {
+    if versions.contains(&u64::from(VERSION)) {
         Ok(())
     } else {
         let detail = format!("the other side does not speak version {VERSION}, which it uses");
@@ -122,7 +122,7 @@ impl Info {
     /// Encodes it as protobuf.
     pub fn encode(&self) -> Vec<u8> {
         generated::Info {
-            versions: self.versions.clone(),
+            versions: self.versions.iter().copied().map(u64::from).collect(),
             terminal_id: self.terminal_id.clone(),
             capabilities: self.capabilities,
         }
@@ -136,7 +136,11 @@ impl Info {
     pub fn decode(octets: &[u8]) -> Result<Self, ProtocolError> {
         let message = generated::Info::decode(octets).map_err(malformed)?;
         Ok(Self {
-            versions: message.versions,
+            versions: message
+                .versions
+                .into_iter()
+                .filter_map(|version| u32::try_from(version).ok())
+                .collect(),
             terminal_id: message.terminal_id,
             capabilities: message.capabilities,
         })
@@ -148,7 +152,7 @@ impl Hello {
     pub fn encode(&self) -> Vec<u8> {
         generated::Hello {
             versions: vec![VERSION.into()],
-            value_octets_max: self.value_octets_max.unwrap_or_default(),
+            value_octets_max: self.value_octets_max.unwrap_or_default().into(),
             transaction_id: self
                 .transaction_id
                 .map(|id| id.as_octets().to_vec())
@@ -170,7 +174,12 @@ impl Hello {
             [] => None,
             octets => Some(transaction(octets)?),
         };
-        let value_octets_max = (message.value_octets_max != 0).then_some(message.value_octets_max);
+        let value_octets_max = match message.value_octets_max {
+            0 => None,
+            octets => Some(
+                u32::try_from(octets).map_err(|_| malformed("a value size out of its range"))?,
+            ),
+        };
         let matching_commitment = MatchingCommitment(
             message
                 .matching_commitment
@@ -310,8 +319,8 @@ impl FromTerminal {
                 };
                 Variant::Result(generated::Result {
                     transaction_id: octets(transaction_id),
-                    outcome: outcome.into(),
-                    decline_reason,
+                    outcome: number_of(outcome),
+                    decline_reason: decline_reason.into(),
                     receipt: receipt.clone().unwrap_or_default(),
                 })
             }
@@ -339,7 +348,7 @@ impl FromTerminal {
             Variant::NothingToPay(_) => Ok(Self::NothingToPay),
             Variant::Working(_) => Ok(Self::Working),
             Variant::Result(message) => {
-                let outcome = match message.outcome() {
+                let outcome = match outcome_of(message.outcome) {
                     generated::Outcome::Approved => Outcome::Approved,
                     generated::Outcome::Declined => {
                         let reason = DeclineReason::heard(message.decline_reason);
@@ -375,12 +384,26 @@ impl FromTerminal {
     }
 }
 
+fn number_of(outcome: generated::Outcome) -> u64 {
+    u64::try_from(i32::from(outcome)).unwrap_or_default()
+}
+
+/// The outcome that a number stands for; "unspecified" for one that this version does not know.
+fn outcome_of(number: u64) -> generated::Outcome {
+    i32::try_from(number)
+        .ok()
+        .and_then(|number| generated::Outcome::try_from(number).ok())
+        .unwrap_or_default()
+}
+
 fn generated_error(error: &ProtocolError) -> generated::Error {
-    generated::Error { code: error.wire.code(), detail: error.detail.clone() }
+    generated::Error { code: error.wire.code().into(), detail: error.detail.clone() }
 }
 
 fn error_of(message: generated::Error) -> Result<ProtocolError, ProtocolError> {
-    let wire = WireError::from_code(message.code)
+    let wire = u32::try_from(message.code)
+        .ok()
+        .and_then(WireError::from_code)
         .ok_or_else(|| malformed(format!("unknown error {}", message.code)))?;
     Ok(ProtocolError::new(wire, message.detail))
 }
@@ -448,6 +471,32 @@ mod tests {
             let answer = HelloAnswer { certificate: vec![9], first: message };
             assert_eq!(HelloAnswer::decode(&answer.encode()), Ok(answer));
         }
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_not_cut_to_one_that_is_good() {
+        // 2^32 + 1, as a varint.
+        let large = [0x81, 0x80, 0x80, 0x80, 0x10];
+        let with_number = |field: u8| {
+            let mut octets = FromTerminal::Result {
+                transaction_id: id(),
+                outcome: Outcome::Approved,
+                receipt: Some(vec![1]),
+            }
+            .encode();
+            octets.truncate(2);
+            let mut body = [&[0x0a, 16][..], id().as_octets()].concat();
+            body.extend([field << 3]);
+            body.extend(large);
+            octets[1] = u8::try_from(body.len()).unwrap();
+            [octets, body].concat()
+        };
+        let good = FromTerminal::decode(&with_number(9)).unwrap_err();
+        assert!(good.detail.contains("outcome"), "an unknown field is ignored: {good}");
+        let error = FromTerminal::decode(&with_number(2)).unwrap_err();
+        assert_eq!(error.wire, WireError::MalformedMessage, "{error}");
+        let hello = [&[0x0a, 5][..], &large].concat();
+        assert_eq!(Hello::decode(&hello).unwrap_err().wire, WireError::VersionUnsupported);
     }
 
     #[test]

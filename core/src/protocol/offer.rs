@@ -15,7 +15,7 @@ pub fn encode_offer(offer: &Offer) -> Vec<u8> {
         merchant_name: offer.merchant_name().to_owned(),
         amount_minor: offer.amount().minor(),
         currency: offer.amount().currency().to_string(),
-        valid_for_s: offer.valid_for_s(),
+        valid_for_s: offer.valid_for_s().into(),
         nonce: offer.nonce().to_vec(),
         reference: offer.reference().to_owned(),
         items: offer
@@ -23,7 +23,7 @@ pub fn encode_offer(offer: &Offer) -> Vec<u8> {
             .iter()
             .map(|item| generated::LineItem {
                 name: item.name.clone(),
-                quantity: item.quantity,
+                quantity: item.quantity.into(),
                 amount_minor: item.amount_minor,
             })
             .collect(),
@@ -47,7 +47,7 @@ pub fn decode_offer(octets: &[u8]) -> Result<Offer, ProtocolError> {
         terminal_id: message.terminal_id.parse().map_err(malformed)?,
         merchant_name: message.merchant_name,
         amount: Amount::new(message.amount_minor, currency).map_err(malformed)?,
-        valid_for_s: message.valid_for_s,
+        valid_for_s: clamped(message.valid_for_s),
         nonce: message
             .nonce
             .as_slice()
@@ -59,7 +59,7 @@ pub fn decode_offer(octets: &[u8]) -> Result<Offer, ProtocolError> {
             .into_iter()
             .map(|item| LineItem {
                 name: item.name,
-                quantity: item.quantity,
+                quantity: clamped(item.quantity),
                 amount_minor: item.amount_minor,
             })
             .collect(),
@@ -71,6 +71,11 @@ pub fn decode_offer(octets: &[u8]) -> Result<Offer, ProtocolError> {
 /// Computes SHA-256 over an offer's octets.
 pub fn digest_offer(octets: &[u8]) -> OfferDigest {
     OfferDigest(Sha256::digest(octets).into())
+}
+
+/// A number that does not fit is out of every range, too.
+fn clamped(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -53,6 +53,9 @@ pub enum Input {
         transaction_id: TransactionId,
         answer: InstitutionAnswer,
     },
+    /// Whether somebody can pay now, as far as the driver knows. While nobody can, no phone is
+    /// shown an offer.
+    InService(bool),
     /// The deadline of [`Terminal::next_deadline`](super::Terminal::next_deadline) has come.
     Tick,
 }

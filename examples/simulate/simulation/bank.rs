@@ -223,6 +223,7 @@ impl Bank {
                 offer,
                 offer_age_ms,
                 sealed_command,
+                sequence,
             } => {
                 let request = AuthorisationRequest {
                     terminal_id: terminal,
@@ -230,6 +231,7 @@ impl Bank {
                     offer: offer.clone(),
                     offer_age_ms: *offer_age_ms,
                     sealed_command: sealed_command.clone(),
+                    sequence: *sequence,
                 };
                 self.institution.authorise(&request, now, self.dice.octets())
             }

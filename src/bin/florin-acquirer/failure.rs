@@ -64,6 +64,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | InstitutionError::CodeUsed
             | InstitutionError::Blocked(_)
             | InstitutionError::CertificateReplaced(_)
+            | InstitutionError::TerminalCopied(_)
+            | InstitutionError::NotCopied(_)
             | InstitutionError::CardNotProved => 3,
         };
     }

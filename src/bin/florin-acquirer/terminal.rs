@@ -6,6 +6,7 @@ use florin::institution::{EnrolmentCode, Institution, RegisteredTerminal, random
 use serde_json::json;
 
 use crate::code_validity::CodeValidity;
+use crate::operator::OperatorName;
 use crate::output::{Item, Output, time_or_dash};
 use crate::typed::TerminalName;
 
@@ -40,6 +41,19 @@ pub enum TerminalCommand {
         /// The terminal's id, or its short code (the last four characters of the id).
         terminal: TerminalName,
     },
+    /// Let a terminal that ran on two machines take payments again.
+    ///
+    /// Do this only when one of the two machines is stopped for good. To be sure, give the other a
+    /// new enrolment code instead: its new keys end the copy, and this too.
+    ClearCopy {
+        /// The terminal's id, or its short code (the last four characters of the id).
+        terminal: TerminalName,
+        /// Why, for the institution's log.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        operator: OperatorName,
+    },
     /// Unblock a terminal.
     Unblock {
         /// The terminal's id, or its short code (the last four characters of the id).
@@ -65,7 +79,8 @@ pub fn run(
         }
         TerminalCommand::List => {
             let terminals = institution.terminals()?;
-            let headings = ["TERMINAL", "STATE", "MERCHANT", "NAME", "CERTIFICATES END"];
+            let headings =
+                ["TERMINAL", "STATE", "MERCHANT", "NAME", "CERTIFICATES END", "RUNS TWICE SINCE"];
             output.list(&headings, terminals.iter().map(item).collect())
         }
         TerminalCommand::Block { terminal } => {
@@ -73,6 +88,13 @@ pub fn run(
             institution.set_terminal_blocked(id, Some(now))?;
             output.object(&json!({ "terminal": id.to_string(), "blocked": true }), || {
                 format!("terminal {id} is blocked")
+            })
+        }
+        TerminalCommand::ClearCopy { terminal, reason, operator } => {
+            let id = terminal.find(&mut institution)?;
+            institution.clear_terminal_copy(id, &operator.resolve()?, &reason, now)?;
+            output.object(&json!({ "terminal": id.to_string(), "copied": false }), || {
+                format!("terminal {id} may take payments again")
             })
         }
         TerminalCommand::Unblock { terminal } => {
@@ -137,6 +159,7 @@ fn item(terminal: &RegisteredTerminal) -> Item {
         "state": terminal.state.name(),
         "merchant_id": terminal.merchant_id,
         "merchant_name": terminal.merchant_name,
+        "copied_at_unix_s": terminal.copied_at.map(|time| time.seconds),
         "certificate_not_after_unix_s": terminal.certificate_not_after.map(|time| time.seconds),
     });
     let row = vec![
@@ -145,6 +168,7 @@ fn item(terminal: &RegisteredTerminal) -> Item {
         terminal.merchant_id.clone(),
         terminal.merchant_name.clone(),
         time_or_dash(terminal.certificate_not_after),
+        time_or_dash(terminal.copied_at),
     ];
     (object, row)
 }

@@ -8,6 +8,7 @@ mod enrolment_state;
 mod evidence;
 mod ledger;
 mod ledger_report;
+mod maintenance;
 mod operation;
 mod operator;
 mod terminal;
@@ -22,10 +23,11 @@ pub use enrolment_state::EnrolmentState;
 pub use evidence::Evidence;
 pub use ledger::{EntryKind, LedgerAccount, Transfer};
 pub use ledger_report::{LedgerBalance, LedgerEntry, LedgerFault, LedgerReport, StateTotal};
+pub use maintenance::{MaintenanceAction, MaintenanceEntry};
 pub use operation::{
     AuditEntry, NewOperationRequest, OperationRequest, OperatorAction, RefundId, RequestDecision,
     Standing,
 };
 pub use operator::{OperatorName, RegisteredOperator};
-pub use terminal::{NewTerminal, RegisteredTerminal, TerminalKeys};
+pub use terminal::{NewTerminal, NextClient, RegisteredTerminal, TerminalKeys};
 pub use transaction::{PageEnd, TransactionDetail, TransactionKey, TransactionRecord};

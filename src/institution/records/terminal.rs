@@ -16,8 +16,23 @@ pub struct RegisteredTerminal {
     pub blocked_at: Option<UnixTime>,
     /// The last second in which its certificates are valid; none before enrolment.
     pub certificate_not_after: Option<UnixTime>,
-    /// SHA-256 of the public key in its newest client certificate; none before enrolment.
+    /// SHA-256 of the public key in the client certificate that it uses; none before enrolment.
     pub client_key_digest: Option<[u8; 32]>,
+    /// The static X25519 key of its Noise channel; none before enrolment.
+    pub channel_key: Option<[u8; 32]>,
+    /// A renewed client certificate that was not used yet.
+    pub next_client: Option<NextClient>,
+    /// Since when it is known to run on two machines; none if it is not.
+    pub copied_at: Option<UnixTime>,
+}
+
+/// A renewed client certificate, which takes the place of the old one when it is first used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextClient {
+    /// SHA-256 of the public key in it.
+    pub key_digest: [u8; 32],
+    /// The last second in which it is valid.
+    pub certificate_not_after: UnixTime,
 }
 
 /// A terminal to be registered.

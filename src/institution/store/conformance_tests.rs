@@ -14,10 +14,11 @@ use crate::domain::{
 };
 use crate::institution::records::{
     Account, AccountId, AuditEntry, CardKey, CodeDigest, CodeSubject, EnrolmentState, EntryKind,
-    Evidence, IssuedCard, LedgerAccount, LedgerEntry, LedgerReport, NewAccount, NewCard,
-    NewEnrolmentCode, NewOperationRequest, NewTerminal, OperationRequest, OperatorAction, PageEnd,
-    RefundId, RegisteredOperator, RegisteredTerminal, RequestDecision, Standing, TerminalKeys,
-    TransactionKey, TransactionRecord, Transfer,
+    Evidence, IssuedCard, LedgerAccount, LedgerEntry, LedgerReport, MaintenanceAction,
+    MaintenanceEntry, NewAccount, NewCard, NewEnrolmentCode, NewOperationRequest, NewTerminal,
+    NextClient, OperationRequest, OperatorAction, PageEnd, RefundId, RegisteredOperator,
+    RegisteredTerminal, RequestDecision, Standing, TerminalKeys, TransactionKey, TransactionRecord,
+    Transfer,
 };
 
 /// Runs each test over each store.
@@ -67,6 +68,8 @@ for_every_store!(
     an_id_belongs_to_its_terminal,
     a_page_has_its_period_its_order_and_its_limit,
     a_card_has_its_transactions_newest_first,
+    a_number_is_used_once_in_an_era,
+    a_renewed_key_waits_for_its_first_use,
     a_code_enrols_a_terminal,
     a_code_enrols_a_card_and_the_counter_stays,
     a_newer_code_voids_the_unused_ones,
@@ -226,7 +229,8 @@ fn enrol_card(store: &mut dyn Store, code: u8, number: u8) -> Written {
 }
 
 fn subject(key: TransactionKey, card: u8, minor: u64) -> AuthorisationSubject {
-    AuthorisationSubject { key, card: Some(card_id(card)), amount: euros(minor) }
+    let sequence = u64::from(key.id.as_octets()[0]) + 1;
+    AuthorisationSubject { key, card: Some(card_id(card)), amount: euros(minor), sequence }
 }
 
 fn approval(account: AccountId, minor: u64) -> Result<Approval, DeclineReason> {
@@ -899,6 +903,66 @@ fn a_card_has_its_transactions_newest_first(store: &mut dyn Store) {
     let card = store.card(card_id(2)).unwrap().unwrap();
     assert_eq!((card.id, card.counter), (card_id(2), 1));
     assert_eq!(store.card(card_id(9)).unwrap(), None);
+}
+
+fn a_number_is_used_once_in_an_era(store: &mut dyn Store) {
+    furnish(store);
+    approve(store, key(1, 1), 1, 250, 1);
+    let first = subject(key(1, 1), 1, 250);
+    let second = AuthorisationSubject { sequence: first.sequence, ..subject(key(1, 2), 1, 250) };
+    assert_eq!(store.authorisation_facts(&first).unwrap().sequence_used_by, None, "a repeat");
+    let facts = store.authorisation_facts(&second).unwrap();
+    assert_eq!(facts.sequence_used_by, Some(first.key.id));
+    let account = facts.card.as_ref().unwrap().account;
+    let refused = authorisation(second, approval(account, 250), 2);
+    assert_rule_broken(store, |store| store.record_authorisation(&refused, &facts));
+    let others = AuthorisationSubject { key: key(2, 2), ..second };
+    assert_eq!(store.authorisation_facts(&others).unwrap().sequence_used_by, None);
+
+    let entry = MaintenanceEntry {
+        made_at: LATER,
+        operator: "Olivia".to_owned(),
+        action: MaintenanceAction::ClearCopy(terminal_id(1)),
+        reason: "the copy was destroyed".to_owned(),
+    };
+    let clear = |store: &mut dyn Store| store.clear_terminal_copied(terminal_id(1), &entry);
+    assert_outdated(store, clear);
+    store.set_terminal_copied(terminal_id(1), NOW).unwrap();
+    store.set_terminal_copied(terminal_id(1), LATER).unwrap();
+    let copied_at =
+        |store: &mut dyn Store| store.terminal(terminal_id(1)).unwrap().unwrap().copied_at;
+    assert_eq!(copied_at(store), Some(NOW), "the first time is kept");
+    assert_eq!(clear(store), Ok(Written::Done));
+    assert_eq!(copied_at(store), None);
+    assert_eq!(store.newest_maintenance(9).unwrap(), [entry]);
+    assert_eq!(store.authorisation_facts(&second).unwrap().sequence_used_by, None, "a new era");
+
+    // So does a new enrolment begin one.
+    approve(store, key(1, 3), 1, 250, 3);
+    store.set_terminal_copied(terminal_id(1), NOW).unwrap();
+    store.issue_code(CodeSubject::Terminal(terminal_id(1)), &new_code(60)).unwrap();
+    assert_eq!(enrol_terminal(store, 60, 1), Written::Done);
+    let again = AuthorisationSubject { sequence: 4, ..subject(key(1, 9), 1, 250) };
+    assert_eq!(copied_at(store), None);
+    assert_eq!(store.authorisation_facts(&again).unwrap().sequence_used_by, None);
+}
+
+fn a_renewed_key_waits_for_its_first_use(store: &mut dyn Store) {
+    furnish(store);
+    let id = terminal_id(1);
+    let next = |number| NextClient { key_digest: [number; 32], certificate_not_after: LATER };
+    assert!(!store.set_next_client(terminal_id(9), &next(7)).unwrap());
+    assert!(store.set_next_client(id, &next(7)).unwrap());
+    assert!(store.set_next_client(id, &next(8)).unwrap());
+    let terminal = store.terminal(id).unwrap().unwrap();
+    assert_eq!((terminal.client_key_digest, terminal.next_client), (Some([1; 32]), Some(next(8))));
+    assert_outdated(store, |store| store.use_next_client(id, &[7; 32]));
+    assert_eq!(store.use_next_client(id, &[8; 32]), Ok(Written::Done));
+    assert_outdated(store, |store| store.use_next_client(id, &[8; 32]));
+    let renewed = store.terminal(id).unwrap().unwrap();
+    assert_eq!((renewed.client_key_digest, renewed.next_client), (Some([8; 32]), None));
+    assert_eq!(renewed.certificate_not_after, Some(LATER));
+    assert_eq!(renewed.channel_key, terminal.channel_key, "the channel key stays");
 }
 
 fn a_code_enrols_a_terminal(store: &mut dyn Store) {

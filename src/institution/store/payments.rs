@@ -19,6 +19,8 @@ pub struct AuthorisationSubject {
     pub card: Option<CardId>,
     /// What is to be paid.
     pub amount: Amount,
+    /// The terminal's number for it.
+    pub sequence: u64,
 }
 
 /// What the decision on an authorisation rests on.
@@ -33,6 +35,9 @@ pub struct AuthorisationFacts {
     /// Whether the card's account can spend the amount. Not the balance itself: it changes with
     /// every payment from the account, and most changes do not matter here.
     pub has_funds: bool,
+    /// Another transaction to which this terminal gave the same number, if there is one: then two
+    /// machines share its identity.
+    pub sequence_used_by: Option<TransactionId>,
 }
 
 impl AuthorisationFacts {
@@ -43,10 +48,11 @@ impl AuthorisationFacts {
         terminal: Option<RegisteredTerminal>,
         card: Option<IssuedCard>,
         available_minor: i64,
+        sequence_used_by: Option<TransactionId>,
     ) -> Self {
         let amount_minor = i64::try_from(subject.amount.minor());
         let has_funds = amount_minor.is_ok_and(|minor| minor <= available_minor);
-        Self { earlier, terminal, card, has_funds }
+        Self { earlier, terminal, card, has_funds, sequence_used_by }
     }
 
     /// The public key of the card, SEC1 uncompressed, as it is kept as evidence.
@@ -167,7 +173,7 @@ pub trait PaymentStore {
     ///
     /// # Errors
     /// [`StoreError::RuleBroken`] if there is a transaction with this key already, if the counter
-    /// is not above the card's, or if the hold takes more than is available; [`StoreError`].
+    /// is not above the card's, if the terminal has used the number, or if the hold takes more than is available; [`StoreError`].
     fn record_authorisation(
         &mut self,
         authorisation: &AuthorisationRecord,

@@ -1,10 +1,10 @@
 //! What the institution needs of a store to keep its accounts, terminals and cards.
 
-use super::StoreError;
+use super::{StoreError, Written};
 use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
-    Account, AccountId, IssuedCard, NewAccount, NewCard, NewEnrolmentCode, NewTerminal,
-    RegisteredTerminal,
+    Account, AccountId, IssuedCard, MaintenanceEntry, NewAccount, NewCard, NewEnrolmentCode,
+    NewTerminal, NextClient, RegisteredTerminal,
 };
 
 /// Accounts, terminals and cards.
@@ -59,6 +59,46 @@ pub trait RegistryStore {
         id: TerminalId,
         blocked_at: Option<UnixTime>,
     ) -> Result<bool, StoreError>;
+
+    /// Notes since when a terminal is known to run on two machines, unless it is noted already.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn set_terminal_copied(&mut self, id: TerminalId, since: UnixTime) -> Result<(), StoreError>;
+
+    /// Takes the note of [`Self::set_terminal_copied`] back, and logs who did it. From then on the
+    /// terminal's numbers count anew.
+    ///
+    /// # Errors
+    /// [`StoreError`]. [`Written::Outdated`] if there is no such note.
+    fn clear_terminal_copied(
+        &mut self,
+        id: TerminalId,
+        entry: &MaintenanceEntry,
+    ) -> Result<Written, StoreError>;
+
+    /// Keeps a renewed client certificate until it is first used, in place of one that was not
+    /// used yet. Returns whether there is such a terminal.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn set_next_client(&mut self, id: TerminalId, next: &NextClient) -> Result<bool, StoreError>;
+
+    /// Puts the renewed client certificate with this key in the place of the old one.
+    ///
+    /// # Errors
+    /// [`StoreError`]. [`Written::Outdated`] if it is not the renewed one any more.
+    fn use_next_client(
+        &mut self,
+        id: TerminalId,
+        key_digest: &[u8; 32],
+    ) -> Result<Written, StoreError>;
+
+    /// The newest entries of the maintenance log, oldest of them first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn newest_maintenance(&mut self, limit: u32) -> Result<Vec<MaintenanceEntry>, StoreError>;
 
     /// Issues a card together with the code that enrols it.
     ///

@@ -24,7 +24,11 @@ fn declined_terminal_unknown(mut bench: Bench) {
     bench.institution.set_terminal_blocked(bench.terminal, Some(NOW)).unwrap();
     let request = bench.request(1, euros("2.50"), 1);
     bench.assert_declined(&request, DeclineReason::TerminalUnknown);
+    let standing = |bench: &mut Bench, terminal| bench.institution.standing(terminal).unwrap();
+    let terminal = bench.terminal;
+    assert_eq!(standing(&mut bench, terminal), Err(StandingFault::Blocked));
     bench.institution.set_terminal_blocked(bench.terminal, None).unwrap();
+    assert_eq!(standing(&mut bench, terminal), Ok(()));
     // One that the registry never had.
     let other = TerminalId::from_random([9; 10]);
     let offer = bench.offer_of(other, 2);
@@ -33,6 +37,7 @@ fn declined_terminal_unknown(mut bench: Bench) {
         ..bench.request_with(&offer, |command| command)
     };
     assert_eq!(bench.authorise(&request).decline_reason(), Some(DeclineReason::TerminalUnknown));
+    assert_eq!(standing(&mut bench, other), Err(StandingFault::Unknown));
     // One that is registered and not enrolled.
     bench.institution.add_terminal(other, "kiosk-2", MERCHANT, &code(3), LATER, NOW).unwrap();
     let offer = bench.offer_of(other, 3);
@@ -41,6 +46,7 @@ fn declined_terminal_unknown(mut bench: Bench) {
         ..bench.request_with(&offer, |command| command)
     };
     assert_eq!(bench.authorise(&request).decline_reason(), Some(DeclineReason::TerminalUnknown));
+    assert_eq!(standing(&mut bench, other), Err(StandingFault::Unknown));
     assert_eq!(bench.counter(), 0);
     bench.assert_books_right();
 }

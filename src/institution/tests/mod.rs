@@ -25,6 +25,7 @@ macro_rules! for_every_store {
 }
 
 mod cardholder;
+mod copies;
 mod declines;
 mod enrolment;
 mod evidence;
@@ -32,6 +33,7 @@ mod histories;
 mod operations;
 mod payments;
 mod reconciliation;
+mod renewal;
 
 use super::*;
 use crate::credential::{
@@ -179,6 +181,7 @@ impl Bench {
             offer: octets,
             offer_age_ms: 1_000,
             sealed_command,
+            sequence: u64::from(offer.transaction_id().as_octets()[0]) + 1,
         }
     }
 

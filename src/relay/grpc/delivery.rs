@@ -46,6 +46,11 @@ impl DeliveryEvidence {
         self.facts().server_status = Some(code);
     }
 
+    /// The server's own status, where one came.
+    pub(super) fn server_code(&self) -> Option<Code> {
+        self.facts().server_status.map(Code::from_i32)
+    }
+
     /// No octet of the request can have left.
     pub(super) fn is_unsent(&self) -> bool {
         let facts = self.facts();
@@ -60,8 +65,7 @@ impl DeliveryEvidence {
         // `status` alone is not enough: the client makes statuses of its own, for a proxy's HTTP
         // error or for a reset stream, with the very codes that mean a refusal when the
         // server sends them.
-        let server_status = self.facts().server_status;
-        match server_status.map(Code::from_i32) {
+        match self.server_code() {
             Some(code) if is_refusal(code) => {
                 InstitutionAnswer::Refused { detail: describe(status) }
             }
@@ -123,7 +127,7 @@ fn is_refusal(code: Code) -> bool {
 }
 
 /// For the log: the code, and the beginning of what the server or the connection says.
-fn describe(status: &Status) -> String {
+pub(super) fn describe(status: &Status) -> String {
     let mut detail = format!("{:?}: {}", status.code(), status.message());
     let mut source = std::error::Error::source(status);
     while let Some(cause) = source {

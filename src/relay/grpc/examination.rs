@@ -2,46 +2,26 @@
 //!
 //! What the figures mean is the doctor's business.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::super::interface::milliseconds_since;
 use super::super::{ConnectError, InstitutionExamination};
 use super::channel::{Channel, connect_timeout};
-use super::delivery::DeliveryEvidence;
-use crate::domain::{TransactionId, UnixTime};
-use crate::institution_api;
+use super::standing::ask_once;
+use crate::domain::UnixTime;
 
-/// How long the institution may take to its answer, in milliseconds.
-const ANSWER_TIMEOUT_MS: u64 = 10_000;
-
-/// Connects and asks once.
-pub(super) async fn examine(
-    channel: &Channel,
-    unused: TransactionId,
-) -> Result<InstitutionExamination, ConnectError> {
+/// Connects and asks once how this terminal stands.
+pub(super) async fn examine(channel: &Channel) -> Result<InstitutionExamination, ConnectError> {
     let started = Instant::now();
     let connection = channel.live_connection(started + connect_timeout()).await?;
     let connect_ms = milliseconds_since(started);
-    let message = institution_api::GetTransactionRequest {
-        transaction_id: unused.as_octets().to_vec(),
-        terminal_id: channel.terminal_id.to_string(),
-    };
-    let evidence = DeliveryEvidence::default();
-    let mut client = channel.client(&connection, &evidence);
     let asked = Instant::now();
-    let deadline = asked + Duration::from_millis(ANSWER_TIMEOUT_MS);
-    let answer = timeout_at(deadline, client.get_transaction(message)).await;
+    let (word, headers) = ask_once(channel, &connection).await;
     let round_trip_ms = milliseconds_since(asked);
-    let (clock, refusal) = match &answer {
-        Ok(Ok(answer)) => (date(answer.metadata()), None),
-        Ok(Err(status)) => {
-            (date(status.metadata()), Some(format!("{:?}: {}", status.code(), status.message())))
-        }
-        Err(_) => (None, Some(format!("no answer within {ANSWER_TIMEOUT_MS} ms"))),
-    };
-    Ok(InstitutionExamination { connect_ms, round_trip_ms, clock, refusal })
+    let clock = headers.as_ref().and_then(date);
+    Ok(InstitutionExamination { connect_ms, round_trip_ms, clock, refusal: word.err() })
 }
 
 /// The header `Date` (RFC 9110, 6.6.1), which HTTP servers with a clock send.

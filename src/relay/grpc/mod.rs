@@ -10,6 +10,7 @@ mod handshake_fault;
 mod progress;
 mod relay;
 mod requests;
+mod standing;
 mod statement;
 mod tls;
 mod transaction;

@@ -5,9 +5,9 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::super::{ConnectError, InstitutionExamination, Relay, StatementError};
+use super::super::{ConnectError, InstitutionExamination, Relay, StandingError, StatementError};
 use super::channel::{Channel, connect_timeout};
-use super::{TlsFiles, examination, requests, statement};
+use super::{TlsFiles, examination, requests, standing, statement};
 use crate::domain::{TerminalId, TransactionId, UnixTime};
 use crate::institution_address::InstitutionAddress;
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
@@ -54,6 +54,10 @@ impl Relay for GrpcRelay {
         self.channel.live_connection(Instant::now() + connect_timeout()).await.map(drop)
     }
 
+    async fn check_standing(&self, _: TransactionId) -> Result<(), StandingError> {
+        standing::check_standing(&self.channel).await
+    }
+
     async fn statement(
         &self,
         from: UnixTime,
@@ -69,7 +73,7 @@ impl Relay for GrpcRelay {
         statement::transaction(&self.channel, transaction_id).await
     }
 
-    async fn examine(&self, unused: TransactionId) -> Result<InstitutionExamination, ConnectError> {
-        examination::examine(&self.channel, unused).await
+    async fn examine(&self, _: TransactionId) -> Result<InstitutionExamination, ConnectError> {
+        examination::examine(&self.channel).await
     }
 }

@@ -73,14 +73,15 @@ fn log_answer(
         InstitutionAnswer::Refused { detail } => {
             tracing::warn!(%transaction_id, question, detail, "the institution refused");
         }
+        // Not one line for each attempt: the service says when it loses the institution.
         InstitutionAnswer::NotSent { detail } => {
-            tracing::warn!(
+            tracing::debug!(
                 %transaction_id, question, detail,
                 "cannot reach the institution; nothing was sent"
             );
         }
         InstitutionAnswer::Unanswered { detail } => {
-            tracing::warn!(
+            tracing::debug!(
                 %transaction_id, question, detail,
                 "the institution has not answered; the outcome is not known"
             );

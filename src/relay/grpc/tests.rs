@@ -29,7 +29,6 @@ use tokio_rustls::TlsAcceptor;
 use super::super::{ConnectError, Relay};
 use super::*;
 use crate::domain::{DeclineReason, ReversalReason, TransactionId};
-use crate::institution_address::InstitutionAddress;
 use crate::institution_api;
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
 
@@ -127,6 +126,7 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 #[derive(Clone, Copy, Debug)]
 enum Conduct {
     Answer(institution_api::TransactionState, u32),
+    Standing(institution_api::Standing),
     AnotherTransaction,
     NoTransaction,
     Status(i32),
@@ -171,9 +171,21 @@ fn transaction(
 }
 
 async fn answer(conduct: Conduct, request: Request<Incoming>) -> Answer {
+    let asks_for_standing = request.uri().path().ends_with("/CheckStanding");
     let _ = request.into_body().collect().await;
+    let standing = |standing: institution_api::Standing| {
+        let answer = institution_api::CheckStandingResponse {
+            standing: standing.into(),
+            detail: "because".into(),
+        };
+        with_status(framed(&answer), 0)
+    };
     let wrap = |transaction| framed(&institution_api::GetTransactionResponse { transaction });
     match conduct {
+        Conduct::Standing(answer) => standing(answer),
+        Conduct::Answer(..) | Conduct::AnswerAndHangUp if asks_for_standing => {
+            standing(institution_api::Standing::Good)
+        }
         Conduct::Answer(state, reason) => with_status(wrap(Some(transaction(state, reason))), 0),
         Conduct::AnswerAndHangUp => {
             with_status(wrap(Some(transaction(institution_api::TransactionState::Approved, 0))), 0)
@@ -314,7 +326,9 @@ async fn an_examination_says_how_long_it_takes_and_what_time_it_is_there() {
 
     let (port, _server, _) = grpc_server(&credentials, Conduct::Status(7)).await;
     let examined = relay_to(port, &credentials).examine(id()).await.unwrap();
-    assert!(examined.refusal.unwrap().contains("PermissionDenied: because"));
+    let refusal = examined.refusal.unwrap();
+    assert_eq!(refusal.name(), "terminal_not_accepted");
+    assert!(refusal.to_string().contains("PermissionDenied: because"), "{refusal}");
     let nobody = relay_to(1, &credentials).examine(id()).await;
     assert!(matches!(nobody, Err(ConnectError::Unreachable { .. })), "{nobody:?}");
 }

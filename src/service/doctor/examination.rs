@@ -1,7 +1,10 @@
 //! What the doctor examines, in the order in which the service needs it.
 
+use std::path::Path;
+
 use super::super::clock::wall_clock;
-use super::super::{Configuration, Enrolment, ServiceError};
+use super::super::enrolment::moved_machine;
+use super::super::{Configuration, Enrolment, EnrolmentError, ServiceError, ServiceExit};
 use super::{Extent, Finding};
 use super::{certificates, institution, journal, radio, running_service, storage, time};
 use crate::relay::Relay;
@@ -27,6 +30,7 @@ pub async fn examine<R: Relay>(
         Enrolment::load(&configuration.state_directory, wall_clock()).map_err(ServiceError::from);
     findings.push(enrolment_finding(&enrolment, extent));
     if everything {
+        findings.push(machine_finding(&configuration.state_directory, &enrolment));
         findings.push(certificates::examine(&enrolment, wall_clock()));
     }
     findings.push(journal::examine(configuration, extent, is_owner).await);
@@ -37,6 +41,21 @@ pub async fn examine<R: Relay>(
     findings.extend(institution::examine(configuration, connect, &enrolment, extent).await);
     findings.extend(status.map(|(finding, _)| finding));
     findings
+}
+
+/// Whether the disk is still in the machine on which the terminal was enrolled.
+fn machine_finding(state_directory: &Path, enrolment: &Result<Enrolment, ServiceError>) -> Finding {
+    let check = "machine";
+    if matches!(enrolment, Err(ServiceError::Enrolment(EnrolmentError::NotEnrolled(_)))) {
+        return Finding::not_examined(
+            check,
+            "without an enrolment it is not known which it should be",
+        );
+    }
+    match moved_machine(state_directory) {
+        Some(moved) => Finding::wrong(check, moved, ServiceExit::NotEnrolled),
+        None => Finding::fine(check, "it is not another one than at the enrolment"),
+    }
 }
 
 fn enrolment_finding(enrolment: &Result<Enrolment, ServiceError>, extent: Extent) -> Finding {
@@ -60,7 +79,7 @@ fn enrolment_finding(enrolment: &Result<Enrolment, ServiceError>, extent: Extent
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{ServiceExit, grpc_relay};
+    use super::super::super::grpc_relay;
     use super::super::Verdict;
     use super::*;
 
@@ -80,6 +99,7 @@ mod tests {
         let verdict =
             |check| findings.iter().find(|finding| finding.check == check).unwrap().verdict;
         assert_eq!(verdict("enrolment"), Verdict::Wrong);
+        assert_eq!(verdict("machine"), Verdict::NotExamined);
         assert_eq!(verdict("certificates"), Verdict::NotExamined);
         assert_eq!(verdict("institution"), Verdict::NotExamined);
         assert_eq!(verdict("journal"), Verdict::Fine);

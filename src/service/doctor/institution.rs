@@ -45,10 +45,7 @@ pub(super) async fn examine<R: Relay>(
         ),
         Some(refusal) => Finding::wrong(
             CHECK,
-            format!(
-                "{address} can be reached but does not answer this terminal ({refusal}); ask the \
-                 institution whether it knows the terminal"
-            ),
+            format!("{address} can be reached, but nobody can pay: {refusal}"),
             ServiceExit::Institution,
         ),
     }];

@@ -7,6 +7,7 @@ use super::super::begun_elsewhere::begun_by_another;
 use super::super::configuration::JOURNAL_FILE;
 use super::encoding::{base64, written};
 use super::keys::{PENDING_FILE, pending_keys, read_channel_key, signing_request};
+use super::machine::Machine;
 use super::stored::{ENROLMENT_FILE, EnrolmentFile, read_file};
 use super::{EnrolmentError, check_clock};
 use crate::credential::{Keyring, Signed, TerminalCertificate, VerifyingKey};
@@ -61,6 +62,7 @@ pub async fn enrol(
     // It must be readable before it replaces anything.
     file.open(&path)?.validity()?.check(now)?;
     private_file::replace(&path, &written(&file)?)?;
+    Machine::read(Path::new("/")).note(state_directory)?;
     match std::fs::remove_file(&pending) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(%error, "cannot remove keys that are no longer needed");

@@ -9,11 +9,13 @@ mod encoding;
 mod enrol;
 mod error;
 mod keys;
+mod machine;
 mod stored;
 mod validity;
 
 pub use enrol::enrol;
 pub use error::EnrolmentError;
+pub(super) use machine::moved_machine;
 pub use stored::Enrolment;
 pub use validity::check_clock;
 pub(super) use validity::{CertificatePeriod, EXPIRY_WARNING_S, Validity};

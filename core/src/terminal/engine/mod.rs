@@ -55,6 +55,8 @@ pub struct Terminal {
     newest_sequence: u64,
     /// How many more offers may be made again, of all sales.
     reoffers: TokenBucket,
+    /// Somebody can pay, as far as the driver knows.
+    is_in_service: bool,
 }
 
 /// What follows a record. A message is sealed only when it leaves, because the channel numbers
@@ -106,6 +108,7 @@ impl Terminal {
             pace: AdvertisingPace::Slow,
             newest_sequence,
             reoffers,
+            is_in_service: true,
         };
         for payment in open {
             terminal.resume(payment);
@@ -154,6 +157,7 @@ impl Terminal {
             Input::Institution { transaction_id, answer } => {
                 self.institution_answered(transaction_id, answer);
             }
+            Input::InService(is_in_service) => self.in_service(is_in_service),
             Input::Tick => {}
         }
         self.tick();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rand_core::RngCore;
 
 use super::super::phone_session::Received;
-use super::super::replies::{is_payer, reply_to_hello, reply_to_question, unknown_payment};
+use super::super::replies::{error, is_payer, reply_to_hello, reply_to_question, unknown_payment};
 use super::super::{Output, Payment, PaymentState, PhoneId, PhoneQuestion};
 use super::phones::must_be_connected;
 use super::{Effect, Terminal};
@@ -72,10 +72,10 @@ impl Terminal {
         tag: FragmentTag,
     ) -> Result<(), ProtocolError> {
         let waiting = self
-            .waiting_offer()
+            .durable_offer()
             .and_then(|transaction_id| self.open.get(&transaction_id))
-            .filter(|open| self.gate.is_confirmed(open.record) && open.is_payable(self.now.moment))
             .map(|open| (open.payment.transaction_id, open.payment.offer.clone()));
+        let is_in_service = self.is_in_service;
         let mut ephemeral = [0; 32];
         self.random.fill_bytes(&mut ephemeral);
         let Some(session) = must_be_connected(&mut self.phones, phone) else { return Ok(()) };
@@ -93,6 +93,9 @@ impl Terminal {
                     || self.open.values().any(|open| open.payment.sale_id == id)
             };
             let (first, offer) = reply_to_hello(hello.transaction_id, waiting, is_open);
+            if offer.is_some() && !is_in_service {
+                return error(WireError::OutOfService, "nobody can pay now");
+            }
             shown = offer;
             first
         });
@@ -110,11 +113,32 @@ impl Terminal {
         result
     }
 
-    /// Shows a new offer to every phone that waits for one.
+    /// The offer that waits for a phone, if the journal holds it.
+    fn durable_offer(&self) -> Option<TransactionId> {
+        self.waiting_offer().filter(|transaction_id| {
+            self.open.get(transaction_id).is_some_and(|open| {
+                self.gate.is_confirmed(open.record) && open.is_payable(self.now.moment)
+            })
+        })
+    }
+
+    /// Takes whether somebody can pay. Phones that came while nobody could are shown the offer
+    /// then.
+    pub(super) fn in_service(&mut self, is_in_service: bool) {
+        let was_in_service = std::mem::replace(&mut self.is_in_service, is_in_service);
+        if is_in_service
+            && !was_in_service
+            && let Some(transaction_id) = self.durable_offer()
+        {
+            self.show_offer(transaction_id);
+        }
+    }
+
+    /// Shows a new offer to every phone that waits for one, if somebody can pay it.
     pub(super) fn show_offer(&mut self, transaction_id: TransactionId) {
         // The offer may have ended before the journal confirmed it.
         let Some(open) = self.open.get(&transaction_id) else { return };
-        if open.payment.state != PaymentState::Offered {
+        if open.payment.state != PaymentState::Offered || !self.is_in_service {
             return;
         }
         let message = FromTerminal::Offer(open.payment.offer.clone());

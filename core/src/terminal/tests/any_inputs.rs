@@ -51,6 +51,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => (id(), any_answer()).prop_map(|(transaction_id, answer)| {
             Input::Institution { transaction_id, answer }
         }),
+        1 => any::<bool>().prop_map(Input::InService),
         1 => Just(Input::Tick),
     ]
 }

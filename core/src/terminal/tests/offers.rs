@@ -55,6 +55,24 @@ fn offers_are_withdrawn_expire_and_follow_each_other() {
 }
 
 #[test]
+fn an_offer_that_nobody_can_pay_is_shown_to_nobody_until_somebody_can() {
+    let mut bench = Bench::new();
+    let (mut early, mut late) = (Phone::new(1, 512), Phone::new(2, 512));
+    assert_eq!(early.hello(&mut bench, None), FromTerminal::NothingToPay);
+    bench.input(Input::InService(false));
+    bench.offer(false);
+    assert!(early.hear(&mut bench).is_empty());
+    let FromTerminal::Error(error) = late.hello(&mut bench, None) else { panic!("an offer") };
+    assert_eq!(error.wire, WireError::OutOfService);
+    for _ in 0..2 {
+        bench.input(Input::InService(true));
+    }
+    for phone in [&mut early, &mut late] {
+        assert!(matches!(phone.hear(&mut bench)[..], [FromTerminal::Offer(_)]));
+    }
+}
+
+#[test]
 fn the_advertisement_is_not_changed_while_a_phone_pays() {
     let mut bench = Bench::new();
     let paces = |bench: &Bench| {

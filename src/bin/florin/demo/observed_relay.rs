@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use florin::domain::{Amount, Offer, OfferParts, TransactionId, UnixTime};
 use florin::protocol::{decode_offer, encode_offer};
-use florin::relay::{ConnectError, InstitutionExamination, Relay, StatementError};
+use florin::relay::{ConnectError, InstitutionExamination, Relay, StandingError, StatementError};
 use florin::terminal::{
     InstitutionAnswer, InstitutionRequest, InstitutionTransaction, TransactionState,
 };
@@ -34,8 +34,8 @@ impl<R: Relay> Relay for ObservedRelay<R> {
         self.relay.check_reachable().await
     }
 
-    async fn prepare(&self) {
-        self.relay.prepare().await;
+    async fn check_standing(&self, unused: TransactionId) -> Result<(), StandingError> {
+        self.relay.check_standing(unused).await
     }
 
     async fn statement(

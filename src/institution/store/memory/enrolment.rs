@@ -35,6 +35,10 @@ impl EnrolmentStore for MemoryStore {
             code.used_by = Some(enrolment.used_by);
         }
         if let Some(terminal) = self.terminals.get_mut(&enrolment.terminal) {
+            if decided_on.used_by.is_none() {
+                terminal.begin_era();
+            }
+            terminal.record.channel_key = Some(enrolment.keys.channel_key);
             terminal.record.client_key_digest = Some(enrolment.keys.client_key_digest);
             terminal.record.certificate_not_after = Some(enrolment.keys.certificate_not_after);
             terminal.update_state();

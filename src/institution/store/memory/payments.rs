@@ -21,8 +21,22 @@ impl MemoryStore {
             let account = LedgerAccount::Available(card.account);
             self.books.balance(&account, subject.amount.currency())
         });
+        let sequence = self.numbered(subject);
+        let has_number = |other: &&Transaction| {
+            other.record.key.terminal == subject.key.terminal
+                && other.record.key.id != subject.key.id
+                && other.sequence.is_some()
+                && other.sequence == sequence
+        };
+        let used_by = self.transactions.iter().find(has_number).map(|other| other.record.key.id);
         let terminal = terminal.map(|terminal| terminal.record.clone());
-        AuthorisationFacts::new(subject, earlier, terminal, card, available_minor)
+        AuthorisationFacts::new(subject, earlier, terminal, card, available_minor, used_by)
+    }
+
+    /// The number of the transaction, in the terminal's era.
+    fn numbered(&self, subject: &AuthorisationSubject) -> Option<(u64, u64)> {
+        let terminal = self.terminals.get(&subject.key.terminal)?;
+        Some((terminal.sequence_era, subject.sequence))
     }
 
     /// Whether the authorisation keeps the rules of the books.
@@ -33,6 +47,9 @@ impl MemoryStore {
     ) -> Result<(), StoreError> {
         if facts.earlier.is_some() {
             return Err(rule_broken("a transaction is recorded once"));
+        }
+        if facts.sequence_used_by.is_some() {
+            return Err(rule_broken("a terminal gives each transaction a number of its own"));
         }
         let counter = facts.card.as_ref().map(|card| card.counter);
         if let (Some(counter), Some(accepted)) = (counter, authorisation.accepted_counter)
@@ -182,7 +199,8 @@ impl PaymentStore for MemoryStore {
             signed_command: authorisation.signed_command.clone(),
             card_public_key,
         });
-        self.insert(Transaction { record, accepted_counter, evidence });
+        let sequence = self.numbered(&authorisation.subject);
+        self.insert(Transaction { record, accepted_counter, evidence, sequence });
         Ok(Written::Done)
     }
 
@@ -223,7 +241,7 @@ impl PaymentStore for MemoryStore {
             return Ok(Written::Outdated);
         }
         let record = record_of_tombstone(tombstone, self.next_number());
-        self.insert(Transaction { record, accepted_counter: None, evidence: None });
+        self.insert(Transaction { record, accepted_counter: None, evidence: None, sequence: None });
         Ok(Written::Done)
     }
 

@@ -4,10 +4,10 @@ use super::books::rule_broken;
 use super::tables::{Card, MemoryStore, Terminal};
 use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
-    Account, AccountId, CodeSubject, EnrolmentState, IssuedCard, LedgerAccount, NewAccount,
-    NewCard, NewEnrolmentCode, NewTerminal, RegisteredTerminal, Transfer,
+    Account, AccountId, CodeSubject, EnrolmentState, IssuedCard, LedgerAccount, MaintenanceEntry,
+    NewAccount, NewCard, NewEnrolmentCode, NewTerminal, NextClient, RegisteredTerminal, Transfer,
 };
-use crate::institution::store::{RegistryStore, StoreError};
+use crate::institution::store::{RegistryStore, StoreError, Written};
 
 impl MemoryStore {
     fn account_of(&self, id: AccountId) -> Option<Account> {
@@ -66,9 +66,12 @@ impl RegistryStore for MemoryStore {
             blocked_at: None,
             certificate_not_after: None,
             client_key_digest: None,
+            channel_key: None,
+            next_client: None,
+            copied_at: None,
         };
         let registered_at = terminal.registered_at;
-        self.terminals.insert(terminal.id, Terminal { record, registered_at });
+        self.terminals.insert(terminal.id, Terminal { record, registered_at, sequence_era: 1 });
         Ok(())
     }
 
@@ -92,6 +95,52 @@ impl RegistryStore for MemoryStore {
         terminal.record.blocked_at = blocked_at.map(|at| terminal.record.blocked_at.unwrap_or(at));
         terminal.update_state();
         Ok(true)
+    }
+
+    fn set_terminal_copied(&mut self, id: TerminalId, since: UnixTime) -> Result<(), StoreError> {
+        if let Some(terminal) = self.terminals.get_mut(&id) {
+            terminal.record.copied_at.get_or_insert(since);
+        }
+        Ok(())
+    }
+
+    fn clear_terminal_copied(
+        &mut self,
+        id: TerminalId,
+        entry: &MaintenanceEntry,
+    ) -> Result<Written, StoreError> {
+        let copied = self.terminals.get_mut(&id).filter(|known| known.record.copied_at.is_some());
+        let Some(terminal) = copied else { return Ok(Written::Outdated) };
+        terminal.record.copied_at = None;
+        terminal.sequence_era += 1;
+        self.maintenance.push(entry.clone());
+        Ok(Written::Done)
+    }
+
+    fn set_next_client(&mut self, id: TerminalId, next: &NextClient) -> Result<bool, StoreError> {
+        let Some(terminal) = self.terminals.get_mut(&id) else { return Ok(false) };
+        terminal.record.next_client = Some(*next);
+        Ok(true)
+    }
+
+    fn use_next_client(
+        &mut self,
+        id: TerminalId,
+        key_digest: &[u8; 32],
+    ) -> Result<Written, StoreError> {
+        let Some(terminal) = self.terminals.get_mut(&id) else { return Ok(Written::Outdated) };
+        let renewed = terminal.record.next_client.filter(|next| next.key_digest == *key_digest);
+        let Some(next) = renewed else { return Ok(Written::Outdated) };
+        terminal.record.client_key_digest = Some(next.key_digest);
+        terminal.record.certificate_not_after = Some(next.certificate_not_after);
+        terminal.record.next_client = None;
+        Ok(Written::Done)
+    }
+
+    fn newest_maintenance(&mut self, limit: u32) -> Result<Vec<MaintenanceEntry>, StoreError> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let skipped = self.maintenance.len().saturating_sub(limit);
+        Ok(self.maintenance.iter().skip(skipped).cloned().collect())
     }
 
     fn add_card(&mut self, card: &NewCard, code: &NewEnrolmentCode) -> Result<(), StoreError> {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::books::{Books, rule_broken};
 use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
-    AuditEntry, CodeDigest, CodeSubject, EnrolmentState, Evidence, IssuedCard, NewAccount,
-    NewEnrolmentCode, OperationRequest, OperatorName, RegisteredOperator, RegisteredTerminal,
-    TransactionKey, TransactionRecord,
+    AuditEntry, CodeDigest, CodeSubject, EnrolmentState, Evidence, IssuedCard, MaintenanceEntry,
+    NewAccount, NewEnrolmentCode, OperationRequest, OperatorName, RegisteredOperator,
+    RegisteredTerminal, TransactionKey, TransactionRecord,
 };
 use crate::institution::store::StoreError;
 
@@ -27,6 +27,7 @@ pub struct MemoryStore {
     pub(super) audit_entries: Vec<AuditEntry>,
     /// The number of a request is its place, from 1.
     pub(super) requests: Vec<OperationRequest>,
+    pub(super) maintenance: Vec<MaintenanceEntry>,
     pub(super) operators: BTreeMap<OperatorName, RegisteredOperator>,
 }
 
@@ -34,9 +35,18 @@ pub struct MemoryStore {
 pub(super) struct Terminal {
     pub record: RegisteredTerminal,
     pub registered_at: UnixTime,
+    /// The era in which its numbers count.
+    pub sequence_era: u64,
 }
 
 impl Terminal {
+    /// New keys begin a new era of numbers, and nobody has a copy of them.
+    pub(super) fn begin_era(&mut self) {
+        self.record.copied_at = None;
+        self.record.next_client = None;
+        self.sequence_era += 1;
+    }
+
     pub(super) fn update_state(&mut self) {
         let is_enrolled = self.record.client_key_digest.is_some();
         let is_blocked = self.record.blocked_at.is_some();
@@ -72,6 +82,8 @@ pub(super) struct Transaction {
     pub accepted_counter: Option<u64>,
     /// None for a tombstone.
     pub evidence: Option<Evidence>,
+    /// The era and the terminal's number in it.
+    pub sequence: Option<(u64, u64)>,
 }
 
 impl MemoryStore {

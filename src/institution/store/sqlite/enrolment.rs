@@ -44,6 +44,9 @@ impl EnrolmentStore for SqliteStore {
                 return Ok(Written::Outdated);
             }
             enrolment_code_table::mark_used(connection, &enrolment.code, &enrolment.used_by)?;
+            if decided_on.used_by.is_none() {
+                terminal_table::begin_era(connection, enrolment.terminal)?;
+            }
             terminal_table::set_keys(connection, enrolment.terminal, &enrolment.keys)?;
             Ok(Written::Done)
         })

@@ -31,7 +31,8 @@ fn facts(
         }
         None => 0,
     };
-    Ok(AuthorisationFacts::new(subject, earlier, terminal, card, available_minor))
+    let used_by = transaction_table::with_sequence(connection, subject)?;
+    Ok(AuthorisationFacts::new(subject, earlier, terminal, card, available_minor, used_by))
 }
 
 /// Logs what an operator does. Returns false if it must not be done: somebody else has decided on

@@ -1,13 +1,16 @@
 //! The units of work of the registry over the tables.
 
 use super::database::SqliteStore;
-use super::{account_table, card_table, enrolment_code_table, ledger_tables, terminal_table};
+use super::{
+    account_table, card_table, enrolment_code_table, ledger_tables, maintenance_table,
+    terminal_table,
+};
 use crate::domain::{CardId, TerminalId, UnixTime};
 use crate::institution::records::{
-    Account, AccountId, CodeSubject, IssuedCard, NewAccount, NewCard, NewEnrolmentCode,
-    NewTerminal, RegisteredTerminal, Transfer,
+    Account, AccountId, CodeSubject, IssuedCard, MaintenanceEntry, NewAccount, NewCard,
+    NewEnrolmentCode, NewTerminal, NextClient, RegisteredTerminal, Transfer,
 };
-use crate::institution::store::{RegistryStore, StoreError};
+use crate::institution::store::{RegistryStore, StoreError, Written};
 
 impl RegistryStore for SqliteStore {
     fn create_account(&mut self, account: &NewAccount) -> Result<AccountId, StoreError> {
@@ -54,6 +57,43 @@ impl RegistryStore for SqliteStore {
         blocked_at: Option<UnixTime>,
     ) -> Result<bool, StoreError> {
         self.write(|connection| terminal_table::set_blocked(connection, id, blocked_at))
+    }
+
+    fn set_terminal_copied(&mut self, id: TerminalId, since: UnixTime) -> Result<(), StoreError> {
+        self.write(|connection| terminal_table::set_copied(connection, id, since))
+    }
+
+    fn clear_terminal_copied(
+        &mut self,
+        id: TerminalId,
+        entry: &MaintenanceEntry,
+    ) -> Result<Written, StoreError> {
+        self.write(|connection| {
+            if !terminal_table::clear_copied(connection, id)? {
+                return Ok(Written::Outdated);
+            }
+            maintenance_table::insert(connection, entry)?;
+            Ok(Written::Done)
+        })
+    }
+
+    fn set_next_client(&mut self, id: TerminalId, next: &NextClient) -> Result<bool, StoreError> {
+        self.write(|connection| terminal_table::set_next_client(connection, id, next))
+    }
+
+    fn use_next_client(
+        &mut self,
+        id: TerminalId,
+        key_digest: &[u8; 32],
+    ) -> Result<Written, StoreError> {
+        self.write(|connection| {
+            let is_used = terminal_table::use_next_client(connection, id, key_digest)?;
+            Ok(if is_used { Written::Done } else { Written::Outdated })
+        })
+    }
+
+    fn newest_maintenance(&mut self, limit: u32) -> Result<Vec<MaintenanceEntry>, StoreError> {
+        self.read(|connection| maintenance_table::newest(connection, limit))
     }
 
     fn add_card(&mut self, card: &NewCard, code: &NewEnrolmentCode) -> Result<(), StoreError> {

@@ -12,7 +12,15 @@ CREATE TABLE terminal (
   channel_key BLOB CHECK (length(channel_key) = 32),
   client_key_digest BLOB CHECK (length(client_key_digest) = 32),
   certificate_not_after INTEGER,
+  -- A renewed client certificate that was not used yet. Its first use makes it the only one.
+  next_client_key_digest BLOB CHECK (length(next_client_key_digest) = 32),
+  next_certificate_not_after INTEGER,
+  -- Since when it is known to run on two machines: they gave one number to two transactions. The
+  -- numbers count within an era, which a new enrolment or an operator's decision begins.
+  copied_at INTEGER,
+  sequence_era INTEGER NOT NULL DEFAULT 1,
   created_at INTEGER NOT NULL,
+  CHECK ((next_client_key_digest IS NULL) = (next_certificate_not_after IS NULL)),
   CHECK ((channel_key IS NULL) = (client_key_digest IS NULL)),
   CHECK ((channel_key IS NULL) = (certificate_not_after IS NULL))
 ) STRICT, WITHOUT ROWID;
@@ -100,7 +108,12 @@ CREATE TABLE payment_transaction (
   sealed_command BLOB,
   signed_command BLOB,
   card_public_key BLOB CHECK (length(card_public_key) = 65),
+  -- The terminal's number for it, and the era in which it counts.
+  sequence INTEGER CHECK (sequence > 0),
+  sequence_era INTEGER,
   UNIQUE (terminal, id),
+  -- One machine gives each transaction a number of its own.
+  UNIQUE (terminal, sequence_era, sequence),
   -- The last line of defence against a replay: a counter pays once.
   UNIQUE (card, card_counter),
   CHECK ((state = 'declined') = (decline_reason IS NOT NULL)),
@@ -285,6 +298,26 @@ BEGIN
   SELECT RAISE(ABORT, 'a refund is never deleted');
 END;
 
+-- What operators decided about terminals and about the store itself.
+CREATE TABLE maintenance_entry (
+  number INTEGER PRIMARY KEY,
+  made_at INTEGER NOT NULL,
+  operator TEXT NOT NULL,
+  action TEXT NOT NULL CHECK (action IN ('clear_copy', 'adopt_store')),
+  terminal TEXT REFERENCES terminal (id),
+  reason TEXT NOT NULL,
+  CHECK ((action = 'clear_copy') = (terminal IS NOT NULL))
+) STRICT;
+
+CREATE TRIGGER maintenance_entry_is_not_changed BEFORE UPDATE ON maintenance_entry
+BEGIN
+  SELECT RAISE(ABORT, 'a maintenance entry is never changed');
+END;
+
+CREATE TRIGGER maintenance_entry_is_not_deleted BEFORE DELETE ON maintenance_entry
+BEGIN
+  SELECT RAISE(ABORT, 'a maintenance entry is never deleted');
+END;
 -- Who may use the administration service, by SHA-256 of the public key in the client certificate.
 CREATE TABLE operator (
   name TEXT PRIMARY KEY CHECK (name <> ''),

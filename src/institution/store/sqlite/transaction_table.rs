@@ -8,8 +8,8 @@ use crate::domain::{
 };
 use crate::institution::records::{AccountId, Evidence, TransactionKey, TransactionRecord};
 use crate::institution::store::{
-    AuthorisationFacts, AuthorisationRecord, CaptureRecord, PageQuery, RefundRecord,
-    ReversalRecord, StoreError, TombstoneRecord, WriteOffRecord,
+    AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord, PageQuery,
+    RefundRecord, ReversalRecord, StoreError, TombstoneRecord, WriteOffRecord,
 };
 
 const QUERY: &str = "SELECT number, terminal, payment_transaction.id, state, decline_reason, \
@@ -110,6 +110,26 @@ pub(super) fn find(
         .transpose()
 }
 
+/// The other transaction to which the terminal gave the same number in this era.
+pub(super) fn with_sequence(
+    connection: &Connection,
+    subject: &AuthorisationSubject,
+) -> Result<Option<TransactionId>, StoreError> {
+    let id: Option<[u8; 16]> = connection
+        .prepare_cached(
+            "SELECT id FROM payment_transaction WHERE terminal = ?1 AND sequence_era = \
+             (SELECT sequence_era FROM terminal WHERE id = ?1) AND sequence = ?2 AND id <> ?3",
+        )?
+        .query_row(
+            params![subject.key.terminal.as_str(), subject.sequence, subject.key.id.as_octets()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    id.map(|id| TransactionId::from_octets(&id))
+        .transpose()
+        .map_err(|_| StoreError::corrupt("transaction id"))
+}
+
 /// Returns the transaction's number.
 pub(super) fn insert(
     connection: &Connection,
@@ -127,11 +147,12 @@ pub(super) fn insert(
              request_digest, offer, offer_digest, amount_minor, currency, merchant_id, card, \
              card_counter, card_hint, approval_code, authorisation_receipt, created_at, \
              command_digest, exclusion, hold_until, sealed_command, signed_command, \
-             card_public_key) \
+             card_public_key, sequence, sequence_era) \
              VALUES (:terminal, :id, :state, :decline_reason, :request_digest, :offer, \
              :offer_digest, :amount_minor, :currency, :merchant_id, :card, :card_counter, \
              :card_hint, :approval_code, :receipt, :now, :command_digest, :exclusion, \
-             :hold_until, :sealed_command, :signed_command, :card_public_key)",
+             :hold_until, :sealed_command, :signed_command, :card_public_key, \
+             :sequence, (SELECT sequence_era FROM terminal WHERE id = :terminal))",
         )?
         .execute(named_params! {
             ":terminal": authorisation.subject.key.terminal.as_str(),
@@ -155,6 +176,7 @@ pub(super) fn insert(
             ":hold_until": approval.map(|approval| approval.hold_until.seconds),
             ":sealed_command": authorisation.sealed_command,
             ":signed_command": authorisation.signed_command,
+            ":sequence": authorisation.subject.sequence,
             ":card_public_key": facts.card_public_key(),
         })?;
     Ok(connection.last_insert_rowid())

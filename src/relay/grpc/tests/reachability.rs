@@ -8,7 +8,7 @@ use super::super::connection::Connection;
 use super::super::progress::Progress;
 use super::super::tls::tls_configuration;
 use super::*;
-use crate::relay::{ConnectStage, HandshakeFault};
+use crate::relay::{ConnectStage, HandshakeFault, StandingError};
 
 async fn connect(
     port: u16,
@@ -147,4 +147,108 @@ async fn a_question_whose_time_ends_says_how_far_it_came_and_the_next_one_gains_
     let answer = relay.ask(inquiry(), 60_000).await;
     assert!(matches!(answer, InstitutionAnswer::Transaction { .. }), "{answer:?}");
     assert_eq!(connections.load(Ordering::Relaxed), 1, "it goes on with the same connection");
+}
+
+/// Passes octets on, until it is told to forget the connections that it has, as a router does:
+/// nobody hears of it.
+struct Router {
+    port: u16,
+    epoch: tokio::sync::watch::Sender<u32>,
+    _task: JoinHandle<()>,
+}
+
+impl Router {
+    async fn before(port: u16) -> Self {
+        let (epoch, epochs) = tokio::sync::watch::channel(0);
+        let (own_port, task) = tcp_server(move |mut stream| {
+            let mut epochs = epochs.clone();
+            let begun_in = *epochs.borrow_and_update();
+            async move {
+                let mut there = TcpStream::connect(loopback(port)).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut stream, &mut there) => {}
+                    () = async { drop(epochs.wait_for(|epoch| *epoch != begun_in).await) } => {
+                        // Both ends stay open, and nothing passes.
+                        std::future::pending().await
+                    }
+                }
+            }
+        })
+        .await;
+        Self { port: own_port, epoch, _task: task }
+    }
+
+    fn forget_connections(&self) {
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+}
+
+async fn standing(relay: &GrpcRelay) -> Result<(), StandingError> {
+    relay.check_standing(id()).await
+}
+
+#[tokio::test]
+async fn a_connection_that_a_router_has_forgotten_is_replaced_before_somebody_pays() {
+    let credentials = credentials();
+    let conduct = Conduct::Answer(institution_api::TransactionState::Approved, 0);
+    let (port, _server, counts) = grpc_server(&credentials, conduct).await;
+    let router = Router::before(port).await;
+    let relay = relay_to(router.port, &credentials);
+    standing(&relay).await.unwrap();
+    standing(&relay).await.unwrap();
+    assert_eq!(counts[0].load(Ordering::Relaxed), 1, "a live connection is kept");
+    router.forget_connections();
+    standing(&relay).await.unwrap();
+    assert_eq!(counts[0].load(Ordering::Relaxed), 2);
+    let answer = relay.ask(inquiry(), TIMEOUT_MS).await;
+    assert!(matches!(answer, InstitutionAnswer::Transaction { .. }), "{answer:?}");
+    assert_eq!(counts[0].load(Ordering::Relaxed), 2, "the payment goes over the new one");
+}
+
+#[tokio::test]
+async fn every_way_in_which_nobody_can_pay_has_its_name() {
+    use institution_api::Standing;
+    let credentials = credentials();
+    for (conduct, name) in [
+        (Conduct::Standing(Standing::Blocked), "terminal_blocked"),
+        (Conduct::Standing(Standing::Unknown), "terminal_blocked"),
+        (Conduct::Standing(Standing::Unspecified), "institution_failed"),
+        (Conduct::Status(16), "terminal_not_accepted"),
+        (Conduct::Status(7), "terminal_not_accepted"),
+        (Conduct::Status(9), "terminal_blocked"),
+        (Conduct::StatusInTrailers(14), "institution_failed"),
+        // A proxy's own word is nobody's.
+        (Conduct::HttpStatus(403), "institution_unreachable"),
+        (Conduct::NotGrpc, "institution_unreachable"),
+        (Conduct::HangUp, "institution_unreachable"),
+        (Conduct::Silence, "institution_unreachable"),
+    ] {
+        let (port, _server, _) = grpc_server(&credentials, conduct).await;
+        let relay = relay_to(port, &credentials);
+        let error = standing(&relay).await.unwrap_err();
+        assert_eq!(error.name(), name, "{conduct:?}: {error}");
+    }
+    let nobody = standing(&relay_to(1, &credentials)).await.unwrap_err();
+    assert_eq!(nobody.name(), "institution_unreachable");
+}
+
+#[tokio::test]
+async fn one_failure_on_the_old_connection_is_no_verdict() {
+    let credentials = credentials();
+    let conduct = Conduct::Standing(institution_api::Standing::Good);
+    let (port, _server, _) = grpc_server(&credentials, conduct).await;
+    let (failing, _failing, _) = grpc_server(&credentials, Conduct::Status(14)).await;
+    // The first connection leads to a server that fails, the next one to one that works.
+    let taken = Arc::new(AtomicUsize::new(0));
+    let (router, _router) = tcp_server(move |mut stream| {
+        let to = if taken.fetch_add(1, Ordering::Relaxed) == 0 { failing } else { port };
+        async move {
+            let mut there = TcpStream::connect(loopback(to)).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut there).await;
+        }
+    })
+    .await;
+    let relay = relay_to(router, &credentials);
+    relay.check_reachable().await.unwrap();
+    standing(&relay).await.unwrap();
 }
