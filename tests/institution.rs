@@ -564,7 +564,7 @@ async fn a_terminal_renews_with_the_certificate_that_it_has() {
         TerminalCertificate::verify(&certificate, &keyring(&terminal), now()).unwrap();
     assert_eq!(certificate.channel_key, channel_key().public_key());
     let inquiry =
-        || GetTransactionRequest { transaction_id: vec![9; 16], terminal_id: terminal.id.clone() };
+        || GetTransactionRequest { transaction_id: uuid(9), terminal_id: terminal.id.clone() };
     old.get_transaction(inquiry()).await.unwrap();
     let identity = Identity::from_pem(&renewed.client_certificate_pem, key.serialize_pem());
     let mut new = bench.institution(Some(&identity)).await;
