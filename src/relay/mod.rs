@@ -11,4 +11,6 @@ pub use grpc::{
     EnrolError, Enrolled, GrpcRelay, InstitutionAddress, InstitutionAddressError, TlsFiles,
     enrol_terminal,
 };
-pub use interface::{ConnectError, InstitutionExamination, Relay, StatementError};
+pub use interface::{
+    ConnectError, InstitutionExamination, Relay, RenewalError, Renewed, StatementError,
+};

@@ -127,6 +127,9 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
         loop {
             self.check_journal_now();
             self.frontend.check().await;
+            if let Some(identity) = self.frontend.renewed_identity() {
+                self.terminal.renew_identity(identity);
+            }
             if self.frontend.is_report_due() {
                 self.frontend.report(&self.terminal.open_payments(wall_clock()));
             }

@@ -6,6 +6,7 @@ mod configuration;
 mod doctor;
 mod driver;
 mod enrolment;
+mod enrolment_keeper;
 mod exit_code;
 mod frontend;
 mod institution_relay;
@@ -23,7 +24,7 @@ pub use configuration::{
 };
 pub use doctor::{Extent, Finding, Verdict, examine};
 pub use driver::{Driver, DriverError};
-pub use enrolment::{Enrolment, EnrolmentError, check_clock, enrol};
+pub use enrolment::{Enrolment, EnrolmentError, Replacement, check_clock, enrol};
 pub use exit_code::{ServiceError, ServiceExit};
 pub use frontend::Frontend;
 pub use institution_relay::grpc_relay;

@@ -16,6 +16,7 @@ use super::delivery::DeliveryEvidence;
 use super::tls::tls_configuration;
 use super::{InstitutionAddress, TlsFiles};
 use crate::domain::TerminalId;
+use crate::institution_api::enrolment_client::EnrolmentClient;
 use crate::institution_api::payments_client::PaymentsClient;
 
 /// How long connecting may take, in milliseconds, within the time that the request has: two round
@@ -29,7 +30,7 @@ pub(super) struct Channel {
     pub(super) address: InstitutionAddress,
     pub(super) terminal_id: TerminalId,
     origin: Uri,
-    tls: Arc<ClientConfig>,
+    tls: Mutex<Arc<ClientConfig>>,
     connection: Mutex<Option<Connection>>,
 }
 
@@ -42,7 +43,7 @@ impl Channel {
     ) -> Result<Self, ConnectError> {
         Ok(Self {
             origin: address.origin()?,
-            tls: tls_configuration(files)?,
+            tls: Mutex::new(tls_configuration(files)?),
             address,
             terminal_id,
             connection: Mutex::new(None),
@@ -77,11 +78,29 @@ impl Channel {
         }
         *slot = None;
         let deadline = deadline.min(Instant::now() + connect_timeout());
-        let connecting = Connection::establish(&self.address, &self.tls);
+        let tls = Arc::clone(&*self.tls.lock().await);
+        let connecting = Connection::establish(&self.address, &tls);
         let connection = timeout_at(deadline, connecting).await.map_err(silent)??;
         tracing::debug!(address = %self.address, "connected to the institution");
         *slot = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// The next question is asked with these credentials, over a connection of its own.
+    pub(super) async fn use_credentials(&self, files: &TlsFiles<'_>) -> Result<(), ConnectError> {
+        *self.tls.lock().await = tls_configuration(files)?;
+        self.forget_connection().await;
+        Ok(())
+    }
+
+    /// Speaks to the service that answers everybody.
+    pub(super) fn public_client(
+        &self,
+        connection: &Connection,
+    ) -> EnrolmentClient<ObservedConnection> {
+        let observed = connection.observed(&DeliveryEvidence::default());
+        EnrolmentClient::with_origin(observed, self.origin.clone())
+            .max_decoding_message_size(ANSWER_OCTETS_MAX)
     }
 
     /// The next question gets a connection of its own; those that are under way keep this one.

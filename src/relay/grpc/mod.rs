@@ -7,6 +7,7 @@ mod delivery;
 mod enrolment;
 mod examination;
 mod relay;
+mod renewal;
 mod requests;
 mod statement;
 mod tls;

@@ -5,9 +5,11 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::super::{ConnectError, InstitutionExamination, Relay, StatementError};
+use super::super::{
+    ConnectError, InstitutionExamination, Relay, RenewalError, Renewed, StatementError,
+};
 use super::channel::{Channel, connect_timeout};
-use super::{InstitutionAddress, TlsFiles, examination, requests, statement};
+use super::{InstitutionAddress, TlsFiles, examination, renewal, requests, statement};
 use crate::domain::{TerminalId, TransactionId, UnixTime};
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
 
@@ -66,6 +68,18 @@ impl Relay for GrpcRelay {
         transaction_id: TransactionId,
     ) -> Result<InstitutionTransaction, StatementError> {
         statement::transaction(&self.channel, transaction_id).await
+    }
+
+    async fn renew(&self, certificate_signing_request: Vec<u8>) -> Result<Renewed, RenewalError> {
+        renewal::renew(&self.channel, certificate_signing_request).await
+    }
+
+    async fn keyring(&self) -> Result<Vec<u8>, RenewalError> {
+        renewal::keyring(&self.channel).await
+    }
+
+    async fn use_credentials(&self, files: &TlsFiles<'_>) -> Result<(), ConnectError> {
+        self.channel.use_credentials(files).await
     }
 
     async fn examine(&self, unused: TransactionId) -> Result<InstitutionExamination, ConnectError> {
