@@ -29,8 +29,8 @@ const LOOK_INTERVAL_MS: u64 = 2_000;
 const RETRY_S_MIN: u64 = 60;
 /// The longest such wait, in seconds.
 const RETRY_S_MAX: u64 = 3_600;
-/// How long after one that succeeded the next one comes at the earliest, in seconds: a day.
-const AGAIN_S: u64 = 86_400;
+/// How long after one that succeeded the next one comes at the earliest, in seconds: an hour. A keyring may be new after a restored institution has new keys.
+const AGAIN_S: u64 = 3_600;
 
 /// What the service needs of a renewed enrolment.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub(super) struct Renewal {
 /// Which writing of the file it is: each one makes a new file.
 type Writing = (u64, i64, i64);
 
-/// Does one thing again and again: soon after it failed, a day after it succeeded.
+/// Does one thing again and again: soon after it failed, an hour after it succeeded.
 struct Schedule {
     next_at: Instant,
     retry_s: u64,

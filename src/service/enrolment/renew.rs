@@ -121,9 +121,226 @@ fn forget_pending(pending: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+
+    use super::super::Enrolment;
     use super::*;
+    use crate::credential::{InstitutionKey, KeyPurpose, SigningKey};
+    use crate::domain::TransactionId;
+    use crate::protocol::ChannelKey;
+    use crate::relay::{ConnectError, RenewalError, Renewed, StatementError};
+    use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
 
     const DAY_S: u64 = 24 * 3600;
+    const NOW: UnixTime = UnixTime { seconds: 4_000_000_000 };
+    const TERMINAL: &str = "0123456789";
+
+    fn key(number: u8) -> SigningKey {
+        SigningKey::from_scalar(&[number; 32]).unwrap()
+    }
+
+    /// An institution that renews, with what can be wrong about its answer.
+    struct Bank {
+        root: SigningKey,
+        signer: SigningKey,
+        channel_key: [u8; 32],
+        terminal_id: &'static str,
+        keyring_issued_at: u64,
+        /// What it was asked to certify.
+        requests: Mutex<Vec<Vec<u8>>>,
+    }
+
+    fn bank() -> Bank {
+        Bank {
+            root: key(7),
+            signer: key(8),
+            channel_key: ChannelKey::from_octets([5; 32]).public_key(),
+            terminal_id: TERMINAL,
+            keyring_issued_at: NOW.seconds,
+            requests: Mutex::default(),
+        }
+    }
+
+    fn client_certificate() -> String {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.not_before = rcgen::date_time_ymd(2090, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2150, 1, 1);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    }
+
+    impl Bank {
+        fn signed_keyring(&self) -> Vec<u8> {
+            let keyring = Keyring {
+                institution_name: "Bank".into(),
+                keys: vec![InstitutionKey {
+                    purpose: KeyPurpose::TerminalCertificate,
+                    public_key: key(8).verifying_key().to_sec1(),
+                    not_after: UnixTime { seconds: NOW.seconds + 9_000 * DAY_S },
+                }],
+                issued_at: UnixTime { seconds: self.keyring_issued_at },
+            };
+            keyring.sign(&self.root).encode()
+        }
+
+        fn answer(&self) -> Renewed {
+            let certificate = TerminalCertificate {
+                terminal_id: self.terminal_id.parse().unwrap(),
+                merchant_id: "m".into(),
+                merchant_name: "Kiosk".into(),
+                channel_key: self.channel_key,
+                not_before: UnixTime { seconds: NOW.seconds - DAY_S },
+                not_after: UnixTime { seconds: NOW.seconds + 1_000 * DAY_S },
+            };
+            Renewed {
+                client_certificate_pem: client_certificate(),
+                terminal_certificate: certificate.sign(&self.signer).encode(),
+                keyring: self.signed_keyring(),
+            }
+        }
+    }
+
+    impl Relay for Bank {
+        fn address(&self) -> String {
+            "https://localhost".into()
+        }
+
+        async fn ask(&self, _: InstitutionRequest, _: u64) -> InstitutionAnswer {
+            InstitutionAnswer::NotSent { detail: "not in this test".into() }
+        }
+
+        async fn check_reachable(&self) -> Result<(), ConnectError> {
+            Ok(())
+        }
+
+        async fn statement(
+            &self,
+            _: UnixTime,
+            _: UnixTime,
+        ) -> Result<Vec<InstitutionTransaction>, StatementError> {
+            Ok(Vec::new())
+        }
+
+        async fn transaction(
+            &self,
+            _: TransactionId,
+        ) -> Result<InstitutionTransaction, StatementError> {
+            Err(StatementError::Failed("not in this test".into()))
+        }
+
+        async fn renew(&self, request: Vec<u8>) -> Result<Renewed, RenewalError> {
+            self.requests.lock().unwrap().push(request);
+            Ok(self.answer())
+        }
+
+        async fn keyring(&self) -> Result<Vec<u8>, RenewalError> {
+            Ok(self.signed_keyring())
+        }
+    }
+
+    /// A state directory with an enrolment of before, whose keyring was issued at `NOW`.
+    fn enrolled() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let bank = bank();
+        let answer = bank.answer();
+        let file = EnrolmentFile {
+            terminal_id: TERMINAL.into(),
+            institution: "https://localhost:7443".into(),
+            channel_key: base64(&[5; 32]),
+            client_key_pem: rcgen::KeyPair::generate().unwrap().serialize_pem(),
+            client_certificate_pem: answer.client_certificate_pem,
+            server_root_pem: String::new(),
+            terminal_certificate: base64(&answer.terminal_certificate),
+            keyring: base64(&answer.keyring),
+            root_public_key: base64(&bank.root.verifying_key().to_sec1()),
+        };
+        private_file::create(&directory.path().join(ENROLMENT_FILE), &written(&file).unwrap())
+            .unwrap();
+        directory
+    }
+
+    fn text(directory: &tempfile::TempDir) -> String {
+        fs::read_to_string(directory.path().join(ENROLMENT_FILE)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_renewal_changes_the_certificates_and_neither_terminal_nor_channel_key() {
+        let directory = enrolled();
+        let path = directory.path().join(ENROLMENT_FILE);
+        let before = read_file(&path).unwrap();
+        let newer = Bank { keyring_issued_at: NOW.seconds + 5, ..bank() };
+        renew(directory.path(), &newer, NOW).await.unwrap();
+        let after = read_file(&path).unwrap();
+        assert_eq!(after.channel_key, before.channel_key);
+        assert_ne!(after.client_key_pem, before.client_key_pem);
+        assert_ne!(after.client_certificate_pem, before.client_certificate_pem);
+        assert_eq!(after.keyring, base64(&newer.signed_keyring()));
+        let (before, after) = (before.open(&path).unwrap(), after.open(&path).unwrap());
+        assert!(after.continues(&before));
+        assert!(!directory.path().join(RENEWAL_FILE).exists());
+    }
+
+    #[tokio::test]
+    async fn what_does_not_hold_together_changes_nothing() {
+        let directory = enrolled();
+        let before = text(&directory);
+        for wrong in [
+            Bank { root: key(9), ..bank() },
+            Bank { signer: key(9), ..bank() },
+            Bank { channel_key: [1; 32], ..bank() },
+            Bank { terminal_id: "ABCDEFGHJK", ..bank() },
+        ] {
+            renew(directory.path(), &wrong, NOW).await.unwrap_err();
+            assert_eq!(text(&directory), before);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_leaves_the_old_identity_and_is_tried_again_with_the_same_key() {
+        let directory = enrolled();
+        let before = text(&directory);
+        // The file cannot be written beside itself.
+        let process = std::process::id();
+        let blocks = |number: u64| {
+            directory.path().join(format!(".{ENROLMENT_FILE}.{process}.{number}.new"))
+        };
+        (0..1_000).for_each(|number| fs::create_dir(blocks(number)).unwrap());
+        let bank = bank();
+        let failed = renew(directory.path(), &bank, NOW).await.unwrap_err();
+        assert!(matches!(failed, EnrolmentError::File(_)), "{failed}");
+        assert_eq!(text(&directory), before);
+        Enrolment::read(directory.path()).unwrap();
+        (0..1_000).for_each(|number| fs::remove_dir(blocks(number)).unwrap());
+        renew(directory.path(), &bank, NOW).await.unwrap();
+        assert_ne!(text(&directory), before);
+        let public_key = |request: &Vec<u8>| {
+            rcgen::CertificateSigningRequestParams::from_der(&request.as_slice().into())
+                .map(|request| rcgen::PublicKeyData::der_bytes(&request.public_key).to_vec())
+                .unwrap()
+        };
+        let requests = bank.requests.lock().unwrap();
+        assert_eq!(public_key(&requests[0]), public_key(&requests[1]));
+    }
+
+    #[tokio::test]
+    async fn the_newest_keyring_wins() {
+        let directory = enrolled();
+        let before = text(&directory);
+        let issued = |seconds| Bank { keyring_issued_at: seconds, ..bank() };
+        assert!(!refresh_keyring(directory.path(), &issued(NOW.seconds - 1)).await.unwrap());
+        assert!(!refresh_keyring(directory.path(), &issued(NOW.seconds)).await.unwrap());
+        let others = Bank { root: key(9), ..issued(NOW.seconds + 1) };
+        refresh_keyring(directory.path(), &others).await.unwrap_err();
+        assert_eq!(text(&directory), before);
+        let newer = issued(NOW.seconds + 1);
+        assert!(refresh_keyring(directory.path(), &newer).await.unwrap());
+        let file = read_file(&directory.path().join(ENROLMENT_FILE)).unwrap();
+        assert_eq!(file.keyring, base64(&newer.signed_keyring()));
+        // A renewal does not bring an older one back.
+        renew(directory.path(), &issued(NOW.seconds - 9), NOW).await.unwrap();
+        let file = read_file(&directory.path().join(ENROLMENT_FILE)).unwrap();
+        assert_eq!(file.keyring, base64(&newer.signed_keyring()));
+    }
 
     #[test]
     fn a_certificate_is_renewed_in_the_last_third_of_its_validity_or_the_last_30_days() {
