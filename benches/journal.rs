@@ -276,11 +276,15 @@ async fn offer_and_cancel(programs: &Programs) -> Duration {
 /// Offers made and taken back in an engine with so many payments that wait to be given back.
 fn offers_in_engine(template: &Payment, open: u64) -> Vec<Duration> {
     let open: Vec<Payment> = (0..open)
-        .map(|_| Payment {
-            transaction_id: random_id(),
-            state: PaymentState::Reversing(ReversalReason::Unanswered),
-            idempotency: None,
-            ..template.clone()
+        .map(|_| {
+            let transaction_id = random_id();
+            Payment {
+                transaction_id,
+                sale_id: transaction_id,
+                state: PaymentState::Reversing(ReversalReason::Unanswered),
+                idempotency: None,
+                ..template.clone()
+            }
         })
         .collect();
     let settings = Settings { open_max: usize::MAX, ..Settings::default() };

@@ -18,7 +18,8 @@
 //! - [`institution`]: the reference institution: cards, decisions, ledger.
 //! - [`service`]: composition: configuration, the driver that runs engine and adapters, exit codes.
 //!
-//! Beside the rooms, `institution_api` holds the generated gRPC code, [`log`] starts the log,
+//! Beside the rooms, `institution_api` holds the generated gRPC code, [`institution_address`] says
+//! where an institution is, [`log`] starts the log,
 //! `manual` writes the pages for packages, and [`private_file`] keeps the files of all three
 //! parties from other users' eyes. [`command_line`] reads what people type. [`causes`], [`plural`],
 //! [`duration_text`] and [`io_error_text`] are for messages to people.
@@ -35,6 +36,8 @@ pub mod command_line;
 pub mod duration_text;
 #[cfg(feature = "institution")]
 pub mod institution;
+#[cfg(feature = "edge")]
+pub mod institution_address;
 #[cfg(feature = "edge")]
 mod institution_api;
 pub mod io_error_text;

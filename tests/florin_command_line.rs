@@ -125,6 +125,7 @@ impl ScriptedTerminal {
 fn view(amount: Amount, capture_after_dispense: bool) -> PaymentView {
     PaymentView {
         transaction_id: TransactionId::from_random([7; 16]),
+        current_transaction_id: TransactionId::from_random([7; 16]),
         state: PaymentState::Offered,
         release: false,
         dispense_unknown: false,

@@ -26,8 +26,8 @@ use florin::domain::{
     TransactionId, UnixTime,
 };
 use florin::institution::{
-    CardTerms, EnrolmentCode, Institution, Server, authority_certificate_path, create_institution,
-    open_institution,
+    CardTerms, ClientRequest, EnrolmentCode, Institution, Server, authority_certificate_path,
+    create_institution, open_institution,
 };
 use florin::protocol::{ChannelKey, digest_offer, encode_offer};
 
@@ -75,6 +75,11 @@ fn tomorrow() -> UnixTime {
 
 fn euros(text: &str) -> Amount {
     Amount::parse_major(text, "EUR".parse().unwrap()).unwrap()
+}
+
+/// A transaction id.
+fn uuid(number: u8) -> Vec<u8> {
+    TransactionId::from_random([number; 16]).as_octets().to_vec()
 }
 
 fn signing_request(key: &KeyPair) -> Vec<u8> {
@@ -309,7 +314,8 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     let approved = client.authorise(request.clone()).await;
     assert_eq!(approved.state(), TransactionState::Approved);
     let receipt =
-        verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal)).unwrap();
+        verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal), now())
+            .unwrap();
     assert!(matches!(receipt.status, ReceiptStatus::Approved { .. }));
     // A repeat is the same, octet by octet, also over a new connection.
     let mut other_client = Client(bench.institution(Some(&terminal.identity)).await);
@@ -355,7 +361,7 @@ async fn an_id_never_seen_becomes_a_tombstone(
     client: &mut Client,
     seen: &AuthoriseRequest,
 ) -> Transaction {
-    let unseen = AuthoriseRequest { transaction_id: vec![9; 16], ..seen.clone() };
+    let unseen = AuthoriseRequest { transaction_id: uuid(9), ..seen.clone() };
     let unknown = client.inquire(inquiry_of(&unseen)).await;
     assert_eq!(unknown.state(), TransactionState::Unknown);
     let refusal = client.0.capture(capture_of(&unseen)).await;
@@ -371,7 +377,7 @@ async fn the_institution_serves_nobody_but_its_terminals_as_themselves() {
     let first = bench.new_terminal(1).await;
     let second = bench.new_terminal(2).await;
     let inquiry = |terminal: &EnrolledTerminal| GetTransactionRequest {
-        transaction_id: vec![1; 16],
+        transaction_id: uuid(1),
         terminal_id: terminal.id.clone(),
     };
     let mut nobody = bench.institution(None).await;
@@ -418,6 +424,34 @@ async fn the_institution_serves_nobody_but_its_terminals_as_themselves() {
 }
 
 #[tokio::test]
+async fn a_terminal_that_the_registry_does_not_know_is_let_in_and_declined() {
+    let mut bench = Bench::start().await;
+    let known = bench.new_terminal(1).await;
+    let card = bench.new_card().await;
+    let opened = open_institution(&bench.directory.path().join("bank")).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let id = TerminalId::from_random([9; 10]);
+    let signing_request = ClientRequest::read(&signing_request(&key)).unwrap();
+    let certificate =
+        opened.authority.issue_client(&signing_request, id, now(), tomorrow(), [1; 16]).unwrap();
+    let stranger = EnrolledTerminal {
+        id: id.to_string(),
+        identity: Identity::from_pem(certificate, key.serialize_pem()),
+        response: known.response.clone(),
+    };
+    let mut client = Client(bench.institution(Some(&stranger.identity)).await);
+    let request = payment(&stranger, &card, 1, "2.50");
+    let unknown = client.inquire(inquiry_of(&request)).await;
+    assert_eq!(unknown.state(), TransactionState::Unknown);
+    let refusal = client.0.capture(capture_of(&request)).await;
+    refused(refusal, Code::NotFound, "authorise it first");
+    let declined = client.authorise(request.clone()).await;
+    assert_eq!((declined.state(), declined.decline_reason), (TransactionState::Declined, 10));
+    let unseen = ReverseRequest { transaction_id: uuid(2), ..reversal_of(&request) };
+    assert_eq!(client.reverse(unseen).await.state(), TransactionState::Reversed);
+}
+
+#[tokio::test]
 async fn bad_input_is_refused_in_words() {
     let mut bench = Bench::start().await;
     let terminal = bench.new_terminal(1).await;
@@ -426,7 +460,8 @@ async fn bad_input_is_refused_in_words() {
     let good = payment(&terminal, &card, 1, "2.50");
     for (bad, words) in [
         (AuthoriseRequest { transaction_id: vec![1; 15], ..good.clone() }, "transaction_id"),
-        (AuthoriseRequest { transaction_id: vec![1; 16], ..good.clone() }, "offer.transaction_id"),
+        (AuthoriseRequest { transaction_id: vec![1; 16], ..good.clone() }, "version 4"),
+        (AuthoriseRequest { transaction_id: uuid(2), ..good.clone() }, "offer.transaction_id"),
         (AuthoriseRequest { offer: vec![], ..good.clone() }, "offer"),
         (AuthoriseRequest { offer: vec![0xff; 100], ..good.clone() }, "offer"),
         (AuthoriseRequest { offer: vec![0; 17_000], ..good.clone() }, "longer than 16384"),
@@ -745,15 +780,12 @@ async fn operators_end_and_refund_payments_under_their_own_names() {
     refused(anna.refund_payment(no_id).await, Code::InvalidArgument, "refund_id");
     let no_order = CapturePaymentRequest { order: None };
     refused(anna.capture_payment(no_order).await, Code::InvalidArgument, "order");
-    let unseen = GetPaymentRequest {
-        transaction_id: TransactionId::from_random([9; 16]).as_octets().to_vec(),
-        ..question_of(&requests[0])
-    };
+    let unseen = GetPaymentRequest { transaction_id: uuid(9), ..question_of(&requests[0]) };
     refused(anna.get_payment(unseen).await, Code::NotFound, "no transaction");
     // The terminal sees the newer receipt.
     let answer = client.inquire(inquiry_of(&requests[0])).await;
     let receipt = Signed::decode(&answer.receipt).unwrap();
-    let receipt = verify_receipt(&receipt, &keyring(&terminal)).unwrap();
+    let receipt = verify_receipt(&receipt, &keyring(&terminal), now()).unwrap();
     assert!(matches!(receipt.status, ReceiptStatus::Captured { refunded_minor: 100, .. }));
     let log = bench.institution.newest_audit_entries(None, 9).unwrap();
     assert_eq!(log.len(), 4);
@@ -799,7 +831,8 @@ async fn only_an_operators_newest_certificate_administers_and_no_terminals() {
 #[cfg(feature = "terminal")]
 mod relay {
     use florin::domain::{DeclineReason, ReversalReason, TransactionState};
-    use florin::relay::{GrpcRelay, InstitutionAddress, Relay, TlsFiles, enrol_terminal};
+    use florin::institution_address::InstitutionAddress;
+    use florin::relay::{GrpcRelay, Relay, TlsFiles, enrol_terminal};
     use florin::terminal::{InstitutionAnswer, InstitutionRequest};
 
     use super::{
@@ -917,7 +950,7 @@ async fn the_wallet_enrols_its_card() {
     bench.institution.add_card(id, terms, &code, tomorrow(), now()).unwrap();
     let directory = WalletDirectory::open(bench.directory.path().join("wallet")).unwrap();
     let request = |code: &str| EnrolmentRequest {
-        institution: format!("https://localhost:{}", bench.address.port()),
+        institution: format!("https://localhost:{}", bench.address.port()).parse().unwrap(),
         root_pem: bench.root_pem.clone().into_bytes(),
         code: code.to_owned().into(),
         name: None,

@@ -362,6 +362,7 @@ fn operators_end_what_a_dead_machine_left_and_it_is_logged() {
         let command = ["transaction", action, id];
         json(&bank, &[&command[..], &REASON, more].concat()).remove(0)
     };
+    assert_eq!(json(&bank, &["transaction", "list", "--held"]).len(), 3);
     assert_eq!(act("capture", &ids[0], &[])["state"], "captured");
     assert_eq!(act("reverse", &ids[1], &[])["state"], "reversed");
     let written_off = act("write-off", &ids[2], &[]);
@@ -384,6 +385,8 @@ fn operators_end_what_a_dead_machine_left_and_it_is_logged() {
     assert!(words.contains("is reversed, so it cannot be captured"), "{words}");
     let words = fails(&bank, &[&capture[..], &["--reason", "", "--by", "anna"]].concat(), 3);
     assert!(words.contains("--reason"), "{words}");
+
+    assert_eq!(json(&bank, &["transaction", "list", "--held"]), [] as [Value; 0]);
 
     let log = json(&bank, &["audit", "list"]);
     let actions: Vec<_> = log.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
@@ -474,8 +477,21 @@ fn evidence_is_printed_for_a_third_party() {
     let text = text.unwrap();
     assert!(text.contains("command is signed by the card"), "{text}");
     assert!(!text.contains(&"ab".repeat(16)), "{text}");
-    // Somebody has altered what is kept.
+    // Somebody has altered what is kept: first a receipt is another payment's.
+    let other = payments.approve(2, "2.50");
     let store = rusqlite::Connection::open(bank.join("institution.sqlite")).unwrap();
+    store
+        .execute_batch(
+            "UPDATE payment_transaction SET authorisation_receipt = \
+             (SELECT authorisation_receipt FROM payment_transaction WHERE number = 1) \
+             WHERE number = 2",
+        )
+        .unwrap();
+    let output = institution(&bank, &["transaction", "evidence", &other, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let evidence: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(evidence["checks"]["receipts_name_the_transaction"], false);
+    assert_eq!(evidence["checks"]["receipts_are_signed_by_the_institution"], true);
     store.execute_batch("UPDATE payment_transaction SET offer = x'00'").unwrap();
     let output = institution(&bank, &["transaction", "evidence", &id]);
     assert_eq!(output.status.code(), Some(1));

@@ -11,10 +11,11 @@ use super::certificate_authority::OperatorIdentity;
 use super::connection::peer;
 use super::operations::{Operation, OperatorOrder, OrderOutcome};
 use super::records::{OperatorName, RefundId, TransactionDetail, TransactionKey};
+use super::request_fields::read_transaction_id;
 use super::request_queue::RequestQueue;
 use super::status::status;
 use super::wall_clock::unix_time;
-use crate::domain::{Amount, TransactionId, TransactionState};
+use crate::domain::{Amount, TransactionState};
 use crate::institution_api as api;
 use crate::institution_api::administration_server::Administration;
 
@@ -160,8 +161,7 @@ impl Administration for AdministrationService {
 }
 
 fn key(transaction_id: &[u8], terminal_id: &str) -> Result<TransactionKey, Status> {
-    let id = TransactionId::from_octets(transaction_id)
-        .map_err(|error| Status::invalid_argument(format!("transaction_id: {error}")))?;
+    let id = read_transaction_id(transaction_id)?;
     let terminal = terminal_id
         .parse()
         .map_err(|error| Status::invalid_argument(format!("terminal_id: {error}")))?;

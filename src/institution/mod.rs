@@ -37,6 +37,7 @@ mod randomness;
 pub mod records;
 mod registry;
 mod renewal;
+mod request_fields;
 mod request_queue;
 mod retry;
 mod server;

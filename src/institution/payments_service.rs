@@ -18,11 +18,12 @@ use super::connection::peer;
 use super::error::InstitutionError;
 use super::presented_payment::AuthorisationRequest;
 use super::randomness::random;
+use super::request_fields::read_transaction_id;
 use super::request_queue::{QueueError, RequestQueue};
 use super::status::{certificate_status, no_randomness, status};
 use super::transaction::Transaction;
 use super::wall_clock::unix_time;
-use crate::domain::{ReversalReason, TerminalId, TransactionId, TransactionState, UnixTime};
+use crate::domain::{ReversalReason, TerminalId, TransactionState, UnixTime};
 use crate::institution_api;
 use crate::institution_api::payments_server::Payments;
 
@@ -80,7 +81,7 @@ impl Payments for PaymentsService {
         check_length("sealed_command", &message.sealed_command, SEALED_COMMAND_OCTETS_MAX)?;
         let mut request = AuthorisationRequest {
             terminal_id,
-            transaction_id: transaction_id(&message.transaction_id)?,
+            transaction_id: read_transaction_id(&message.transaction_id)?,
             offer: message.offer,
             offer_age_ms: message.offer_age_ms,
             sealed_command: message.sealed_command,
@@ -113,7 +114,7 @@ impl Payments for PaymentsService {
         request: Request<institution_api::CaptureRequest>,
     ) -> Result<Response<institution_api::CaptureResponse>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
-        let id = transaction_id(&request.get_ref().transaction_id)?;
+        let id = read_transaction_id(&request.get_ref().transaction_id)?;
         let transaction = self
             .queue
             .run(move |institution| institution.capture(terminal, id, unix_time()))
@@ -130,7 +131,7 @@ impl Payments for PaymentsService {
         request: Request<institution_api::ReverseRequest>,
     ) -> Result<Response<institution_api::ReverseResponse>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
-        let id = transaction_id(&request.get_ref().transaction_id)?;
+        let id = read_transaction_id(&request.get_ref().transaction_id)?;
         let reason = reversal_reason(request.get_ref().reason())?;
         let transaction = self
             .queue
@@ -149,7 +150,7 @@ impl Payments for PaymentsService {
         request: Request<institution_api::GetTransactionRequest>,
     ) -> Result<Response<institution_api::GetTransactionResponse>, Status> {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
-        let id = transaction_id(&request.get_ref().transaction_id)?;
+        let id = read_transaction_id(&request.get_ref().transaction_id)?;
         let transaction = self
             .queue
             .run(move |institution| institution.transaction(terminal, id))
@@ -283,13 +284,6 @@ fn age_by_now(age_ms: u64, heard_at: Instant) -> u64 {
     age_ms.saturating_add(u64::try_from(heard_at.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
-fn transaction_id(octets: &[u8]) -> Result<TransactionId, Status> {
-    TransactionId::from_octets(octets).map_err(|_| {
-        let message = format!("transaction_id: expected 16 octets, got {}", octets.len());
-        Status::invalid_argument(message)
-    })
-}
-
 /// The message of a transaction, as every service of the institution answers with it.
 pub(super) fn message_of(transaction: Transaction) -> institution_api::Transaction {
     institution_api::Transaction {
@@ -319,6 +313,60 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    /// The largest of everything, as docs/institution.md and the proto file promise it.
+    #[test]
+    fn receipts_exclusions_and_answers_keep_their_bounds() {
+        use crate::credential::{SigningKey, sign_exclusion, sign_receipt};
+        use crate::domain::{
+            Amount, CommandDigest, DeclineReason, Exclusion, MINOR_UNITS_MAX, OfferDigest, Receipt,
+            ReceiptStatus, TransactionId,
+        };
+        let key = SigningKey::from_scalar(&[7; 32]).unwrap();
+        let id = TransactionId::from_random([0xff; 16]);
+        let terminal_id = TerminalId::from_random([31; 10]);
+        let amount = Amount::new(MINOR_UNITS_MAX, "KWD".parse().unwrap()).unwrap();
+        let end = UnixTime { seconds: u64::MAX };
+        let approval_code = "ZZZZZZ".to_owned();
+        let receipt = [
+            ReceiptStatus::Captured { approval_code, refunded_minor: MINOR_UNITS_MAX },
+            ReceiptStatus::Declined(DeclineReason::Other),
+        ]
+        .map(|status| {
+            let receipt = Receipt {
+                transaction_id: id,
+                offer_digest: OfferDigest([0xff; 32]),
+                command_digest: CommandDigest([0xff; 32]),
+                status,
+                amount,
+                terminal_id,
+                decided_at: end,
+            };
+            sign_receipt(&receipt, &key).encode()
+        })
+        .into_iter()
+        .max_by_key(Vec::len)
+        .unwrap();
+        let command_digest = Some(CommandDigest([0xff; 32]));
+        let exclusion =
+            Exclusion { transaction_id: id, terminal_id, command_digest, decided_at: end };
+        let exclusion = sign_exclusion(&exclusion, &key).encode();
+        assert!((128..=512).contains(&receipt.len()), "{}", receipt.len());
+        assert!((128..=256).contains(&exclusion.len()), "{}", exclusion.len());
+        let answer = Transaction {
+            id,
+            state: TransactionState::Reversed,
+            is_too_late: true,
+            amount: Some(amount),
+            receipt: vec![0; 512],
+            exclusion: vec![0; 256],
+            created_at: end,
+        };
+        let answer =
+            institution_api::Transaction { store_generation: vec![0xff; 16], ..message_of(answer) };
+        let length = prost::Message::encoded_len(&answer);
+        assert!((768..=1_024).contains(&length), "{length}");
+    }
 
     #[test]
     fn an_offer_grows_older_while_its_request_waits_here() {

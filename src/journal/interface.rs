@@ -57,7 +57,16 @@ pub trait Journal: Send {
     /// [`JournalError`].
     fn payment(&mut self, transaction_id: TransactionId) -> Result<Option<Payment>, JournalError>;
 
-    /// The payment that the till made under this idempotency key.
+    /// The newest payment of the sale to which this id belongs: that of any of its transactions.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    fn newest_of_sale(
+        &mut self,
+        transaction_id: TransactionId,
+    ) -> Result<Option<Payment>, JournalError>;
+
+    /// The newest payment that the till made under this idempotency key.
     ///
     /// # Errors
     /// [`JournalError`].
@@ -75,4 +84,9 @@ pub trait Journal: Send {
     /// # Errors
     /// [`JournalError`].
     fn newest_sequence(&mut self) -> Result<u64, JournalError>;
+    /// The newest payment of each sale, at most `limit`, the newest first.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    fn newest_sales(&mut self, limit: usize) -> Result<Vec<Payment>, JournalError>;
 }

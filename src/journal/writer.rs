@@ -19,9 +19,11 @@ use crate::terminal::{Payment, RecordNumber};
 pub enum Search {
     /// The one with this id.
     TransactionId(TransactionId),
+    /// The newest of the sale to which this id belongs.
+    Sale(TransactionId),
     /// The one that the till made under this key.
     IdempotencyKey(String),
-    /// The newest, or the oldest open ones.
+    /// The newest of each sale, the newest first, or all open ones, the oldest first.
     List {
         open_only: bool,
         /// At most so many.
@@ -136,7 +138,11 @@ fn perform<Context>(
                     Vec::from_iter(journal.payment(transaction_id)?)
                 }
                 Search::IdempotencyKey(key) => Vec::from_iter(journal.payment_by_key(&key)?),
-                Search::List { open_only, limit } => journal.payments(open_only, limit)?,
+                Search::Sale(transaction_id) => {
+                    Vec::from_iter(journal.newest_of_sale(transaction_id)?)
+                }
+                Search::List { open_only: true, limit } => journal.payments(true, limit)?,
+                Search::List { open_only: false, limit } => journal.newest_sales(limit)?,
             };
             Ok(JournalAnswer::Found { payments, context })
         }
@@ -188,11 +194,20 @@ mod tests {
         fn newest_sequence(&mut self) -> Result<u64, JournalError> {
             Ok(self.payments.iter().map(|payment| payment.sequence).max().unwrap_or_default())
         }
+
+        fn newest_of_sale(&mut self, id: TransactionId) -> Result<Option<Payment>, JournalError> {
+            Ok(self.payments.iter().rfind(|payment| payment.sale_id == id).cloned())
+        }
+
+        fn newest_sales(&mut self, limit: usize) -> Result<Vec<Payment>, JournalError> {
+            self.payments(false, limit)
+        }
     }
 
     fn payment(number: u8) -> Payment {
         Payment {
             transaction_id: TransactionId::from_random([number; 16]),
+            sale_id: TransactionId::from_random([number; 16]),
             state: PaymentState::Offered,
             amount: "2.50 EUR".parse().unwrap(),
             reference: String::new(),

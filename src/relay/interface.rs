@@ -169,13 +169,58 @@ pub enum RenewalError {
 pub enum ConnectError {
     #[error("the credentials for the institution cannot be used: {0}")]
     Credentials(String),
-    /// No name, no route, nobody listening, or cut off.
-    #[error("cannot connect to {address}: {detail}")]
-    Unreachable { address: String, detail: String },
-    #[error("{address} and this terminal do not accept each other: {detail}")]
-    Handshake { address: String, detail: String },
-    #[error("{address} did not answer within {timeout_ms} ms")]
-    Silent { address: String, timeout_ms: u64 },
+    /// Nobody says which addresses the name has.
+    #[error("the name {host} cannot be resolved: {detail}")]
+    Name { host: String, detail: String },
+    /// No route, nobody listening, or cut off.
+    #[error("no address of {address} accepts a connection ({detail})")]
+    Unreachable {
+        address: String,
+        /// What became of each address.
+        detail: String,
+    },
+    #[error("{address} accepts a connection, but TLS fails: {fault}")]
+    Handshake { address: String, fault: HandshakeFault },
+    #[error("there was no connection to {address} within {timeout_ms} ms: {stage} was not over")]
+    Silent { address: String, timeout_ms: u64, stage: ConnectStage },
+}
+
+/// How far connecting has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectStage {
+    #[error("the search for the name")]
+    Name,
+    #[error("the TCP connection")]
+    Tcp,
+    #[error("the TLS handshake")]
+    Tls,
+}
+
+/// Why server and terminal do not come to speak over TLS.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeFault {
+    /// As a captive portal does, or a proxy that opens TLS.
+    #[error(
+        "another server answers in the institution's place ({0}); if this network wants a log-in \
+         on a web page, log in or use another network; if the institution has a new root \
+         certificate, enrol again: `florin enrol --replace`"
+    )]
+    OtherServer(String),
+    /// The clock may be wrong on either side.
+    #[error(
+        "the server's certificate is not valid by this machine's clock ({0}); check the clock: \
+         `timedatectl`; if it is right, tell the institution"
+    )]
+    ServerCertificatePeriod(String),
+    #[error(
+        "the institution refuses this terminal's certificate ({0}); check the clock: \
+         `timedatectl`; if it is right, enrol again: `florin enrol --replace`"
+    )]
+    TerminalRefused(String),
+    #[error("no answer within {timeout_ms} ms")]
+    Silent { timeout_ms: u64 },
+    #[error("{0}")]
+    Other(String),
 }
 
 /// Why the institution's transactions are not known.

@@ -7,10 +7,8 @@
 mod grpc;
 mod interface;
 
-pub use grpc::{
-    EnrolError, Enrolled, GrpcRelay, InstitutionAddress, InstitutionAddressError, TlsFiles,
-    enrol_terminal,
-};
+pub use grpc::{EnrolError, Enrolled, GrpcRelay, TlsFiles, enrol_terminal};
 pub use interface::{
-    ConnectError, InstitutionExamination, Relay, RenewalError, Renewed, StatementError,
+    ConnectError, ConnectStage, HandshakeFault, InstitutionExamination, Relay, RenewalError,
+    Renewed, StatementError,
 };

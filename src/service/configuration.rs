@@ -12,8 +12,8 @@ use serde::Deserialize;
 use toml::{Spanned, Value};
 
 use super::toml_place::{Place, place};
+use crate::institution_address::InstitutionAddress;
 use crate::io_error_text::io_error_text;
-use crate::relay::InstitutionAddress;
 use crate::terminal::{DispensePolicy, Settings};
 use crate::till::TillAddress;
 

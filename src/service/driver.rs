@@ -69,7 +69,7 @@ pub struct Driver<'frontend, R> {
     last_till_call: u64,
     /// The journal has not answered for [`JOURNAL_TIMEOUT_S`].
     journal_hangs: bool,
-    /// The newest published view of each open payment.
+    /// The newest published view of each open payment, by the id that the till knows.
     published: BTreeMap<TransactionId, PaymentView>,
 }
 
@@ -283,7 +283,7 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                     let _ = answer.send(Ok(view.clone()));
                     return;
                 }
-                let search = Search::TransactionId(transaction_id);
+                let search = Search::Sale(transaction_id);
                 let context = Searcher::TillRead { transaction_id, answer };
                 self.journal.ask(JournalRequest::Find { search, context });
             }
@@ -314,9 +314,7 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                 content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
             }
             TillRequest::Complete { transaction_id, .. }
-            | TillRequest::Cancel { transaction_id } => {
-                Some(Search::TransactionId(*transaction_id))
-            }
+            | TillRequest::Cancel { transaction_id } => Some(Search::Sale(*transaction_id)),
         };
         self.last_till_call += 1;
         let call = TillCallId(self.last_till_call);
@@ -364,10 +362,7 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
     /// A payment of the journal as the till sees it. The view that was published last is more
     /// recent than the journal.
     fn view(&self, payment: &Payment) -> PaymentView {
-        self.published
-            .get(&payment.transaction_id)
-            .cloned()
-            .unwrap_or_else(|| PaymentView::of(payment))
+        self.published.get(&payment.sale_id).cloned().unwrap_or_else(|| PaymentView::of(payment))
     }
 }
 

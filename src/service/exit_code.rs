@@ -11,7 +11,7 @@ use crate::domain::TerminalId;
 use crate::journal::{JournalError, SqliteJournalError};
 use crate::link::SocketAirError;
 use crate::private_file::PrivateFileError;
-use crate::relay::{ConnectError, StatementError};
+use crate::relay::{ConnectError, HandshakeFault, StatementError};
 use crate::till::TillListenError;
 
 /// Why the service does not run.
@@ -59,7 +59,7 @@ pub enum ServiceError {
     },
     #[error(transparent)]
     Till(#[from] TillListenError),
-    #[error("{0}; {advice}", advice = advice(.0))]
+    #[error("{0}{advice}", advice = advice(.0))]
     Institution(#[from] ConnectError),
     #[error(transparent)]
     Statement(#[from] StatementError),
@@ -81,17 +81,25 @@ pub enum ServiceError {
     },
 }
 
-/// What an operator can do where there is no connection to the institution.
+/// What an operator can do where there is no connection to the institution, after the error.
 fn advice(error: &ConnectError) -> &'static str {
     match error {
-        ConnectError::Credentials(_) => "enrol again: `florin enrol --replace`",
-        ConnectError::Unreachable { .. } | ConnectError::Silent { .. } => {
-            "check the network and the institution's address ([institution] url)"
-        }
-        ConnectError::Handshake { .. } => {
-            "ask the institution whether it knows this terminal; if not, enrol again: `florin \
-             enrol --replace`"
-        }
+        ConnectError::Credentials(_) => "; enrol again: `florin enrol --replace`",
+        ConnectError::Name { .. }
+        | ConnectError::Unreachable { .. }
+        | ConnectError::Silent { .. }
+        | ConnectError::Handshake {
+            fault: HandshakeFault::Silent { .. } | HandshakeFault::Other(_),
+            ..
+        } => "; check the network and the institution's address ([institution] url)",
+        // They say so themselves.
+        ConnectError::Handshake {
+            fault:
+                HandshakeFault::OtherServer(_)
+                | HandshakeFault::ServerCertificatePeriod(_)
+                | HandshakeFault::TerminalRefused(_),
+            ..
+        } => "",
     }
 }
 
@@ -165,7 +173,8 @@ impl ServiceError {
             Self::Till(_) => ServiceExit::Till,
             Self::Institution(error) => match error {
                 ConnectError::Credentials(_) => ServiceExit::NotEnrolled,
-                ConnectError::Unreachable { .. }
+                ConnectError::Name { .. }
+                | ConnectError::Unreachable { .. }
                 | ConnectError::Handshake { .. }
                 | ConnectError::Silent { .. } => ServiceExit::Institution,
             },

@@ -224,6 +224,8 @@ impl Till {
         // Before the payment is read, so that no change is missed between the two.
         let mut updates = self.port.listen();
         let mut view = self.read(transaction_id).await?;
+        // Any transaction of the sale may have been asked for.
+        let transaction_id = view.transaction_id;
         while !until.is_reached(&view, &PaymentJson::of(&view, &self.sticker)) {
             match timeout_at(deadline, updates.recv()).await {
                 Ok(Ok(update)) if update.transaction_id == transaction_id => view = update,

@@ -88,6 +88,7 @@ impl FakeDriver {
                 let transaction_id = TransactionId::from_random([number; 16]);
                 let view = PaymentView {
                     transaction_id,
+                    current_transaction_id: transaction_id,
                     state: PaymentState::Offered,
                     release: false,
                     dispense_unknown: false,
@@ -456,6 +457,7 @@ async fn a_change_between_reading_and_waiting_is_not_missed() {
     let till = Running::start_with(false, port).await;
     let view = PaymentView {
         transaction_id: TransactionId::from_random([1; 16]),
+        current_transaction_id: TransactionId::from_random([1; 16]),
         state: PaymentState::Offered,
         release: false,
         dispense_unknown: false,

@@ -11,6 +11,8 @@ use crate::terminal::PaymentView;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentJson {
     pub transaction_id: String,
+    /// The id by which phone and institution know it.
+    pub current_transaction_id: String,
     /// The name of the state.
     pub state: String,
     /// Why it is in this state; most states have no reason.
@@ -45,9 +47,11 @@ pub struct PaymentJson {
 impl PaymentJson {
     /// Shows a payment. `sticker` is the engagement link of the terminal.
     pub fn of(view: &PaymentView, sticker: &EngagementLink) -> Self {
-        let link = EngagementLink { transaction_id: Some(view.transaction_id), ..sticker.clone() };
+        let current = view.current_transaction_id;
+        let link = EngagementLink { transaction_id: Some(current), ..sticker.clone() };
         Self {
             transaction_id: view.transaction_id.to_string(),
+            current_transaction_id: current.to_string(),
             state: view.state.name().to_owned(),
             reason: Some(view.state.reason())
                 .filter(|reason| !reason.is_empty())

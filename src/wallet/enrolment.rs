@@ -21,6 +21,7 @@ use super::CardParts;
 use super::{Card, CardError, CardName, DirectoryError, WalletDirectory};
 use crate::credential::{CredentialError, Signed, SigningKey, VerifyingKey, card_enrolment_proof};
 use crate::domain::{Amount, CardId, MINOR_UNITS_MAX, UnixTime};
+use crate::institution_address::InstitutionAddress;
 use crate::institution_api::enrolment_client::EnrolmentClient;
 use crate::institution_api::{EnrolCardRequest, EnrolCardResponse};
 
@@ -32,8 +33,8 @@ const ANSWER_MS_MAX: u64 = 20_000;
 /// What is needed to enrol.
 #[derive(Debug, Clone)]
 pub struct EnrolmentRequest {
-    /// `https://host:port`.
-    pub institution: String,
+    /// Where the institution's server is.
+    pub institution: InstitutionAddress,
     /// Certificates in PEM, by which the institution's server is known.
     pub root_pem: Vec<u8>,
     /// The one-time code. It is a secret until it is used.
@@ -45,9 +46,6 @@ pub struct EnrolmentRequest {
 /// Why a card could not be enrolled.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolmentError {
-    /// Not `https://host:port`.
-    #[error("`{0}` is not the address of an institution; expected one such as https://host:port")]
-    Address(String),
     /// No certificate in the file of roots.
     #[error(
         "the root file holds no usable certificate ({0}); give the PEM file that the institution \
@@ -135,21 +133,17 @@ pub async fn enrol_card(
 }
 
 async fn connect(
-    address: &str,
+    address: &InstitutionAddress,
     root_pem: &[u8],
 ) -> Result<EnrolmentClient<tonic::transport::Channel>, EnrolmentError> {
-    let malformed = || EnrolmentError::Address(address.to_owned());
-    if !address.starts_with("https://") {
-        return Err(malformed());
-    }
-    let endpoint = Endpoint::from_shared(address.to_owned())
-        .map_err(|_| malformed())?
-        .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
-        .timeout(Duration::from_millis(ANSWER_MS_MAX));
     let unreachable = |error: tonic::transport::Error| EnrolmentError::Unreachable {
-        address: address.to_owned(),
+        address: address.to_string(),
         detail: innermost(&error),
     };
+    let endpoint = Endpoint::from_shared(address.to_string())
+        .map_err(unreachable)?
+        .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
+        .timeout(Duration::from_millis(ANSWER_MS_MAX));
     let channel = endpoint
         .tls_config_with_verifier(ClientTlsConfig::new(), verifier(root_pem)?)
         .map_err(unreachable)?

@@ -25,15 +25,20 @@ pub fn sign_exclusion(exclusion: &Exclusion, institution_key: &SigningKey) -> Si
     institution_key.sign(PayloadType::Exclusion, body)
 }
 
-/// Verifies an exclusion against the institution's keyring and reads it.
+/// Verifies an exclusion against the institution's keyring, with a key whose time has not run out at
+/// `now`, and reads it.
 ///
 /// The caller still has to ask it whether it excludes the command in question.
 ///
 /// # Errors
-/// [`CredentialError`]: an unknown key, a bad signature, or a malformed body.
-pub fn verify_exclusion(signed: &Signed, keyring: &Keyring) -> Result<Exclusion, CredentialError> {
+/// [`CredentialError`]: an unknown or ended key, a bad signature, or a malformed body.
+pub fn verify_exclusion(
+    signed: &Signed,
+    keyring: &Keyring,
+    now: UnixTime,
+) -> Result<Exclusion, CredentialError> {
     keyring
-        .verifying_key(KeyPurpose::Receipt, signed, WHAT)?
+        .verifying_key(KeyPurpose::Receipt, signed, WHAT, now)?
         .verify(PayloadType::Exclusion, signed)?;
     let message = generated::Exclusion::decode(signed.body.as_slice())
         .map_err(|error| malformed(WHAT, error))?;
@@ -58,6 +63,8 @@ pub fn verify_exclusion(signed: &Signed, keyring: &Keyring) -> Result<Exclusion,
 mod tests {
     use super::*;
     use crate::credential::InstitutionKey;
+
+    const NOW: UnixTime = UnixTime { seconds: 10 };
 
     fn signed(command_digest: Option<CommandDigest>) -> (Exclusion, Signed, Keyring) {
         let key = SigningKey::from_scalar(&[7; 32]).unwrap();
@@ -84,7 +91,7 @@ mod tests {
     fn an_exclusion_reads_back() {
         for command_digest in [None, Some(CommandDigest([3; 32]))] {
             let (exclusion, signed, keyring) = signed(command_digest);
-            assert_eq!(verify_exclusion(&signed, &keyring).unwrap(), exclusion);
+            assert_eq!(verify_exclusion(&signed, &keyring, NOW).unwrap(), exclusion);
         }
     }
 
@@ -102,9 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_has_ended_verifies_nothing() {
+        let (_, signed, keyring) = signed(None);
+        let later = UnixTime { seconds: NOW.seconds + 1 };
+        assert!(matches!(
+            verify_exclusion(&signed, &keyring, later),
+            Err(CredentialError::UnknownKey(_))
+        ));
+    }
+
+    #[test]
     fn a_receipt_is_no_exclusion() {
         let (_, mut signed, keyring) = signed(None);
         signed.signature[0] ^= 1;
-        assert!(verify_exclusion(&signed, &keyring).is_err());
+        assert!(verify_exclusion(&signed, &keyring, NOW).is_err());
     }
 }

@@ -101,19 +101,20 @@ impl Keyring {
         Ok(Self { institution_name: message.institution_name, keys, issued_at })
     }
 
-    /// The key for `purpose` that `signed` claims to be signed with. Whether it really is, the
-    /// caller verifies.
+    /// The key for `purpose` that `signed` claims to be signed with, if its time has not run out at
+    /// `now`. Whether it really is, the caller verifies.
     pub(super) fn verifying_key(
         &self,
         purpose: KeyPurpose,
         signed: &Signed,
         what: &'static str,
+        now: UnixTime,
     ) -> Result<VerifyingKey, CredentialError> {
         let key_id = signed.key_id.ok_or(CredentialError::UnknownKey(what))?;
         let key = self
             .keys
             .iter()
-            .find(|key| key.purpose == purpose && key.key_id() == key_id)
+            .find(|key| key.purpose == purpose && key.key_id() == key_id && key.not_after >= now)
             .ok_or(CredentialError::UnknownKey(what))?;
         VerifyingKey::from_sec1(&key.public_key)
     }

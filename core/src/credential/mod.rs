@@ -23,7 +23,7 @@ pub use receipt::{sign_receipt, verify_receipt};
 pub use seal::{SEAL_SUITE, SealedCommand, SealingKey, SealingPublicKey};
 pub use signature::{
     KeyId, PayloadType, Signed, SigningKey, VerifyingKey, card_enrolment_proof,
-    verify_card_enrolment_proof,
+    plain_enrolment_code, verify_card_enrolment_proof,
 };
 pub use terminal_certificate::TerminalCertificate;
 

@@ -43,15 +43,20 @@ pub fn sign_receipt(receipt: &Receipt, institution_key: &SigningKey) -> Signed {
     institution_key.sign(PayloadType::Receipt, body.encode_to_vec())
 }
 
-/// Verifies a receipt against the institution's keyring and reads it.
+/// Verifies a receipt against the institution's keyring, with a key whose time has not run out at
+/// `now`, and reads it.
 ///
 /// The caller still has to compare its transaction id and offer digest with the payment it is for.
 ///
 /// # Errors
-/// [`CredentialError`]: an unknown key, a bad signature, or a malformed body.
-pub fn verify_receipt(signed: &Signed, keyring: &Keyring) -> Result<Receipt, CredentialError> {
+/// [`CredentialError`]: an unknown or ended key, a bad signature, or a malformed body.
+pub fn verify_receipt(
+    signed: &Signed,
+    keyring: &Keyring,
+    now: UnixTime,
+) -> Result<Receipt, CredentialError> {
     keyring
-        .verifying_key(KeyPurpose::Receipt, signed, WHAT)?
+        .verifying_key(KeyPurpose::Receipt, signed, WHAT, now)?
         .verify(PayloadType::Receipt, signed)?;
     let message = generated::Receipt::decode(signed.body.as_slice())
         .map_err(|error| malformed(WHAT, error))?;

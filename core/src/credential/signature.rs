@@ -276,7 +276,7 @@ impl Signed {
 }
 
 /// Proves that the holder of an enrolment code has the card's private key: a signature over the
-/// code without hyphens.
+/// code in its plain form.
 pub fn card_enrolment_proof(card_key: &SigningKey, code: &str) -> [u8; 64] {
     card_key.sign(PayloadType::CardEnrolment, enrolment_code_octets(code)).signature
 }
@@ -296,8 +296,27 @@ pub fn verify_card_enrolment_proof(
     card_key.verify(PayloadType::CardEnrolment, &signed)
 }
 
+/// An enrolment code in its plain form, which proofs cover: upper case, without hyphens, other
+/// dashes and spaces, with 0 for O and 1 for I and L. People type codes in many forms.
+pub fn plain_enrolment_code(code: &str) -> String {
+    let is_dash = |letter: char| {
+        matches!(
+            letter,
+            '-' | '\u{ad}' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}'
+        )
+    };
+    code.chars()
+        .filter(|letter| !is_dash(*letter) && !letter.is_whitespace())
+        .map(|letter| match letter.to_ascii_uppercase() {
+            'O' => '0',
+            'I' | 'L' => '1',
+            other => other,
+        })
+        .collect()
+}
+
 pub(super) fn enrolment_code_octets(code: &str) -> Vec<u8> {
-    code.bytes().filter(|octet| *octet != b'-').collect()
+    plain_enrolment_code(code).into_bytes()
 }
 
 #[cfg(test)]
@@ -343,6 +362,13 @@ mod tests {
         let proof = card_enrolment_proof(&key, "ABCD-EFGH");
         verify_card_enrolment_proof(&key.verifying_key(), "ABCDEFGH", &proof).unwrap();
         assert!(verify_card_enrolment_proof(&key.verifying_key(), "ABCDEFGX", &proof).is_err());
+    }
+
+    #[test]
+    fn a_code_has_one_plain_form_however_it_is_typed() {
+        for typed in ["VY1A-YWJD", "vy1a ywjd", "VYIA–YWJD", "vyla\u{2011}ywjd\n", "VY1AYWJD"] {
+            assert_eq!(plain_enrolment_code(typed), "VY1AYWJD", "{typed:?}");
+        }
     }
 
     #[cfg(feature = "ring")]

@@ -52,7 +52,7 @@ impl TerminalCertificate {
         now: UnixTime,
     ) -> Result<Self, CredentialError> {
         keyring
-            .verifying_key(KeyPurpose::TerminalCertificate, signed, WHAT)?
+            .verifying_key(KeyPurpose::TerminalCertificate, signed, WHAT, now)?
             .verify(PayloadType::TerminalCertificate, signed)?;
         let certificate = Self::read_unverified(signed)?;
         if now < certificate.not_before || now > certificate.not_after {

@@ -94,6 +94,29 @@ impl DeclineReason {
         }
     }
 
+    /// No card of the institution stands behind the command: anybody can make one that is declined
+    /// for this reason, as often as they like, and nobody can be asked for it.
+    ///
+    /// A replayed counter is none of these: it is found behind the card's own signature over this
+    /// very offer, since a command that was sealed for another offer cannot be opened.
+    pub fn shows_no_card(self) -> bool {
+        match self {
+            Self::UnknownCard | Self::BadSignature | Self::MalformedCommand => true,
+            Self::CardBlocked
+            | Self::CardExpired
+            | Self::CounterReplayed
+            | Self::OfferMismatch
+            | Self::OfferExpired
+            | Self::InsufficientFunds
+            | Self::OverLimit
+            | Self::TerminalUnknown
+            | Self::CurrencyMismatch
+            | Self::VerificationRequired
+            | Self::AlreadyReversed
+            | Self::Other => false,
+        }
+    }
+
     /// What the phone tells the person.
     pub fn message(self) -> &'static str {
         match self {

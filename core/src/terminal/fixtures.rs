@@ -58,6 +58,7 @@ pub fn payment(number: u32, state: PaymentState) -> Payment {
     });
     Payment {
         transaction_id: transaction_id(number),
+        sale_id: transaction_id(number),
         state,
         amount,
         reference,

@@ -23,6 +23,12 @@ pub(super) struct OpenPayment {
     opened_at: Moment,
     /// Since when the payment has been in its state.
     state_since: Moment,
+    /// When the offer ends. None if an earlier run of the engine made it.
+    offer_ends_at: Option<Moment>,
+    /// How often this sale was offered again before this offer.
+    pub(super) reoffers: u32,
+    /// The sale was offered again, so the till is told of the newer payment instead.
+    pub(super) is_superseded: bool,
     /// The phone that sent the command, while it is connected.
     pub(super) payer: Option<PhoneId>,
     timers: TimerTable,
@@ -37,7 +43,9 @@ impl OpenPayment {
     /// A payment whose offer was made now.
     pub(super) fn offered(payment: Payment, now: Moment, valid_for_s: u32) -> Self {
         let mut open = Self::resumed(payment, now);
-        open.timers.set(Timer::OfferExpiry, now.plus_ms(u64::from(valid_for_s) * 1000));
+        let ends_at = now.plus_ms(u64::from(valid_for_s) * 1000);
+        open.offer_ends_at = Some(ends_at);
+        open.timers.set(Timer::OfferExpiry, ends_at);
         open
     }
 
@@ -48,11 +56,21 @@ impl OpenPayment {
             record: RecordNumber::default(),
             opened_at: now,
             state_since: now,
+            offer_ends_at: None,
+            reoffers: 0,
+            is_superseded: false,
             payer: None,
             timers: TimerTable::default(),
             attempts: 0,
             dispense_unknown: false,
         }
+    }
+
+    /// For how many more whole seconds the offer would have been good. 0 after a restart: nobody
+    /// knows how old the offer is then.
+    pub(super) fn offer_remaining_s(&self, now: Moment) -> u32 {
+        let remaining_ms = self.offer_ends_at.map_or(0, |ends_at| ends_at.since_ms(now));
+        u32::try_from(remaining_ms / 1000).unwrap_or(u32::MAX)
     }
 
     /// A command for the offer can still be accepted.

@@ -170,6 +170,9 @@ impl PaymentState {
 pub struct Payment {
     /// Every request that concerns the payment is idempotent by it.
     pub transaction_id: TransactionId,
+    /// The till's sale, by the id of its first transaction. An offer that ended over a command
+    /// without a card is made again, as another transaction of the same sale.
+    pub sale_id: TransactionId,
     pub state: PaymentState,
     pub amount: Amount,
     /// The till's reference; may be empty.

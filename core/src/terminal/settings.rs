@@ -45,6 +45,14 @@ pub struct Settings {
     /// The most payments that may be open; further ones are refused. Each takes a few KiB of
     /// memory.
     pub open_max: usize,
+    /// How often a sale is offered again after a command without a card. Somebody who sends such
+    /// commands under ever new device addresses ends the sale all the same.
+    pub reoffers_max: u32,
+    /// The most offers of all sales that are made again in a burst. Each takes a request to the
+    /// institution and three records of the journal.
+    pub reoffers_burst_max: u32,
+    /// The most offers a second that are made again in the long run.
+    pub reoffers_per_s: u32,
     /// The most phones that are connected at once, 1 to 64. It must be one less than the controller
     /// supports, so that a newcomer can connect and the engine can choose which phone leaves. No
     /// controller reports its limit; 8 is common.
@@ -92,6 +100,9 @@ impl Default for Settings {
             dispense_policy: DispensePolicy::Reverse,
             escalate_after_s: 86_400,
             open_max: 2_000,
+            reoffers_max: 8,
+            reoffers_burst_max: 32,
+            reoffers_per_s: 1,
             phones_max: 7,
             slot_hold_min_ms: 20_000,
             hello_timeout_ms: 15_000,

@@ -70,7 +70,11 @@ pub enum TillRefusal {
 /// A payment as a till may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentView {
+    /// The id by which the till knows it: that of the sale.
     pub transaction_id: TransactionId,
+    /// The id of the sale's newest transaction, by which phone and institution know it. It differs
+    /// if the offer had to be made again.
+    pub current_transaction_id: TransactionId,
     pub state: PaymentState,
     /// Release the goods, if you have not yet. Once true it stays true until the payment is given
     /// back.
@@ -94,7 +98,8 @@ impl PaymentView {
     /// The view of a payment that no phone shows.
     pub fn of(payment: &Payment) -> Self {
         Self {
-            transaction_id: payment.transaction_id,
+            transaction_id: payment.sale_id,
+            current_transaction_id: payment.transaction_id,
             state: payment.state,
             // Nobody may hand out goods whose payment is being given back, not even a till that
             // forgot what it did.

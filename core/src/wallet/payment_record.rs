@@ -150,7 +150,9 @@ impl PaymentRecord {
     pub fn verified_receipt(&self, keyring: &Keyring) -> Result<Option<Receipt>, CredentialError> {
         match &self.receipt {
             None => Ok(None),
-            Some(octets) => verify_receipt(&Signed::decode(octets)?, keyring).map(Some),
+            Some(octets) => {
+                verify_receipt(&Signed::decode(octets)?, keyring, self.updated_at).map(Some)
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! What is kept is kept whole and in order. A crash keeps some of what was asked and not yet done,
 //! from the oldest on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use florin::domain::TransactionId;
 use florin::journal::{Journal, JournalError, Search};
@@ -79,6 +79,21 @@ impl Journal for MemoryJournal {
 
     fn newest_sequence(&mut self) -> Result<u64, JournalError> {
         Ok(self.newest_sequence)
+    }
+
+    fn newest_of_sale(&mut self, id: TransactionId) -> Result<Option<Payment>, JournalError> {
+        let sale_id = self.payments.get(&id).map_or(id, |(_, payment)| payment.sale_id);
+        let of_sale = self.payments.values().filter(|(_, payment)| payment.sale_id == sale_id);
+        let newest = of_sale.max_by_key(|(number, _)| *number);
+        Ok(newest.map(|(_, payment)| payment.clone()))
+    }
+
+    fn newest_sales(&mut self, limit: usize) -> Result<Vec<Payment>, JournalError> {
+        let mut newest = self.payments(false, usize::MAX)?;
+        let mut seen = BTreeSet::new();
+        newest.retain(|payment| seen.insert(payment.sale_id));
+        newest.truncate(limit);
+        Ok(newest)
     }
 }
 

@@ -312,7 +312,7 @@ impl Machine {
                 match view {
                     Some(view) => stage.answer_till(call, None, Ok(view)),
                     None => {
-                        let search = Search::TransactionId(transaction_id);
+                        let search = Search::Sale(transaction_id);
                         let searcher = Searcher::TillRead { call, transaction_id };
                         self.ask_disk(stage, DiskRequest::Find { search, searcher });
                     }
@@ -342,12 +342,10 @@ impl Machine {
                 content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
             }
             TillRequest::Complete { transaction_id, .. }
-            | TillRequest::Cancel { transaction_id } => {
-                Some(Search::TransactionId(*transaction_id))
-            }
+            | TillRequest::Cancel { transaction_id } => Some(Search::Sale(*transaction_id)),
         };
         let about = match &search {
-            Some(Search::TransactionId(transaction_id)) => Some(*transaction_id),
+            Some(Search::TransactionId(id) | Search::Sale(id)) => Some(*id),
             Some(Search::IdempotencyKey(_) | Search::List { .. }) | None => None,
         };
         let engine_call = TillCallId(call);
@@ -415,6 +413,7 @@ impl Machine {
                     Search::TransactionId(transaction_id) => {
                         self.disk.journal.payment(*transaction_id)
                     }
+                    Search::Sale(id) => self.disk.journal.newest_of_sale(*id),
                     Search::IdempotencyKey(_) if stage.is_planted(PlantedBug::KeyNotFound) => {
                         Ok(None)
                     }

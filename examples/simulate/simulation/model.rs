@@ -442,13 +442,14 @@ impl Model {
 
     /// Does this differ from what the till was told last?
     pub fn is_news_to_till(&self, view: &PaymentView) -> bool {
-        let told = self.payments.get(&view.transaction_id).and_then(|truth| truth.told_till);
+        let told =
+            self.payments.get(&view.current_transaction_id).and_then(|truth| truth.told_till);
         told.is_none_or(|told| told.name != view.state.name())
     }
 
     /// The till is told how a payment is.
     pub fn till_is_told(&mut self, view: &PaymentView) {
-        let truth = self.truth(view.transaction_id);
+        let truth = self.truth(view.current_transaction_id);
         let is_first_release = view.release && !truth.till_told_release;
         truth.till_told_release |= view.release;
         let (approval_is_durable, was_approved) = (truth.approval_is_durable, truth.was_approved);
@@ -457,14 +458,14 @@ impl Model {
             let detail = format!(
                 "the till is told to release; approved: {was_approved}, durable: {durable:?}"
             );
-            self.broken(Promise::ReleasedWhenDurable, Some(view.transaction_id), detail);
+            self.broken(Promise::ReleasedWhenDurable, Some(view.current_transaction_id), detail);
         }
         if is_first_release && !is_charged {
             let detail =
                 "the till is told for the first time to release what was given back".into();
-            self.broken(Promise::EndsSettled, Some(view.transaction_id), detail);
+            self.broken(Promise::EndsSettled, Some(view.current_transaction_id), detail);
         }
-        self.till_is_told_state(view.transaction_id, Told::state(view.state));
+        self.till_is_told_state(view.current_transaction_id, Told::state(view.state));
     }
 
     /// The till is told a state, in an answer or in the words of a refusal.

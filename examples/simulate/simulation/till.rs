@@ -372,7 +372,8 @@ impl Till {
                     item.transaction_id = Some(view.transaction_id);
                     if is_new {
                         for (delay_ms, phone, with_link) in item.visitors.clone() {
-                            let visit = Visit::Pay(with_link.then_some(view.transaction_id));
+                            let visit =
+                                Visit::Pay(with_link.then_some(view.current_transaction_id));
                             stage.after(delay_ms, Event::PhoneVisits { phone, visit });
                         }
                     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use florin::command_line::{transaction_id, whole_number};
 use florin::domain::TransactionId;
+use florin::institution_address::InstitutionAddress;
 use florin::log::{LogFilter, log_help};
 use florin::protocol::EngagementLink;
 use florin::wallet::CardName;
@@ -121,7 +122,7 @@ pub enum Command {
     Enrol {
         /// The institution's server: https://host:port.
         #[arg(long, value_name = "URL")]
-        institution: String,
+        institution: InstitutionAddress,
         /// The institution's certificate (PEM), which vouches for its server.
         #[arg(long, value_name = "FILE")]
         root: PathBuf,

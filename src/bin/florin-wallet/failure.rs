@@ -39,8 +39,7 @@ pub fn name_and_exit_code(error: &anyhow::Error) -> (&'static str, u8) {
     } else if let Some(error) = error.downcast_ref::<EnrolmentError>() {
         match error {
             EnrolmentError::Directory(_) => ("wallet", 11),
-            EnrolmentError::Address(_)
-            | EnrolmentError::Root(_)
+            EnrolmentError::Root(_)
             | EnrolmentError::Unreachable { .. }
             | EnrolmentError::Refused(_)
             | EnrolmentError::Failed(_)

@@ -21,6 +21,7 @@ use clap::Parser;
 use florin::causes::with_causes;
 use florin::command_line::yes_or_no;
 use florin::domain::{Amount, HolderVerification, Offer, TransactionId};
+use florin::institution_address::InstitutionAddress;
 use florin::log::{LogForm, start_log};
 use florin::wallet::{
     Card, CardName, Cardholder, Decision, DriverSettings, EnrolmentError, EnrolmentRequest, Notice,
@@ -117,7 +118,7 @@ fn default_directory() -> anyhow::Result<PathBuf> {
 async fn enrol(
     directory: &WalletDirectory,
     screen: Screen,
-    institution: String,
+    institution: InstitutionAddress,
     root: PathBuf,
     name: Option<CardName>,
     code: String,

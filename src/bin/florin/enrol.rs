@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use florin::institution_address::InstitutionAddress;
 use florin::io_error_text::io_error_text;
-use florin::relay::InstitutionAddress;
 use florin::service::{CONFIGURATION_PATH, Replacement, ServiceError, enrol, wall_clock};
 
 use crate::configuration::configuration;

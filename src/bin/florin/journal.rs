@@ -88,6 +88,7 @@ struct ExportArguments {
 #[derive(Serialize)]
 struct ExportedPayment {
     transaction_id: String,
+    sale_id: String,
     state: &'static str,
     reason: Option<&'static str>,
     amount_minor: u64,
@@ -205,6 +206,7 @@ fn write_payments(
         });
         let exported = ExportedPayment {
             transaction_id: transaction_id.to_string(),
+            sale_id: payment.sale_id.to_string(),
             state: payment.state.name(),
             reason: or_none(payment.state.reason()),
             amount_minor: payment.amount.minor(),

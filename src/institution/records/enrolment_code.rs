@@ -5,6 +5,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
+use crate::credential::plain_enrolment_code;
 use crate::domain::{CardId, TerminalId, UnixTime};
 
 /// Crockford's base32: no letter that looks like a digit.
@@ -27,27 +28,17 @@ impl EnrolmentCode {
         Self(octets.map(|octet| CROCKFORD[usize::from(octet & 31)]))
     }
 
-    /// Reads a code as a person types it: any case, with or without hyphens and spaces, O for 0, I
-    /// and L for 1.
+    /// Reads a code as a person types it: any case, with or without hyphens, other dashes and
+    /// spaces, O for 0, I and L for 1.
     ///
     /// # Errors
     /// [`EnrolmentCodeError`] if the text cannot be a code.
     pub fn parse(text: &str) -> Result<Self, EnrolmentCodeError> {
-        let mut characters = [0; CHARACTERS];
-        let mut count = 0;
-        for octet in text.bytes().filter(|octet| !matches!(octet, b'-' | b' ')) {
-            let octet = match octet.to_ascii_uppercase() {
-                b'O' => b'0',
-                b'I' | b'L' => b'1',
-                other => other,
-            };
-            if !CROCKFORD.contains(&octet) {
-                return Err(EnrolmentCodeError);
-            }
-            *characters.get_mut(count).ok_or(EnrolmentCodeError)? = octet;
-            count += 1;
+        let plain = plain_enrolment_code(text);
+        if !plain.bytes().all(|octet| CROCKFORD.contains(&octet)) {
+            return Err(EnrolmentCodeError);
         }
-        if count == CHARACTERS { Ok(Self(characters)) } else { Err(EnrolmentCodeError) }
+        plain.as_bytes().try_into().map(Self).map_err(|_| EnrolmentCodeError)
     }
 
     /// The code's text, to be shown to a person once.

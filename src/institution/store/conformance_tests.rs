@@ -61,6 +61,7 @@ for_every_store!(
     the_check_finds_entries_that_touch_wrong_accounts,
     the_check_finds_refunds_and_write_offs_of_others,
     evidence_is_kept_as_it_came,
+    approved_transactions_are_listed_oldest_first,
     tombstones_are_counted_by_terminal_and_time,
     what_was_settled_meanwhile_is_outdated,
     a_tombstone_is_recorded_once,
@@ -763,6 +764,24 @@ fn evidence_is_kept_as_it_came(store: &mut dyn Store) {
     assert_eq!(store.record_tombstone(&tombstone(key(1, 2))), Ok(Written::Done));
     assert_eq!(store.evidence(&key(1, 2)), Ok(None));
     assert_eq!(store.evidence(&key(1, 3)), Ok(None));
+}
+
+fn approved_transactions_are_listed_oldest_first(store: &mut dyn Store) {
+    let account = furnish(store);
+    for id in 1..=4 {
+        approve(store, key(1, id), 1, 100, id.into());
+    }
+    approve(store, key(2, 5), 2, 100, 1);
+    assert_eq!(store.record_capture(&capture(account, key(1, 2), 100)), Ok(Written::Done));
+    assert_eq!(store.record_reversal(&reversal(account, key(1, 3), 100)), Ok(Written::Done));
+    let keys = |records: Vec<TransactionRecord>| -> Vec<_> {
+        records.into_iter().map(|record| record.key).collect()
+    };
+    let all = keys(store.approved_transactions(None, 9).unwrap());
+    assert_eq!(all, [key(1, 1), key(1, 4), key(2, 5)]);
+    assert_eq!(keys(store.approved_transactions(None, 2).unwrap()), all[..2]);
+    let of_second = keys(store.approved_transactions(Some(terminal_id(2)), 9).unwrap());
+    assert_eq!(of_second, all[2..]);
 }
 
 fn tombstones_are_counted_by_terminal_and_time(store: &mut dyn Store) {

@@ -199,6 +199,17 @@ pub trait PaymentStore {
     /// [`StoreError`].
     fn record_tombstone(&mut self, tombstone: &TombstoneRecord) -> Result<Written, StoreError>;
 
+    /// The transactions that are approved, of one terminal or of all, oldest first, at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn approved_transactions(
+        &mut self,
+        terminal: Option<TerminalId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError>;
+
     /// How many tombstones a terminal has left since a time.
     ///
     /// # Errors

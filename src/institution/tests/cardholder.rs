@@ -87,7 +87,7 @@ fn a_tombstone_excludes_every_command(mut bench: Bench) {
     };
     let keys = bench.institution.keys();
     let keyring = Keyring::verify(keys.keyring(), keys.root_public_key()).unwrap();
-    let exclusion = verify_exclusion(&Signed::decode(&exclusion).unwrap(), &keyring).unwrap();
+    let exclusion = verify_exclusion(&Signed::decode(&exclusion).unwrap(), &keyring, NOW).unwrap();
     assert!(exclusion.excludes(id, terminal, command_digest));
 }
 

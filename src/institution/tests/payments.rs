@@ -165,6 +165,8 @@ fn another_terminal_sees_and_moves_nothing(mut bench: Bench) {
 
 fn what_cannot_be_meant_is_refused_and_leaves_nothing(mut bench: Bench) {
     let good = bench.request(1, euros("2.50"), 1);
+    // Before any decline, also of a terminal that would be declined.
+    bench.institution.set_terminal_blocked(bench.terminal, Some(NOW)).unwrap();
     for bad in [
         AuthorisationRequest { offer: vec![0xff], ..good.clone() },
         AuthorisationRequest { transaction_id: transaction_id(2), ..good.clone() },
@@ -179,7 +181,8 @@ fn what_cannot_be_meant_is_refused_and_leaves_nothing(mut bench: Bench) {
         Err(InstitutionError::NotFound { .. })
     ));
     let state = bench.institution.transaction(bench.terminal, id).unwrap().state;
-    assert_eq!(state, TransactionState::Unknown);
+    assert_eq!((state, bench.counter()), (TransactionState::Unknown, 0));
+    bench.institution.set_terminal_blocked(bench.terminal, None).unwrap();
     assert_eq!(bench.authorise(&good).state, TransactionState::Approved);
 }
 

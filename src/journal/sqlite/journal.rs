@@ -15,7 +15,7 @@ use super::schema::{KNOWN_VERSION, migrate, schema_version};
 use crate::domain::{Amount, TransactionId, UnixTime};
 use crate::terminal::{Payment, PaymentState};
 
-const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, reference, \
+const COLUMNS: &str = "transaction_id, sale_id, state, reason, amount_minor, currency, reference, \
     capture_after_dispense, offer, sealed_command, receipt, released, idempotency_key, \
     idempotency_digest, created_at_unix_s, updated_at_unix_s, sequence";
 
@@ -169,8 +169,8 @@ impl SqliteJournal {
         transaction
             .prepare_cached(&format!(
                 "INSERT INTO payments ({COLUMNS}, is_open, number)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
-                     (SELECT coalesce(max(number), 0) + 1 FROM payments))
+                 VALUES (?1, ?18, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+                     ?16, ?17, (SELECT coalesce(max(number), 0) + 1 FROM payments))
                  ON CONFLICT (transaction_id) DO UPDATE SET state = ?2, reason = ?3,
                      sealed_command = ?9, receipt = ?10, released = ?11, updated_at_unix_s = ?15,
                      sequence = ?16, is_open = ?17"
@@ -193,6 +193,7 @@ impl SqliteJournal {
                 payment.updated_at.seconds as i64,
                 payment.sequence as i64,
                 !state.is_final(),
+                payment.sale_id.as_octets(),
             ])?;
         transaction
             .prepare_cached(
@@ -214,16 +215,18 @@ impl SqliteJournal {
     }
 
     fn read(&self, row: &Row<'_>) -> Result<Result<Payment, JournalError>, rusqlite::Error> {
-        let id: Vec<u8> = row.get(0)?;
-        let state: String = row.get(1)?;
-        let reason: String = row.get(2)?;
-        let currency: String = row.get(4)?;
-        let key: Option<String> = row.get(11)?;
-        let digest: Option<[u8; 32]> = row.get(12)?;
+        let ids: [Vec<u8>; 2] = [row.get(0)?, row.get(1)?];
+        let state: String = row.get(2)?;
+        let reason: String = row.get(3)?;
+        let currency: String = row.get(5)?;
+        let key: Option<String> = row.get(12)?;
+        let digest: Option<[u8; 32]> = row.get(13)?;
         let parsed = (|| {
-            let transaction_id =
-                TransactionId::from_octets(&id).map_err(|error| self.corrupt(error.to_string()))?;
-            let amount_minor = row.get::<_, i64>(3).unwrap_or_default() as u64;
+            let id = |octets: &[u8]| {
+                TransactionId::from_octets(octets).map_err(|error| self.corrupt(error.to_string()))
+            };
+            let (transaction_id, sale_id) = (id(&ids[0])?, id(&ids[1])?);
+            let amount_minor = row.get::<_, i64>(4).unwrap_or_default() as u64;
             let amount = currency
                 .parse()
                 .map_err(crate::domain::AmountError::from)
@@ -232,26 +235,27 @@ impl SqliteJournal {
             let state = PaymentState::from_names(&state, &reason).ok_or_else(|| {
                 self.corrupt(format!("{transaction_id}: state `{state}`, reason `{reason}`"))
             })?;
-            Ok((transaction_id, amount, state))
+            Ok((transaction_id, sale_id, amount, state))
         })();
-        let (transaction_id, amount, state) = match parsed {
+        let (transaction_id, sale_id, amount, state) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => return Ok(Err(error)),
         };
         Ok(Ok(Payment {
             transaction_id,
+            sale_id,
             state,
             amount,
-            reference: row.get(5)?,
-            capture_after_dispense: row.get(6)?,
-            offer: row.get(7)?,
-            sealed_command: row.get(8)?,
-            receipt: row.get(9)?,
-            released: row.get(10)?,
+            reference: row.get(6)?,
+            capture_after_dispense: row.get(7)?,
+            offer: row.get(8)?,
+            sealed_command: row.get(9)?,
+            receipt: row.get(10)?,
+            released: row.get(11)?,
             idempotency: key.zip(digest),
-            created_at: UnixTime { seconds: row.get::<_, i64>(13)? as u64 },
-            updated_at: UnixTime { seconds: row.get::<_, i64>(14)? as u64 },
-            sequence: row.get::<_, i64>(15)? as u64,
+            created_at: UnixTime { seconds: row.get::<_, i64>(14)? as u64 },
+            updated_at: UnixTime { seconds: row.get::<_, i64>(15)? as u64 },
+            sequence: row.get::<_, i64>(16)? as u64,
         }))
     }
 
@@ -373,20 +377,33 @@ impl Journal for SqliteJournal {
         self.one("transaction_id = ?1", transaction_id.as_octets())
     }
 
+    fn newest_of_sale(
+        &mut self,
+        transaction_id: TransactionId,
+    ) -> Result<Option<Payment>, JournalError> {
+        // The transaction itself may have been pruned: then its id can only be that of a sale.
+        let condition = "sale_id = coalesce(\
+             (SELECT sale_id FROM payments WHERE transaction_id = ?1), ?1) \
+             ORDER BY number DESC LIMIT 1";
+        self.one(condition, transaction_id.as_octets())
+    }
+
     fn payment_by_key(&mut self, idempotency_key: &str) -> Result<Option<Payment>, JournalError> {
         self.one("idempotency_key = ?1 ORDER BY number DESC LIMIT 1", idempotency_key)
     }
 
     fn payments(&mut self, open_only: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
-        let which =
-            if open_only { "WHERE is_open ORDER BY number" } else { "ORDER BY number DESC" };
-        let sql = format!("SELECT {COLUMNS} FROM payments {which} LIMIT ?1");
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows: Result<Vec<_>, rusqlite::Error> =
-            self.connection.prepare_cached(&sql).and_then(|mut statement| {
-                statement.query_map([limit], |row| self.read(row))?.collect()
-            });
-        rows.map_err(|error| self.storage(error))?.into_iter().collect()
+        self.many(
+            if open_only { "WHERE is_open ORDER BY number" } else { "ORDER BY number DESC" },
+            limit,
+        )
+    }
+
+    fn newest_sales(&mut self, limit: usize) -> Result<Vec<Payment>, JournalError> {
+        let which = "WHERE NOT EXISTS (SELECT 1 FROM payments AS newer \
+             WHERE newer.sale_id = payments.sale_id AND newer.number > payments.number) \
+             ORDER BY number DESC";
+        self.many(which, limit)
     }
 
     fn newest_sequence(&mut self) -> Result<u64, JournalError> {
@@ -394,6 +411,18 @@ impl Journal for SqliteJournal {
             .query_row("SELECT newest_sequence FROM authorisations", [], |row| row.get::<_, i64>(0))
             .map(|sequence| sequence as u64)
             .map_err(|error| self.storage(error))
+    }
+}
+
+impl SqliteJournal {
+    fn many(&self, which: &str, limit: usize) -> Result<Vec<Payment>, JournalError> {
+        let sql = format!("SELECT {COLUMNS} FROM payments {which} LIMIT ?1");
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Result<Vec<_>, rusqlite::Error> =
+            self.connection.prepare_cached(&sql).and_then(|mut statement| {
+                statement.query_map([limit], |row| self.read(row))?.collect()
+            });
+        rows.map_err(|error| self.storage(error))?.into_iter().collect()
     }
 }
 
@@ -437,6 +466,30 @@ mod tests {
             "the oldest open first"
         );
         assert_eq!(journal.payments(true, 1).unwrap(), vec![second]);
+    }
+
+    #[test]
+    fn a_sale_is_found_by_the_id_of_any_of_its_transactions_also_of_one_that_was_pruned() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        let sale_id = payment(1).transaction_id;
+        let end = PaymentState::Declined(crate::domain::DeclineReason::MalformedCommand);
+        let first = Payment { state: end, ..payment(1) };
+        let second = Payment { state: end, sale_id, ..payment(2) };
+        let third = Payment { sale_id, ..payment(3) };
+        let other = payment(4);
+        for payment in [&first, &second, &third, &other] {
+            journal.append(payment).unwrap();
+        }
+        for payment in [&first, &second, &third] {
+            let found = journal.newest_of_sale(payment.transaction_id).unwrap();
+            assert_eq!(found.as_ref(), Some(&third));
+        }
+        assert_eq!(journal.newest_of_sale(payment(9).transaction_id).unwrap(), None);
+        assert_eq!(journal.newest_sales(9).unwrap(), [other.clone(), third.clone()]);
+        assert_eq!(journal.newest_sales(1).unwrap(), [other]);
+        assert_eq!(journal.payments(false, 9).unwrap().len(), 4, "each is a payment of its own");
+        assert_eq!(journal.prune(&[sale_id]).unwrap(), 1);
+        assert_eq!(journal.newest_of_sale(sale_id).unwrap(), Some(third));
     }
 
     #[test]

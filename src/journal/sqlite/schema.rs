@@ -10,6 +10,7 @@ const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE payments (
         transaction_id BLOB PRIMARY KEY,
+        sale_id BLOB NOT NULL,
         state TEXT NOT NULL,
         reason TEXT NOT NULL,
         is_open INTEGER NOT NULL,
@@ -29,6 +30,7 @@ const MIGRATIONS: [&str; 3] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX open_payments ON payments (number) WHERE is_open;
     CREATE UNIQUE INDEX payments_by_number ON payments (number);
+    CREATE INDEX payments_by_sale ON payments (sale_id, number);
     CREATE INDEX payments_by_key ON payments (idempotency_key, number)
         WHERE idempotency_key IS NOT NULL;
     CREATE TABLE changes (

@@ -8,8 +8,10 @@
 //! arrived over it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,79 +28,70 @@ use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, StdError};
 
-use super::super::ConnectError;
-use super::InstitutionAddress;
+use super::super::{ConnectError, ConnectStage, HandshakeFault};
+use super::alternatives::first_success;
 use super::delivery::DeliveryEvidence;
+use super::handshake_fault::handshake_fault;
+use super::progress::Progress;
+use crate::institution_address::InstitutionAddress;
 use crate::io_error_text::io_error_text;
 
-/// How often an idle connection is tested, in milliseconds. Routers forget a silent connection
-/// after some minutes, some mobile networks after half a minute, and a lost connection should be
-/// noticed before the next payment.
-const KEEP_ALIVE_INTERVAL_MS: u64 = 15_000;
-/// How long the answer to such a test may take, in milliseconds; then the connection is given up.
-const KEEP_ALIVE_TIMEOUT_MS: u64 = 5_000;
+/// How long one address may take to accept a connection, in milliseconds: two round trips and some
+/// retransmissions over a poor mobile network.
+const TCP_TIMEOUT_MS: u64 = 5_000;
+/// How long TLS may take from there to the server's first octets, in milliseconds.
+const TLS_TIMEOUT_MS: u64 = 5_000;
 /// How many requests may be under way at once, until the server says how many it accepts.
 const CONCURRENT_REQUESTS_MAX: usize = 32;
 
+/// How many connections this process has made, to tell one from another.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
 /// A live connection. Clones share it; it closes when the last is gone.
+///
+/// It sends no pings. Servers that are built on grpc-core end a connection for pings without
+/// requests, and a ping would only say that the server was there some time ago. Each request has a
+/// time limit of its own, and the connection is asked when it matters (`standing`).
 #[derive(Clone)]
 pub(super) struct Connection {
     sender: SendRequest<Body>,
+    number: u64,
+}
+
+/// What became of one address.
+#[derive(Debug)]
+enum AddressFault {
+    Tcp(String),
+    Tls(HandshakeFault),
 }
 
 impl Connection {
-    /// Connects, and waits for the server's first octets.
+    /// Connects to whichever of the addresses comes to speak first, and waits for the server's
+    /// first octets.
     pub(super) async fn establish(
         address: &InstitutionAddress,
+        addresses: Vec<SocketAddr>,
         tls: &Arc<ClientConfig>,
+        progress: &Progress,
     ) -> Result<Self, ConnectError> {
-        let unreachable = |error: io::Error| ConnectError::Unreachable {
-            address: address.to_string(),
-            detail: io_error_text(&error),
-        };
-        let handshake =
-            |detail: String| ConnectError::Handshake { address: address.to_string(), detail };
-        let tcp =
-            TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
-        let name = ServerName::try_from(address.host.clone())
-            .map_err(|error| handshake(error.to_string()))?;
-        let stream = TlsConnector::from(Arc::clone(tls))
-            .connect(name, tcp)
-            .await
-            .map_err(|error| handshake(error.to_string()))?;
-        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return Err(handshake("the server does not speak HTTP/2".into()));
-        }
-        let (stream, first_octets) = FirstOctets::of(stream);
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(Duration::from_millis(KEEP_ALIVE_INTERVAL_MS))
-            .keep_alive_timeout(Duration::from_millis(KEEP_ALIVE_TIMEOUT_MS))
-            .keep_alive_while_idle(true)
-            .initial_max_send_streams(CONCURRENT_REQUESTS_MAX)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| handshake(with_causes(&error)))?;
-        let (ended, end) = oneshot::channel();
-        tokio::spawn(async move {
-            let result = connection.await;
-            if let Err(error) = &result {
-                tracing::debug!(
-                    error = with_causes(error),
-                    "the connection to the institution ended"
-                );
+        progress.reach(ConnectStage::Tcp);
+        let connecting = first_success(addresses, |socket_address, acceptance| {
+            let (tls, name, progress) = (Arc::clone(tls), address.server_name(), progress.clone());
+            async move {
+                let tcp = within(TCP_TIMEOUT_MS, TcpStream::connect(socket_address))
+                    .await
+                    .unwrap_or_else(|| Err(io::Error::other(no_answer(TCP_TIMEOUT_MS))))
+                    .and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp))
+                    .map_err(|error| AddressFault::Tcp(io_error_text(&error)))?;
+                acceptance.note();
+                progress.reach(ConnectStage::Tls);
+                within(TLS_TIMEOUT_MS, secure(tcp, tls, name))
+                    .await
+                    .unwrap_or(Err(HandshakeFault::Silent { timeout_ms: TLS_TIMEOUT_MS }))
+                    .map_err(AddressFault::Tls)
             }
-            let _ = ended.send(result.map_err(|error| with_causes(&error)));
         });
-        tokio::select! {
-            biased;
-            Ok(()) = first_octets => Ok(Self { sender }),
-            result = end => Err(handshake(match result {
-                Ok(Err(detail)) => detail,
-                Ok(Ok(())) | Err(_) => "the server closed the connection".into(),
-            })),
-        }
+        connecting.await.map_err(|faults| connect_error(address, faults))
     }
 
     /// Whether requests can still be sent over it, as far as is known.
@@ -106,10 +99,80 @@ impl Connection {
         !self.sender.is_closed()
     }
 
+    /// Whether it is the same one.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+
     /// The connection for one request, with the evidence of what happens to that.
     pub(super) fn observed(&self, evidence: &DeliveryEvidence) -> ObservedConnection {
         ObservedConnection { sender: self.sender.clone(), evidence: evidence.clone() }
     }
+}
+
+/// TLS and HTTP/2 over a connection, until the server has spoken.
+async fn secure(
+    tcp: TcpStream,
+    tls: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<Connection, HandshakeFault> {
+    let stream = TlsConnector::from(tls)
+        .connect(name, tcp)
+        .await
+        .map_err(|error| handshake_fault(&error))?;
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(HandshakeFault::OtherServer("it does not speak HTTP/2".into()));
+    }
+    let (stream, first_octets) = FirstOctets::of(stream);
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_max_send_streams(CONCURRENT_REQUESTS_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| HandshakeFault::Other(with_causes(&error)))?;
+    let (ended, end) = oneshot::channel();
+    tokio::spawn(async move {
+        let result = connection.await;
+        if let Err(error) = &result {
+            tracing::debug!(error = with_causes(error), "the connection to the institution ended");
+        }
+        let _ = ended.send(result.map_err(|error| with_causes(&error)));
+    });
+    tokio::select! {
+        biased;
+        Ok(first_octets) = first_octets => first_octets.map(|()| Connection {
+            sender,
+            number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+        }),
+        result = end => Err(HandshakeFault::Other(match result {
+            Ok(Err(detail)) => detail,
+            Ok(Ok(())) | Err(_) => "the server closed the connection".into(),
+        })),
+    }
+}
+
+async fn within<T>(timeout_ms: u64, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(Duration::from_millis(timeout_ms), work).await.ok()
+}
+
+pub(super) fn no_answer(timeout_ms: u64) -> String {
+    format!("no answer within {timeout_ms} ms")
+}
+
+/// What became of the addresses, in one error: that of the address that came furthest.
+fn connect_error(
+    address: &InstitutionAddress,
+    faults: Vec<(SocketAddr, AddressFault)>,
+) -> ConnectError {
+    let address = address.to_string();
+    let mut details = Vec::new();
+    for (socket_address, fault) in faults {
+        match fault {
+            AddressFault::Tls(fault) => return ConnectError::Handshake { address, fault },
+            AddressFault::Tcp(detail) => details.push(format!("{socket_address}: {detail}")),
+        }
+    }
+    ConnectError::Unreachable { address, detail: details.join("; ") }
 }
 
 /// An error and what caused it, in one line.
@@ -202,14 +265,15 @@ impl hyper::body::Body for ObservedBody {
     }
 }
 
-/// A stream that reports when the first octets have arrived.
+/// A stream that reports when the first octets have arrived, or why none came. It is told here,
+/// because the HTTP/2 library keeps only the text of an error.
 struct FirstOctets<S> {
     stream: S,
-    arrived: Option<oneshot::Sender<()>>,
+    arrived: Option<oneshot::Sender<Result<(), HandshakeFault>>>,
 }
 
 impl<S> FirstOctets<S> {
-    fn of(stream: S) -> (Self, oneshot::Receiver<()>) {
+    fn of(stream: S) -> (Self, oneshot::Receiver<Result<(), HandshakeFault>>) {
         let (arrived, first_octets) = oneshot::channel();
         (Self { stream, arrived: Some(arrived) }, first_octets)
     }
@@ -222,13 +286,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for FirstOctets<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let filled = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > filled
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        let news = match &read {
+            Err(error) => Some(Err(handshake_fault(error))),
+            Ok(()) => (buffer.filled().len() > filled).then_some(Ok(())),
+        };
+        if let Some(news) = news
             && let Some(arrived) = self.arrived.take()
         {
-            let _ = arrived.send(());
+            let _ = arrived.send(news);
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(read)
     }
 }
 

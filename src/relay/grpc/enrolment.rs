@@ -10,12 +10,14 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::super::ConnectError;
-use super::connection::Connection;
+use super::TlsFiles;
+use super::channel::connect;
 use super::delivery::DeliveryEvidence;
+use super::progress::Progress;
 use super::tls::tls_configuration;
-use super::{InstitutionAddress, TlsFiles};
 use crate::credential::{CredentialError, Keyring, Signed, VerifyingKey, channel_key_proof};
 use crate::domain::UnixTime;
+use crate::institution_address::InstitutionAddress;
 use crate::institution_api;
 use crate::institution_api::enrolment_client::EnrolmentClient;
 use crate::protocol::ChannelKey;
@@ -86,17 +88,17 @@ pub async fn enrol_terminal(
 ) -> Result<Enrolled, EnrolError> {
     let tls = tls_configuration(&TlsFiles { root_certificates_pem, client: None })?;
     let time_limit = Duration::from_millis(ENROL_TIMEOUT_MS);
-    let silent =
-        |_| ConnectError::Silent { address: address.to_string(), timeout_ms: ENROL_TIMEOUT_MS };
-    let connection =
-        timeout(time_limit, Connection::establish(address, &tls)).await.map_err(silent)??;
+    let no_uri = || ConnectError::Credentials("the address is no URI".into());
+    let origin = address.origin().ok_or_else(no_uri)?;
+    let progress = Progress::new();
+    let connected = timeout(time_limit, connect(address, &tls, &progress)).await;
+    let connection = connected.map_err(|_| silent(address, &progress))??;
     let evidence = DeliveryEvidence::default();
-    let mut client =
-        EnrolmentClient::with_origin(connection.observed(&evidence), address.origin()?)
-            .max_decoding_message_size(ANSWER_OCTETS_MAX);
+    let mut client = EnrolmentClient::with_origin(connection.observed(&evidence), origin)
+        .max_decoding_message_size(ANSWER_OCTETS_MAX);
     let published = timeout(time_limit, client.get_keyring(institution_api::GetKeyringRequest {}))
         .await
-        .map_err(silent)?
+        .map_err(|_| silent(address, &progress))?
         .map_err(|status| keyring_error(&status))?
         .into_inner();
     let proof = proof(&published, channel_key, code, now)?;
@@ -118,6 +120,15 @@ pub async fn enrol_terminal(
         keyring: answer.keyring,
         root_public_key: answer.root_public_key,
     })
+}
+
+/// The time is over; `progress` knows at which stage.
+fn silent(address: &InstitutionAddress, progress: &Progress) -> ConnectError {
+    ConnectError::Silent {
+        address: address.to_string(),
+        timeout_ms: ENROL_TIMEOUT_MS,
+        stage: progress.stage(),
+    }
 }
 
 /// The proof that this terminal holds its channel key.

@@ -1,11 +1,13 @@
 //! The reference institution's protocol: gRPC over TLS 1.3.
 
-mod address;
+mod alternatives;
 mod channel;
 mod connection;
 mod delivery;
 mod enrolment;
 mod examination;
+mod handshake_fault;
+mod progress;
 mod relay;
 mod renewal;
 mod requests;
@@ -16,7 +18,6 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
-pub use address::{InstitutionAddress, InstitutionAddressError};
 pub use enrolment::{EnrolError, Enrolled, enrol_terminal};
 pub use relay::GrpcRelay;
 pub use tls::TlsFiles;

@@ -9,8 +9,9 @@ use super::super::{
     ConnectError, InstitutionExamination, Relay, RenewalError, Renewed, StatementError,
 };
 use super::channel::{Channel, connect_timeout};
-use super::{InstitutionAddress, TlsFiles, examination, renewal, requests, statement};
+use super::{TlsFiles, examination, renewal, requests, statement};
 use crate::domain::{TerminalId, TransactionId, UnixTime};
+use crate::institution_address::InstitutionAddress;
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
 
 /// The way to the reference institution. Connects when there is something to ask, and again when
@@ -79,7 +80,7 @@ impl Relay for GrpcRelay {
     }
 
     async fn use_credentials(&self, files: &TlsFiles<'_>) -> Result<(), ConnectError> {
-        self.channel.use_credentials(files).await
+        self.channel.use_credentials(files)
     }
 
     async fn examine(&self, unused: TransactionId) -> Result<InstitutionExamination, ConnectError> {

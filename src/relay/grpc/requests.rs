@@ -35,21 +35,23 @@ pub(super) async fn ask(
         let mut client = channel.client(&connection, &evidence);
         let terminal_id = channel.terminal_id.to_string();
         let calling = call(&mut client, terminal_id, request.clone());
-        match timeout_at(deadline, calling).await {
-            Ok(Ok(transaction)) => {
-                break answered(read_transaction(transaction, transaction_id));
-            }
+        let answer = match timeout_at(deadline, calling).await {
+            Ok(Ok(transaction)) => answered(read_transaction(transaction, transaction_id)),
             // The connection had closed before, and nobody had noticed: the request came back
             // whole.
-            Ok(Err(_)) if may_reconnect && evidence.is_unsent() => may_reconnect = false,
-            Ok(Err(status)) => break evidence.failure(&status),
-            Err(_) => break evidence.time_over(timeout_ms),
+            Ok(Err(_)) if may_reconnect && evidence.is_unsent() => {
+                may_reconnect = false;
+                channel.forget(&connection);
+                continue;
+            }
+            Ok(Err(status)) => evidence.failure(&status),
+            Err(_) => evidence.time_over(timeout_ms),
+        };
+        if let InstitutionAnswer::Unanswered { .. } = &answer {
+            channel.forget(&connection);
         }
-        channel.forget_connection().await;
+        break answer;
     };
-    if let InstitutionAnswer::Unanswered { .. } = &answer {
-        channel.forget_connection().await;
-    }
     log_answer(&answer, transaction_id, question, started);
     answer
 }

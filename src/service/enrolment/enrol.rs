@@ -14,10 +14,11 @@ use super::stored::{ENROLMENT_FILE, EnrolmentFile, read_file};
 use super::{EnrolmentError, check_clock};
 use crate::credential::{Keyring, Signed, TerminalCertificate, VerifyingKey};
 use crate::domain::{TerminalId, UnixTime};
+use crate::institution_address::InstitutionAddress;
 use crate::journal::{Journal, SqliteJournal, SqliteJournalError};
 use crate::private_file;
 use crate::protocol::ChannelKey;
-use crate::relay::{Enrolled, InstitutionAddress, enrol_terminal};
+use crate::relay::{Enrolled, enrol_terminal};
 
 /// What becomes of an enrolment that this terminal has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,9 @@ use super::encoding::octets;
 use super::keys::read_channel_key;
 use super::validity::{CertificatePeriod, Validity, check_clock, validity_of};
 use crate::domain::UnixTime;
+use crate::institution_address::InstitutionAddress;
 use crate::private_file;
-use crate::relay::{InstitutionAddress, TlsFiles};
+use crate::relay::TlsFiles;
 use crate::terminal::Identity;
 
 pub(in super::super) const ENROLMENT_FILE: &str = "enrolment.toml";

@@ -11,6 +11,7 @@
 mod payments;
 mod phone_messages;
 mod phones;
+mod reoffers;
 mod requests;
 mod till_calls;
 
@@ -22,6 +23,7 @@ use rand_core::SeedableRng;
 use super::gate::Gate;
 use super::open_payment::OpenPayment;
 use super::phone_session::PhoneSession;
+use super::token_bucket::TokenBucket;
 use super::transition::on_restart;
 use super::{
     AdvertisingPace, Deadline, DeadlinePurpose, Identity, Input, Now, OpenPayments, Output,
@@ -51,6 +53,8 @@ pub struct Terminal {
     pace: AdvertisingPace,
     /// The highest sequence number that this terminal has given to an authorisation.
     newest_sequence: u64,
+    /// How many more offers may be made again, of all sales.
+    reoffers: TokenBucket,
 }
 
 /// What follows a record. A message is sealed only when it leaves, because the channel numbers
@@ -68,6 +72,11 @@ enum Effect {
     ShowOffer(TransactionId),
     /// The approval is durable and the till is told: its time to report on the goods begins.
     AwaitDispense(TransactionId),
+    /// The phone has its answer and is disconnected.
+    Dismiss {
+        phone: PhoneId,
+        reason: &'static str,
+    },
 }
 
 impl Terminal {
@@ -82,6 +91,8 @@ impl Terminal {
         newest_sequence: u64,
         now: Now,
     ) -> (Self, Vec<Output>) {
+        let reoffers =
+            TokenBucket::new(settings.reoffers_burst_max, settings.reoffers_per_s, now.moment);
         let mut terminal = Self {
             identity,
             settings,
@@ -94,6 +105,7 @@ impl Terminal {
             outputs: vec![Output::Advertise(AdvertisingPace::Slow)],
             pace: AdvertisingPace::Slow,
             newest_sequence,
+            reoffers,
         };
         for payment in open {
             terminal.resume(payment);
@@ -194,8 +206,9 @@ impl Terminal {
         self.phones.len()
     }
 
-    /// An open payment as its till may see it.
+    /// An open payment as its till may see it. `transaction_id` is any id of the sale.
     pub fn view(&self, transaction_id: TransactionId) -> Option<PaymentView> {
+        let transaction_id = self.newest_of_sale(transaction_id);
         let open = self.open.get(&transaction_id)?;
         let matching_codes = self
             .phones
@@ -252,12 +265,20 @@ impl Terminal {
             }
             Effect::ShowOffer(transaction_id) => self.show_offer(transaction_id),
             Effect::AwaitDispense(transaction_id) => self.await_dispense(transaction_id),
+            Effect::Dismiss { phone, reason } => {
+                if self.phones.contains_key(&phone) {
+                    self.dismiss(phone, reason);
+                }
+            }
         }
     }
 
     /// Tells whoever watches a payment how it is now, once that is durable. The view is taken now,
     /// because the payment may have changed again by then.
     fn publish(&mut self, transaction_id: TransactionId) {
+        if self.open.get(&transaction_id).is_some_and(|open| open.is_superseded) {
+            return;
+        }
         if let Some(view) = self.view(transaction_id) {
             self.after_record(transaction_id, Effect::Emit(Output::Publish(view)));
         }

@@ -87,7 +87,11 @@ impl Terminal {
         let was_shown = session.shown;
         let mut shown = None;
         let answered = session.answer_hello(message, tag, &self.identity, ephemeral, |hello| {
-            let is_open = |transaction_id| self.open.contains_key(&transaction_id);
+            // An engagement link may name an offer that was made again since.
+            let is_open = |id| {
+                self.open.contains_key(&id)
+                    || self.open.values().any(|open| open.payment.sale_id == id)
+            };
             let (first, offer) = reply_to_hello(hello.transaction_id, waiting, is_open);
             shown = offer;
             first

@@ -75,6 +75,9 @@ impl Terminal {
         let state = open.payment.state;
         match on_institution(state, open.payment.capture_after_dispense, &answer) {
             Verdict::Ignore => {}
+            Verdict::Move(PaymentState::Declined(reason)) if reason.shows_no_card() => {
+                self.declined_without_card(transaction_id, reason, answer.into_receipt());
+            }
             Verdict::Move(next) => self.move_to(transaction_id, next, answer.into_receipt()),
             Verdict::Retry if state == PaymentState::Authorising => {
                 if !open.retry_authorisation(self.now.moment, &self.settings) {

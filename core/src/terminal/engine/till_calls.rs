@@ -46,7 +46,7 @@ impl Terminal {
             (TillRequest::Create(_), Err(_)) => None,
         };
         let output = Output::AnswerTill { call, answer };
-        match about {
+        match about.map(|id| self.newest_of_sale(id)) {
             Some(transaction_id) => self.after_record(transaction_id, Effect::Emit(output)),
             None => self.outputs.push(output),
         }
@@ -65,8 +65,8 @@ impl Terminal {
         {
             return answer;
         }
-        if let Some(waiting) = self.waiting_offer() {
-            return Err(TillRefusal::OfferWaiting(waiting));
+        if let Some(waiting) = self.waiting_offer().and_then(|id| self.view(id)) {
+            return Err(TillRefusal::OfferWaiting(waiting.transaction_id));
         }
         if self.open.len() >= self.settings.open_max {
             return Err(TillRefusal::TooManyOpen(self.settings.open_max));
@@ -77,7 +77,29 @@ impl Terminal {
         let offer = self
             .offer_for(request, TransactionId::from_random(id), nonce)
             .map_err(|error| TillRefusal::Invalid(error.to_string()))?;
-        Ok(self.open_offer(&offer, request.idempotency_key.as_ref(), content))
+        let idempotency = request.idempotency_key.as_ref().map(|key| (key.to_string(), content));
+        let payment = Payment {
+            transaction_id: offer.transaction_id(),
+            sale_id: offer.transaction_id(),
+            state: PaymentState::Offered,
+            amount: offer.amount(),
+            reference: offer.reference().to_owned(),
+            capture_after_dispense: offer.capture_after_dispense(),
+            offer: encode_offer(&offer),
+            sealed_command: None,
+            sequence: 0,
+            receipt: None,
+            released: false,
+            idempotency,
+            created_at: self.now.wall,
+            updated_at: self.now.wall,
+        };
+        tracing::info!(
+            transaction_id = %payment.transaction_id, amount = %payment.amount, "payment offered"
+        );
+        let view = PaymentView::of(&payment);
+        self.open_offer(OpenPayment::offered(payment, self.now.moment, offer.valid_for_s()));
+        Ok(view)
     }
 
     /// The offer that the till requests, under this id.
@@ -122,40 +144,17 @@ impl Terminal {
         Some(if earlier == content {
             Ok(self.view_or(payment))
         } else {
-            Err(TillRefusal::KeyReused(payment.transaction_id))
+            Err(TillRefusal::KeyReused(payment.sale_id))
         })
     }
 
-    fn open_offer(
-        &mut self,
-        offer: &Offer,
-        key: Option<&IdempotencyKey>,
-        content: ContentDigest,
-    ) -> PaymentView {
-        let transaction_id = offer.transaction_id();
-        let payment = Payment {
-            transaction_id,
-            state: PaymentState::Offered,
-            amount: offer.amount(),
-            reference: offer.reference().to_owned(),
-            capture_after_dispense: offer.capture_after_dispense(),
-            offer: encode_offer(offer),
-            sealed_command: None,
-            sequence: 0,
-            receipt: None,
-            released: false,
-            idempotency: key.map(|key| (key.to_string(), content)),
-            created_at: self.now.wall,
-            updated_at: self.now.wall,
-        };
-        tracing::info!(%transaction_id, amount = %payment.amount, "payment offered");
-        let view = PaymentView::of(&payment);
-        let open = OpenPayment::offered(payment, self.now.moment, offer.valid_for_s());
+    /// Writes an offer down, and shows it to phones and till once that is durable.
+    pub(super) fn open_offer(&mut self, open: OpenPayment) {
+        let transaction_id = open.payment.transaction_id;
         self.open.insert(transaction_id, open);
         self.append(transaction_id);
         self.publish(transaction_id);
         self.after_record(transaction_id, Effect::ShowOffer(transaction_id));
-        view
     }
 
     /// A report on the goods, or a cancellation.
@@ -165,19 +164,21 @@ impl Terminal {
         request: &TillRequest,
         stored: Option<Payment>,
     ) -> Result<PaymentView, TillRefusal> {
-        let open = self.open.get(&transaction_id).map(|open| open.payment.clone());
+        let sale_id = stored.as_ref().map_or(transaction_id, |payment| payment.sale_id);
+        let newest = self.newest_of_sale(sale_id);
+        let open = self.open.get(&newest).map(|open| open.payment.clone());
         let payment = open.or(stored).ok_or(TillRefusal::Unknown(transaction_id))?;
         let next = on_till(payment.state, payment.capture_after_dispense, request).map_err(
             |explanation| TillRefusal::WrongState { state: payment.state.name(), explanation },
         )?;
         if let Some(next) = next {
-            self.move_to(transaction_id, next, None);
+            self.move_to(payment.transaction_id, next, None);
         }
         Ok(self.view_or(&payment))
     }
 
     /// The view of a payment as it is now: the engine's if it is open, the journal's otherwise.
     fn view_or(&self, stored: &Payment) -> PaymentView {
-        self.view(stored.transaction_id).unwrap_or_else(|| PaymentView::of(stored))
+        self.view(stored.sale_id).unwrap_or_else(|| PaymentView::of(stored))
     }
 }

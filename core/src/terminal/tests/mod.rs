@@ -12,6 +12,7 @@ mod journal_first;
 mod limits;
 mod offers;
 mod phone;
+mod reoffers;
 mod restart;
 mod results;
 

@@ -109,6 +109,7 @@ pub(super) fn check_result(
     outcome: Outcome,
     receipt: Option<&[u8]>,
     keyring: &Keyring,
+    now: UnixTime,
 ) -> Result<Option<Receipt>, ReceiptFault> {
     let Some(octets) = receipt else {
         let was_approved = record.receipt.is_some();
@@ -119,7 +120,7 @@ pub(super) fn check_result(
         };
     };
     let receipt = Signed::decode(octets)
-        .and_then(|signed| verify_receipt(&signed, keyring))
+        .and_then(|signed| verify_receipt(&signed, keyring, now))
         .map_err(ReceiptFault::Credential)?;
     let is_status_told = match (&receipt.status, outcome) {
         (ReceiptStatus::Approved { .. }, Outcome::Approved)

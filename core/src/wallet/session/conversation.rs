@@ -669,7 +669,13 @@ impl Session {
         outcome: Outcome,
         receipt: Option<Vec<u8>>,
     ) -> Step {
-        let last = match check_result(&record, outcome, receipt.as_deref(), self.card.keyring()) {
+        let last = match check_result(
+            &record,
+            outcome,
+            receipt.as_deref(),
+            self.card.keyring(),
+            self.settings.wall_clock,
+        ) {
             Ok(Some(verified)) => {
                 record.status = match verified.status {
                     ReceiptStatus::Approved { .. } | ReceiptStatus::Captured { .. } => {

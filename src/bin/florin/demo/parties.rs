@@ -10,8 +10,9 @@ use florin::institution::{
     CardTerms, EnrolmentCode, Institution, LedgerBalance, Server, authority_certificate_path,
     create_institution, open_institution,
 };
+use florin::institution_address::InstitutionAddress;
 use florin::protocol::ChannelKey;
-use florin::relay::{GrpcRelay, InstitutionAddress, TlsFiles, enrol_terminal};
+use florin::relay::{GrpcRelay, TlsFiles, enrol_terminal};
 use florin::service::wall_clock;
 use florin::terminal::Identity;
 use florin::wallet::{
@@ -67,7 +68,7 @@ impl Parties {
 
         let wallet = WalletDirectory::open(directory.join("wallet"))?;
         let request = EnrolmentRequest {
-            institution: address,
+            institution: address.parse()?,
             root_pem: root_pem.clone().into_bytes(),
             code: codes.card.expose_text().into(),
             name: None,

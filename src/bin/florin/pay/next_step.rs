@@ -52,6 +52,7 @@ mod tests {
     fn payment(state: &str, reason: Option<&str>, release: bool, capture: &str) -> PaymentJson {
         PaymentJson {
             transaction_id: "2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11".into(),
+            current_transaction_id: "2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11".into(),
             state: state.into(),
             reason: reason.map(str::to_owned),
             release,

@@ -245,6 +245,18 @@ impl PaymentStore for MemoryStore {
         Ok(Written::Done)
     }
 
+    fn approved_transactions(
+        &mut self,
+        terminal: Option<TerminalId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        let records = self.transactions.iter().map(|transaction| &transaction.record);
+        let approved = records
+            .filter(|record| record.state == TransactionState::Approved)
+            .filter(|record| terminal.is_none_or(|id| record.key.terminal == id));
+        Ok(approved.take(length(limit)).cloned().collect())
+    }
+
     fn tombstones_since(
         &mut self,
         terminal: TerminalId,

@@ -114,6 +114,14 @@ impl PaymentStore for SqliteStore {
         })
     }
 
+    fn approved_transactions(
+        &mut self,
+        terminal: Option<TerminalId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        self.read(|connection| transaction_table::approved(connection, terminal, limit))
+    }
+
     fn tombstones_since(
         &mut self,
         terminal: TerminalId,

@@ -340,6 +340,19 @@ pub(super) fn of_card(
     collect(statement.query(params![card.as_octets(), before_number.unwrap_or(i64::MAX), limit])?)
 }
 
+/// Reads approved transactions, the oldest first.
+pub(super) fn approved(
+    connection: &Connection,
+    terminal: Option<TerminalId>,
+    limit: u32,
+) -> Result<Vec<TransactionRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "{QUERY} WHERE state = 'approved' AND (?1 IS NULL OR terminal = ?1) \
+         ORDER BY number LIMIT ?2"
+    ))?;
+    collect(statement.query(params![terminal.as_ref().map(TerminalId::as_str), limit])?)
+}
+
 pub(super) fn with_id(
     connection: &Connection,
     id: TransactionId,
