@@ -62,8 +62,8 @@ pub use certificate_authority::{
 };
 pub use decision::OFFER_AGE_GRACE_MS;
 pub use directory::{
-    DirectoryError, OpenedInstitution, ServingLock, authority_certificate_path, create_institution,
-    create_institution_of_two, lock_for_serving, open_institution,
+    DirectoryError, OpenedInstitution, Serving, adopt_store, authority_certificate_path,
+    back_up_store, create_institution, create_institution_of_two, open_institution, open_to_serve,
 };
 pub use enrolment::{CardEnrolment, ChannelKeyClaim, PublishedKeyring, TerminalEnrolment};
 pub use error::InstitutionError;

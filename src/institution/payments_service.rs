@@ -38,6 +38,21 @@ const RECONCILIATION_QUEUE_MAX: usize = 64;
 pub(super) struct PaymentsService {
     pub queue: RequestQueue,
     pub authority: Arc<CertificateAuthority>,
+    pub generation: StoreGeneration,
+}
+
+/// Which life of the store answers: every answer says it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoreGeneration(pub [u8; 16]);
+
+impl StoreGeneration {
+    /// The message of a transaction, as this life of the store has it.
+    pub(super) fn answer(self, transaction: Transaction) -> institution_api::Transaction {
+        institution_api::Transaction {
+            store_generation: self.0.to_vec(),
+            ..message_of(transaction)
+        }
+    }
 }
 
 impl PaymentsService {
@@ -105,7 +120,7 @@ impl Payments for PaymentsService {
             "authorise"
         );
         Ok(Response::new(institution_api::AuthoriseResponse {
-            transaction: Some(message_of(transaction)),
+            transaction: Some(self.generation.answer(transaction)),
         }))
     }
 
@@ -122,7 +137,7 @@ impl Payments for PaymentsService {
             .map_err(status)?;
         tracing::info!(%terminal, transaction = %id, state = transaction.state.name(), "capture");
         Ok(Response::new(institution_api::CaptureResponse {
-            transaction: Some(message_of(transaction)),
+            transaction: Some(self.generation.answer(transaction)),
         }))
     }
 
@@ -141,7 +156,7 @@ impl Payments for PaymentsService {
         let state = transaction.state.name();
         tracing::info!(%terminal, transaction = %id, state, reason = reason.name(), "reverse");
         Ok(Response::new(institution_api::ReverseResponse {
-            transaction: Some(message_of(transaction)),
+            transaction: Some(self.generation.answer(transaction)),
         }))
     }
 
@@ -157,7 +172,7 @@ impl Payments for PaymentsService {
             .await
             .map_err(status)?;
         Ok(Response::new(institution_api::GetTransactionResponse {
-            transaction: Some(message_of(transaction)),
+            transaction: Some(self.generation.answer(transaction)),
         }))
     }
 
@@ -207,7 +222,7 @@ impl Payments for PaymentsService {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let from = UnixTime { seconds: request.get_ref().from_unix_s };
         let until = UnixTime { seconds: request.get_ref().until_unix_s };
-        let queue = self.queue.clone();
+        let (queue, generation) = (self.queue.clone(), self.generation);
         // The first page is read before the answer, so that a wrong period is a status and not a
         // broken stream.
         let (mut page, mut next) = queue
@@ -219,7 +234,7 @@ impl Payments for PaymentsService {
             loop {
                 for transaction in page {
                     let response = institution_api::ReconcileResponse {
-                        transaction: Some(message_of(transaction)),
+                        transaction: Some(generation.answer(transaction)),
                     };
                     if responses.send(Ok(response)).await.is_err() {
                         return;
@@ -284,8 +299,7 @@ fn age_by_now(age_ms: u64, heard_at: Instant) -> u64 {
     age_ms.saturating_add(u64::try_from(heard_at.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The message of a transaction, as every service of the institution answers with it.
-pub(super) fn message_of(transaction: Transaction) -> institution_api::Transaction {
+fn message_of(transaction: Transaction) -> institution_api::Transaction {
     institution_api::Transaction {
         transaction_id: transaction.id.as_octets().to_vec(),
         state: match transaction.state {
