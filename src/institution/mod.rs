@@ -32,6 +32,7 @@ mod keys;
 mod operations;
 mod operators;
 mod payments_service;
+mod presentation;
 mod presented_payment;
 mod randomness;
 pub mod records;
@@ -71,6 +72,7 @@ pub use evidence::{EvidenceCheck, EvidenceReport};
 pub use inquiry::PAGE_TRANSACTIONS_MAX;
 pub use keys::{InstitutionKeys, KEY_SEED_OCTETS};
 pub use operations::{Operation, OperatorOrder, OrderOutcome};
+pub use presentation::Presentation;
 pub use presented_payment::AuthorisationRequest;
 pub use randomness::{RandomnessError, random};
 pub use records::{

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use super::certificate_authority::{CertificateAuthority, ClientIdentity, ClientRequest};
 use super::connection::peer;
 use super::error::InstitutionError;
+use super::presentation::Presentation;
 use super::presented_payment::AuthorisationRequest;
 use super::randomness::random;
 use super::request_fields::read_transaction_id;
@@ -178,9 +179,34 @@ impl Payments for PaymentsService {
 
     async fn present(
         &self,
-        _request: Request<institution_api::PresentRequest>,
+        request: Request<institution_api::PresentRequest>,
     ) -> Result<Response<institution_api::PresentResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let terminal_id = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let message = request.into_inner();
+        check_length("offer", &message.offer, OFFER_OCTETS_MAX)?;
+        check_length("sealed_command", &message.sealed_command, SEALED_COMMAND_OCTETS_MAX)?;
+        let presentation = Presentation {
+            request: AuthorisationRequest {
+                terminal_id,
+                transaction_id: read_transaction_id(&message.transaction_id)?,
+                offer: message.offer,
+                offer_age_ms: 0,
+                sealed_command: message.sealed_command,
+                sequence: message.sequence,
+            },
+            receipt: message.receipt,
+            exclusion: message.exclusion,
+        };
+        let transaction = self
+            .queue
+            .run(move |institution| institution.present(&presentation, unix_time()))
+            .await
+            .map_err(status)?;
+        let state = transaction.state.name();
+        tracing::info!(terminal = %terminal_id, transaction = %transaction.id, state, "present");
+        Ok(Response::new(institution_api::PresentResponse {
+            transaction: Some(self.generation.answer(transaction)),
+        }))
     }
 
     async fn renew_terminal(

@@ -70,6 +70,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | InstitutionError::CertificateReplaced(_)
             | InstitutionError::TerminalCopied(_)
             | InstitutionError::NotCopied(_)
+            | InstitutionError::NotPresentable { .. }
             | InstitutionError::CardNotProved => 3,
         };
     }

@@ -95,6 +95,9 @@ pub struct AuthorisationRecord {
     /// The signed exclusion, encoded.
     pub exclusion: Vec<u8>,
     pub decided_at: UnixTime,
+    /// It was decided before the store was restored: the card's counter may be ahead already, and
+    /// stays then.
+    pub is_presented: bool,
 }
 
 /// A decided capture, to be recorded.

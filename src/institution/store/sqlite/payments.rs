@@ -64,7 +64,9 @@ impl PaymentStore for SqliteStore {
             }
             let number = transaction_table::insert(connection, authorisation, &facts)?;
             if let (Some(card), Some(counter)) = (&facts.card, authorisation.accepted_counter) {
-                card_table::set_counter(connection, card.id, counter)?;
+                if !authorisation.is_presented || counter > card.counter {
+                    card_table::set_counter(connection, card.id, counter)?;
+                }
             }
             if let Ok(approval) = &authorisation.verdict {
                 let made_at = authorisation.decided_at;
