@@ -108,7 +108,7 @@ pub enum InstitutionError {
     )]
     NotPresentable {
         id: TransactionId,
-        /// What is missing.
+        /// What the store lacks, and what to do.
         detail: &'static str,
     },
     /// No copy of the terminal is known.

@@ -2,7 +2,7 @@
 //! lacks.
 //!
 //! The institution believes its own signatures and nothing else. It opens the command also with
-//! the sealing keys of before, since nothing is decided anew: what it had decided is recorded again.
+//! the sealing keys of before, since nothing is decided anew: it records again what it had decided.
 
 use super::Institution;
 use super::error::InstitutionError;

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 use super::Enrolment;
 use super::clock::wall_clock;
 use super::enrolment::{
-    ENROLMENT_FILE, EnrolmentError, Validity, check_clock, is_due, refresh_keyring, renew,
+    ENROLMENT_FILE, EnrolmentError, check_clock, is_due, refresh_keyring, renew,
 };
+use super::renewal::Renewal;
 use crate::relay::{Relay, RenewalError};
-use crate::terminal::Identity;
 
 /// How often the enrolment's file is looked at, in milliseconds.
 const LOOK_INTERVAL_MS: u64 = 2_000;
@@ -29,16 +29,9 @@ const LOOK_INTERVAL_MS: u64 = 2_000;
 const RETRY_S_MIN: u64 = 60;
 /// The longest such wait, in seconds.
 const RETRY_S_MAX: u64 = 3_600;
-/// How long after one that succeeded the next one comes at the earliest, in seconds: an hour. A keyring may be new after a restored institution has new keys.
+/// How long after one that succeeded the next one comes at the earliest, in seconds: an hour. An
+/// institution that was restored has a new keyring, and until it is known nobody can pay.
 const AGAIN_S: u64 = 3_600;
-
-/// What the service needs of a renewed enrolment.
-#[derive(Debug, Clone)]
-pub(super) struct Renewal {
-    pub identity: Identity,
-    /// None if the client certificate cannot be read.
-    pub validity: Option<Validity>,
-}
 
 /// Which writing of the file it is: each one makes a new file.
 type Writing = (u64, i64, i64);

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use super::enrolment::Validity;
-use super::enrolment_keeper::Renewal;
 use super::metrics::Metrics;
+use super::renewal::Renewal;
 use super::systemd::tell_systemd;
 use crate::link::{LinkCommand, LinkEvent, TerminalLink};
 use crate::terminal::{

@@ -13,6 +13,7 @@ mod institution_relay;
 mod metrics;
 mod randomness;
 mod reconcile;
+mod renewal;
 mod supervisor;
 mod systemd;
 mod terminal_service;

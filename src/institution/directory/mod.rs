@@ -21,6 +21,7 @@ mod error;
 mod key_files;
 mod layout;
 mod open;
+mod open_to_serve;
 mod serving;
 mod serving_lock;
 
@@ -32,4 +33,5 @@ pub use create::{create_institution, create_institution_of_two};
 pub use error::DirectoryError;
 pub use layout::authority_certificate_path;
 pub use open::{OpenedInstitution, open_institution};
-pub use serving::{Serving, open_to_serve};
+pub use open_to_serve::open_to_serve;
+pub use serving::Serving;

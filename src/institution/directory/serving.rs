@@ -1,5 +1,4 @@
-//! How an institution is opened to be served: by one server, and only with the store that was served
-//! last.
+//! What a server holds while it serves, and how a store is told from an older copy of it.
 //!
 //! A file beside the store says how far the store had come. It is no part of a copy of the store,
 //! so that an older store that is put back is noticed.
@@ -16,8 +15,7 @@ use tokio::sync::watch;
 
 use super::error::DirectoryError;
 use super::layout::{SERVING_FILE, STORE_FILE};
-use super::open::{OpenedInstitution, open_institution};
-use super::serving_lock::{ServingLock, lock_for_serving};
+use super::serving_lock::ServingLock;
 use crate::institution::Institution;
 use crate::institution::randomness::random;
 use crate::institution::request_queue::RequestQueue;
@@ -85,25 +83,26 @@ pub(super) fn note_store(directory: &Path, life: &StoreLife) -> Result<(), Direc
     write(directory, &Json::of(life, &[life.server_start], inode(directory)?))
 }
 
-/// Opens the institution in a directory to serve it.
-///
-/// # Errors
-/// [`DirectoryError`]: as [`open_institution`]; another server runs; or
-/// [`DirectoryError::Restored`] for a store that is not the one that was served last.
-pub fn open_to_serve(directory: &Path) -> Result<OpenedInstitution, DirectoryError> {
-    let mut opened = open_institution(directory)?;
-    let lock = lock_for_serving(directory)?;
-    let life = opened.institution.store_life()?;
-    refuse_restored(directory, &life)?;
-    let server_start = *random()?;
-    // Both starts are good until the store has the new one: a crash in between costs nothing.
-    let store_inode = inode(directory)?;
-    write(directory, &Json::of(&life, &[life.server_start, server_start], store_inode))?;
-    opened.institution.note_server_start(&server_start)?;
-    write(directory, &Json::of(&life, &[server_start], store_inode))?;
-    let directory = directory.to_path_buf();
-    opened.serving = Some(Serving { directory, server_start, _lock: lock });
-    Ok(opened)
+impl Serving {
+    /// Notes that a server starts, if the store is the one that was served last.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Restored`]; [`DirectoryError`].
+    pub(super) fn begin(
+        directory: &Path,
+        institution: &mut Institution,
+        lock: ServingLock,
+    ) -> Result<Self, DirectoryError> {
+        let life = institution.store_life()?;
+        refuse_restored(directory, &life)?;
+        let server_start = *random()?;
+        // Both starts are good until the store has the new one: a crash in between costs nothing.
+        let store_inode = inode(directory)?;
+        write(directory, &Json::of(&life, &[life.server_start, server_start], store_inode))?;
+        institution.note_server_start(&server_start)?;
+        write(directory, &Json::of(&life, &[server_start], store_inode))?;
+        Ok(Self { directory: directory.to_path_buf(), server_start, _lock: lock })
+    }
 }
 
 fn refuse_restored(directory: &Path, life: &StoreLife) -> Result<(), DirectoryError> {

@@ -176,7 +176,8 @@ pub trait PaymentStore {
     ///
     /// # Errors
     /// [`StoreError::RuleBroken`] if there is a transaction with this key already, if the counter
-    /// is not above the card's, if the terminal has used the number, or if the hold takes more than is available; [`StoreError`].
+    /// is not above the card's, if the terminal has used the number, or if the hold takes more than
+    /// is available; [`StoreError`].
     fn record_authorisation(
         &mut self,
         authorisation: &AuthorisationRecord,

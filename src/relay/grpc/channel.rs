@@ -14,9 +14,8 @@ use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::super::ConnectError;
 use super::super::interface::milliseconds_since;
-use super::TlsFiles;
+use super::super::{ConnectError, TlsFiles};
 use super::connection::{Connection, ObservedConnection, no_answer};
 use super::delivery::DeliveryEvidence;
 use super::progress::Progress;

@@ -20,4 +20,3 @@ mod tests;
 
 pub use enrolment::{EnrolError, Enrolled, enrol_terminal};
 pub use relay::GrpcRelay;
-pub use tls::TlsFiles;

@@ -6,10 +6,10 @@ use std::fmt;
 use tokio::time::Instant;
 
 use super::super::{
-    ConnectError, InstitutionExamination, Relay, RenewalError, Renewed, StatementError,
+    ConnectError, InstitutionExamination, Relay, RenewalError, Renewed, StatementError, TlsFiles,
 };
 use super::channel::{Channel, connect_timeout};
-use super::{TlsFiles, examination, renewal, requests, statement};
+use super::{examination, renewal, requests, statement};
 use crate::domain::{TerminalId, TransactionId, UnixTime};
 use crate::institution_address::InstitutionAddress;
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
