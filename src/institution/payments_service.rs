@@ -13,7 +13,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::certificate_authority::{CertificateAuthority, ClientIdentity, ClientRequest};
+use super::certificate_authority::{CertificateAuthority, ClientRequest};
 use super::connection::peer;
 use super::error::InstitutionError;
 use super::presentation::Presentation;
@@ -69,7 +69,7 @@ impl PaymentsService {
                 ));
             }
         };
-        let ClientIdentity { terminal_id, key_digest } = identity;
+        let terminal_id = identity.terminal_id;
         if named != terminal_id.as_str() {
             return Err(Status::permission_denied(format!(
                 "terminal_id: the client certificate is terminal {terminal_id}'s, and the message \
@@ -77,7 +77,7 @@ impl PaymentsService {
             )));
         }
         self.queue
-            .run(move |institution| institution.check_client_key(terminal_id, &key_digest))
+            .run(move |institution| institution.check_client(&identity))
             .await
             .map_err(status)?;
         Ok(terminal_id)

@@ -86,6 +86,12 @@ pub trait Relay: Send + Sync {
         async { Err(RenewalError::NotOffered) }
     }
 
+    /// Which life of the institution's store gave the newest answer; none if it does not say. A
+    /// store that was restored from a copy has another one, and the institution another keyring.
+    fn store_generation(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Takes other credentials for what is asked from now on. What is under way goes on with the
     /// old ones.
     ///

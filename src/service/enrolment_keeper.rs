@@ -68,6 +68,8 @@ struct Keeper<R> {
     seen: Option<Writing>,
     renewals: Schedule,
     keyrings: Schedule,
+    /// Of the institution's store, as far as is known.
+    generation: Option<Vec<u8>>,
     renewed: watch::Sender<Option<Renewal>>,
 }
 
@@ -90,6 +92,7 @@ pub(super) fn keep_enrolment<R: Relay + 'static>(
         seen,
         renewals: Schedule::now(),
         keyrings: Schedule::now(),
+        generation: None,
         renewed,
     };
     let runtime = Handle::current();
@@ -143,6 +146,11 @@ impl<R: Relay> Keeper<R> {
     }
 
     async fn refresh_keyring(&mut self) {
+        let generation = self.relay.store_generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.keyrings = Schedule::now();
+        }
         if !self.keyrings.is_due() {
             return;
         }

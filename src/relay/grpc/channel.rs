@@ -22,6 +22,7 @@ use super::progress::Progress;
 use super::tls::tls_configuration;
 use crate::domain::TerminalId;
 use crate::institution_address::InstitutionAddress;
+use crate::institution_api;
 use crate::institution_api::enrolment_client::EnrolmentClient;
 use crate::institution_api::payments_client::PaymentsClient;
 use crate::io_error_text::io_error_text;
@@ -44,6 +45,8 @@ pub(super) struct Channel {
     origin: Uri,
     tls: Mutex<Arc<ClientConfig>>,
     slot: Arc<Mutex<Slot>>,
+    /// What the newest answer said; none before the first.
+    store_generation: Mutex<Option<Vec<u8>>>,
 }
 
 /// The connection that new questions get.
@@ -76,6 +79,7 @@ impl Channel {
             address,
             terminal_id,
             slot: Arc::default(),
+            store_generation: Mutex::default(),
         })
     }
 
@@ -142,6 +146,18 @@ impl Channel {
             told.send_replace(Some(connected));
         });
         Coming { outcome, progress }
+    }
+
+    /// Notes which life of the institution's store has answered.
+    pub(super) fn note_generation(&self, transaction: Option<&institution_api::Transaction>) {
+        let said = transaction.map(|transaction| &transaction.store_generation);
+        if let Some(generation) = said.filter(|generation| !generation.is_empty()) {
+            *lock(&self.store_generation) = Some(generation.clone());
+        }
+    }
+
+    pub(super) fn store_generation(&self) -> Option<Vec<u8>> {
+        lock(&self.store_generation).clone()
     }
 
     /// The next question is asked with these credentials, over a connection of its own; those that

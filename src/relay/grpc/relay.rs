@@ -79,6 +79,10 @@ impl Relay for GrpcRelay {
         renewal::keyring(&self.channel).await
     }
 
+    fn store_generation(&self) -> Option<Vec<u8>> {
+        self.channel.store_generation()
+    }
+
     async fn use_credentials(&self, files: &TlsFiles<'_>) -> Result<(), ConnectError> {
         self.channel.use_credentials(files)
     }
