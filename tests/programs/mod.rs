@@ -13,6 +13,7 @@ pub mod wall_clock;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -341,6 +342,17 @@ pub fn copy_directory(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+    pass_for_the_store_itself(to);
+}
+
+/// An institution's store that was copied by a test is no restored one: the note beside it is told
+/// of the new file.
+fn pass_for_the_store_itself(directory: &Path) {
+    let (store, note) = (directory.join("institution.sqlite"), directory.join("serving.json"));
+    let (Ok(store), Ok(text)) = (fs::metadata(store), fs::read_to_string(&note)) else { return };
+    let Ok(mut json) = serde_json::from_str::<Value>(&text) else { return };
+    json["store_inode"] = store.ino().into();
+    fs::write(note, json.to_string()).unwrap();
 }
 
 /// Puts a directory back to what another one holds.
