@@ -20,6 +20,7 @@ use florin::domain::{
 };
 use florin::institution::{
     AuthorisationRequest, CardTerms, ChannelKeyClaim, EnrolmentCode, open_institution,
+    open_to_serve,
 };
 use florin::protocol::{ChannelKey, digest_offer, encode_offer};
 use serde_json::Value;
@@ -574,4 +575,44 @@ fn operators_get_private_files_and_can_be_shut_out() {
     assert!(words.contains("operator list"), "{words}");
     let words = fails(&bank, &["operator", "add", "../anna"], 2);
     assert!(words.contains("lower-case letters"), "{words}");
+}
+
+#[test]
+fn a_copy_that_is_put_back_is_served_only_after_it_was_adopted() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let (bank, copy) = (directory.path().join("bank"), directory.path().join("copy.sqlite"));
+    init(&bank);
+    json(&bank, &["store", "backup", copy.to_str().unwrap()]);
+    assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let taken = fails(&bank, &["store", "backup", copy.to_str().unwrap()], 4);
+    assert!(taken.contains("copy.sqlite"), "{taken}");
+    std::fs::remove_file(bank.join("institution.sqlite")).unwrap();
+    std::fs::copy(&copy, bank.join("institution.sqlite")).unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let refused = fails(&bank, &serve, 4);
+    assert!(refused.contains("`florin-acquirer store adopt --reason REASON`"), "{refused}");
+
+    let adopt = [&["store", "adopt"][..], &REASON].concat();
+    let root_key = bank.join("keys/root-key.pem");
+    let elsewhere = directory.path().join("root-key.pem");
+    std::fs::rename(&root_key, &elsewhere).unwrap();
+    let missing = fails(&bank, &adopt, 4);
+    assert!(missing.contains("root-key.pem is missing"), "{missing}");
+    std::fs::rename(&elsewhere, &root_key).unwrap();
+    assert!(
+        fails(&bank, &["store", "adopt", "--reason", "", "--by", "anna"], 3).contains("reason")
+    );
+    json(&bank, &adopt);
+    let keys = open_institution(&bank).unwrap().institution;
+    let keyring = Keyring::verify(keys.keys().keyring(), keys.keys().root_public_key()).unwrap();
+    let sealing: Vec<_> = std::fs::read_dir(bank.join("keys"))
+        .unwrap()
+        .filter(|file| {
+            file.as_ref().unwrap().file_name().to_str().unwrap().starts_with("sealing-key")
+        })
+        .collect();
+    assert_eq!((sealing.len(), keyring.keys.len()), (2, 3), "the old one is in no keyring");
+    open_to_serve(&bank).unwrap();
+    open_to_serve(&bank).unwrap();
 }

@@ -149,6 +149,9 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
             self.watch.ask_if_due(self.frontend.offer_waits());
             self.frontend.check().await;
             self.tell_engine_of_service().await;
+            if let Some(identity) = self.frontend.renewed_identity() {
+                self.terminal.renew_identity(identity);
+            }
             if self.frontend.is_report_due() {
                 self.frontend.report(&self.terminal.open_payments(wall_clock()));
             }

@@ -70,6 +70,8 @@ for_every_store!(
     a_card_has_its_transactions_newest_first,
     a_number_is_used_once_in_an_era,
     a_renewed_key_waits_for_its_first_use,
+    a_life_goes_on_until_another_begins,
+    what_is_presented_again_never_lowers_a_counter,
     a_code_enrols_a_terminal,
     a_code_enrols_a_card_and_the_counter_stays,
     a_newer_code_voids_the_unused_ones,
@@ -257,6 +259,7 @@ fn authorisation(
         receipt: vec![4, 5, 6],
         exclusion: vec![8],
         decided_at: NOW,
+        is_presented: false,
     }
 }
 
@@ -945,6 +948,52 @@ fn a_number_is_used_once_in_an_era(store: &mut dyn Store) {
     let again = AuthorisationSubject { sequence: 4, ..subject(key(1, 9), 1, 250) };
     assert_eq!(copied_at(store), None);
     assert_eq!(store.authorisation_facts(&again).unwrap().sequence_used_by, None);
+}
+
+fn what_is_presented_again_never_lowers_a_counter(store: &mut dyn Store) {
+    furnish(store);
+    approve(store, key(1, 1), 1, 250, 7);
+    let again = |store: &mut dyn Store, id, counter| {
+        let subject = subject(key(1, id), 1, 250);
+        let facts = store.authorisation_facts(&subject).unwrap();
+        let account = facts.card.as_ref().unwrap().account;
+        let record = AuthorisationRecord {
+            is_presented: true,
+            ..authorisation(subject, approval(account, 250), counter)
+        };
+        store.record_authorisation(&record, &facts)
+    };
+    assert_eq!(again(store, 2, 3), Ok(Written::Done));
+    assert_eq!(store.cards().unwrap()[0].counter, 7);
+    assert_rule_broken(store, |store| again(store, 3, 3));
+    assert_eq!(again(store, 4, 9), Ok(Written::Done));
+    assert_eq!(store.cards().unwrap()[0].counter, 9);
+    contents(store);
+}
+
+fn a_life_goes_on_until_another_begins(store: &mut dyn Store) {
+    furnish(store);
+    let first = store.life().unwrap();
+    assert!(!first.is_copy);
+    store.note_server_start(&[7; 16]).unwrap();
+    approve(store, key(1, 1), 1, 250, 1);
+    let second = store.life().unwrap();
+    assert_eq!((second.generation, second.server_start), (first.generation, [7; 16]));
+    assert!(first.progress.is_behind(second.progress));
+    assert!(
+        !second.progress.is_behind(first.progress) && !first.progress.is_behind(first.progress)
+    );
+    let entry = MaintenanceEntry {
+        made_at: LATER,
+        operator: "Olivia".to_owned(),
+        action: MaintenanceAction::AdoptStore,
+        reason: "the disk was lost".to_owned(),
+    };
+    store.begin_generation(&[9; 16], &entry).unwrap();
+    let third = store.life().unwrap();
+    assert_eq!((third.generation, third.progress), ([9; 16], second.progress));
+    assert_ne!(third.server_start, second.server_start);
+    assert_eq!(store.newest_maintenance(9).unwrap(), [entry]);
 }
 
 fn a_renewed_key_waits_for_its_first_use(store: &mut dyn Store) {

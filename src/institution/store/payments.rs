@@ -95,6 +95,9 @@ pub struct AuthorisationRecord {
     /// The signed exclusion, encoded.
     pub exclusion: Vec<u8>,
     pub decided_at: UnixTime,
+    /// It was decided before the store was restored: the card's counter may be ahead already, and
+    /// stays then.
+    pub is_presented: bool,
 }
 
 /// A decided capture, to be recorded.
@@ -173,7 +176,8 @@ pub trait PaymentStore {
     ///
     /// # Errors
     /// [`StoreError::RuleBroken`] if there is a transaction with this key already, if the counter
-    /// is not above the card's, if the terminal has used the number, or if the hold takes more than is available; [`StoreError`].
+    /// is not above the card's, if the terminal has used the number, or if the hold takes more than
+    /// is available; [`StoreError`].
     fn record_authorisation(
         &mut self,
         authorisation: &AuthorisationRecord,

@@ -34,7 +34,9 @@ impl Bench {
     fn listed(&mut self, before_number: Option<i64>, count_max: u32) -> Vec<CardPayment> {
         match self.ask(QuestionSubject::Payments { before_number, count_max }) {
             CardholderAnswer::Payments(payments) => payments,
-            other => panic!("{other:?}"),
+            other @ (CardholderAnswer::Payment(_) | CardholderAnswer::Card(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 }

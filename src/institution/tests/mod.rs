@@ -32,6 +32,7 @@ mod evidence;
 mod histories;
 mod operations;
 mod payments;
+mod presentation;
 mod reconciliation;
 mod renewal;
 

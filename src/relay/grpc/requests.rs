@@ -36,7 +36,10 @@ pub(super) async fn ask(
         let terminal_id = channel.terminal_id.to_string();
         let calling = call(&mut client, terminal_id, request.clone());
         let answer = match timeout_at(deadline, calling).await {
-            Ok(Ok(transaction)) => answered(read_transaction(transaction, transaction_id)),
+            Ok(Ok(transaction)) => {
+                channel.note_generation(transaction.as_ref());
+                answered(read_transaction(transaction, transaction_id))
+            }
             // The connection had closed before, and nobody had noticed: the request came back
             // whole.
             Ok(Err(_)) if may_reconnect && evidence.is_unsent() => {

@@ -26,7 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::{ConnectError, Relay};
+use super::super::{ConnectError, Relay, TlsFiles};
 use super::*;
 use crate::domain::{DeclineReason, ReversalReason, TransactionId};
 use crate::institution_api;

@@ -17,7 +17,7 @@ use crate::private_file;
 use crate::relay::TlsFiles;
 use crate::terminal::Identity;
 
-pub(super) const ENROLMENT_FILE: &str = "enrolment.toml";
+pub(in super::super) const ENROLMENT_FILE: &str = "enrolment.toml";
 
 /// The fields of [`EnrolmentFile`].
 const FIELDS: [&str; 9] = [
@@ -40,6 +40,8 @@ pub struct Enrolment {
     server_root_pem: String,
     client_certificate_pem: String,
     client_key_pem: Zeroizing<String>,
+    /// In base64.
+    root_public_key: String,
 }
 
 impl fmt::Debug for Enrolment {
@@ -102,6 +104,16 @@ impl Enrolment {
         Ok(Validity(self.certificates().map_err(EnrolmentError::Untrusted)?))
     }
 
+    /// Whether a service that runs with the earlier enrolment can go on with this one: it is the
+    /// same terminal, with the same channel key, at the same institution.
+    pub(in super::super) fn continues(&self, earlier: &Self) -> bool {
+        let channel_key = |enrolment: &Self| enrolment.identity.channel_key.public_key();
+        self.identity.terminal_id() == earlier.identity.terminal_id()
+            && channel_key(self) == channel_key(earlier)
+            && self.institution == earlier.institution
+            && self.root_public_key == earlier.root_public_key
+    }
+
     /// What the relay's TLS needs.
     pub fn tls_files(&self) -> TlsFiles<'_> {
         TlsFiles {
@@ -155,6 +167,7 @@ impl EnrolmentFile {
             server_root_pem: self.server_root_pem.clone(),
             client_certificate_pem: self.client_certificate_pem.clone(),
             client_key_pem: Zeroizing::new(self.client_key_pem.clone()),
+            root_public_key: self.root_public_key.clone(),
         })
     }
 }

@@ -182,6 +182,14 @@ impl Terminal {
         payments.chain(phones).min_by_key(|deadline| deadline.moment)
     }
 
+    /// Takes renewed certificates: phones that connect from now on see them. What phones and
+    /// payments are under way goes on. Another terminal's are left alone.
+    pub fn renew_identity(&mut self, identity: Identity) {
+        if identity.terminal_id() == self.identity.terminal_id() {
+            self.identity = identity;
+        }
+    }
+
     pub fn identity(&self) -> &Identity {
         &self.identity
     }

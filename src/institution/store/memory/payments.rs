@@ -39,6 +39,15 @@ impl MemoryStore {
         Some((terminal.sequence_era, subject.sequence))
     }
 
+    fn is_counter_used(&self, authorisation: &AuthorisationRecord) -> bool {
+        let (card, counter) = (authorisation.subject.card, authorisation.accepted_counter);
+        counter.is_some()
+            && self
+                .transactions
+                .iter()
+                .any(|other| other.accepted_counter == counter && other.record.card == card)
+    }
+
     /// Whether the authorisation keeps the rules of the books.
     fn check(
         &self,
@@ -51,9 +60,13 @@ impl MemoryStore {
         if facts.sequence_used_by.is_some() {
             return Err(rule_broken("a terminal gives each transaction a number of its own"));
         }
+        if self.is_counter_used(authorisation) {
+            return Err(rule_broken("a counter pays once"));
+        }
         let counter = facts.card.as_ref().map(|card| card.counter);
         if let (Some(counter), Some(accepted)) = (counter, authorisation.accepted_counter)
             && accepted <= counter
+            && !authorisation.is_presented
         {
             return Err(rule_broken("a card counter only moves up"));
         }
@@ -186,7 +199,7 @@ impl PaymentStore for MemoryStore {
         let card_public_key = facts.card_public_key();
         let card = facts.card.and_then(|card| self.cards.get_mut(&card.id));
         if let (Some(card), Some(counter)) = (card, authorisation.accepted_counter) {
-            card.record.counter = counter;
+            card.record.counter = card.record.counter.max(counter);
         }
         if let Ok(approval) = &authorisation.verdict {
             let made_at = authorisation.decided_at;

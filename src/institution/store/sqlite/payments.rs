@@ -63,7 +63,9 @@ impl PaymentStore for SqliteStore {
                 return Ok(Written::Outdated);
             }
             let number = transaction_table::insert(connection, authorisation, &facts)?;
-            if let (Some(card), Some(counter)) = (&facts.card, authorisation.accepted_counter) {
+            if let (Some(card), Some(counter)) = (&facts.card, authorisation.accepted_counter)
+                && (!authorisation.is_presented || counter > card.counter)
+            {
                 card_table::set_counter(connection, card.id, counter)?;
             }
             if let Ok(approval) = &authorisation.verdict {
