@@ -309,7 +309,8 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                 content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
             }
             TillRequest::Complete { transaction_id, .. }
-            | TillRequest::Cancel { transaction_id } => {
+            | TillRequest::Cancel { transaction_id }
+            | TillRequest::Resolve { transaction_id, .. } => {
                 Some(Search::TransactionId(*transaction_id))
             }
         };

@@ -231,24 +231,19 @@ fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
         )
         | (Here::Reversing(_), _) => Settling,
         (
-            Here::Reversed(_)
-            | Here::Declined(_)
-            | Here::NotCharged(_)
-            | Here::Cancelled
-            | Here::Expired,
+            Here::Reversed(_) | Here::Declined(_) | Here::Cancelled | Here::Expired,
             There::Approved | There::Captured,
         ) => Differ(ChargedThere),
         (Here::Reversed(_), There::Reversed)
         | (Here::Declined(_), There::Declined(_))
-        | (Here::NotCharged(_) | Here::Cancelled | Here::Expired, There::Unknown) => Agree,
+        | (Here::Cancelled | Here::Expired, There::Unknown) => Agree,
         // Reversed here and unknown there matters: without a tombstone, the institution could
         // still approve a request that was delayed on its way.
         (Here::Reversed(_), There::Unknown | There::Declined(_))
         | (Here::Declined(_), There::Unknown | There::Reversed)
-        | (
-            Here::NotCharged(_) | Here::Cancelled | Here::Expired,
-            There::Declined(_) | There::Reversed,
-        ) => Differ(OtherEnd),
+        | (Here::Cancelled | Here::Expired, There::Declined(_) | There::Reversed) => {
+            Differ(OtherEnd)
+        }
     }
 }
 
@@ -263,10 +258,7 @@ fn class_here(state: PaymentState) -> Option<&'static str> {
         | PaymentState::Approved
         | PaymentState::Capturing
         | PaymentState::Reversing(_) => Some("open"),
-        PaymentState::Offered
-        | PaymentState::NotCharged(_)
-        | PaymentState::Cancelled
-        | PaymentState::Expired => None,
+        PaymentState::Offered | PaymentState::Cancelled | PaymentState::Expired => None,
     }
 }
 
@@ -284,7 +276,7 @@ fn class_there(state: TransactionState) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::domain::{DeclineReason, ReversalReason};
-    use crate::terminal::{NotChargedReason, fixtures};
+    use crate::terminal::fixtures;
 
     fn payment(state: PaymentState) -> Payment {
         Payment { created_at: UnixTime { seconds: 86_400 * 20 + 5 }, ..fixtures::payment(7, state) }
@@ -336,7 +328,6 @@ mod tests {
                 Some(PaymentState::Declined(DeclineReason::CardBlocked)),
                 [other_end, agree, charged, charged, other_end],
             ),
-            (Some(PaymentState::NotCharged(NotChargedReason::InstitutionUnreachable)), never_sent),
             (Some(PaymentState::Cancelled), never_sent),
             (Some(PaymentState::Expired), never_sent),
         ] {

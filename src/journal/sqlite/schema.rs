@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Each step takes the schema from the version of its index to the next.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE payments (
         transaction_id BLOB PRIMARY KEY,
@@ -42,6 +42,15 @@ const MIGRATIONS: [&str; 2] = [
 ",
     // For what asks about a period: reconciliation, export, pruning.
     "CREATE INDEX finished_payments ON payments (updated_at_unix_s) WHERE NOT is_open;",
+    // Proofs for phones, and what lets a command be forgotten. A payment that was never sent to the
+    // institution has no state of its own any more: nobody was charged for it.
+    "
+    ALTER TABLE payments ADD COLUMN command_digest BLOB;
+    ALTER TABLE payments ADD COLUMN exclusion BLOB;
+    ALTER TABLE payments ADD COLUMN dispense_restarts INTEGER NOT NULL DEFAULT 0;
+    UPDATE payments SET state = 'reversed', reason = 'unanswered' WHERE state = 'not_charged';
+    UPDATE changes SET state = 'reversed', reason = 'unanswered' WHERE state = 'not_charged';
+",
 ];
 
 /// The version that this program reads and writes.

@@ -263,7 +263,10 @@ async fn the_institutions_answer_comes_back() {
         (Wire::Declined, 99, TransactionState::Declined(DeclineReason::Other)),
     ] {
         let answer = ask(Conduct::Answer(wire, reason)).await;
-        assert_eq!(answer, InstitutionAnswer::Transaction { state, receipt: Some(vec![1, 2, 3]) });
+        assert_eq!(answer, InstitutionAnswer::Transaction(TransactionClaim {
+            receipt: Some(vec![1, 2, 3]),
+            ..TransactionClaim::bare(state)
+        }));
     }
 }
 

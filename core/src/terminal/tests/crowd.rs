@@ -154,24 +154,6 @@ impl Crowd {
         }
     }
 
-    /// The journal answers searches, as the driver does it.
-    fn load(&mut self) {
-        let mut loads = Vec::new();
-        self.bench.outputs.retain(|output| match output {
-            Output::Load { phone, question } => {
-                loads.push((*phone, question.clone()));
-                false
-            }
-            _ => true,
-        });
-        for (phone, question) in loads {
-            let id = question.transaction_id;
-            let of_id = |payment: &&Payment| payment.transaction_id == id;
-            let payment = self.bench.journal.iter().rev().find(of_id).cloned();
-            self.bench.input(Input::Loaded { phone, question, payment });
-        }
-    }
-
     /// Every phone takes what came for it, and checks it.
     fn hear(&mut self) {
         for person in &mut self.people {
@@ -222,7 +204,7 @@ proptest! {
         let mut crowd = Crowd::new();
         for act in acts {
             crowd.act(act);
-            crowd.load();
+            crowd.bench.load();
             crowd.hear();
             crowd.check_evictions();
         }

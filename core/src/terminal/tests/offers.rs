@@ -18,7 +18,12 @@ fn the_first_command_wins_and_the_others_are_told() {
     assert_eq!(bench.requests().len(), 1);
     bench.answer(transaction_id, TransactionState::Approved);
     assert_eq!(outcomes(&winner.hear(&mut bench)), [Outcome::Approved]);
-    assert!(loser.hear(&mut bench).is_empty());
+    let exclusion = bench.payment(transaction_id).exclusion.unwrap();
+    assert_eq!(
+        loser.hear(&mut bench),
+        [FromTerminal::NotUsed { transaction_id, exclusion }],
+        "the proof follows the word"
+    );
     assert!(late.hear(&mut bench).is_empty());
 }
 

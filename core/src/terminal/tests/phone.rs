@@ -16,6 +16,7 @@ pub(super) struct Phone {
     pub(super) channel: Option<Channel>,
     pub(super) round_trips: u32,
     pub(super) octets: usize,
+    pub(super) keyring_issued_at: UnixTime,
 }
 
 impl Phone {
@@ -28,6 +29,7 @@ impl Phone {
             channel: None,
             round_trips: 0,
             octets: 0,
+            keyring_issued_at: UnixTime { seconds: u64::MAX },
         }
     }
 
@@ -73,7 +75,7 @@ impl Phone {
         let (channel, terminal_key, answer) = initiator.finish(&messages[0].1).unwrap();
         assert_eq!(terminal_key, identity().certificate.channel_key);
         self.channel = Some(channel);
-        let keyring_issued_at = UnixTime { seconds: u64::MAX };
+        let keyring_issued_at = self.keyring_issued_at;
         self.say(bench, &FromPhone::Opening { matching_nonce, keyring_issued_at });
         HelloAnswer::decode(&answer).unwrap().first
     }
