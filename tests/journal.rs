@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 fn payment(number: u32, state: PaymentState) -> Payment {
     Payment {
-        sealed_command: Some(vec![2; 300]),
+        command: Some(JournalledCommand::Full(vec![2; 300])),
         receipt: Some(vec![3; 200]),
         released: true,
         idempotency: Some((format!("sale-{number}"), [number as u8; 32])),

@@ -231,7 +231,7 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                 }
                 Output::Publish(view) => {
                     if view.state.is_final() {
-                        self.frontend.metrics.payment_ended(view.state.name());
+                        self.frontend.metrics.payment_ended(view.state.name(), view.given_away);
                         self.published.remove(&view.transaction_id);
                     } else {
                         self.published.insert(view.transaction_id, view.clone());

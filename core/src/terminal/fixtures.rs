@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::{Identity, Payment, PaymentRequest, PaymentState, StoreGeneration, TransactionClaim, TransactionState};
+use super::{
+    Identity, Payment, PaymentRequest, PaymentState, StoreGeneration, TransactionClaim,
+    TransactionState,
+};
 use crate::credential::{
     InstitutionKey, KeyPurpose, Keyring, SigningKey, TerminalCertificate, sign_exclusion,
     sign_receipt,

@@ -33,7 +33,9 @@ pub use engine::Terminal;
 pub use figures::OpenPayments;
 pub use identity::Identity;
 pub use input::{Input, Now, PhoneQuestion, RecordNumber, TillCallId};
-pub use institution::{InstitutionAnswer, InstitutionRequest, StoreGeneration, TransactionClaim, TransactionState};
+pub use institution::{
+    InstitutionAnswer, InstitutionRequest, StoreGeneration, TransactionClaim, TransactionState,
+};
 pub use output::Output;
 pub use payment::{JournalledCommand, Payment, PaymentState};
 pub use reconciliation::{

@@ -85,9 +85,7 @@ pub(super) fn not_sent(detail: impl ToString) -> InstitutionAnswer {
 }
 
 /// The institution's answer about the transaction, if it could be read.
-pub(super) fn answered(
-    answer: Result<TransactionClaim, String>,
-) -> InstitutionAnswer {
+pub(super) fn answered(answer: Result<TransactionClaim, String>) -> InstitutionAnswer {
     match answer {
         Ok(claim) => InstitutionAnswer::Transaction(claim),
         Err(detail) => {
