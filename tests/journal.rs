@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use florin::domain::{ReversalReason, UnixTime};
 use florin::journal::{Journal, JournalError, RecoveryLevel, SqliteJournal, SqliteJournalError};
-use florin::terminal::{Payment, PaymentState, fixtures};
+use florin::terminal::{JournalledCommand, Payment, PaymentState, fixtures};
 use rusqlite::Connection;
 
 fn payment(number: u32, state: PaymentState) -> Payment {

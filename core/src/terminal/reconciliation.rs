@@ -66,7 +66,8 @@ impl fmt::Display for Difference {
             }
             Self::NotPaidThere => {
                 "goods were released and the institution holds no money for them: give the \
-                 institution this id and the receipt of the journal (`florin journal export`)"
+                 institution this id and the receipt of the journal (`florin journal export`). If it \
+                 stays so and the payment is open, end it with `florin resolve`"
             }
             Self::NotTakenThere => {
                 "goods were released and the institution has only reserved the amount: ask it to \
@@ -75,7 +76,8 @@ impl fmt::Display for Difference {
             Self::TakenThere => {
                 "the institution took the money and the journal does not know that: an older \
                  journal was put back. Look in the machine's own log whether the goods were \
-                 released, and ask the institution to refund it if they were not"
+                 released, say so with `florin resolve`, and ask the institution to refund it if \
+                 they were not"
             }
             Self::ChargedThere => {
                 "nobody should be charged and the institution holds money: ask it to reverse or \
@@ -162,9 +164,9 @@ impl Reconciliation {
         // there. The journal has it.
         let theirs =
             class_there(there.state).zip(there.amount.or(here.map(|payment| payment.amount)));
-        // A payment that only the institution knows counts only if money is involved. So payments
-        // that agree are in the same total on both sides.
-        let is_left_out = here.is_none() && matches!(verdict, Verdict::Agree);
+        // A payment that only the institution knows, or that ended before any command, counts only
+        // if money is involved. So payments that agree are in the same total on both sides.
+        let is_left_out = ours.is_none() && matches!(verdict, Verdict::Agree);
         for (side, entry) in [ours, theirs].into_iter().enumerate() {
             let Some((state, amount)) = entry.filter(|_| !is_left_out) else { continue };
             let total = &mut self
@@ -236,14 +238,13 @@ fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
         ) => Differ(ChargedThere),
         (Here::Reversed(_), There::Reversed)
         | (Here::Declined(_), There::Declined(_))
-        | (Here::Cancelled | Here::Expired, There::Unknown) => Agree,
+        // A tombstone, if a phone's late command asked for a proof.
+        | (Here::Cancelled | Here::Expired, There::Unknown | There::Reversed) => Agree,
         // Reversed here and unknown there matters: without a tombstone, the institution could
         // still approve a request that was delayed on its way.
         (Here::Reversed(_), There::Unknown | There::Declined(_))
         | (Here::Declined(_), There::Unknown | There::Reversed)
-        | (Here::Cancelled | Here::Expired, There::Declined(_) | There::Reversed) => {
-            Differ(OtherEnd)
-        }
+        | (Here::Cancelled | Here::Expired, There::Declined(_)) => Differ(OtherEnd),
     }
 }
 
@@ -303,7 +304,7 @@ mod tests {
         let paid_not_there = differ(NotPaidThere);
         let (charged, other_end, taken) =
             (differ(ChargedThere), differ(OtherEnd), differ(TakenThere));
-        let never_sent = [agree, other_end, charged, charged, other_end];
+        let never_sent = [agree, other_end, charged, charged, agree];
         let not_known_yet = [settling, settling, settling, taken, settling];
         for (here, expected) in [
             (None, [agree, agree, differ(UnknownHere), differ(UnknownHere), agree]),

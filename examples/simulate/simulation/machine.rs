@@ -340,7 +340,8 @@ impl Machine {
                 content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
             }
             TillRequest::Complete { transaction_id, .. }
-            | TillRequest::Cancel { transaction_id } => {
+            | TillRequest::Cancel { transaction_id }
+            | TillRequest::Resolve { transaction_id, .. } => {
                 Some(Search::TransactionId(*transaction_id))
             }
         };

@@ -248,7 +248,8 @@ pub(super) fn milliseconds(duration: Duration) -> f64 {
 /// The code that the card's holder can quote.
 pub(super) fn approval_code(receipt: &Receipt) -> Option<String> {
     match &receipt.status {
-        ReceiptStatus::Approved { approval_code } => Some(approval_code.clone()),
+        ReceiptStatus::Approved { approval_code }
+        | ReceiptStatus::Captured { approval_code, .. } => Some(approval_code.clone()),
         ReceiptStatus::Declined(_) | ReceiptStatus::Reversed => None,
     }
 }
