@@ -993,7 +993,7 @@ mod relay {
     /// How the transaction stands by the institution's answer, and whether it has a receipt.
     async fn state(relay: &GrpcRelay, request: InstitutionRequest) -> (TransactionState, bool) {
         match relay.ask(request, TIMEOUT_MS).await {
-            InstitutionAnswer::Transaction { state, receipt } => (state, receipt.is_some()),
+            InstitutionAnswer::Transaction(claim) => (claim.state, claim.receipt.is_some()),
             InstitutionAnswer::NotSent { detail }
             | InstitutionAnswer::Refused { detail }
             | InstitutionAnswer::Unanswered { detail } => panic!("{detail}"),

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use florin::domain::{ReversalReason, UnixTime};
 use florin::journal::{Journal, JournalError, RecoveryLevel, SqliteJournal, SqliteJournalError};
-use florin::terminal::{Payment, PaymentState, fixtures};
+use florin::terminal::{JournalledCommand, Payment, PaymentState, fixtures};
 use rusqlite::Connection;
 
 fn payment(number: u32, state: PaymentState) -> Payment {
     Payment {
-        sealed_command: Some(vec![2; 300]),
+        command: Some(JournalledCommand::Full(vec![2; 300])),
         receipt: Some(vec![3; 200]),
         released: true,
         idempotency: Some((format!("sale-{number}"), [number as u8; 32])),

@@ -50,7 +50,11 @@ struct Payment {
 impl Payment {
     fn run() -> Option<Self> {
         let certificate = fixtures::certificate().sign(&fixtures::certificate_key()).encode();
-        let identity = Identity::new(certificate, fixtures::channel_key()).ok()?;
+        let card = fixtures::card();
+        let keyring = card.signed_keyring().encode();
+        let root_key = fixtures::root_key().verifying_key();
+        let identity =
+            Identity::new(certificate, fixtures::channel_key(), keyring, &root_key).ok()?;
         let settings = terminal::Settings::default();
         let (terminal, _) = Terminal::new(identity, settings, [1; 32], Vec::new(), 0, NOW);
         let (session, hello) =

@@ -348,9 +348,11 @@ impl Frontend {
                 oldest_s = open.oldest_s,
                 %oldest,
                 named = named.join(", "),
-                "payments are open for too long: check that the institution can be reached and \
-                 knows this terminal (`florin doctor`, `florin payments --open`); the terminal \
-                 keeps trying"
+                disputed = open.disputed.len(),
+                "payments need an operator: they are open for too long, or the institution's answer \
+                 contradicts the journal. Check that the institution can be reached and knows this \
+                 terminal (`florin doctor`), and what both hold (`florin payments --open`, `florin \
+                 reconcile`); the terminal keeps trying"
             );
         }
     }

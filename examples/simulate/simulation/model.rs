@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use florin::credential::SealedCommand;
 use florin::domain::{
-    Amount, DeclineReason, IdempotencyKey, ReversalReason, TransactionId, UnixTime,
+    Amount, CommandDigest, DeclineReason, IdempotencyKey, ReversalReason, TransactionId, UnixTime,
 };
 use florin::institution::Transaction;
 use florin::terminal::{
@@ -152,7 +152,7 @@ struct Command {
 #[derive(Debug, Default)]
 pub struct Model {
     payments: BTreeMap<TransactionId, Truth>,
-    commands: BTreeMap<[u8; 32], Command>,
+    commands: BTreeMap<CommandDigest, Command>,
     commands_of: BTreeMap<usize, u64>,
     /// The newest command of each phone that reached the institution.
     newest_seen: BTreeMap<usize, u64>,
@@ -231,7 +231,7 @@ impl Model {
         &mut self,
         transaction_id: TransactionId,
         transaction: &Transaction,
-        command: Option<[u8; 32]>,
+        command: Option<CommandDigest>,
         now: UnixTime,
     ) {
         let Transaction { state: held, amount, .. } = *transaction;
@@ -286,7 +286,7 @@ impl Model {
     fn approved(
         &mut self,
         transaction_id: TransactionId,
-        digest: Option<[u8; 32]>,
+        digest: Option<CommandDigest>,
         is_forging: bool,
     ) {
         let Some(command) = digest.and_then(|digest| self.commands.get_mut(&digest)) else {
@@ -390,7 +390,6 @@ impl Model {
             | PaymentState::Reversing(ReversalReason::Unanswered)
             | PaymentState::Reversed(_)
             | PaymentState::Declined(_)
-            | PaymentState::NotCharged(_)
             | PaymentState::Expired => true,
         };
         if !has_reason {
@@ -803,8 +802,7 @@ impl Told {
     }
 
     fn is_end(self) -> bool {
-        ["captured", "reversed", "declined", "not_charged", "cancelled", "expired"]
-            .contains(&self.name)
+        ["captured", "reversed", "declined", "cancelled", "expired"].contains(&self.name)
     }
 
     /// Does it say that nothing is charged?
@@ -860,8 +858,9 @@ fn agrees(journal: PaymentState, held: TransactionState) -> bool {
         PaymentState::Captured => held == TransactionState::Captured,
         PaymentState::Reversed(_) => held == TransactionState::Reversed,
         PaymentState::Declined(_) => matches!(held, TransactionState::Declined(_)),
-        PaymentState::NotCharged(_) | PaymentState::Cancelled | PaymentState::Expired => {
-            held == TransactionState::Unknown
+        // A tombstone, if a phone's late command asked for a proof.
+        PaymentState::Cancelled | PaymentState::Expired => {
+            matches!(held, TransactionState::Unknown | TransactionState::Reversed)
         }
         PaymentState::Approved => held == TransactionState::Approved,
         PaymentState::Offered
@@ -879,8 +878,7 @@ fn expected_state(state: PaymentState, was_approved: bool) -> Option<(Transactio
         // What was reversed before it was ever approved is a tombstone, which has no amount.
         PaymentState::Reversed(_) => Some((TransactionState::Reversed, was_approved)),
         PaymentState::Declined(reason) => Some((TransactionState::Declined(reason), true)),
-        PaymentState::NotCharged(_)
-        | PaymentState::Cancelled
+        PaymentState::Cancelled
         | PaymentState::Expired
         | PaymentState::Offered
         | PaymentState::Authorising

@@ -524,7 +524,8 @@ impl Phone {
 fn word_of(end: &SessionEnd) -> Word {
     match end {
         SessionEnd::Settled(receipt) => match receipt.status {
-            florin::domain::ReceiptStatus::Approved { .. } => Word::Paid,
+            florin::domain::ReceiptStatus::Approved { .. }
+            | florin::domain::ReceiptStatus::Captured { .. } => Word::Paid,
             florin::domain::ReceiptStatus::Declined(_)
             | florin::domain::ReceiptStatus::Reversed => Word::NotCharged,
         },

@@ -5,7 +5,9 @@
 //! one answer at most for each question, and one by its time-out, unless it says nothing at all.
 
 use florin::domain::{Offer, OfferParts, TransactionId};
-use florin::terminal::{Input, InstitutionAnswer, InstitutionRequest, TransactionState};
+use florin::terminal::{
+    Input, InstitutionAnswer, InstitutionRequest, TransactionClaim, TransactionState,
+};
 
 use super::event::Event;
 use super::fault::FaultKind;
@@ -112,7 +114,7 @@ impl Stage {
         let answer = self.planted_distortion(&request, answer);
         self.say(|stage| {
             let word = match &answer {
-                InstitutionAnswer::Transaction { state, .. } => format!("it is {state:?}"),
+                InstitutionAnswer::Transaction(claim) => format!("it is {:?}", claim.state),
                 InstitutionAnswer::NotSent { .. } => "(not sent)".into(),
                 InstitutionAnswer::Refused { .. } => "(refused)".into(),
                 InstitutionAnswer::Unanswered { .. } => "(no answer)".into(),
@@ -128,7 +130,7 @@ impl Stage {
 
     /// Bugs that answer instead of asking.
     fn planted_answer(&self, request: &InstitutionRequest) -> Option<InstitutionAnswer> {
-        let said = |state| Some(InstitutionAnswer::Transaction { state, receipt: None });
+        let said = |state| Some(InstitutionAnswer::Transaction(TransactionClaim::bare(state)));
         match (self.planted?, request) {
             (PlantedBug::CaptureNotSent, InstitutionRequest::Capture { .. }) => {
                 said(TransactionState::Captured)
@@ -152,16 +154,19 @@ impl Stage {
             Some(PlantedBug::TimeoutIsDecline) if is_authorisation && is_unanswered => {
                 let state =
                     TransactionState::Declined(florin::domain::DeclineReason::InsufficientFunds);
-                InstitutionAnswer::Transaction { state, receipt: None }
+                InstitutionAnswer::Transaction(TransactionClaim::bare(state))
             }
             Some(PlantedBug::UnansweredIsNotSent) if is_authorisation && is_unanswered => {
                 not_sent()
             }
             Some(PlantedBug::UnknownIsNotCharged) if !is_authorisation => match answer {
-                InstitutionAnswer::Transaction { state: TransactionState::Unknown, receipt } => {
-                    InstitutionAnswer::Transaction { state: TransactionState::Reversed, receipt }
+                InstitutionAnswer::Transaction(claim)
+                    if claim.state == TransactionState::Unknown =>
+                {
+                    let state = TransactionState::Reversed;
+                    InstitutionAnswer::Transaction(TransactionClaim { state, ..claim })
                 }
-                other @ (InstitutionAnswer::Transaction { .. }
+                other @ (InstitutionAnswer::Transaction(_)
                 | InstitutionAnswer::NotSent { .. }
                 | InstitutionAnswer::Refused { .. }
                 | InstitutionAnswer::Unanswered { .. }) => other,
@@ -190,6 +195,6 @@ impl Stage {
             self.send(20, request, None);
         }
         let state = TransactionState::Declined(florin::domain::DeclineReason::OfferMismatch);
-        InstitutionAnswer::Transaction { state, receipt: None }
+        InstitutionAnswer::Transaction(TransactionClaim::bare(state))
     }
 }

@@ -14,7 +14,7 @@ use super::transaction::read_transaction;
 use crate::domain::{ReversalReason, TransactionId};
 use crate::institution_api;
 use crate::institution_api::payments_client::PaymentsClient;
-use crate::terminal::{InstitutionAnswer, InstitutionRequest};
+use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionClaim};
 
 /// Asks once, and says what became of it within `timeout_ms`.
 pub(super) async fn ask(
@@ -66,7 +66,7 @@ fn log_answer(
     started: Instant,
 ) {
     match answer {
-        InstitutionAnswer::Transaction { state, .. } => {
+        InstitutionAnswer::Transaction(TransactionClaim { state, .. }) => {
             let duration_ms = started.elapsed().as_millis();
             tracing::debug!(
                 %transaction_id, question, ?state, duration_ms,

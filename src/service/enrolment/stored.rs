@@ -11,6 +11,7 @@ use super::EnrolmentError;
 use super::encoding::octets;
 use super::keys::read_channel_key;
 use super::validity::{CertificatePeriod, Validity, check_clock, validity_of};
+use crate::credential::VerifyingKey;
 use crate::domain::UnixTime;
 use crate::institution_address::InstitutionAddress;
 use crate::private_file;
@@ -156,8 +157,15 @@ impl EnrolmentFile {
         let channel_key = read_channel_key(&self.channel_key).map_err(damaged)?;
         let certificate =
             octets("terminal_certificate", &self.terminal_certificate).map_err(damaged)?;
-        let identity =
-            Identity::new(certificate, channel_key).map_err(|error| damaged(error.to_string()))?;
+        let keyring = octets("keyring", &self.keyring).map_err(damaged)?;
+        let root_key = octets("root_public_key", &self.root_public_key)
+            .and_then(|octets| {
+                VerifyingKey::from_sec1(&octets)
+                    .map_err(|error| format!("root_public_key: {error}"))
+            })
+            .map_err(damaged)?;
+        let identity = Identity::new(certificate, channel_key, keyring, &root_key)
+            .map_err(|error| damaged(error.to_string()))?;
         let institution =
             self.institution.parse().map_err(|error| damaged(format!("institution: {error}")))?;
         validity_of(&self.client_certificate_pem).map_err(damaged)?;

@@ -1,9 +1,11 @@
 //! The course of a payment: its states, what enters them, and what is due in them.
 
+use super::super::answer_check::ProvenTransaction;
+use super::super::open_payment::ProofStep;
 use super::super::replies::{reply_on_state, reply_to_bystander};
 use super::super::timers::Timer;
 use super::super::transition::on_dispense_timeout;
-use super::super::{InstitutionAnswer, PaymentState, PhoneId};
+use super::super::{InstitutionAnswer, JournalledCommand, PaymentState, PhoneId, TransactionState};
 use super::{Effect, Terminal, must_be_open};
 use crate::domain::TransactionId;
 use crate::protocol::FromTerminal;
@@ -17,12 +19,13 @@ impl Terminal {
             .map(|(transaction_id, _)| *transaction_id)
     }
 
-    /// Changes a payment's state, writes it down, and lines up what follows.
+    /// Changes a payment's state, writes it down, and lines up what follows. `proven` is what the
+    /// institution proved, if the new state rests on that.
     pub(super) fn move_to(
         &mut self,
         transaction_id: TransactionId,
         next: PaymentState,
-        receipt: Option<Vec<u8>>,
+        proven: Option<ProvenTransaction>,
     ) {
         let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
         let previous = open.payment.state;
@@ -38,8 +41,14 @@ impl Terminal {
             self.newest_sequence += 1;
             open.payment.sequence = self.newest_sequence;
         }
-        if receipt.is_some() {
-            open.payment.receipt = receipt;
+        open.forget_requests();
+        if let Some(proven) = proven.filter(|it| it.state != TransactionState::Unknown) {
+            open.payment.receipt = proven.receipt;
+            open.payment.exclusion = proven.exclusion.or(open.payment.exclusion.take());
+            if open.payment.command.is_none() {
+                open.payment.command = proven.command_digest.map(JournalledCommand::Digest);
+            }
+            open.adopt_payer();
         }
         if matches!(next, PaymentState::Approved | PaymentState::Capturing) {
             // The record that says "approved" says "released" too: the till is told to release as
@@ -62,8 +71,26 @@ impl Terminal {
             self.after_record(transaction_id, Effect::Send { phone, message });
         }
         self.publish(transaction_id);
+        self.tell_claimants(transaction_id);
         if next.is_final() {
+            self.end(transaction_id);
+        }
+    }
+
+    /// The payment is final. Memory forgets it, unless a phone waits for a proof.
+    fn end(&mut self, transaction_id: TransactionId) {
+        let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
+        if open.payment.is_given_away() {
+            self.given_away = self.given_away.saturating_add(1);
+            tracing::error!(
+                %transaction_id,
+                "goods were released, and the money for them was given back or never taken"
+            );
+        }
+        if open.claimants.is_empty() {
             self.after_record(transaction_id, Effect::Forget(transaction_id));
+        } else {
+            open.start_proof(ProofStep::Inquiry, self.now.moment);
         }
     }
 
@@ -124,10 +151,10 @@ impl Terminal {
             return self.move_to(transaction_id, PaymentState::Expired, None);
         }
         if open.expire(Timer::DispenseTimeout, now) {
-            return match on_dispense_timeout(open.payment.state, self.settings.dispense_policy) {
-                Some(next) => self.move_to(transaction_id, next, None),
-                None => self.publish_dispense_unknown(transaction_id),
-            };
+            if on_dispense_timeout(open.payment.state, self.settings.dispense_policy) {
+                open.inquire_before_reversal(now);
+            }
+            return self.publish_dispense_unknown(transaction_id);
         }
         if open.expire(Timer::ResponseDue, now) {
             let detail = "the relay did not report in time".to_owned();
