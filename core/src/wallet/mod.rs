@@ -13,7 +13,7 @@ mod session;
 
 pub use card::{Card, CardError, CardName, CardParts};
 pub use outcome::{
-    LinkFault, NotCharged, NotPaid, PendingReason, ReceiptFault, Refusal, SessionEnd,
+    LinkFault, NotPaid, PendingReason, ReceiptFault, Refusal, SessionEnd, TerminalWord,
 };
 pub use payment_record::{PaymentRecord, PaymentRecordError, PaymentStatus};
 pub use session::{

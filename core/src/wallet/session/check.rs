@@ -2,8 +2,10 @@
 //! found.
 
 use super::exchange::SessionSettings;
-use crate::credential::{Keyring, Signed, TerminalCertificate, verify_receipt};
-use crate::domain::{DeclineReason, Offer, Outcome, Receipt, ReceiptStatus, TerminalId, UnixTime};
+use crate::credential::{Keyring, Signed, TerminalCertificate, verify_exclusion, verify_receipt};
+use crate::domain::{
+    DeclineReason, Exclusion, Offer, Outcome, Receipt, ReceiptStatus, TerminalId, UnixTime,
+};
 use crate::protocol::{Fingerprint, ProtocolError, decode_offer};
 use crate::wallet::{Card, PaymentRecord, PaymentStatus, ReceiptFault, Refusal};
 
@@ -102,23 +104,15 @@ pub(super) fn check_offer(
     Err(OfferFault::Refused(refusal))
 }
 
-/// Does the receipt prove what the terminal says? `None` where there need be none: reversed before
-/// any approval.
+/// Does the receipt prove what the terminal says?
 pub(super) fn check_result(
     record: &PaymentRecord,
     outcome: Outcome,
     receipt: Option<&[u8]>,
     keyring: &Keyring,
     now: UnixTime,
-) -> Result<Option<Receipt>, ReceiptFault> {
-    let Some(octets) = receipt else {
-        let was_approved = record.receipt.is_some();
-        return if outcome == Outcome::Reversed && !was_approved {
-            Ok(None)
-        } else {
-            Err(ReceiptFault::Missing)
-        };
-    };
+) -> Result<Receipt, ReceiptFault> {
+    let octets = receipt.ok_or(ReceiptFault::Missing)?;
     let receipt = Signed::decode(octets)
         .and_then(|signed| verify_receipt(&signed, keyring, now))
         .map_err(ReceiptFault::Credential)?;
@@ -154,12 +148,46 @@ pub(super) fn check_result(
         ReceiptFault::OtherCommand
     } else if !is_status_told {
         ReceiptFault::OtherStatus
-    } else if record.status == PaymentStatus::Reversed && receipt.status != ReceiptStatus::Reversed
-    {
-        // Given back is the last word; an approval after it is an old receipt.
+    } else if is_outdated(&receipt, record.status) {
         ReceiptFault::Outdated
     } else {
-        return Ok(Some(receipt));
+        return Ok(receipt);
     };
     Err(fault)
+}
+
+/// Given back and taken are last words: a receipt of an earlier state is an old one.
+fn is_outdated(receipt: &Receipt, status: PaymentStatus) -> bool {
+    match (status, &receipt.status) {
+        (PaymentStatus::Reversed, ReceiptStatus::Reversed)
+        | (PaymentStatus::Captured, ReceiptStatus::Captured { .. }) => false,
+        (PaymentStatus::Reversed | PaymentStatus::Captured, _) => true,
+        (
+            PaymentStatus::Pending
+            | PaymentStatus::NotSent
+            | PaymentStatus::Approved
+            | PaymentStatus::Declined
+            | PaymentStatus::NotCharged
+            | PaymentStatus::NotProven,
+            _,
+        ) => false,
+    }
+}
+
+/// Does what the terminal shows prove that this wallet's command was not used?
+pub(super) fn check_exclusion(
+    record: &PaymentRecord,
+    octets: &[u8],
+    keyring: &Keyring,
+    now: UnixTime,
+) -> Result<Exclusion, ReceiptFault> {
+    let exclusion = Signed::decode(octets)
+        .and_then(|signed| verify_exclusion(&signed, keyring, now))
+        .map_err(ReceiptFault::Credential)?;
+    let (id, terminal) = (record.transaction_id(), record.offer().terminal_id());
+    if record.receipt.is_none() && exclusion.excludes(id, terminal, record.command_digest()) {
+        Ok(exclusion)
+    } else {
+        Err(ReceiptFault::NoExclusion)
+    }
 }
