@@ -144,6 +144,12 @@ impl Card {
         is_newer.then(|| Self { signed_keyring, keyring, ..self.clone() })
     }
 
+    /// The same card with other terms.
+    #[must_use]
+    pub fn with_terms(&self, payment_limit: Amount, not_after: UnixTime) -> Self {
+        Self { payment_limit, not_after, ..self.clone() }
+    }
+
     /// The institution's keys.
     pub fn keyring(&self) -> &Keyring {
         &self.keyring

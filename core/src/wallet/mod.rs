@@ -9,6 +9,7 @@ mod card;
 pub mod fixtures;
 mod outcome;
 mod payment_record;
+mod proof;
 mod session;
 
 pub use card::{Card, CardError, CardName, CardParts};
@@ -16,6 +17,7 @@ pub use outcome::{
     LinkFault, NotPaid, PendingReason, ReceiptFault, Refusal, SessionEnd, TerminalWord,
 };
 pub use payment_record::{PaymentRecord, PaymentRecordError, PaymentStatus};
+pub use proof::{check_exclusion, check_receipt, exclude, settle};
 pub use session::{
     Decision, Input, InputRefusal, Notice, OfferView, Output, Reservation, Session, SessionSeed,
     SessionSettings,

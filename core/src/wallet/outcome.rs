@@ -57,6 +57,9 @@ pub enum PendingReason {
     /// The terminal answered with an error.
     #[error("{}", cause(*.0))]
     Terminal(WireError),
+    /// The institution was asked itself, and has not seen the command.
+    #[error("your bank has not seen this payment, and it may still come")]
+    NotSeen,
     /// The command was sent in an earlier session, and the terminal could not be asked about it.
     #[error("you ordered this payment before, and the machine has not said what became of it")]
     OrderedBefore,
@@ -385,6 +388,12 @@ impl SessionEnd {
         }
     }
 
+    /// Whether the machine said something of the payment that the institution has not signed: the
+    /// institution itself may know.
+    pub fn is_unproven(&self) -> bool {
+        matches!(self, Self::Unproven(_) | Self::NotProven(_))
+    }
+
     /// Whether the wallet may try again on its own: only if no command was sent and the link or the
     /// radio failed.
     pub fn may_retry(&self) -> bool {
@@ -484,13 +493,15 @@ impl PendingReason {
             Self::TookTooLong => "took_too_long",
             Self::Unreadable => "unreadable",
             Self::Terminal(wire) => wire.name(),
+            Self::NotSeen => "not_seen",
             Self::OrderedBefore => "ordered_before",
         }
     }
 }
 
 impl TerminalWord {
-    fn name(self) -> &'static str {
+    /// A stable name for programs: lower case, words joined by underscores.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Taken => "taken",
             Self::Withdrawn => "withdrawn",

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::check::{self, check_card, check_exclusion, check_offer, check_result, check_terminal};
+use super::check::{self, check_card, check_offer, check_terminal, is_as_told};
 use super::exchange::{
     Decision, Input, InputRefusal, Notice, OfferView, Output, Reservation, SessionSeed,
     SessionSettings,
 };
 use super::line::{Line, Reading};
 use crate::credential::{CardCommand, CredentialError, Signed, TerminalCertificate};
-use crate::domain::{Moment, Offer, Outcome, Receipt, ReceiptStatus, TransactionId};
+use crate::domain::{Moment, Offer, Outcome, Receipt, TransactionId};
 use crate::protocol::{FromPhone, FromTerminal, Hello, ProtocolError, WireError};
 use crate::wallet::{
     Card, LinkFault, NotPaid, PaymentRecord, PaymentStatus, PendingReason, ReceiptFault, Refusal,
-    SessionEnd, TerminalWord,
+    SessionEnd, TerminalWord, check_exclusion, check_receipt, exclude, settle,
 };
 
 /// How long the answer to the hello may take, in milliseconds. The terminal has it ready; the
@@ -862,9 +862,8 @@ impl Session {
         let (keyring, now) = (self.card.keyring(), self.settings.wall_clock);
         match check_exclusion(&record, &octets, keyring, now) {
             Ok(exclusion) => {
-                record.status = PaymentStatus::NotCharged;
-                record.exclusion = Some(octets);
-                self.store_and_end(record, SessionEnd::NotCharged(exclusion), true)
+                let last = exclude(&mut record, exclusion, octets);
+                self.store_and_end(record, last, true)
             }
             Err(fault) => self.not_proven(record, fault),
         }
@@ -877,42 +876,35 @@ impl Session {
         outcome: Outcome,
         receipt: Option<Vec<u8>>,
     ) -> Step {
-        let verified = check_result(
-            &waiting.record,
-            outcome,
-            receipt.as_deref(),
-            self.card.keyring(),
-            self.settings.wall_clock,
-        );
-        let verified = match verified {
-            Ok(verified) => verified,
+        let (keyring, wall_clock) = (self.card.keyring(), self.settings.wall_clock);
+        let Some(octets) = receipt else {
+            return self.not_proven(waiting.record, ReceiptFault::Missing);
+        };
+        let receipt = match check_receipt(&waiting.record, &octets, keyring, wall_clock) {
+            Ok(receipt) if is_as_told(&receipt, outcome) => receipt,
+            Ok(_) => return self.not_proven(waiting.record, ReceiptFault::OtherStatus),
             Err(fault) => return self.not_proven(waiting.record, fault),
         };
-        if waiting.approval.as_deref() == Some(&verified) {
+        if waiting.approval.as_deref() == Some(&receipt) {
             // Said again: nothing new.
             return (Stage::AwaitingResult(waiting), Vec::new());
         }
-        let record = &mut waiting.record;
-        record.status = match verified.status {
-            ReceiptStatus::Approved { .. } => PaymentStatus::Approved,
-            ReceiptStatus::Captured { .. } => PaymentStatus::Captured,
-            ReceiptStatus::Declined(_) => PaymentStatus::Declined,
-            ReceiptStatus::Reversed => PaymentStatus::Reversed,
+        let last = settle(&mut waiting.record, receipt, octets);
+        let SessionEnd::Reserved(approval) = last else {
+            return self.store_and_end(waiting.record, last, true);
         };
-        record.receipt = receipt;
-        if record.is_reserved() && self.settings.stay_ms > 0 {
-            record.updated_at = self.settings.wall_clock;
-            let outputs = vec![
-                Output::Tell(Notice::Reserved(Box::new(verified.clone()))),
-                Output::Store { record: record.clone(), is_new: false },
-            ];
-            waiting.approval = Some(Box::new(verified));
-            waiting.until = now.plus_ms(self.settings.stay_ms);
-            waiting.quiet_until = waiting.until;
-            return (Stage::AwaitingApprovalStore(waiting), outputs);
+        if self.settings.stay_ms == 0 {
+            return self.store_and_end(waiting.record, SessionEnd::Reserved(approval), true);
         }
-        let last = settled(&waiting.record, verified);
-        self.store_and_end(waiting.record, last, true)
+        waiting.record.updated_at = wall_clock;
+        let outputs = vec![
+            Output::Tell(Notice::Reserved(Box::new(approval.clone()))),
+            Output::Store { record: waiting.record.clone(), is_new: false },
+        ];
+        waiting.approval = Some(Box::new(approval));
+        waiting.until = now.plus_ms(self.settings.stay_ms);
+        waiting.quiet_until = waiting.until;
+        (Stage::AwaitingApprovalStore(waiting), outputs)
     }
 
     /// What was presented proves nothing. What was proven before stays.
@@ -971,7 +963,7 @@ impl Waiting {
     /// How the session ends if the terminal says no more.
     fn without_more(&self, reason: PendingReason) -> SessionEnd {
         match (&self.approval, self.word) {
-            (Some(approval), _) => settled(&self.record, Receipt::clone(approval)),
+            (Some(approval), _) => SessionEnd::Reserved(Receipt::clone(approval)),
             (None, Some(word)) => SessionEnd::Unproven(word),
             (None, None) if self.is_pending => SessionEnd::Pending(PendingReason::Institution),
             (None, None) => SessionEnd::Pending(reason),
@@ -984,11 +976,6 @@ impl Waiting {
 fn impossible(stage: Stage, event: &Event) -> Step {
     debug_assert!(false, "{event:?} cannot happen in {stage:?}");
     (stage, Vec::new())
-}
-
-/// The end that a verified receipt makes.
-fn settled(record: &PaymentRecord, receipt: Receipt) -> SessionEnd {
-    if record.is_reserved() { SessionEnd::Reserved(receipt) } else { SessionEnd::Settled(receipt) }
 }
 
 fn end(last: SessionEnd) -> Step {
