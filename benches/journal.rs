@@ -396,6 +396,7 @@ impl Phone {
                 short_code: None,
                 limit: None,
                 offer_wait_ms: 10_000,
+                stay_ms: 0,
                 holder_verification: HolderVerification::Consent,
                 wall_clock: wall_clock(),
             },

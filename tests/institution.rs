@@ -1039,7 +1039,7 @@ mod relay {
 #[cfg(feature = "wallet")]
 #[tokio::test]
 async fn the_wallet_enrols_its_card() {
-    use florin::wallet::{EnrolmentRequest, WalletDirectory, enrol_card};
+    use florin::wallet::{EnrolmentRequest, InstitutionContact, WalletDirectory, enrol_card};
 
     let mut bench = Bench::start().await;
     let currency = "EUR".parse().unwrap();
@@ -1050,8 +1050,10 @@ async fn the_wallet_enrols_its_card() {
     bench.institution.add_card(id, terms, &code, tomorrow(), now()).unwrap();
     let directory = WalletDirectory::open(bench.directory.path().join("wallet")).unwrap();
     let request = |code: &str| EnrolmentRequest {
-        institution: format!("https://localhost:{}", bench.address.port()).parse().unwrap(),
-        root_pem: bench.root_pem.clone().into_bytes(),
+        institution: InstitutionContact {
+            address: format!("https://localhost:{}", bench.address.port()).parse().unwrap(),
+            root_pem: bench.root_pem.clone().into_bytes(),
+        },
         code: code.to_owned().into(),
         name: None,
     };

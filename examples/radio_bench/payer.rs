@@ -65,6 +65,7 @@ impl Payer {
                 short_code: None,
                 limit: None,
                 offer_wait_ms: 10_000,
+                stay_ms: 0,
                 holder_verification: HolderVerification::None,
                 wall_clock: wall_clock(),
             },
@@ -129,7 +130,12 @@ impl Cardholder for Stopwatch {
                     self.result_after = Some(self.begin.elapsed());
                 }
             }
-            Notice::NothingToPay | Notice::CommandSent | Notice::Working | Notice::Pending => {}
+            Notice::NothingToPay
+            | Notice::CommandSent
+            | Notice::Working
+            | Notice::Pending
+            | Notice::Unproven(_)
+            | Notice::Reserved(_) => {}
         }
     }
 

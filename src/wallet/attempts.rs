@@ -8,8 +8,8 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 
 use super::{
-    Card, Cardholder, DriverSettings, PaymentRecord, PaymentStatus, PaymentStore, Reported,
-    SessionEnd, SessionSeed, StoreError, drive,
+    Card, Cardholder, DriverSettings, PaymentRecord, PaymentStore, Reported, SessionEnd,
+    SessionSeed, StoreError, drive,
 };
 use crate::link::PhoneLink;
 
@@ -142,7 +142,7 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
 }
 
-/// The record of the payment to ask about, if it is pending.
+/// The record of the payment to ask about, if it is open.
 fn record_to_ask_about(
     reported: &Reported,
     settings: &DriverSettings,
@@ -152,5 +152,5 @@ fn record_to_ask_about(
     let linked = settings.session.link.as_ref().and_then(|link| link.transaction_id);
     let transaction_id = reported.end.to_ask_about(offered, linked)?;
     let record = store.record(&transaction_id).ok()??;
-    (record.status == PaymentStatus::Pending).then_some(record)
+    record.is_open().then_some(record)
 }

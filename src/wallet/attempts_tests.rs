@@ -8,7 +8,8 @@ use super::fixtures::{
     self, card, certificate, channel_key, offer, settings, signed_receipt, transaction_id,
 };
 use super::*;
-use crate::domain::Outcome;
+use crate::credential::SealedCommand;
+use crate::domain::{CommandDigest, Outcome};
 use crate::link::{
     EmulatedAir, EmulatedPhoneLink, LinkCommand, LinkEvent, PhoneLink, PhoneLinkError, TerminalLink,
 };
@@ -39,11 +40,12 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
     }
     let mut phones: BTreeMap<_, Phone> = BTreeMap::new();
     let mut heard = Vec::new();
-    let approved = || FromTerminal::Result {
+    let approved = |digest: CommandDigest| FromTerminal::Result {
         transaction_id: transaction_id(),
         outcome: Outcome::Approved,
-        receipt: Some(signed_receipt(&fixtures::receipt())),
+        receipt: Some(signed_receipt(&fixtures::receipt(digest))),
     };
+    let mut digest = CommandDigest([0; 32]);
     while let Some(event) = link.events.recv().await {
         let LinkEvent::Wrote { phone: id, value_octets_max, value } = event else { continue };
         let is_taken = behaviour == TerminalBehaviour::TakeAndGoSilent && id.0 > 1;
@@ -75,7 +77,13 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
             }
             (_, Some(channel)) => {
                 let message = FromPhone::decode(&channel.open(&message).unwrap()).unwrap();
+                if matches!(message, FromPhone::Opening { .. }) {
+                    continue;
+                }
                 heard.push((id.0, message.clone()));
+                if let FromPhone::PaymentCommand { sealed_command, .. } = &message {
+                    digest = SealedCommand::digest_of_encoded(sealed_command);
+                }
                 let is_command = matches!(message, FromPhone::PaymentCommand { .. });
                 let breaks = match behaviour {
                     TerminalBehaviour::BreakAfterCommand => is_command,
@@ -86,10 +94,10 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
                     link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
                     continue;
                 }
-                if matches!(message, FromPhone::ReceiptAck { .. }) {
+                if matches!(message, FromPhone::ReceiptAck) {
                     return heard;
                 }
-                (MessageKind::Sealed, channel.seal(&approved().encode()).unwrap())
+                (MessageKind::Sealed, channel.seal(&approved(digest).encode()).unwrap())
             }
             (_, None) => panic!("sealed before a hello"),
         };
@@ -145,7 +153,7 @@ struct Scene {
 fn scene(behaviour: TerminalBehaviour, att_mtu: usize) -> Scene {
     let directory = tempfile::tempdir().unwrap();
     let wallet = WalletDirectory::open(directory.path().join("wallet")).unwrap();
-    wallet.add_card(&card(), 0).unwrap();
+    wallet.add_card(&card(), 0, None).unwrap();
     let (air, link) = EmulatedAir::new();
     Scene {
         _directory: directory,
@@ -159,6 +167,12 @@ fn scene(behaviour: TerminalBehaviour, att_mtu: usize) -> Scene {
         },
         terminal: tokio::spawn(play(link, behaviour)),
     }
+}
+
+/// The end with the receipt for the command that the wallet sent.
+fn settled(wallet: &WalletDirectory) -> SessionEnd {
+    let record = wallet.record(&transaction_id()).unwrap().unwrap();
+    SessionEnd::Settled(fixtures::receipt(record.command_digest()))
 }
 
 fn driver_settings() -> DriverSettings {
@@ -176,11 +190,10 @@ async fn a_payment_runs_over_a_link_of_any_width() {
     for att_mtu in [23, 100, 517] {
         let mut scene = scene(TerminalBehaviour::Approve, att_mtu);
         let reported = pay_in(&mut scene, driver_settings()).await;
-        assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+        assert_eq!(reported.end, settled(&scene.wallet));
         assert!(reported.store_error.is_none());
         let heard = scene.terminal.await.unwrap();
-        let [(_, FromPhone::PaymentCommand { .. }), (_, FromPhone::ReceiptAck { .. })] = &heard[..]
-        else {
+        let [(_, FromPhone::PaymentCommand { .. }), (_, FromPhone::ReceiptAck)] = &heard[..] else {
             panic!("{heard:?}")
         };
         let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
@@ -194,14 +207,14 @@ async fn a_payment_runs_over_a_link_of_any_width() {
 async fn the_connection_is_tried_again_where_nothing_was_sent() {
     let mut scene = scene(TerminalBehaviour::BreakFirstConnection, 517);
     let reported = pay_in(&mut scene, driver_settings()).await;
-    assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+    assert_eq!(reported.end, settled(&scene.wallet));
 }
 
 #[tokio::test]
 async fn after_a_lost_link_the_result_is_asked_for_and_no_second_command_is_sent() {
     let mut scene = scene(TerminalBehaviour::BreakAfterCommand, 517);
     let reported = pay_in(&mut scene, driver_settings()).await;
-    assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+    assert_eq!(reported.end, settled(&scene.wallet));
     let heard = scene.terminal.await.unwrap();
     let commands =
         heard.iter().filter(|(_, message)| matches!(message, FromPhone::PaymentCommand { .. }));
@@ -225,7 +238,7 @@ async fn a_phone_that_vanishes_leaves_its_payment_pending_and_asks_later() {
         ask(&mut scene.connector, card, record, driver_settings(), &mut store, cardholder)
             .await
             .unwrap();
-    assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+    assert_eq!(reported.end, settled(&scene.wallet));
     let record = scene.wallet.record(&transaction_id()).unwrap().unwrap();
     assert_eq!(record.status, PaymentStatus::Approved);
 }
@@ -303,8 +316,8 @@ async fn a_phone_that_hears_nothing_subscribes_again_and_pays() {
     let link =
         CutOff { link: scene.connector.air.connect(517).await.unwrap(), subscribed_again: 0 };
     let (mut store, mut cardholder) = (scene.wallet.store(scene.card.name()), scene.cardholder);
-    let seed = SessionSeed::from_random(&[7; 65]);
+    let seed = SessionSeed::from_random(&[7; SessionSeed::OCTETS]);
     let settings = driver_settings();
     let reported = drive(link, scene.card, None, settings, seed, &mut store, &mut cardholder).await;
-    assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+    assert_eq!(reported.end, settled(&scene.wallet));
 }

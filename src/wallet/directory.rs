@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! <wallet>/                     mode 700
-//!   cards/<name>/card.json      the institution's identifiers and public keys, limit, validity
+//!   cards/<name>/card.json      the institution's address, identifiers and public keys; limit,
+//!                               validity
 //!                key.pem        the card's private key (PKCS #8)
 //!                counter        the last value that was used
-//!                lock           locked while the counter is written
+//!                lock           locked while the counter or `card.json` is written
 //!   payments/<transaction id>.json
 //!   enrolments/<digest of the code>.pem    a key that is being enrolled
 //! ```
@@ -21,9 +22,10 @@ use std::path::{Path, PathBuf};
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
+use super::institution_channel::InstitutionContact;
 use super::payment_store::{PaymentStore, StoreError};
 use super::{Card, CardError, CardName, CardParts, PaymentRecord, PaymentRecordError, Reservation};
-use crate::credential::{Signed, SigningKey, VerifyingKey};
+use crate::credential::{CardCommand, Signed, SigningKey, VerifyingKey};
 use crate::domain::{Amount, AmountError, TransactionId, UnixTime};
 use crate::private_file::{self, PrivateFileError};
 
@@ -127,12 +129,99 @@ impl WalletDirectory {
         read_card(name, &text, key).map_err(|detail| fault(&path, detail))
     }
 
-    /// Adds a card with the last used value of its counter, 0 for a new card. The card is added
-    /// whole or not at all.
+    /// Where the card's institution is, if the card was enrolled over the network.
+    ///
+    /// # Errors
+    /// [`DirectoryError`], naming the file and what to do.
+    pub fn institution(
+        &self,
+        name: &CardName,
+    ) -> Result<Option<InstitutionContact>, DirectoryError> {
+        let path = self.card_directory(name).join(CARD_FILE);
+        let text = match private_file::read_text(&path) {
+            Err(error) if error.is_not_found() => {
+                return Err(DirectoryError::NoSuchCard(name.clone()));
+            }
+            other => other?,
+        };
+        read_institution(&text).map_err(|detail| DirectoryError::CardFile { path, detail })
+    }
+
+    /// Replaces the card's keyring by this one if the institution's root signed it and it is newer.
+    /// When this returns, the newest is on the disk.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]; the card is then as before.
+    pub fn store_keyring(&self, name: &CardName, keyring: &Signed) -> Result<(), DirectoryError> {
+        let _lock = self.lock(name)?;
+        match self.card(name)?.with_newer(keyring.clone()) {
+            Some(card) => self.replace_card(&card),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the terms that the institution has now into the card.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]; the card is then as before.
+    pub fn store_terms(
+        &self,
+        name: &CardName,
+        payment_limit: Amount,
+        not_after: UnixTime,
+    ) -> Result<(), DirectoryError> {
+        let _lock = self.lock(name)?;
+        self.replace_card(&self.card(name)?.with_terms(payment_limit, not_after))
+    }
+
+    /// Raises the card's counter to this value, if it is lower: a wallet that was restored from an
+    /// old copy must not use a value again. Returns the value before, if it was lower.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]; the counter is then as before.
+    pub fn raise_counter(&self, name: &CardName, used: u64) -> Result<Option<u64>, DirectoryError> {
+        let _lock = self.lock(name)?;
+        let path = self.card_directory(name).join(COUNTER_FILE);
+        // A card that lost its counter gets it back in this way.
+        let before = match self.counter(name) {
+            Ok(before) => before,
+            Err(DirectoryError::Counter { .. }) => 0,
+            Err(error) => return Err(error),
+        };
+        if before >= used && path.exists() {
+            return Ok(None);
+        }
+        private_file::replace(&path, format!("{used}\n").as_bytes())?;
+        Ok(Some(before))
+    }
+
+    /// Locks the files of a card against other processes, as long as the value lives.
+    fn lock(&self, name: &CardName) -> Result<File, DirectoryError> {
+        let path = self.card_directory(name).join(LOCK_FILE);
+        let fault = |source| DirectoryError::Lock { path: path.clone(), source };
+        // The lock is on a file of its own, since the others are replaced by new ones each time.
+        let lock = File::open(&path).map_err(fault)?;
+        lock.lock().map_err(fault)?;
+        Ok(lock)
+    }
+
+    fn replace_card(&self, card: &Card) -> Result<(), DirectoryError> {
+        let institution = self.institution(card.name())?;
+        let path = self.card_directory(card.name()).join(CARD_FILE);
+        Ok(private_file::replace(&path, write_card(card, institution.as_ref()).as_bytes())?)
+    }
+
+    /// Adds a card with the last used value of its counter, 0 for a new card, and where its
+    /// institution is. The card is added whole or not at all.
     ///
     /// # Errors
     /// [`DirectoryError::CardExists`]; [`DirectoryError::File`]; [`DirectoryError::System`].
-    pub fn add_card(&self, card: &Card, counter: u64) -> Result<(), DirectoryError> {
+    pub fn add_card(
+        &self,
+        card: &Card,
+        counter: u64,
+        institution: Option<&InstitutionContact>,
+    ) -> Result<(), DirectoryError> {
         let place = self.card_directory(card.name());
         if place.exists() {
             return Err(DirectoryError::CardExists(card.name().clone()));
@@ -152,7 +241,7 @@ impl WalletDirectory {
         private_file::create(&key_path, key_pem.as_bytes())?;
         private_file::create(&temporary.join(COUNTER_FILE), format!("{counter}\n").as_bytes())?;
         private_file::create(&temporary.join(LOCK_FILE), b"")?;
-        private_file::create(&temporary.join(CARD_FILE), write_card(card).as_bytes())?;
+        private_file::create(&temporary.join(CARD_FILE), write_card(card, institution).as_bytes())?;
         fs::rename(&temporary, &place).map_err(system(&place))?;
         private_file::sync_parent(&place)?;
         Ok(())
@@ -178,16 +267,12 @@ impl WalletDirectory {
     /// # Errors
     /// [`DirectoryError`]; no value was taken then, or one was lost, which does no harm.
     pub fn take_counter(&self, name: &CardName) -> Result<u64, DirectoryError> {
-        let directory = self.card_directory(name);
-        let lock_path = directory.join(LOCK_FILE);
-        let lock_fault = |source| DirectoryError::Lock { path: lock_path.clone(), source };
-        // The lock is on a file of its own, since the counter's is replaced by another each time.
-        let lock = File::open(&lock_path).map_err(lock_fault)?;
-        lock.lock().map_err(lock_fault)?;
-        let path = directory.join(COUNTER_FILE);
+        let _lock = self.lock(name)?;
+        let path = self.card_directory(name).join(COUNTER_FILE);
         let next = self
             .counter(name)?
             .checked_add(1)
+            .filter(|next| *next <= CardCommand::COUNTER_MAX)
             .ok_or(DirectoryError::Counter { path: path.clone(), detail: "used up" })?;
         private_file::replace(&path, format!("{next}\n").as_bytes())?;
         Ok(next)
@@ -327,6 +412,10 @@ impl PaymentStore for DirectoryStore {
         private_file::replace(&path, record.to_json().as_bytes()).map_err(DirectoryError::from)?;
         Ok(())
     }
+
+    fn store_keyring(&mut self, keyring: &Signed) -> Result<(), StoreError> {
+        Ok(self.directory.store_keyring(&self.card, keyring)?)
+    }
 }
 
 fn names_in(path: &Path) -> Result<Vec<String>, DirectoryError> {
@@ -355,9 +444,17 @@ struct CardFile {
     not_after_unix_s: u64,
     root_public_key: String,
     keyring: String,
+    institution: Option<InstitutionEntry>,
 }
 
-fn write_card(card: &Card) -> String {
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InstitutionEntry {
+    address: String,
+    root_pem: String,
+}
+
+fn write_card(card: &Card, institution: Option<&InstitutionContact>) -> String {
     let file = CardFile {
         version: FILE_VERSION,
         card_id: card.card_id().to_full_text(),
@@ -366,6 +463,10 @@ fn write_card(card: &Card) -> String {
         not_after_unix_s: card.not_after().seconds,
         root_public_key: BASE64.encode(&card.root_key().to_sec1()),
         keyring: BASE64.encode(&card.signed_keyring().encode()),
+        institution: institution.map(|contact| InstitutionEntry {
+            address: contact.address.to_string(),
+            root_pem: String::from_utf8_lossy(&contact.root_pem).into_owned(),
+        }),
     };
     // A structure of strings and numbers always serialises.
     let mut text = serde_json::to_string_pretty(&file).unwrap_or_default();
@@ -374,13 +475,25 @@ fn write_card(card: &Card) -> String {
 }
 
 /// The error names the line or the field, and never repeats its content.
-fn read_card(name: &CardName, text: &str, key: SigningKey) -> Result<Card, String> {
+fn read_card_file(text: &str) -> Result<CardFile, String> {
     let file: CardFile = serde_json::from_str(text).map_err(|error| {
         format!("line {}, column {}: not the JSON of a card", error.line(), error.column())
     })?;
-    if file.version != FILE_VERSION {
-        return Err(format!("version: expected {FILE_VERSION}; a newer wallet wrote this"));
+    if file.version == FILE_VERSION {
+        Ok(file)
+    } else {
+        Err(format!("version: expected {FILE_VERSION}; a newer wallet wrote this"))
     }
+}
+
+fn read_institution(text: &str) -> Result<Option<InstitutionContact>, String> {
+    let Some(entry) = read_card_file(text)?.institution else { return Ok(None) };
+    let address = entry.address.parse().map_err(|_| "institution: expected its address")?;
+    Ok(Some(InstitutionContact { address, root_pem: entry.root_pem.into_bytes() }))
+}
+
+fn read_card(name: &CardName, text: &str, key: SigningKey) -> Result<Card, String> {
+    let file = read_card_file(text)?;
     let octets = |field: &str, text: &str| {
         BASE64.decode(text.as_bytes()).map_err(|_| format!("{field}: expected octets in base64"))
     };
@@ -433,14 +546,14 @@ mod tests {
     fn a_card_reads_back_and_its_name_is_taken() {
         let (_parent, directory) = wallet();
         let card = fixtures::card();
-        directory.add_card(&card, 0).unwrap();
+        directory.add_card(&card, 0, None).unwrap();
         assert_eq!(directory.card_names().unwrap(), [card.name().clone()]);
         let again = directory.card(card.name()).unwrap();
         assert_eq!(again.card_id(), card.card_id());
         assert_eq!(again.key().verifying_key(), card.key().verifying_key());
         assert_eq!(again.keyring(), card.keyring());
         assert_eq!(again.payment_limit(), card.payment_limit());
-        assert!(matches!(directory.add_card(&card, 0), Err(DirectoryError::CardExists(_))));
+        assert!(matches!(directory.add_card(&card, 0, None), Err(DirectoryError::CardExists(_))));
         let other = "other".parse().unwrap();
         assert!(matches!(directory.card(&other), Err(DirectoryError::NoSuchCard(_))));
     }
@@ -449,7 +562,7 @@ mod tests {
     fn a_broken_card_file_is_named_and_not_repeated() {
         let (_parent, directory) = wallet();
         let card = fixtures::card();
-        directory.add_card(&card, 0).unwrap();
+        directory.add_card(&card, 0, None).unwrap();
         let path = directory.card_directory(card.name()).join(CARD_FILE);
         let text = private_file::read_text(&path).unwrap();
         let id = card.card_id().to_full_text();
@@ -472,7 +585,7 @@ mod tests {
     fn a_damaged_record_is_told_its_place_once_and_no_words_of_a_library() {
         let (_parent, directory) = wallet();
         let card = fixtures::card();
-        directory.add_card(&card, 0).unwrap();
+        directory.add_card(&card, 0, None).unwrap();
         directory.store(card.name()).create(&record()).unwrap();
         let path = directory.record_path(&record().transaction_id());
         let text = private_file::read_text(&path).unwrap();
@@ -499,7 +612,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let (_parent, directory) = wallet();
         let card = fixtures::card();
-        directory.add_card(&card, 0).unwrap();
+        directory.add_card(&card, 0, None).unwrap();
         directory.store(card.name()).create(&record()).unwrap();
         let mut places = vec![directory.path().to_owned()];
         while let Some(place) = places.pop() {
@@ -523,7 +636,7 @@ mod tests {
     fn no_two_takers_get_one_counter_value() {
         let (_parent, directory) = wallet();
         let card = fixtures::card();
-        directory.add_card(&card, 41).unwrap();
+        directory.add_card(&card, 41, None).unwrap();
         let takers: Vec<_> = (0..4)
             .map(|_| {
                 let (directory, name) = (directory.clone(), card.name().clone());
@@ -545,12 +658,62 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_keyring_wins_and_stays() {
+        let (_parent, directory) = wallet();
+        let card = fixtures::card();
+        let institution = InstitutionContact {
+            address: "https://bank.example:7443".parse().unwrap(),
+            root_pem: b"-----BEGIN CERTIFICATE-----\n".to_vec(),
+        };
+        directory.add_card(&card, 0, Some(&institution)).unwrap();
+        let issued_at = |seconds, root: &SigningKey| {
+            let mut keyring = card.keyring().clone();
+            keyring.issued_at = fixtures::later(seconds);
+            keyring.sign(root)
+        };
+        let mut store = directory.store(card.name());
+        let root = fixtures::root_key();
+        for (keyring, expected) in [
+            (issued_at(5, &root), 5),
+            (issued_at(3, &root), 5),
+            (issued_at(5, &root), 5),
+            (issued_at(9, &fixtures::key(77)), 5),
+            (issued_at(6, &root), 6),
+        ] {
+            store.store_keyring(&keyring).unwrap();
+            let stored = directory.card(card.name()).unwrap();
+            assert_eq!(stored.keyring().issued_at, fixtures::later(expected));
+        }
+        assert_eq!(directory.institution(card.name()).unwrap(), Some(institution));
+    }
+
+    #[test]
+    fn a_restored_wallet_uses_no_counter_value_again() {
+        let (_parent, directory) = wallet();
+        let card = fixtures::card();
+        directory.add_card(&card, 3, None).unwrap();
+        assert_eq!(directory.raise_counter(card.name(), 3).unwrap(), None);
+        assert_eq!(directory.raise_counter(card.name(), 40).unwrap(), Some(3));
+        assert_eq!(directory.raise_counter(card.name(), 7).unwrap(), None);
+        assert_eq!(directory.take_counter(card.name()).unwrap(), 41);
+        // One whose counter is lost or damaged has it again.
+        let path = directory.card_directory(card.name()).join(COUNTER_FILE);
+        private_file::replace(&path, b"x").unwrap();
+        assert_eq!(directory.raise_counter(card.name(), 41).unwrap(), Some(0));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(directory.raise_counter(card.name(), 41).unwrap(), Some(0));
+        assert_eq!(directory.take_counter(card.name()).unwrap(), 42);
+    }
+
+    #[test]
     fn a_card_without_a_good_counter_does_not_pay() {
         let (_parent, directory) = wallet();
         let card = fixtures::card();
-        directory.add_card(&card, 0).unwrap();
+        directory.add_card(&card, 0, None).unwrap();
         let path = directory.card_directory(card.name()).join(COUNTER_FILE);
-        for text in ["", "x", "-1", "18446744073709551616", "18446744073709551615"] {
+        for text in
+            ["", "x", "-1", "18446744073709551616", "18446744073709551615", "9223372036854775807"]
+        {
             private_file::replace(&path, text.as_bytes()).unwrap();
             let error = directory.take_counter(card.name()).unwrap_err();
             assert!(matches!(error, DirectoryError::Counter { .. }), "{text}: {error}");
@@ -563,7 +726,7 @@ mod tests {
     fn a_payment_is_recorded_once_and_then_updated() {
         let (_parent, directory) = wallet();
         let card = fixtures::card();
-        directory.add_card(&card, 0).unwrap();
+        directory.add_card(&card, 0, None).unwrap();
         let mut store = directory.store(card.name());
         let mut record = record();
         let id = record.transaction_id();
@@ -572,7 +735,8 @@ mod tests {
         assert!(store.create(&record).is_err(), "another process was first");
         assert_eq!(store.reserve(&id).unwrap(), Reservation::Earlier(Box::new(record.clone())));
         record.status = PaymentStatus::Approved;
-        record.receipt = Some(fixtures::signed_receipt(&fixtures::receipt()));
+        record.receipt =
+            Some(fixtures::signed_receipt(&fixtures::receipt(record.command_digest())));
         store.update(&record).unwrap();
         assert_eq!(directory.records().unwrap(), [record.clone()]);
         let path = directory.record_path(&id);

@@ -205,6 +205,10 @@ impl RunningSession<'_> {
                     };
                     input = Some(self.stored(stored.map(|()| Input::Stored)));
                 }
+                Output::StoreKeyring(keyring) => {
+                    let stored = self.store.store_keyring(&keyring);
+                    input = Some(self.stored(stored.map(|()| Input::Stored)));
+                }
                 Output::Tell(notice) => {
                     self.cardholder.tell(&notice);
                     if notice == Notice::CommandSent && self.vanish_after_command {

@@ -4,6 +4,7 @@
 use std::error::Error;
 
 use super::{PaymentRecord, Reservation};
+use crate::credential::Signed;
 use crate::domain::TransactionId;
 
 /// Why a store failed, in the store's own words.
@@ -36,4 +37,10 @@ pub trait PaymentStore: Send {
     /// # Errors
     /// [`StoreError`].
     fn update(&mut self, record: &PaymentRecord) -> Result<(), StoreError>;
+
+    /// Replaces the card's keyring by this one, unless the card has a newer one.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the card's keyring is then as before.
+    fn store_keyring(&mut self, keyring: &Signed) -> Result<(), StoreError>;
 }

@@ -137,6 +137,19 @@ impl Card {
         &self.signed_keyring
     }
 
+    /// The same card with this keyring, if the root key signed it and it is newer than the card's.
+    pub fn with_newer(&self, signed_keyring: Signed) -> Option<Self> {
+        let keyring = Keyring::verify(&signed_keyring, &self.root_key).ok()?;
+        let is_newer = keyring.issued_at > self.keyring.issued_at;
+        is_newer.then(|| Self { signed_keyring, keyring, ..self.clone() })
+    }
+
+    /// The same card with other terms.
+    #[must_use]
+    pub fn with_terms(&self, payment_limit: Amount, not_after: UnixTime) -> Self {
+        Self { payment_limit, not_after, ..self.clone() }
+    }
+
     /// The institution's keys.
     pub fn keyring(&self) -> &Keyring {
         &self.keyring

@@ -151,6 +151,7 @@ pub fn settings() -> SessionSettings {
         short_code: None,
         limit: None,
         offer_wait_ms: 30_000,
+        stay_ms: 0,
         holder_verification: HolderVerification::Consent,
         wall_clock: NOW,
     }

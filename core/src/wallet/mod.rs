@@ -9,13 +9,15 @@ mod card;
 pub mod fixtures;
 mod outcome;
 mod payment_record;
+mod proof;
 mod session;
 
 pub use card::{Card, CardError, CardName, CardParts};
 pub use outcome::{
-    LinkFault, NotCharged, NotPaid, PendingReason, ReceiptFault, Refusal, SessionEnd,
+    LinkFault, NotPaid, PendingReason, ReceiptFault, Refusal, SessionEnd, TerminalWord,
 };
 pub use payment_record::{PaymentRecord, PaymentRecordError, PaymentStatus};
+pub use proof::{check_exclusion, check_receipt, exclude, settle};
 pub use session::{
     Decision, Input, InputRefusal, Notice, OfferView, Output, Reservation, Session, SessionSeed,
     SessionSettings,

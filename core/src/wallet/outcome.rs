@@ -6,7 +6,7 @@
 use super::PaymentStatus;
 use crate::credential::CredentialError;
 use crate::domain::{
-    Amount, DeclineReason, Receipt, ReceiptStatus, TerminalId, TransactionId, UnixTime,
+    Amount, DeclineReason, Exclusion, Receipt, ReceiptStatus, TerminalId, TransactionId, UnixTime,
 };
 use crate::protocol::{ProtocolError, WireError};
 
@@ -15,13 +15,16 @@ use crate::protocol::{ProtocolError, WireError};
 pub enum SessionEnd {
     /// A receipt about this payment, signed by the institution.
     Settled(Receipt),
-    /// The terminal says that nothing is charged. The institution never approved, so there is no
-    /// receipt.
-    ReversedUnproven,
+    /// A receipt that the amount is reserved, for an offer that takes it only when the goods were
+    /// released. What became of it is not known here.
+    Reserved(Receipt),
+    /// The institution signed that this wallet's command was not used and never will be.
+    NotCharged(Exclusion),
     /// A command was sent, and its result is not known here.
     Pending(PendingReason),
-    /// A command was sent, and the terminal says that the institution did not act on it.
-    NotCharged(NotCharged),
+    /// A command was sent, and the terminal says something about it that the institution did not
+    /// sign. The result is not known.
+    Unproven(TerminalWord),
     /// A command was sent, and the receipt that the terminal presented does not prove the result.
     NotProven(ReceiptFault),
     /// No command was sent, for a reason outside this wallet.
@@ -54,14 +57,17 @@ pub enum PendingReason {
     /// The terminal answered with an error.
     #[error("{}", cause(*.0))]
     Terminal(WireError),
+    /// The institution was asked itself, and has not seen the command.
+    #[error("your bank has not seen this payment, and it may still come")]
+    NotSeen,
     /// The command was sent in an earlier session, and the terminal could not be asked about it.
     #[error("you ordered this payment before, and the machine has not said what became of it")]
     OrderedBefore,
 }
 
-/// Why the terminal says that the institution did not act on a command.
+/// What the terminal says of a command without the institution's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotCharged {
+pub enum TerminalWord {
     /// Another phone's command was first.
     #[error("another phone paid first")]
     Taken,
@@ -71,6 +77,9 @@ pub enum NotCharged {
     /// The offer's time ran out.
     #[error("the offer's time ran out")]
     Expired,
+    /// Called off, or given back.
+    #[error("the payment was called off")]
+    Reversed,
     /// The institution was not reached, or does not serve the terminal.
     #[error("{}", cause(*.0))]
     Institution(WireError),
@@ -230,6 +239,9 @@ pub enum ReceiptFault {
     /// Older than what the wallet has already.
     #[error("the receipt is older than the one you have")]
     Outdated,
+    /// It does not say that this wallet's command was not used.
+    #[error("it does not say that your order was not used")]
+    NoExclusion,
 }
 
 /// Why the link failed.
@@ -255,9 +267,10 @@ impl SessionEnd {
                 ReceiptStatus::Declined(_) => "declined",
                 ReceiptStatus::Reversed => "reversed",
             },
-            Self::ReversedUnproven => "reversed",
-            Self::Pending(_) => "pending",
+            Self::Reserved(_) => "reserved",
             Self::NotCharged(_) => "not_charged",
+            Self::Pending(_) => "pending",
+            Self::Unproven(_) => "unproven",
             Self::NotProven(_) => "not_proven",
             Self::NotPaid(NotPaid::Declined) => "cancelled",
             Self::NotPaid(_) => "not_paid",
@@ -276,9 +289,9 @@ impl SessionEnd {
                 | ReceiptStatus::Captured { .. }
                 | ReceiptStatus::Reversed => None,
             },
-            Self::ReversedUnproven | Self::StoreFailed => None,
+            Self::Reserved(_) | Self::NotCharged(_) | Self::StoreFailed => None,
             Self::Pending(reason) => Some(reason.name()),
-            Self::NotCharged(reason) => Some(reason.name()),
+            Self::Unproven(word) => Some(word.name()),
             Self::NotProven(fault) => Some(fault.name()),
             Self::NotPaid(reason) => Some(reason.name()),
             Self::Refused(refusal) => Some(refusal.name()),
@@ -290,24 +303,36 @@ impl SessionEnd {
     pub fn message(&self) -> String {
         match self {
             Self::Settled(receipt) => match &receipt.status {
-                ReceiptStatus::Approved { .. } | ReceiptStatus::Captured { .. } => {
+                ReceiptStatus::Approved { .. } => format!("Paid {}.", receipt.amount),
+                ReceiptStatus::Captured { refunded_minor: 0, .. } => {
                     format!("Paid {}.", receipt.amount)
+                }
+                ReceiptStatus::Captured { refunded_minor, .. } => {
+                    let refunded = Amount::new(*refunded_minor, receipt.amount.currency())
+                        .unwrap_or(receipt.amount);
+                    format!("Paid {}; {refunded} of it was given back.", receipt.amount)
                 }
                 ReceiptStatus::Declined(reason) => format!("Declined. {}", reason.message()),
                 ReceiptStatus::Reversed => {
                     format!("{} was given back. You were not charged.", receipt.amount)
                 }
             },
-            Self::ReversedUnproven => "The machine says that the payment was called off. You \
-                should not be charged; look at your account if in doubt."
+            Self::Reserved(receipt) => format!(
+                "{} is reserved. It is taken when the machine has released the goods, and given \
+                 back if it does not; `florin-wallet result` says which.",
+                receipt.amount
+            ),
+            Self::NotCharged(_) => "Not paid: your bank confirms that your order was not used and \
+                never will be. You were not charged."
                 .to_owned(),
             Self::Pending(reason) => format!(
                 "Nobody knows yet whether this was paid: {reason}. Do not pay again; ask later \
                  with `florin-wallet result`, at this machine, or ask your bank."
             ),
-            Self::NotCharged(reason) => {
-                format!("Not paid: {reason}. The machine says that you were not charged.")
-            }
+            Self::Unproven(word) => format!(
+                "The machine says: {word}. Your bank has not confirmed it. Do not pay again \
+                 before you know: ask with `florin-wallet result`, or ask your bank."
+            ),
             Self::NotProven(fault) => format!(
                 "The machine claims a result that your bank did not confirm: {fault}. Believe \
                  neither \"paid\" nor \"not paid\"; ask your bank, and do not pay here again."
@@ -336,9 +361,10 @@ impl SessionEnd {
         match self {
             Self::Settled(Receipt { status: ReceiptStatus::Declined(reason), .. }) => Some(*reason),
             Self::Settled(_)
-            | Self::ReversedUnproven
-            | Self::Pending(_)
+            | Self::Reserved(_)
             | Self::NotCharged(_)
+            | Self::Pending(_)
+            | Self::Unproven(_)
             | Self::NotProven(_)
             | Self::NotPaid(_)
             | Self::Refused(_)
@@ -350,16 +376,22 @@ impl SessionEnd {
     /// The verified receipt, where there is one.
     pub fn receipt(&self) -> Option<&Receipt> {
         match self {
-            Self::Settled(receipt) => Some(receipt),
-            Self::ReversedUnproven
+            Self::Settled(receipt) | Self::Reserved(receipt) => Some(receipt),
+            Self::NotCharged(_)
             | Self::Pending(_)
-            | Self::NotCharged(_)
+            | Self::Unproven(_)
             | Self::NotProven(_)
             | Self::NotPaid(_)
             | Self::Refused(_)
             | Self::LinkFailed(_)
             | Self::StoreFailed => None,
         }
+    }
+
+    /// Whether the machine said something of the payment that the institution has not signed: the
+    /// institution itself may know.
+    pub fn is_unproven(&self) -> bool {
+        matches!(self, Self::Unproven(_) | Self::NotProven(_))
     }
 
     /// Whether the wallet may try again on its own: only if no command was sent and the link or the
@@ -369,9 +401,10 @@ impl SessionEnd {
             Self::LinkFailed(_) => true,
             Self::NotPaid(NotPaid::Terminal(wire)) => wire.may_retry(),
             Self::Settled(_)
-            | Self::ReversedUnproven
-            | Self::Pending(_)
+            | Self::Reserved(_)
             | Self::NotCharged(_)
+            | Self::Pending(_)
+            | Self::Unproven(_)
             | Self::NotProven(_)
             | Self::NotPaid(_)
             | Self::Refused(_)
@@ -395,9 +428,10 @@ impl SessionEnd {
                 linked
             }
             Self::Settled(_)
-            | Self::ReversedUnproven
-            | Self::Pending(_)
+            | Self::Reserved(_)
             | Self::NotCharged(_)
+            | Self::Pending(_)
+            | Self::Unproven(_)
             | Self::NotProven(_)
             | Self::NotPaid(_)
             | Self::Refused(_)
@@ -410,11 +444,12 @@ impl SessionEnd {
     pub fn is_an_answer(&self) -> bool {
         match self {
             Self::Settled(_)
-            | Self::ReversedUnproven
+            | Self::Reserved(_)
             | Self::NotCharged(_)
             | Self::NotProven(_)
             | Self::Pending(PendingReason::Institution) => true,
             Self::Pending(_)
+            | Self::Unproven(_)
             | Self::NotPaid(_)
             | Self::Refused(_)
             | Self::LinkFailed(_)
@@ -429,7 +464,11 @@ impl SessionEnd {
         match (&self, earlier) {
             (
                 Self::NotPaid(_) | Self::Refused(_) | Self::LinkFailed(_) | Self::StoreFailed,
-                PaymentStatus::Approved | PaymentStatus::Declined | PaymentStatus::Reversed,
+                PaymentStatus::Approved
+                | PaymentStatus::Captured
+                | PaymentStatus::Declined
+                | PaymentStatus::Reversed
+                | PaymentStatus::NotCharged,
             ) => Self::Refused(Refusal::AlreadySettled),
             (
                 Self::NotPaid(_) | Self::Refused(_) | Self::LinkFailed(_) | Self::StoreFailed,
@@ -454,17 +493,20 @@ impl PendingReason {
             Self::TookTooLong => "took_too_long",
             Self::Unreadable => "unreadable",
             Self::Terminal(wire) => wire.name(),
+            Self::NotSeen => "not_seen",
             Self::OrderedBefore => "ordered_before",
         }
     }
 }
 
-impl NotCharged {
-    fn name(self) -> &'static str {
+impl TerminalWord {
+    /// A stable name for programs: lower case, words joined by underscores.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Taken => "taken",
             Self::Withdrawn => "withdrawn",
             Self::Expired => "expired",
+            Self::Reversed => "reversed",
             Self::Institution(wire) => wire.name(),
         }
     }
@@ -519,6 +561,7 @@ impl ReceiptFault {
             Self::OtherCommand => "receipt_of_other_command",
             Self::OtherStatus => "receipt_of_other_status",
             Self::Outdated => "receipt_outdated",
+            Self::NoExclusion => "no_exclusion",
         }
     }
 }
@@ -540,7 +583,7 @@ mod tests {
     /// One end of each kind whose message is put together of parts.
     fn ends() -> Vec<SessionEnd> {
         let mut ends = vec![
-            SessionEnd::ReversedUnproven,
+            SessionEnd::Unproven(TerminalWord::Reversed),
             SessionEnd::StoreFailed,
             SessionEnd::Refused(Refusal::AlreadySettled),
             SessionEnd::Refused(Refusal::LookAlike),
@@ -552,8 +595,8 @@ mod tests {
             SessionEnd::Pending(PendingReason::LinkLost),
             SessionEnd::Pending(PendingReason::NoSignOfLife),
             SessionEnd::Pending(PendingReason::OrderedBefore),
-            SessionEnd::NotCharged(NotCharged::Taken),
-            SessionEnd::NotCharged(NotCharged::Withdrawn),
+            SessionEnd::Unproven(TerminalWord::Taken),
+            SessionEnd::Unproven(TerminalWord::Withdrawn),
             SessionEnd::NotPaid(NotPaid::Declined),
             SessionEnd::NotPaid(NotPaid::NothingToPay),
             SessionEnd::LinkFailed(LinkFault::Lost),
@@ -562,7 +605,7 @@ mod tests {
         ];
         for error in WireError::ALL {
             ends.push(SessionEnd::Pending(PendingReason::Terminal(error)));
-            ends.push(SessionEnd::NotCharged(NotCharged::Institution(error)));
+            ends.push(SessionEnd::Unproven(TerminalWord::Institution(error)));
             ends.push(SessionEnd::NotPaid(NotPaid::Terminal(error)));
         }
         ends
@@ -594,7 +637,7 @@ mod tests {
             (PaymentStatus::NotProven, SessionEnd::Pending(PendingReason::OrderedBefore)),
             (PaymentStatus::Approved, SessionEnd::Refused(Refusal::AlreadySettled)),
             (PaymentStatus::NotSent, lost()),
-            (PaymentStatus::NotCharged, lost()),
+            (PaymentStatus::NotCharged, SessionEnd::Refused(Refusal::AlreadySettled)),
         ] {
             assert_eq!(lost().given_earlier(earlier), end);
         }

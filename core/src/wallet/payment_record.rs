@@ -21,25 +21,42 @@ pub enum PaymentStatus {
     Pending,
     /// The command was certainly not sent.
     NotSent,
-    /// By a verified receipt.
+    /// By a verified receipt: the amount is reserved. Where the offer takes it at once, it is as
+    /// good as paid.
     Approved,
+    /// By a verified receipt: the amount was taken.
+    Captured,
     /// By a verified receipt.
     Declined,
-    /// By a verified receipt; or by the terminal's statement, if the institution never approved.
+    /// By a verified receipt: the reserved amount was given back.
     Reversed,
-    /// By the terminal's statement: the institution did not act on the command.
+    /// By a verified exclusion: the institution did not use the command and never will.
     NotCharged,
-    /// The terminal presented a receipt that proves nothing.
+    /// The terminal presented what proves nothing. Only the institution's answer ends this, too.
     NotProven,
 }
 
 impl PaymentStatus {
+    /// Whether the command may have been used, and the institution has signed nothing yet.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Pending | Self::NotProven => true,
+            Self::NotSent
+            | Self::Approved
+            | Self::Captured
+            | Self::Declined
+            | Self::Reversed
+            | Self::NotCharged => false,
+        }
+    }
+
     /// A stable name for programs: lower case, words joined by underscores.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::NotSent => "not_sent",
             Self::Approved => "approved",
+            Self::Captured => "captured",
             Self::Declined => "declined",
             Self::Reversed => "reversed",
             Self::NotCharged => "not_charged",
@@ -75,6 +92,8 @@ pub struct PaymentRecord {
     pub status: PaymentStatus,
     /// The newest verified receipt, as the institution signed it.
     pub receipt: Option<Vec<u8>>,
+    /// The verified exclusion, as the institution signed it.
+    pub exclusion: Option<Vec<u8>>,
     created_at: UnixTime,
     /// Of the last change, by the phone's clock.
     pub updated_at: UnixTime,
@@ -100,6 +119,7 @@ impl PaymentRecord {
             sealed_command,
             status: PaymentStatus::Pending,
             receipt: None,
+            exclusion: None,
             created_at: now,
             updated_at: now,
         })
@@ -107,6 +127,30 @@ impl PaymentRecord {
 
     pub fn transaction_id(&self) -> TransactionId {
         self.offer.transaction_id()
+    }
+
+    /// Whether the amount is reserved, and the institution has not signed what became of it.
+    pub fn is_reserved(&self) -> bool {
+        self.status == PaymentStatus::Approved && self.offer.capture_after_dispense()
+    }
+
+    /// Whether the command may have been used, and the institution has signed nothing yet.
+    pub fn is_open(&self) -> bool {
+        self.status.is_open()
+    }
+
+    /// What the person is told that became of the payment: a stable name for programs.
+    pub fn standing(&self) -> &'static str {
+        match self.status {
+            PaymentStatus::Approved if self.is_reserved() => "reserved",
+            PaymentStatus::Approved | PaymentStatus::Captured => "paid",
+            PaymentStatus::Reversed => "given_back",
+            PaymentStatus::Pending
+            | PaymentStatus::NotSent
+            | PaymentStatus::Declined
+            | PaymentStatus::NotCharged
+            | PaymentStatus::NotProven => self.status.name(),
+        }
     }
 
     /// The offer, as the person saw it.
@@ -170,6 +214,7 @@ impl PaymentRecord {
             offer: BASE64.encode(&self.offer_octets),
             sealed_command: BASE64.encode(&self.sealed_command),
             receipt: self.receipt.as_ref().map(|octets| BASE64.encode(octets)),
+            exclusion: self.exclusion.as_ref().map(|octets| BASE64.encode(octets)),
         };
         let mut text = serde_json::to_string_pretty(&file).unwrap_or_else(|error| {
             debug_assert!(false, "a structure of strings and numbers serialises: {error}");
@@ -214,6 +259,7 @@ impl PaymentRecord {
             sealed_command: octets("sealed_command", &file.sealed_command)?,
             status: file.status,
             receipt: file.receipt.map(|text| octets("receipt", &text)).transpose()?,
+            exclusion: file.exclusion.map(|text| octets("exclusion", &text)).transpose()?,
             created_at: UnixTime { seconds: file.created_at_unix_s },
             updated_at: UnixTime { seconds: file.updated_at_unix_s },
         })
@@ -248,4 +294,5 @@ struct RecordFile {
     offer: String,
     sealed_command: String,
     receipt: Option<String>,
+    exclusion: Option<String>,
 }

@@ -530,7 +530,10 @@ impl Model {
             | PaymentStatus::NotSent => {
                 self.phone_is_told(phone, transaction_id, Word::NotCharged, status.name());
             }
-            PaymentStatus::Pending | PaymentStatus::Approved | PaymentStatus::NotProven => {}
+            PaymentStatus::Pending
+            | PaymentStatus::Approved
+            | PaymentStatus::Captured
+            | PaymentStatus::NotProven => {}
         }
     }
 

@@ -92,8 +92,11 @@ impl Phone {
 
     /// The payments whose end it does not know.
     pub fn pending(&self) -> Vec<TransactionId> {
-        let is_pending = |record: &&PaymentRecord| record.status == PaymentStatus::Pending;
-        self.records.values().filter(is_pending).map(PaymentRecord::transaction_id).collect()
+        self.records
+            .values()
+            .filter(|record| record.is_open())
+            .map(PaymentRecord::transaction_id)
+            .collect()
     }
 
     /// What its store says of each payment.
@@ -114,10 +117,7 @@ impl Phone {
             return stage.after(5_000, Event::PhoneVisits { phone: self.index, visit });
         }
         if let Visit::Ask(transaction_id) = visit
-            && self
-                .records
-                .get(&transaction_id)
-                .is_none_or(|record| record.status != PaymentStatus::Pending)
+            && self.records.get(&transaction_id).is_none_or(|record| !record.is_open())
         {
             return;
         }
@@ -206,6 +206,7 @@ impl Phone {
             short_code: None,
             limit: None,
             offer_wait_ms: 30_000,
+            stay_ms: 0,
             holder_verification: HolderVerification::Consent,
             wall_clock: self.clock.read(stage.now_ms),
         };
@@ -344,6 +345,8 @@ impl Phone {
                 Output::Store { record, is_new } => {
                     input = Some(self.try_to_store(stage, *record, is_new));
                 }
+                // No institution of the simulation changes its keys.
+                Output::StoreKeyring(_) => input = Some(Input::Stored),
                 Output::Tell(notice) => {
                     if notice == Notice::CommandSent {
                         let transaction_id = visiting.offered;
@@ -460,7 +463,7 @@ impl Phone {
         let Visit::Pay(linked) = visiting.visit else { return None };
         let transaction_id = visiting.reported.as_ref()?.to_ask_about(visiting.offered, linked)?;
         let record = self.records.get(&transaction_id)?;
-        (record.status == PaymentStatus::Pending).then_some(transaction_id)
+        record.is_open().then_some(transaction_id)
     }
 
     /// The person is told, and goes.
@@ -529,8 +532,8 @@ fn word_of(end: &SessionEnd) -> Word {
             florin::domain::ReceiptStatus::Declined(_)
             | florin::domain::ReceiptStatus::Reversed => Word::NotCharged,
         },
-        SessionEnd::ReversedUnproven
-        | SessionEnd::NotCharged(_)
+        SessionEnd::Reserved(_) => Word::Paid,
+        SessionEnd::NotCharged(_)
         | SessionEnd::NotPaid(_)
         | SessionEnd::LinkFailed(_)
         | SessionEnd::StoreFailed => Word::NotCharged,
@@ -538,7 +541,7 @@ fn word_of(end: &SessionEnd) -> Word {
         // earlier payment.
         SessionEnd::Refused(florin::wallet::Refusal::AlreadySettled) => Word::Unknown,
         SessionEnd::Refused(_) => Word::NotCharged,
-        SessionEnd::Pending(_) => Word::Unknown,
+        SessionEnd::Pending(_) | SessionEnd::Unproven(_) => Word::Unknown,
         SessionEnd::NotProven(_) => Word::Unproven,
     }
 }

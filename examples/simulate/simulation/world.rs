@@ -309,7 +309,9 @@ impl World {
                 let held = self.stage.model.charged(transaction_id, index);
                 let is_known = match (held, status) {
                     // Who was told the approval need not have asked again.
-                    (Some(TransactionState::Captured), status) => status == PaymentStatus::Approved,
+                    (Some(TransactionState::Captured), status) => {
+                        matches!(status, PaymentStatus::Approved | PaymentStatus::Captured)
+                    }
                     (Some(TransactionState::Reversed), status) => {
                         matches!(status, PaymentStatus::Approved | PaymentStatus::Reversed)
                     }
@@ -321,7 +323,7 @@ impl World {
                         )
                         | None,
                         status,
-                    ) => status != PaymentStatus::Approved,
+                    ) => !matches!(status, PaymentStatus::Approved | PaymentStatus::Captured),
                 };
                 if !is_known && self.stage.violation().is_none() {
                     let detail = format!(

@@ -27,34 +27,39 @@ With --json each event is one JSON object on one line; the last one of `pay` and
 \"event\":\"outcome\".
 
 Exit codes:
-   0  approved; of other commands: done
+   0  paid, or reserved; of other commands: done
    1  something else went wrong on this machine
    2  wrong arguments
    3  declined by the bank
-   4  refused by this wallet: certificate, look-alike, limit, or a result that is not proven
+   4  refused by this wallet: certificate, look-alike, or limit
    5  pending: the result is not known yet; ask later with `florin-wallet result`
-   6  not paid or not charged: you declined, another phone was first, the offer was withdrawn or
-      expired, there was nothing to pay, or the amount was given back
+   6  not paid: you declined, or there was nothing to pay (any more); or not charged: your bank
+      confirms that the order was not used, or has given the amount back
    7  no machine was found, it is not clear which, or it is out of service
    8  the connection failed before anything was sent
    9  Bluetooth cannot be used on this machine
-  10  the card could not be enrolled
-  11  the wallet's files: no card, damaged, or open to other users";
+  10  the card could not be enrolled, or the bank could not be asked
+  11  the wallet's files: no card, damaged, or open to other users
+  12  unproven: the machine says something that your bank has not signed; do not pay again before
+      you know, and ask with `florin-wallet result`";
 
 const PAYMENT_EXIT_CODES: &str = "\
 Exit codes:
-   0  approved
+   0  paid, or reserved
    1  something else went wrong on this machine
    2  wrong arguments
    3  declined by the bank
-   4  refused by this wallet: certificate, look-alike, limit, or a result that is not proven
+   4  refused by this wallet: certificate, look-alike, or limit
    5  pending: the result is not known yet; ask later with `florin-wallet result`
-   6  not paid or not charged: you declined, another phone was first, the offer was withdrawn or
-      expired, there was nothing to pay, or the amount was given back
+   6  not paid: you declined, or there was nothing to pay (any more); or not charged: your bank
+      confirms that the order was not used, or has given the amount back
    7  no machine was found, it is not clear which, or it is out of service
    8  the connection failed before anything was sent
    9  Bluetooth cannot be used on this machine
-  11  the wallet's files: no card, damaged, or open to other users";
+  10  the bank could not be asked, with --online
+  11  the wallet's files: no card, damaged, or open to other users
+  12  unproven: the machine says something that your bank has not signed; do not pay again before
+      you know, and ask with `florin-wallet result`";
 
 const ENROL_EXIT_CODES: &str = "\
 Exit codes:
@@ -71,6 +76,14 @@ Exit codes:
    2  wrong arguments
   11  the wallet's files: damaged, or open to other users";
 
+const ONLINE_EXIT_CODES: &str = "\
+Exit codes:
+   0  done
+   1  something else went wrong on this machine
+   2  wrong arguments
+  10  the bank could not be asked; the message says whose turn it is
+  11  the wallet's files: no card, damaged, or open to other users";
+
 const TERMINALS_EXIT_CODES: &str = "\
 Exit codes:
    0  done, also if no machine is in reach
@@ -84,6 +97,9 @@ Exit codes:
 const SCAN_MS: RangeInclusive<u64> = 100..=60_000;
 /// How long `pay` and `result` may look for a machine, in milliseconds.
 const WAIT_MS: RangeInclusive<u64> = 100..=600_000;
+
+/// How long `pay` may stay after the amount was reserved, in milliseconds.
+const STAY_MS: RangeInclusive<u64> = 0..=600_000;
 
 fn milliseconds(what: &str, range: &RangeInclusive<u64>) -> String {
     format!("{what}, in milliseconds, {} to {}", range.start(), range.end())
@@ -156,14 +172,22 @@ pub enum Command {
     /// --code or --nearest it lists the machines in reach and asks which one to pay.
     #[command(after_help = PAYMENT_EXIT_CODES)]
     Pay(PayArguments),
-    /// Ask for the result of a payment that is pending.
+    /// Ask what became of a payment.
     ///
-    /// Without --link, --code or --nearest it looks for the machine of that payment.
+    /// Asks the bank over the network, and the machine if the bank cannot be reached or has not
+    /// seen the payment. With --link, --code or --nearest it asks only that machine.
     #[command(after_help = PAYMENT_EXIT_CODES)]
     Result {
-        /// The payment; `florin-wallet receipts` lists the ids.
+        /// The payment; `florin-wallet receipts` lists the ids [default: the newest whose result is
+        /// not final].
         #[arg(value_parser = transaction_id)]
-        transaction_id: TransactionId,
+        transaction_id: Option<TransactionId>,
+        /// Ask only the bank.
+        #[arg(long, conflicts_with_all = ["at_machine", "link", "code", "nearest"])]
+        online: bool,
+        /// Ask only the machine of the payment.
+        #[arg(long)]
+        at_machine: bool,
         #[command(flatten)]
         which: WhichTerminal,
         #[command(flatten)]
@@ -178,8 +202,23 @@ pub enum Command {
         wait_ms: u64,
     },
     /// List the payments of this wallet, and verify their receipts again.
-    #[command(after_help = FILES_EXIT_CODES)]
-    Receipts,
+    #[command(after_help = ONLINE_EXIT_CODES)]
+    Receipts {
+        /// List what the bank has of a card, also from before this wallet was lost or restored.
+        #[arg(long)]
+        online: bool,
+        /// The card; needed with --online if there are several.
+        #[arg(long, requires = "online")]
+        card: Option<CardName>,
+    },
+    /// Renew a card from its bank: keys, limits, and the counter after a wallet was restored from a
+    /// copy.
+    #[command(after_help = ONLINE_EXIT_CODES)]
+    Refresh {
+        /// The card; needed if there are several.
+        #[arg(long)]
+        card: Option<CardName>,
+    },
     #[cfg(feature = "manual")]
     Manual(florin::manual::ManualArguments),
 }
@@ -189,8 +228,8 @@ pub enum Command {
 pub struct PayArguments {
     #[command(flatten)]
     pub which: WhichTerminal,
-    /// Pay without asking. Needs --link, --code or --nearest, and pays only the machine that this
-    /// names.
+    /// Pay without asking. Needs --link or --code, and pays only the machine that this names. To be
+    /// near a machine is no consent to pay it.
     #[arg(long)]
     pub yes: bool,
     /// The most that this payment may be, in the card's currency, such as 5.00 [default: the
@@ -213,6 +252,20 @@ pub struct PayArguments {
         ),
     )]
     pub wait_ms: u64,
+    #[arg(
+        long,
+        value_name = "MILLISECONDS",
+        default_value_t = 60_000,
+        value_parser = whole_number::<u64>("milliseconds", STAY_MS),
+        help = milliseconds(
+            "How long to stay until a reserved amount was taken or given back, 0 not at all",
+            &STAY_MS,
+        ),
+    )]
+    pub stay_ms: u64,
+    /// Do not ask the bank over the network if the machine proves no result.
+    #[arg(long)]
+    pub offline: bool,
     /// Disconnect as soon as the payment is sent, without waiting for its result, like a phone
     /// whose battery dies.
     #[arg(long, help_heading = "Testing")]
@@ -234,7 +287,7 @@ pub struct WhichTerminal {
         help = format!(
             "The machine that you stand at: received with {STRENGTH_MIN_DBM} dBm or more, and all \
              others at least {MARGIN_MIN_DB} dB weaker. If there is no such machine, you are asked \
-             which one; `pay --yes` does not ask, and pays nothing then"
+             which one. `pay` always asks before it pays"
         ),
     )]
     pub nearest: bool,
@@ -307,6 +360,7 @@ mod tests {
             ("name", "[default: card- and the last four digits of its identifier]"),
             ("limit", "[default: the card's own limit]"),
             ("adapter", "[default: the first]"),
+            ("transaction_id", "[default: the newest whose result is"),
         ];
         let mut commands = vec![Arguments::command()];
         while let Some(command) = commands.pop() {
@@ -331,6 +385,11 @@ mod tests {
             |more: &[&str]| Arguments::try_parse_from(["florin-wallet", "pay"].iter().chain(more));
         assert!(pay(&["--code", "7qk2", "--yes"]).is_ok());
         assert!(pay(&["--nearest"]).is_ok());
+        let result = |more: &[&str]| {
+            Arguments::try_parse_from(["florin-wallet", "result"].iter().chain(more)).is_ok()
+        };
+        assert!(result(&[]) && result(&["--online"]) && result(&["--at-machine"]));
+        assert!(!result(&["--online", "--at-machine"]) && !result(&["--online", "--code", "7qk2"]));
         assert!(pay(&["--code", "7qk2", "--nearest"]).is_err());
         assert!(pay(&["--code", "7qk"]).is_err());
         assert!(pay(&["--link", "https://example.org"]).is_err());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use florin::bluetooth::CentralError;
 use florin::private_file::PrivateFileError;
-use florin::wallet::{DirectoryError, EnrolmentError};
+use florin::wallet::{DirectoryError, EnrolmentError, OnlineError};
 
 use crate::radio_error::RadioError;
 
@@ -30,7 +30,7 @@ pub fn name_and_exit_code(error: &anyhow::Error) -> (&'static str, u8) {
         match error {
             RadioError::Central(error) => of_central(error),
             RadioError::EmulatedAir(_) => ("link_failed", 8),
-            RadioError::NotFound { .. } | RadioError::NotClear { .. } => ("no_terminal", 7),
+            RadioError::NotFound { .. } => ("no_terminal", 7),
             RadioError::OutOfService(_) => ("out_of_service", 7),
             RadioError::NotChosen => ("cancelled", 6),
         }
@@ -39,12 +39,21 @@ pub fn name_and_exit_code(error: &anyhow::Error) -> (&'static str, u8) {
     } else if let Some(error) = error.downcast_ref::<EnrolmentError>() {
         match error {
             EnrolmentError::Directory(_) => ("wallet", 11),
-            EnrolmentError::Root(_)
-            | EnrolmentError::Unreachable { .. }
+            EnrolmentError::Contact(_)
             | EnrolmentError::Refused(_)
             | EnrolmentError::Failed(_)
             | EnrolmentError::Answer(_)
             | EnrolmentError::Random(_) => ("enrolment_failed", 10),
+        }
+    } else if let Some(error) = error.downcast_ref::<OnlineError>() {
+        match error {
+            OnlineError::Directory(_) | OnlineError::Store(_) => ("wallet", 11),
+            OnlineError::NoContact
+            | OnlineError::Contact(_)
+            | OnlineError::TooSlow(_)
+            | OnlineError::Refused(_)
+            | OnlineError::Failed(_)
+            | OnlineError::Answer(_) => ("institution", 10),
         }
     } else if error.is::<DirectoryError>() || error.is::<PrivateFileError>() || error.is::<NoCard>()
     {

@@ -5,11 +5,13 @@
 
 mod air;
 mod arguments;
+mod bank;
 mod failure;
 mod keyboard;
 mod nearest;
 mod radio;
 mod radio_error;
+mod receipts;
 mod screen;
 
 use std::path::PathBuf;
@@ -20,13 +22,13 @@ use std::sync::Arc;
 use clap::Parser;
 use florin::causes::with_causes;
 use florin::command_line::yes_or_no;
-use florin::domain::{Amount, HolderVerification, Offer, TransactionId};
+use florin::domain::{Amount, HolderVerification, Offer, Receipt, TransactionId};
 use florin::institution_address::InstitutionAddress;
 use florin::log::{LogForm, start_log};
 use florin::wallet::{
-    Card, CardName, Cardholder, Decision, DriverSettings, EnrolmentError, EnrolmentRequest, Notice,
-    OfferView, PaymentStatus, Reported, SessionEnd, SessionSettings, WalletDirectory, ask,
-    enrol_card, pay,
+    Card, CardName, Cardholder, ContactError, Decision, DriverSettings, EnrolmentError,
+    EnrolmentRequest, InstitutionContact, Notice, OfferView, PaymentRecord, Reported, SessionEnd,
+    SessionSettings, WalletDirectory, ask, enrol_card, pay,
 };
 use secrecy::SecretString;
 use serde_json::json;
@@ -92,10 +94,30 @@ async fn run(arguments: Arguments, screen: Screen) -> anyhow::Result<u8> {
             Ok(0)
         }
         Command::Pay(arguments) => pay_once(&directory, screen, arguments).await,
-        Command::Result { transaction_id, which, radio, wait_ms } => {
-            ask_for_result(&directory, screen, transaction_id, which, radio, wait_ms).await
+        Command::Result { transaction_id, online, at_machine, which, radio, wait_ms } => {
+            let record = choose_record(&directory, transaction_id)?;
+            let is_pointed_at = which.link.is_some() || which.code.is_some() || which.nearest;
+            if at_machine || is_pointed_at {
+                return ask_machine(&directory, screen, record, which, radio, wait_ms).await;
+            }
+            match bank::ask_about(&directory, &screen, &record).await {
+                Ok(Some(code)) => Ok(code),
+                Ok(None) if online => Ok(bank::not_seen(&screen, &record)),
+                Err(error) if online => Err(error.into()),
+                Ok(None) => ask_machine(&directory, screen, record, which, radio, wait_ms).await,
+                Err(error) => {
+                    screen.say(&format!("{error}. Asking at the machine ..."));
+                    ask_machine(&directory, screen, record, which, radio, wait_ms).await
+                }
+            }
         }
-        Command::Receipts => receipts(&directory, screen),
+        Command::Receipts { online: true, card } => {
+            bank::list(&directory, &screen, choose_card(&directory, card.as_ref())?).await
+        }
+        Command::Receipts { online: false, .. } => receipts::list(&directory, &screen),
+        Command::Refresh { card } => {
+            bank::refresh(&directory, &screen, choose_card(&directory, card.as_ref())?).await
+        }
         #[cfg(feature = "manual")]
         Command::Manual(_) => Ok(0),
     }
@@ -124,11 +146,12 @@ async fn enrol(
     code: String,
 ) -> anyhow::Result<u8> {
     let code = if code == "-" { typed_line("Code: ").await.unwrap_or_default() } else { code };
-    let root_pem = std::fs::read(&root)
-        .map_err(|error| EnrolmentError::Root(format!("{}: {error}", root.display())))?;
+    let root_pem = std::fs::read(&root).map_err(|error| {
+        EnrolmentError::from(ContactError::Root(format!("{}: {error}", root.display())))
+    })?;
     let code = SecretString::from(code.trim());
-    let card =
-        enrol_card(directory, EnrolmentRequest { institution, root_pem, code, name }).await?;
+    let institution = InstitutionContact { address: institution, root_pem };
+    let card = enrol_card(directory, EnrolmentRequest { institution, code, name }).await?;
     screen.event(json!({
         "event": "enrolled",
         "card": card.name().as_str(),
@@ -185,9 +208,11 @@ async fn pay_once(
     arguments: PayArguments,
 ) -> anyhow::Result<u8> {
     let which = &arguments.which;
-    if arguments.yes && which.link.is_none() && which.code.is_none() && !which.nearest {
+    if arguments.yes && which.link.is_none() && which.code.is_none() && !names_machine(&arguments) {
         return Err(Usage(
-            "--yes pays without asking; say which machine with --link, --code or --nearest".into(),
+            "--yes pays without asking; say which machine with --link or --code. To be near a \
+             machine is no consent: with --nearest you are asked"
+                .into(),
         )
         .into());
     }
@@ -198,13 +223,14 @@ async fn pay_once(
         .map(|text| Amount::parse_major(text, card.payment_limit().currency()))
         .transpose()
         .map_err(|error| Usage(format!("--limit: {error}")))?;
-    let target = Target::new(which, arguments.yes, Target::Ask);
+    let target = Target::new(which, Target::Ask);
     let settings = DriverSettings {
         session: SessionSettings {
             link: arguments.which.link.clone(),
             short_code: arguments.which.code.clone(),
             limit,
             offer_wait_ms: arguments.wait_ms,
+            stay_ms: arguments.stay_ms,
             holder_verification: if arguments.yes {
                 HolderVerification::None
             } else {
@@ -217,35 +243,72 @@ async fn pay_once(
     let air = Air::open(arguments.radio).await?;
     let mut radio = Radio::new(air.clone(), target, arguments.wait_ms, screen);
     let mut store = directory.store(card.name());
-    let mut customer = Customer { screen, is_asked: !arguments.yes, has_sent: false, shown: None };
+    let mut customer = Customer::new(screen, !arguments.yes);
     let paying = pay(&mut radio, card, settings, &mut store, &mut customer);
     let paid = until_interrupted(paying).await;
     let code = match paid {
-        Some(Ok(reported)) => Ok(show(&screen, &reported, None)),
+        Some(Ok(reported)) => {
+            let asks_bank = !arguments.offline && reported.end.is_unproven();
+            let known =
+                if asks_bank { ask_bank(directory, &screen, &reported).await } else { None };
+            Ok(known.unwrap_or_else(|| show(&screen, &reported, None)))
+        }
         Some(Err(error)) => Err(error.into()),
-        None => Ok(interrupted(&screen, customer.has_sent, customer.shown.as_ref())),
+        None => Ok(interrupted(&screen, &customer)),
     };
     air.wait_disconnected().await;
     code
 }
 
-async fn ask_for_result(
+/// Whether the air is a socket, which is one machine.
+fn names_machine(arguments: &PayArguments) -> bool {
+    #[cfg(unix)]
+    return arguments.which.nearest && arguments.radio.air.is_some();
+    #[cfg(not(unix))]
+    return false;
+}
+
+/// Asks the bank about a payment of which the machine proved nothing. None if it does not say more.
+async fn ask_bank(directory: &WalletDirectory, screen: &Screen, reported: &Reported) -> Option<u8> {
+    let id = reported.offer.as_ref()?.offer.transaction_id();
+    let record = directory.record(&id).ok()??;
+    bank::ask_about(directory, screen, &record).await.ok()?
+}
+
+/// The payment of this id, or the newest whose result is not final.
+fn choose_record(
+    directory: &WalletDirectory,
+    transaction_id: Option<TransactionId>,
+) -> anyhow::Result<PaymentRecord> {
+    let Some(id) = transaction_id else {
+        let records = directory.records()?;
+        let newest = records.into_iter().rfind(|record| record.is_open() || record.is_reserved());
+        return newest.ok_or_else(|| {
+            let words = "there is no payment whose result is not known; name one that \
+                `florin-wallet receipts` lists";
+            Usage(words.into()).into()
+        });
+    };
+    directory.record(&id)?.ok_or_else(|| {
+        let words = format!(
+            "this wallet did not make payment {id}; `florin-wallet receipts` lists the payments \
+             that it made"
+        );
+        Usage(words).into()
+    })
+}
+
+async fn ask_machine(
     directory: &WalletDirectory,
     screen: Screen,
-    transaction_id: TransactionId,
+    record: PaymentRecord,
     which: WhichTerminal,
     radio: RadioArguments,
     wait_ms: u64,
 ) -> anyhow::Result<u8> {
-    let record = directory.record(&transaction_id)?.ok_or_else(|| {
-        Usage(format!(
-            "this wallet did not make payment {transaction_id}; `florin-wallet receipts` lists the \
-             payments that it made"
-        ))
-    })?;
     let card = Arc::new(directory.card(record.card_name())?);
     let by_record = Target::ShortCode(record.offer().terminal_id().short_code().to_owned());
-    let target = Target::new(&which, false, by_record);
+    let target = Target::new(&which, by_record);
     let settings = DriverSettings {
         session: SessionSettings {
             // It asks about the record's payment, whatever the machine's screen shows now.
@@ -259,7 +322,7 @@ async fn ask_for_result(
     let air = Air::open(radio).await?;
     let mut radio = Radio::new(air.clone(), target, wait_ms, screen);
     let mut store = directory.store(card.name());
-    let mut customer = Customer { screen, is_asked: true, has_sent: false, shown: None };
+    let mut customer = Customer::new(screen, true);
     let asking = ask(&mut radio, card, record.clone(), settings, &mut store, &mut customer);
     let code = match until_interrupted(asking).await {
         Some(Ok(reported)) => Ok(show(&screen, &reported, Some(record.offer()))),
@@ -269,7 +332,9 @@ async fn ask_for_result(
             Ok(screen.failed(name, &with_causes(error.as_ref()), code, Some(record.offer())))
         }
         None => {
-            Ok(interrupted(&screen, record.status == PaymentStatus::Pending, Some(record.offer())))
+            customer.has_sent |= record.is_open();
+            customer.shown.get_or_insert(record.offer().clone());
+            Ok(interrupted(&screen, &customer))
         }
     };
     air.wait_disconnected().await;
@@ -284,6 +349,7 @@ fn session_settings() -> SessionSettings {
         short_code: None,
         limit: None,
         offer_wait_ms: 0,
+        stay_ms: 0,
         holder_verification: HolderVerification::Consent,
         wall_clock: wall_clock(),
     }
@@ -297,8 +363,12 @@ async fn until_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-fn interrupted(screen: &Screen, may_have_paid: bool, offer: Option<&Offer>) -> u8 {
-    if may_have_paid {
+fn interrupted(screen: &Screen, customer: &Customer) -> u8 {
+    let offer = customer.shown.as_ref();
+    if let Some(receipt) = &customer.reserved {
+        let context = SessionContext { offer, matching_code: None };
+        screen.end(&SessionEnd::Reserved(receipt.clone()), &context)
+    } else if customer.has_sent {
         let error = "interrupted after the payment was sent: nobody knows yet whether it was paid. \
             Do not pay again; find the payment with `florin-wallet receipts`, and ask for its \
             result with `florin-wallet result`";
@@ -338,60 +408,6 @@ fn choose_card(directory: &WalletDirectory, wanted: Option<&CardName>) -> anyhow
     Ok(directory.card(&name)?)
 }
 
-fn receipts(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
-    let records = directory.records()?;
-    if records.is_empty() {
-        screen.say("Nothing paid yet.");
-    }
-    for record in records {
-        let card = directory.card(record.card_name()).ok();
-        let receipt =
-            card.as_ref().and_then(|card| record.verified_receipt(card.keyring()).ok().flatten());
-        let approval_code = receipt
-            .clone()
-            .and_then(|receipt| screen::approval_code(&SessionEnd::Settled(receipt)));
-        let offer = record.offer();
-        screen.event(json!({
-            "event": "receipt",
-            "transaction_id": record.transaction_id().to_string(),
-            "outcome": record.status.name(),
-            "amount_minor": offer.amount().minor(),
-            "currency": offer.amount().currency().to_string(),
-            "merchant": offer.merchant_name(),
-            "terminal_id": offer.terminal_id().to_string(),
-            "reference": offer.reference(),
-            "card": record.card_name().as_str(),
-            "approval_code": approval_code,
-            "receipt_verified": receipt.is_some(),
-            "created_at": record.created_at().to_string(),
-            "decided_at": receipt.as_ref().map(|receipt| receipt.decided_at.to_string()),
-        }));
-        let style = match record.status {
-            PaymentStatus::Approved => Style::Good,
-            PaymentStatus::Declined | PaymentStatus::NotProven => Style::Bad,
-            PaymentStatus::Pending => Style::Doubtful,
-            PaymentStatus::NotSent | PaymentStatus::Reversed | PaymentStatus::NotCharged => {
-                Style::Faint
-            }
-        };
-        let proof = match (&receipt, &record.receipt) {
-            (Some(_), _) => format!("verified {}", approval_code.unwrap_or_default()),
-            (None, Some(_)) => "NOT VERIFIED".to_owned(),
-            (None, None) => String::new(),
-        };
-        screen.say(&format!(
-            "{}  {:>14}  {}  {}  {}  {}",
-            record.created_at(),
-            offer.amount().to_string(),
-            screen.styled(style, &format!("{:<11}", record.status.name())),
-            record.transaction_id(),
-            on_screen(offer.merchant_name()),
-            proof.trim_end(),
-        ));
-    }
-    Ok(0)
-}
-
 /// The person at the command line.
 struct Customer {
     screen: Screen,
@@ -399,11 +415,22 @@ struct Customer {
     /// Whether a command was sent, so that the payment may have been made.
     has_sent: bool,
     shown: Option<Offer>,
+    /// The receipt of the reservation, where the wallet stays for what becomes of it.
+    reserved: Option<Receipt>,
+}
+
+impl Customer {
+    fn new(screen: Screen, is_asked: bool) -> Self {
+        Self { screen, is_asked, has_sent: false, shown: None, reserved: None }
+    }
 }
 
 impl Cardholder for Customer {
     fn tell(&mut self, notice: &Notice) {
         self.has_sent |= *notice == Notice::CommandSent;
+        if let Notice::Reserved(receipt) = notice {
+            self.reserved = Some(Receipt::clone(receipt));
+        }
         self.screen.notice(notice);
     }
 

@@ -22,22 +22,20 @@ const LISTEN_MS: u64 = 3_000;
 pub enum Target {
     /// With this short code.
     ShortCode(String),
-    /// The one that is clearly the nearest. If none is, the person is asked, where that is allowed.
-    Nearest {
-        may_ask: bool,
-    },
+    /// The one that is clearly the nearest. If none is, the person is asked.
+    Nearest,
     Ask,
 }
 
 impl Target {
     /// As the command line says; if it says nothing, `otherwise`.
-    pub fn new(which: &WhichTerminal, is_unasked: bool, otherwise: Self) -> Self {
+    pub fn new(which: &WhichTerminal, otherwise: Self) -> Self {
         if let Some(link) = &which.link {
             Self::ShortCode(link.terminal_id.short_code().to_owned())
         } else if let Some(code) = &which.code {
             Self::ShortCode(code.clone())
         } else if which.nearest {
-            Self::Nearest { may_ask: !is_unasked }
+            Self::Nearest
         } else {
             otherwise
         }
@@ -64,7 +62,7 @@ impl Radio {
         let end = Instant::now() + Duration::from_millis(self.wait_ms);
         let with = match &self.target {
             Target::ShortCode(code) => format!(" with the code {code}"),
-            Target::Nearest { .. } | Target::Ask => String::new(),
+            Target::Nearest | Target::Ask => String::new(),
         };
         self.screen.event(json!({ "event": "searching", "adapter": self.air.name() }));
         self.screen
@@ -77,7 +75,7 @@ impl Radio {
             }
             let (scan_ms, short_code) = match &self.target {
                 Target::ShortCode(code) => (left_ms, Some(code.as_str())),
-                Target::Nearest { .. } | Target::Ask => (left_ms.min(LISTEN_MS), None),
+                Target::Nearest | Target::Ask => (left_ms.min(LISTEN_MS), None),
             };
             let mut found = self.air.scan(scan_ms, short_code).await?;
             if found.is_empty() {
@@ -85,14 +83,13 @@ impl Radio {
             }
             let chosen = match self.target {
                 Target::ShortCode(_) => found.swap_remove(0),
-                Target::Nearest { may_ask } => match self.nearest(&found) {
+                Target::Nearest => match self.nearest(&found) {
                     Ok(index) => found.swap_remove(index),
-                    Err(why) if may_ask => {
+                    Err(why) => {
                         self.screen
                             .say(&format!("It is not clear which machine you stand at: {why}."));
                         self.ask(found).await?
                     }
-                    Err(why) => return Err(RadioError::NotClear { in_reach: found.len(), why }),
                 },
                 Target::Ask => self.ask(found).await?,
             };

@@ -3,8 +3,6 @@
 use florin::bluetooth::CentralError;
 use florin::link::PhoneLinkError;
 
-use crate::nearest::NotClear;
-
 #[derive(Debug, thiserror::Error)]
 pub enum RadioError {
     /// The radio, or the connection.
@@ -25,16 +23,6 @@ pub enum RadioError {
          back later"
     )]
     OutOfService(String),
-    /// None is clearly the nearest, and nobody may be asked.
-    #[error(
-        "it is not clear which machine you stand at ({in_reach} in reach): {why}; use --code or \
-         --link, or leave out --yes to be asked"
-    )]
-    NotClear {
-        in_reach: usize,
-        /// Which part of the rule does not hold.
-        why: NotClear,
-    },
     #[error("no machine was chosen")]
     NotChosen,
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use florin::domain::{Currency, LineItem, Offer, ReceiptStatus, UnixTime};
+use florin::domain::{Currency, LineItem, Offer, Receipt, ReceiptStatus, UnixTime};
 use florin::wallet::{NotPaid, Notice, OfferView, SessionEnd};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -90,6 +90,20 @@ impl Screen {
                     "Your bank has not answered yet; waiting a little ...",
                 ));
             }
+            Notice::Unproven(word) => {
+                self.event(json!({ "event": "unproven", "reason": word.name() }));
+                let line = format!("The machine says: {word}. Waiting for your bank's word ...");
+                self.say(&self.styled(Style::Doubtful, &line));
+            }
+            Notice::Reserved(receipt) => {
+                self.event(json!({
+                    "event": "reserved",
+                    "amount_minor": receipt.amount.minor(),
+                    "currency": receipt.amount.currency().to_string(),
+                }));
+                let reserved = self.styled(Style::Good, &format!("{} reserved.", receipt.amount));
+                self.say(&format!("{reserved} Waiting until the machine released the goods ..."));
+            }
         }
     }
 
@@ -143,22 +157,19 @@ impl Screen {
     pub fn end(&self, end: &SessionEnd, context: &SessionContext<'_>) -> u8 {
         let code = exit_code(end);
         let error = match end {
-            SessionEnd::Settled(receipt)
-                if matches!(receipt.status, ReceiptStatus::Approved { .. }) =>
-            {
-                None
-            }
+            SessionEnd::Settled(receipt) if is_paid(receipt) => None,
+            SessionEnd::Reserved(_) => None,
             SessionEnd::Settled(_)
-            | SessionEnd::ReversedUnproven
             | SessionEnd::Pending(_)
             | SessionEnd::NotCharged(_)
+            | SessionEnd::Unproven(_)
             | SessionEnd::NotProven(_)
             | SessionEnd::NotPaid(_)
             | SessionEnd::Refused(_)
             | SessionEnd::LinkFailed(_)
             | SessionEnd::StoreFailed => Some(end.message()),
         };
-        let approval_code = approval_code(end);
+        let approval_code = end.receipt().and_then(approval_code);
         let mut event = Outcome { name: end.name(), error, exit_code: code }.to_json();
         event.extend(about(context.offer, context.matching_code));
         event.insert("approval_code".to_owned(), json!(approval_code));
@@ -168,6 +179,7 @@ impl Screen {
             json!(end.decline_reason().map(|reason| reason.name())),
         );
         event.insert("reason".to_owned(), json!(end.reason()));
+        event.insert("refunded_minor".to_owned(), json!(end.receipt().and_then(refunded_minor)));
         self.event(Value::Object(event));
         if self.is_json {
             return code;
@@ -175,7 +187,7 @@ impl Screen {
         let style = match code {
             0 => Style::Good,
             3 | 4 => Style::Bad,
-            5 => Style::Doubtful,
+            5 | 12 => Style::Doubtful,
             _ => Style::Strong,
         };
         print(&self.styled(style, &end.message()));
@@ -244,7 +256,7 @@ impl Outcome {
         fields.insert("outcome".to_owned(), json!(self.name));
         fields.insert("error".to_owned(), json!(self.error));
         fields.insert("exit_code".to_owned(), json!(self.exit_code));
-        for field in ["approval_code", "decline_reason", "reason"] {
+        for field in ["approval_code", "decline_reason", "reason", "refunded_minor"] {
             fields.insert(field.to_owned(), Value::Null);
         }
         fields.insert("receipt_verified".to_owned(), json!(false));
@@ -273,11 +285,37 @@ fn about(offer: Option<&Offer>, matching_code: Option<&str>) -> Map<String, Valu
 }
 
 /// The code to quote when asking the bank.
-pub fn approval_code(end: &SessionEnd) -> Option<String> {
-    match &end.receipt()?.status {
+pub fn approval_code(receipt: &Receipt) -> Option<String> {
+    match &receipt.status {
         ReceiptStatus::Approved { approval_code }
         | ReceiptStatus::Captured { approval_code, .. } => Some(approval_code.clone()),
         ReceiptStatus::Declined(_) | ReceiptStatus::Reversed => None,
+    }
+}
+
+/// What was given back, for a list; nothing if it was nothing.
+pub fn refund_words(currency: Currency, refunded_minor: Option<u64>) -> String {
+    match refunded_minor {
+        None | Some(0) => String::new(),
+        Some(refunded_minor) => format!(", {} refunded", currency.format_minor(refunded_minor)),
+    }
+}
+
+/// Whether the amount was taken, or is as good as taken.
+fn is_paid(receipt: &Receipt) -> bool {
+    match receipt.status {
+        ReceiptStatus::Approved { .. } | ReceiptStatus::Captured { .. } => true,
+        ReceiptStatus::Declined(_) | ReceiptStatus::Reversed => false,
+    }
+}
+
+/// What was given back of an amount that was taken.
+pub fn refunded_minor(receipt: &Receipt) -> Option<u64> {
+    match receipt.status {
+        ReceiptStatus::Captured { refunded_minor, .. } => Some(refunded_minor),
+        ReceiptStatus::Approved { .. } | ReceiptStatus::Declined(_) | ReceiptStatus::Reversed => {
+            None
+        }
     }
 }
 
@@ -289,10 +327,12 @@ fn exit_code(end: &SessionEnd) -> u8 {
             ReceiptStatus::Declined(_) => 3,
             ReceiptStatus::Reversed => 6,
         },
-        SessionEnd::Refused(_) | SessionEnd::NotProven(_) => 4,
+        SessionEnd::Reserved(_) => 0,
+        SessionEnd::Refused(_) => 4,
         SessionEnd::Pending(_) => 5,
         SessionEnd::NotPaid(NotPaid::TerminalMisbehaves(_)) | SessionEnd::LinkFailed(_) => 8,
-        SessionEnd::NotPaid(_) | SessionEnd::NotCharged(_) | SessionEnd::ReversedUnproven => 6,
+        SessionEnd::NotPaid(_) | SessionEnd::NotCharged(_) => 6,
+        SessionEnd::Unproven(_) | SessionEnd::NotProven(_) => 12,
         SessionEnd::StoreFailed => 11,
     }
 }
@@ -330,35 +370,61 @@ pub fn wall_clock() -> UnixTime {
 
 #[cfg(test)]
 mod tests {
-    use florin::domain::{Receipt, TransactionId};
-    use florin::wallet::{LinkFault, NotCharged, PendingReason, ReceiptFault, Refusal};
+    use florin::domain::{CommandDigest, Exclusion, TransactionId};
+    use florin::wallet::{LinkFault, PendingReason, ReceiptFault, Refusal, TerminalWord};
 
     use super::*;
 
-    fn settled(status: ReceiptStatus) -> SessionEnd {
-        SessionEnd::Settled(Receipt {
+    fn receipt(status: ReceiptStatus) -> Receipt {
+        Receipt {
             transaction_id: TransactionId::from_random([1; 16]),
             offer_digest: florin::domain::OfferDigest([0; 32]),
+            command_digest: CommandDigest([0; 32]),
             status,
             amount: "2.50 EUR".parse().unwrap(),
             terminal_id: "0123456789".parse().unwrap(),
             decided_at: UnixTime { seconds: 0 },
-            card_hint: "abab".into(),
+        }
+    }
+
+    fn settled(status: ReceiptStatus) -> SessionEnd {
+        SessionEnd::Settled(receipt(status))
+    }
+
+    fn not_charged() -> SessionEnd {
+        SessionEnd::NotCharged(Exclusion {
+            transaction_id: TransactionId::from_random([1; 16]),
+            terminal_id: "0123456789".parse().unwrap(),
+            command_digest: None,
+            decided_at: UnixTime { seconds: 0 },
         })
     }
 
     #[test]
-    fn every_end_has_its_exit_code_and_only_an_approval_is_success() {
+    fn every_end_has_its_exit_code_and_only_a_proven_payment_is_success() {
         for (end, code) in [
             (settled(ReceiptStatus::Approved { approval_code: "123456".into() }), 0),
             (settled(ReceiptStatus::Declined(florin::domain::DeclineReason::InsufficientFunds)), 3),
             (settled(ReceiptStatus::Reversed), 6),
-            (SessionEnd::ReversedUnproven, 6),
+            (
+                settled(ReceiptStatus::Captured {
+                    approval_code: "123456".into(),
+                    refunded_minor: 50,
+                }),
+                0,
+            ),
+            (
+                SessionEnd::Reserved(receipt(ReceiptStatus::Approved {
+                    approval_code: "123456".into(),
+                })),
+                0,
+            ),
             (SessionEnd::Refused(Refusal::LookAlike), 4),
-            (SessionEnd::NotProven(ReceiptFault::Missing), 4),
+            (SessionEnd::NotProven(ReceiptFault::Missing), 12),
+            (SessionEnd::Unproven(TerminalWord::Taken), 12),
             (SessionEnd::Pending(PendingReason::LinkLost), 5),
             (SessionEnd::NotPaid(NotPaid::Declined), 6),
-            (SessionEnd::NotCharged(NotCharged::Taken), 6),
+            (not_charged(), 6),
             (SessionEnd::LinkFailed(LinkFault::Lost), 8),
             (SessionEnd::StoreFailed, 11),
         ] {

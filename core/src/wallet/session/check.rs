@@ -2,10 +2,10 @@
 //! found.
 
 use super::exchange::SessionSettings;
-use crate::credential::{Keyring, Signed, TerminalCertificate, verify_receipt};
-use crate::domain::{DeclineReason, Offer, Outcome, Receipt, ReceiptStatus, TerminalId, UnixTime};
+use crate::credential::{Keyring, Signed, TerminalCertificate};
+use crate::domain::{Offer, Outcome, Receipt, ReceiptStatus, TerminalId, UnixTime};
 use crate::protocol::{Fingerprint, ProtocolError, decode_offer};
-use crate::wallet::{Card, PaymentRecord, PaymentStatus, ReceiptFault, Refusal};
+use crate::wallet::{Card, Refusal};
 
 /// How far the phone's clock may be behind the institution's, in seconds: a day covers wrong time
 /// zones.
@@ -102,27 +102,9 @@ pub(super) fn check_offer(
     Err(OfferFault::Refused(refusal))
 }
 
-/// Does the receipt prove what the terminal says? `None` where there need be none: reversed before
-/// any approval.
-pub(super) fn check_result(
-    record: &PaymentRecord,
-    outcome: Outcome,
-    receipt: Option<&[u8]>,
-    keyring: &Keyring,
-    now: UnixTime,
-) -> Result<Option<Receipt>, ReceiptFault> {
-    let Some(octets) = receipt else {
-        let was_approved = record.receipt.is_some();
-        return if outcome == Outcome::Reversed && !was_approved {
-            Ok(None)
-        } else {
-            Err(ReceiptFault::Missing)
-        };
-    };
-    let receipt = Signed::decode(octets)
-        .and_then(|signed| verify_receipt(&signed, keyring, now))
-        .map_err(ReceiptFault::Credential)?;
-    let is_status_told = match (&receipt.status, outcome) {
+/// Does the receipt state the result that the terminal tells?
+pub(super) fn is_as_told(receipt: &Receipt, outcome: Outcome) -> bool {
+    match (&receipt.status, outcome) {
         (ReceiptStatus::Approved { .. }, Outcome::Approved)
         | (ReceiptStatus::Captured { .. }, Outcome::Captured)
         | (ReceiptStatus::Reversed, Outcome::Reversed) => true,
@@ -134,32 +116,5 @@ pub(super) fn check_result(
             | ReceiptStatus::Reversed,
             _,
         ) => false,
-    };
-    // Where the terminal showed the institution another offer than the person, the institution
-    // declines, and its receipt names the other offer. That is proof enough: the transaction is
-    // declined whatever was offered.
-    let may_differ = matches!(
-        receipt.status,
-        ReceiptStatus::Declined(DeclineReason::OfferMismatch | DeclineReason::MalformedCommand)
-    );
-    let fault = if receipt.transaction_id != record.transaction_id() {
-        ReceiptFault::OtherTransaction
-    } else if receipt.terminal_id != record.offer().terminal_id() {
-        ReceiptFault::OtherTerminal
-    } else if receipt.offer_digest != record.offer_digest() && !may_differ {
-        ReceiptFault::OtherOffer
-    } else if receipt.amount != record.offer().amount() && !may_differ {
-        ReceiptFault::OtherAmount
-    } else if receipt.command_digest != record.command_digest() {
-        ReceiptFault::OtherCommand
-    } else if !is_status_told {
-        ReceiptFault::OtherStatus
-    } else if record.status == PaymentStatus::Reversed && receipt.status != ReceiptStatus::Reversed
-    {
-        // Given back is the last word; an approval after it is an old receipt.
-        ReceiptFault::Outdated
-    } else {
-        return Ok(Some(receipt));
-    };
-    Err(fault)
+    }
 }

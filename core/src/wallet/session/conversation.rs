@@ -2,31 +2,35 @@
 
 use std::sync::Arc;
 
-use super::check::{self, check_card, check_offer, check_result, check_terminal};
+use super::check::{self, check_card, check_offer, check_terminal, is_as_told};
 use super::exchange::{
     Decision, Input, InputRefusal, Notice, OfferView, Output, Reservation, SessionSeed,
     SessionSettings,
 };
 use super::line::{Line, Reading};
-use crate::credential::{CardCommand, TerminalCertificate};
-use crate::domain::{Moment, Offer, Outcome, ReceiptStatus, TransactionId};
+use crate::credential::{CardCommand, CredentialError, Signed, TerminalCertificate};
+use crate::domain::{Moment, Offer, Outcome, Receipt, TransactionId};
 use crate::protocol::{FromPhone, FromTerminal, Hello, ProtocolError, WireError};
 use crate::wallet::{
-    Card, LinkFault, NotCharged, NotPaid, PaymentRecord, PaymentStatus, PendingReason,
-    ReceiptFault, Refusal, SessionEnd,
+    Card, LinkFault, NotPaid, PaymentRecord, PaymentStatus, PendingReason, ReceiptFault, Refusal,
+    SessionEnd, TerminalWord, check_exclusion, check_receipt, exclude, settle,
 };
 
 /// How long the answer to the hello may take, in milliseconds. The terminal has it ready; the
 /// slowest connection (MTU 23, an interval of 100 ms) carries it in 4 s.
 pub(super) const ANSWER_MS_MAX: u64 = 6_000;
+/// How long a newer keyring may take if the certificate's key is in none that the phone has, in
+/// milliseconds. The terminal has it ready, too.
+pub(super) const KEYRING_MS_MAX: u64 = 6_000;
 /// How long the terminal may be quiet while it works on a command, in milliseconds
 /// (docs/protocol.md, section 8): it speaks every 2 s.
 pub(super) const QUIET_MS_MAX: u64 = 10_000;
 /// How long a result may take with signs of life, in milliseconds. A terminal gives up on the
 /// institution sooner.
 pub(super) const RESULT_MS_MAX: u64 = 60_000;
-/// How long to stay for the end after the terminal said that it is pending, in milliseconds. A
-/// person does not stand there longer; the result can be asked for later.
+/// How long to stay for the institution's word after the terminal said its own, or that it is
+/// pending, in milliseconds. A person does not stand there longer; the result can be asked for
+/// later.
 pub(super) const PENDING_MS_MAX: u64 = 10_000;
 
 /// Whether a session pays or asks.
@@ -43,6 +47,14 @@ struct CheckedOffer {
     offer: Offer,
 }
 
+/// What the terminal said first, and the key that the handshake proved.
+#[derive(Debug)]
+struct HelloAnswered {
+    terminal_key: [u8; 32],
+    certificate: Vec<u8>,
+    first: FromTerminal,
+}
+
 /// Waiting for the result of a command.
 #[derive(Debug)]
 struct Waiting {
@@ -52,28 +64,59 @@ struct Waiting {
     /// The result has to be here by then.
     until: Moment,
     is_pending: bool,
+    /// What the terminal said without a proof. The proof may follow.
+    word: Option<TerminalWord>,
+    /// The approval, where the session stays for what becomes of it.
+    approval: Option<Box<Receipt>>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    AwaitingAnswer { purpose: Purpose, until: Moment },
-    AwaitingOffer { certificate: Box<TerminalCertificate>, until: Moment },
-    AwaitingDecision { checked: Box<CheckedOffer>, until: Moment },
-    AwaitingReservation { checked: Box<CheckedOffer> },
-    AwaitingStore { record: Box<PaymentRecord> },
+    AwaitingAnswer {
+        purpose: Purpose,
+        until: Moment,
+    },
+    /// The certificate names a key that the card's keyring lacks. A newer keyring may come.
+    AwaitingKeyring {
+        purpose: Purpose,
+        answered: Box<HelloAnswered>,
+        refusal: Refusal,
+        until: Moment,
+    },
+    /// A newer keyring is being stored, and is used only then.
+    AwaitingKeyringStore {
+        /// With the newer keyring.
+        card: Arc<Card>,
+        next: Box<Stage>,
+    },
+    AwaitingOffer {
+        certificate: Box<TerminalCertificate>,
+        until: Moment,
+    },
+    AwaitingDecision {
+        checked: Box<CheckedOffer>,
+        until: Moment,
+    },
+    AwaitingReservation {
+        checked: Box<CheckedOffer>,
+    },
+    AwaitingStore {
+        record: Box<PaymentRecord>,
+    },
     AwaitingResult(Waiting),
-    AwaitingLastStore { end: Box<SessionEnd>, acknowledge: bool },
+    /// The approval is being stored. The session then stays for what becomes of it.
+    AwaitingApprovalStore(Waiting),
+    AwaitingLastStore {
+        end: Box<SessionEnd>,
+        acknowledge: bool,
+    },
     Ended,
 }
 
 /// What an input means, after decryption.
 #[derive(Debug)]
 enum Event {
-    Answer {
-        terminal_key: [u8; 32],
-        certificate: Vec<u8>,
-        first: FromTerminal,
-    },
+    Answer(Box<HelloAnswered>),
     Message(FromTerminal),
     /// The message could be decrypted, and not decoded.
     Malformed(ProtocolError),
@@ -96,6 +139,8 @@ pub struct Session {
     settings: SessionSettings,
     sealing_seed: [u8; 32],
     line: Line,
+    /// The certificate that was accepted, and the key that the handshake proved.
+    terminal: Option<(Vec<u8>, [u8; 32])>,
     stage: Stage,
 }
 
@@ -123,8 +168,8 @@ impl Session {
         seed: SessionSeed,
         now: Moment,
     ) -> (Self, Vec<Output>) {
-        let transaction_id = record.transaction_id();
-        Self::start(card, settings, seed, now, Purpose::Ask(Box::new(record)), Some(transaction_id))
+        // The hello is not encrypted, and a listener need not know which payment is asked about.
+        Self::start(card, settings, seed, now, Purpose::Ask(Box::new(record)), None)
     }
 
     fn start(
@@ -142,7 +187,7 @@ impl Session {
         let (line, outputs) =
             Line::open(&hello, tag, ephemeral, matching_nonce, settings.value_octets_max);
         let stage = Stage::AwaitingAnswer { purpose, until: now.plus_ms(ANSWER_MS_MAX) };
-        (Self { card, settings, sealing_seed: sealing, line, stage }, outputs)
+        (Self { card, settings, sealing_seed: sealing, line, terminal: None, stage }, outputs)
     }
 
     /// When [`Input::Tick`] is due, if nothing else happens before; none while only the store is
@@ -150,11 +195,14 @@ impl Session {
     pub fn deadline(&self) -> Option<Moment> {
         match &self.stage {
             Stage::AwaitingAnswer { until, .. }
+            | Stage::AwaitingKeyring { until, .. }
             | Stage::AwaitingOffer { until, .. }
             | Stage::AwaitingDecision { until, .. } => Some(*until),
             Stage::AwaitingResult(waiting) => Some(waiting.quiet_until.min(waiting.until)),
             Stage::AwaitingReservation { .. }
+            | Stage::AwaitingKeyringStore { .. }
             | Stage::AwaitingStore { .. }
+            | Stage::AwaitingApprovalStore(_)
             | Stage::AwaitingLastStore { .. }
             | Stage::Ended => None,
         }
@@ -174,11 +222,11 @@ impl Session {
                 Reading::Nothing => return Ok(outputs),
                 Reading::Answer { terminal_key, answer, octets } => {
                     outputs.push(heard(&answer.first, octets));
-                    Event::Answer {
+                    Event::Answer(Box::new(HelloAnswered {
                         terminal_key,
                         certificate: answer.certificate,
                         first: answer.first,
-                    }
+                    }))
                 }
                 Reading::Message { message, octets } => {
                     outputs.push(heard(&message, octets));
@@ -214,9 +262,12 @@ impl Session {
         let stores = match &self.stage {
             Stage::Ended => return Err(InputRefusal::Ended),
             Stage::AwaitingReservation { .. }
+            | Stage::AwaitingKeyringStore { .. }
             | Stage::AwaitingStore { .. }
+            | Stage::AwaitingApprovalStore(_)
             | Stage::AwaitingLastStore { .. } => true,
             Stage::AwaitingAnswer { .. }
+            | Stage::AwaitingKeyring { .. }
             | Stage::AwaitingOffer { .. }
             | Stage::AwaitingDecision { .. }
             | Stage::AwaitingResult(_) => false,
@@ -242,7 +293,17 @@ impl Session {
     /// What an event means at each stage. Whatever cannot happen there was refused before, or the
     /// line does not yield it.
     fn step(&mut self, now: Moment, stage: Stage, event: Event) -> Step {
+        // It may come at any time on the channel.
+        if let Event::Message(FromTerminal::Keyring(octets)) = &event {
+            return self.got_keyring(stage, octets);
+        }
         match stage {
+            Stage::AwaitingKeyring { purpose, answered, refusal, until } => {
+                self.before_a_keyring(purpose, answered, refusal, until, event)
+            }
+            Stage::AwaitingKeyringStore { card, next } => {
+                self.keyring_stored(now, card, *next, event)
+            }
             Stage::AwaitingAnswer { .. }
             | Stage::AwaitingOffer { .. }
             | Stage::AwaitingDecision { .. } => self.before_consent(now, stage, event),
@@ -250,6 +311,7 @@ impl Session {
                 self.before_the_command(now, stage, event)
             }
             Stage::AwaitingResult(waiting) => self.after_the_command(now, waiting, event),
+            Stage::AwaitingApprovalStore(waiting) => self.approval_stored(waiting, event),
             Stage::AwaitingLastStore { end: last, acknowledge } => {
                 self.before_the_end(last, acknowledge, event)
             }
@@ -259,10 +321,9 @@ impl Session {
 
     fn before_consent(&mut self, now: Moment, stage: Stage, event: Event) -> Step {
         match (stage, event) {
-            (
-                Stage::AwaitingAnswer { purpose, .. },
-                Event::Answer { terminal_key, certificate, first },
-            ) => self.answered(now, purpose, &terminal_key, &certificate, first),
+            (Stage::AwaitingAnswer { purpose, .. }, Event::Answer(answered)) => {
+                self.answered(now, purpose, answered)
+            }
             (Stage::AwaitingAnswer { .. }, Event::Tick) => {
                 end(SessionEnd::LinkFailed(LinkFault::NoAnswer))
             }
@@ -295,7 +356,7 @@ impl Session {
             }
             (
                 stage,
-                event @ (Event::Answer { .. }
+                event @ (Event::Answer(_)
                 | Event::Message(_)
                 | Event::Decided(_)
                 | Event::Reserved(_)
@@ -322,7 +383,7 @@ impl Session {
             (_, Event::StoreFailed) => end(SessionEnd::StoreFailed),
             (
                 stage,
-                event @ (Event::Answer { .. }
+                event @ (Event::Answer(_)
                 | Event::Message(_)
                 | Event::Malformed(_)
                 | Event::PlainError(_)
@@ -338,28 +399,44 @@ impl Session {
 
     /// The command is sent: only the institution's answer, through the terminal, settles it.
     fn after_the_command(&mut self, now: Moment, waiting: Waiting, event: Event) -> Step {
-        let without_an_answer = |reason| {
-            let reason = if waiting.is_pending { PendingReason::Institution } else { reason };
-            end(SessionEnd::Pending(reason))
-        };
+        let without_an_answer = |reason| end(waiting.without_more(reason));
         match event {
             Event::Message(message) => self.told_while_waiting(now, waiting, message),
             Event::Malformed(_) if !self.line.count_unreadable() => {
                 (Stage::AwaitingResult(waiting), Vec::new())
             }
-            Event::Malformed(_) | Event::Unreadable => {
-                end(SessionEnd::Pending(PendingReason::Unreadable))
-            }
+            Event::Malformed(_) | Event::Unreadable => without_an_answer(PendingReason::Unreadable),
             // In the clear, so anybody's: it never ends a payment.
             Event::PlainError(_) => (Stage::AwaitingResult(waiting), Vec::new()),
             Event::Tick if now >= waiting.until => without_an_answer(PendingReason::TookTooLong),
             Event::Tick => without_an_answer(PendingReason::NoSignOfLife),
             Event::LinkLost => without_an_answer(PendingReason::LinkLost),
-            Event::Answer { .. }
+            Event::Answer(_)
             | Event::Decided(_)
             | Event::Reserved(_)
             | Event::Stored
             | Event::StoreFailed => impossible(Stage::AwaitingResult(waiting), &event),
+        }
+    }
+
+    /// The approval is on the disk: the terminal is told, and the session stays.
+    fn approval_stored(&mut self, waiting: Waiting, event: Event) -> Step {
+        match event {
+            Event::Stored => {
+                let outputs = self.line.say(&FromPhone::ReceiptAck).unwrap_or_default();
+                (Stage::AwaitingResult(waiting), outputs)
+            }
+            Event::StoreFailed | Event::LinkLost => {
+                end(waiting.without_more(PendingReason::LinkLost))
+            }
+            Event::Answer(_)
+            | Event::Message(_)
+            | Event::Malformed(_)
+            | Event::PlainError(_)
+            | Event::Unreadable
+            | Event::Decided(_)
+            | Event::Reserved(_)
+            | Event::Tick => impossible(Stage::AwaitingApprovalStore(waiting), &event),
         }
     }
 
@@ -377,7 +454,7 @@ impl Session {
             }
             // The end is the end, also where it could not be stored or the link is gone meanwhile.
             Event::StoreFailed | Event::LinkLost => end(*last),
-            Event::Answer { .. }
+            Event::Answer(_)
             | Event::Message(_)
             | Event::Malformed(_)
             | Event::PlainError(_)
@@ -390,36 +467,152 @@ impl Session {
         }
     }
 
-    fn answered(
-        &mut self,
-        now: Moment,
-        purpose: Purpose,
-        terminal_key: &[u8; 32],
-        certificate: &[u8],
-        first: FromTerminal,
-    ) -> Step {
-        let expected_terminal = match &purpose {
+    fn answered(&mut self, now: Moment, purpose: Purpose, answered: Box<HelloAnswered>) -> Step {
+        let checked = self.check_answer(&purpose, &answered);
+        if let Err(refusal @ Refusal::Certificate(CredentialError::UnknownKey(_))) = checked {
+            // The institution may have changed its keys: the terminal then has a newer keyring.
+            let outputs = self.say_opening();
+            let until = now.plus_ms(KEYRING_MS_MAX);
+            return (Stage::AwaitingKeyring { purpose, answered, refusal, until }, outputs);
+        }
+        match checked {
+            Ok(certificate) => {
+                let mut outputs = self.say_opening();
+                let (stage, more) = self.opened(now, purpose, certificate, *answered);
+                outputs.extend(more);
+                (stage, outputs)
+            }
+            Err(refusal) => end(SessionEnd::Refused(refusal)),
+        }
+    }
+
+    fn check_answer(
+        &self,
+        purpose: &Purpose,
+        answered: &HelloAnswered,
+    ) -> Result<Box<TerminalCertificate>, Refusal> {
+        let expected_terminal = match purpose {
             Purpose::Ask(record) => Some(record.offer().terminal_id()),
             Purpose::Pay => None,
         };
-        let certificate = match check_terminal(
-            certificate,
-            terminal_key,
+        check_terminal(
+            &answered.certificate,
+            &answered.terminal_key,
             expected_terminal,
             &self.settings,
             self.card.keyring(),
-        ) {
-            Ok(certificate) => Box::new(certificate),
-            Err(refusal) => return end(SessionEnd::Refused(refusal)),
-        };
+        )
+        .map(Box::new)
+    }
+
+    fn say_opening(&mut self) -> Vec<Output> {
         let opening = FromPhone::Opening {
             matching_nonce: self.line.matching_nonce(),
             keyring_issued_at: self.card.keyring().issued_at,
         };
-        let mut outputs = self.line.say(&opening).unwrap_or_default();
-        let (stage, more) = self.opened(now, purpose, certificate, first);
-        outputs.extend(more);
-        (stage, outputs)
+        self.line.say(&opening).unwrap_or_default()
+    }
+
+    /// Waits for a newer keyring before the certificate can be checked.
+    fn before_a_keyring(
+        &mut self,
+        purpose: Purpose,
+        mut answered: Box<HelloAnswered>,
+        refusal: Refusal,
+        until: Moment,
+        event: Event,
+    ) -> Step {
+        match event {
+            Event::Message(FromTerminal::Error(error)) => {
+                end(SessionEnd::NotPaid(NotPaid::Terminal(error.wire)))
+            }
+            Event::Message(message) => {
+                // The newest word counts once the certificate is checked.
+                answered.first = message;
+                (Stage::AwaitingKeyring { purpose, answered, refusal, until }, Vec::new())
+            }
+            Event::Tick => end(SessionEnd::Refused(refusal)),
+            Event::LinkLost => end(SessionEnd::LinkFailed(LinkFault::Lost)),
+            Event::Unreadable => end(SessionEnd::LinkFailed(LinkFault::Unreadable)),
+            Event::Malformed(error) => end(SessionEnd::NotPaid(NotPaid::TerminalMisbehaves(error))),
+            Event::PlainError(error) => end(SessionEnd::NotPaid(NotPaid::Terminal(error.wire))),
+            Event::Answer(_)
+            | Event::Decided(_)
+            | Event::Reserved(_)
+            | Event::Stored
+            | Event::StoreFailed => {
+                impossible(Stage::AwaitingKeyring { purpose, answered, refusal, until }, &event)
+            }
+        }
+    }
+
+    /// Takes a keyring over if the root signed it and it is newer. Any other is ignored.
+    fn got_keyring(&mut self, stage: Stage, octets: &[u8]) -> Step {
+        let newer = Signed::decode(octets).ok().and_then(|signed| self.card.with_newer(signed));
+        match newer {
+            Some(card) => {
+                let keyring = Box::new(card.signed_keyring().clone());
+                let stage =
+                    Stage::AwaitingKeyringStore { card: Arc::new(card), next: Box::new(stage) };
+                (stage, vec![Output::StoreKeyring(keyring)])
+            }
+            None => (stage, Vec::new()),
+        }
+    }
+
+    fn keyring_stored(&mut self, now: Moment, card: Arc<Card>, next: Stage, event: Event) -> Step {
+        match event {
+            Event::Stored => {
+                self.card = card;
+                self.with_newer_keyring(now, next)
+            }
+            // What is not on the disk is not used.
+            Event::StoreFailed => match next {
+                Stage::AwaitingKeyring { refusal, .. } => end(SessionEnd::Refused(refusal)),
+                next => (next, Vec::new()),
+            },
+            Event::LinkLost => self.step(now, next, Event::LinkLost),
+            Event::Answer(_)
+            | Event::Message(_)
+            | Event::Malformed(_)
+            | Event::PlainError(_)
+            | Event::Unreadable
+            | Event::Decided(_)
+            | Event::Reserved(_)
+            | Event::Tick => {
+                impossible(Stage::AwaitingKeyringStore { card, next: Box::new(next) }, &event)
+            }
+        }
+    }
+
+    /// Goes on with the newer keyring. It may name the certificate's key at last, or no longer.
+    fn with_newer_keyring(&mut self, now: Moment, next: Stage) -> Step {
+        match next {
+            Stage::AwaitingKeyring { purpose, answered, .. } => {
+                match self.check_answer(&purpose, &answered) {
+                    Ok(certificate) => self.opened(now, purpose, certificate, *answered),
+                    Err(refusal) => end(SessionEnd::Refused(refusal)),
+                }
+            }
+            next @ (Stage::AwaitingOffer { .. } | Stage::AwaitingDecision { .. }) => {
+                let Some((certificate, terminal_key)) = &self.terminal else {
+                    return (next, Vec::new());
+                };
+                let (settings, keyring) = (&self.settings, self.card.keyring());
+                match check_terminal(certificate, terminal_key, None, settings, keyring) {
+                    Ok(_) => (next, Vec::new()),
+                    Err(refusal) => self.cancel(SessionEnd::Refused(refusal)),
+                }
+            }
+            next @ (Stage::AwaitingAnswer { .. }
+            | Stage::AwaitingKeyringStore { .. }
+            | Stage::AwaitingReservation { .. }
+            | Stage::AwaitingStore { .. }
+            | Stage::AwaitingResult(_)
+            | Stage::AwaitingApprovalStore(_)
+            | Stage::AwaitingLastStore { .. }
+            | Stage::Ended) => (next, Vec::new()),
+        }
     }
 
     fn opened(
@@ -427,8 +620,10 @@ impl Session {
         now: Moment,
         purpose: Purpose,
         certificate: Box<TerminalCertificate>,
-        first: FromTerminal,
+        answered: HelloAnswered,
     ) -> Step {
+        self.terminal = Some((answered.certificate, answered.terminal_key));
+        let first = answered.first;
         match purpose {
             Purpose::Pay => {
                 let until = now.plus_ms(self.settings.offer_wait_ms);
@@ -527,13 +722,14 @@ impl Session {
             Reservation::Counter(counter) => counter,
             Reservation::Earlier(mut record) => {
                 match record.status {
-                    PaymentStatus::Approved | PaymentStatus::Declined | PaymentStatus::Reversed => {
+                    PaymentStatus::Approved
+                    | PaymentStatus::Captured
+                    | PaymentStatus::Declined
+                    | PaymentStatus::Reversed
+                    | PaymentStatus::NotCharged => {
                         return self.cancel(SessionEnd::Refused(Refusal::AlreadySettled));
                     }
-                    PaymentStatus::Pending
-                    | PaymentStatus::NotSent
-                    | PaymentStatus::NotCharged
-                    | PaymentStatus::NotProven => {}
+                    PaymentStatus::Pending | PaymentStatus::NotSent | PaymentStatus::NotProven => {}
                 }
                 if record.offer_digest() != crate::protocol::digest_offer(&checked.octets)
                     || record.card_name() != self.card.name()
@@ -611,35 +807,39 @@ impl Session {
         message: FromTerminal,
     ) -> Step {
         let mine = waiting.record.transaction_id();
-        let not_charged = match message {
+        let word = match message {
             FromTerminal::Result { transaction_id, outcome: Outcome::Pending, .. }
                 if transaction_id == mine =>
             {
-                if !waiting.is_pending {
-                    waiting.is_pending = true;
-                    waiting.until = now.plus_ms(PENDING_MS_MAX).min(waiting.until);
-                }
-                // Nobody has to speak while the institution is silent.
-                waiting.quiet_until = waiting.until;
+                waiting.is_pending = true;
+                waiting.stay_for(now, PENDING_MS_MAX);
                 return (Stage::AwaitingResult(waiting), vec![Output::Tell(Notice::Pending)]);
             }
+            FromTerminal::Result { transaction_id, outcome: Outcome::Reversed, receipt: None }
+                if transaction_id == mine =>
+            {
+                TerminalWord::Reversed
+            }
             FromTerminal::Result { transaction_id, outcome, receipt } if transaction_id == mine => {
-                return self.resulted(waiting.record, outcome, receipt);
+                return self.resulted(now, waiting, outcome, receipt);
+            }
+            FromTerminal::NotUsed { transaction_id, exclusion } if transaction_id == mine => {
+                return self.not_used(waiting, exclusion);
             }
             FromTerminal::Working => {
                 waiting.quiet_until = now.plus_ms(QUIET_MS_MAX).max(waiting.quiet_until);
                 return (Stage::AwaitingResult(waiting), vec![Output::Tell(Notice::Working)]);
             }
-            FromTerminal::Taken(id) if id == mine => NotCharged::Taken,
-            FromTerminal::Withdrawn(id) if id == mine => NotCharged::Withdrawn,
-            FromTerminal::Expired(id) if id == mine => NotCharged::Expired,
+            FromTerminal::Taken(id) if id == mine => TerminalWord::Taken,
+            FromTerminal::Withdrawn(id) if id == mine => TerminalWord::Withdrawn,
+            FromTerminal::Expired(id) if id == mine => TerminalWord::Expired,
             FromTerminal::Error(ProtocolError {
                 wire: wire @ (WireError::InstitutionUnreachable | WireError::InstitutionRefused),
                 ..
-            }) => NotCharged::Institution(wire),
+            }) => TerminalWord::Institution(wire),
             // Not a word about the money: it stays unknown.
             FromTerminal::Error(error) => {
-                return end(SessionEnd::Pending(PendingReason::Terminal(error.wire)));
+                return end(waiting.without_more(PendingReason::Terminal(error.wire)));
             }
             // About another payment, or an offer that this wallet does not want now.
             FromTerminal::Result { .. }
@@ -651,56 +851,69 @@ impl Session {
             | FromTerminal::Offer(_)
             | FromTerminal::NothingToPay => return (Stage::AwaitingResult(waiting), Vec::new()),
         };
+        // The terminal's word ends nothing. An honest terminal sends the proof after it.
+        waiting.word = Some(word);
+        waiting.stay_for(now, PENDING_MS_MAX);
+        (Stage::AwaitingResult(waiting), vec![Output::Tell(Notice::Unproven(word))])
+    }
+
+    fn not_used(&mut self, waiting: Waiting, octets: Vec<u8>) -> Step {
         let mut record = waiting.record;
-        if matches!(
-            record.status,
-            PaymentStatus::Approved | PaymentStatus::Declined | PaymentStatus::Reversed
-        ) {
-            // The terminal's word does not undo the institution's.
-            return end(SessionEnd::NotProven(ReceiptFault::Missing));
+        let (keyring, now) = (self.card.keyring(), self.settings.wall_clock);
+        match check_exclusion(&record, &octets, keyring, now) {
+            Ok(exclusion) => {
+                let last = exclude(&mut record, exclusion, octets);
+                self.store_and_end(record, last, true)
+            }
+            Err(fault) => self.not_proven(record, fault),
         }
-        record.status = PaymentStatus::NotCharged;
-        self.store_and_end(record, SessionEnd::NotCharged(not_charged), false)
     }
 
     fn resulted(
         &mut self,
-        mut record: Box<PaymentRecord>,
+        now: Moment,
+        mut waiting: Waiting,
         outcome: Outcome,
         receipt: Option<Vec<u8>>,
     ) -> Step {
-        let last = match check_result(
-            &record,
-            outcome,
-            receipt.as_deref(),
-            self.card.keyring(),
-            self.settings.wall_clock,
-        ) {
-            Ok(Some(verified)) => {
-                record.status = match verified.status {
-                    ReceiptStatus::Approved { .. } | ReceiptStatus::Captured { .. } => {
-                        PaymentStatus::Approved
-                    }
-                    ReceiptStatus::Declined(_) => PaymentStatus::Declined,
-                    ReceiptStatus::Reversed => PaymentStatus::Reversed,
-                };
-                record.receipt = receipt;
-                return self.store_and_end(record, SessionEnd::Settled(verified), true);
-            }
-            Ok(None) => {
-                record.status = PaymentStatus::Reversed;
-                SessionEnd::ReversedUnproven
-            }
-            Err(fault) => {
-                if record.receipt.is_some() {
-                    // What was proven stays.
-                    return end(SessionEnd::NotProven(fault));
-                }
-                record.status = PaymentStatus::NotProven;
-                SessionEnd::NotProven(fault)
-            }
+        let (keyring, wall_clock) = (self.card.keyring(), self.settings.wall_clock);
+        let Some(octets) = receipt else {
+            return self.not_proven(waiting.record, ReceiptFault::Missing);
         };
-        self.store_and_end(record, last, false)
+        let receipt = match check_receipt(&waiting.record, &octets, keyring, wall_clock) {
+            Ok(receipt) if is_as_told(&receipt, outcome) => receipt,
+            Ok(_) => return self.not_proven(waiting.record, ReceiptFault::OtherStatus),
+            Err(fault) => return self.not_proven(waiting.record, fault),
+        };
+        if waiting.approval.as_deref() == Some(&receipt) {
+            // Said again: nothing new.
+            return (Stage::AwaitingResult(waiting), Vec::new());
+        }
+        let last = settle(&mut waiting.record, receipt, octets);
+        let SessionEnd::Reserved(approval) = last else {
+            return self.store_and_end(waiting.record, last, true);
+        };
+        if self.settings.stay_ms == 0 {
+            return self.store_and_end(waiting.record, SessionEnd::Reserved(approval), true);
+        }
+        waiting.record.updated_at = wall_clock;
+        let outputs = vec![
+            Output::Tell(Notice::Reserved(Box::new(approval.clone()))),
+            Output::Store { record: waiting.record.clone(), is_new: false },
+        ];
+        waiting.approval = Some(Box::new(approval));
+        waiting.until = now.plus_ms(self.settings.stay_ms);
+        waiting.quiet_until = waiting.until;
+        (Stage::AwaitingApprovalStore(waiting), outputs)
+    }
+
+    /// What was presented proves nothing. What was proven before stays.
+    fn not_proven(&self, mut record: Box<PaymentRecord>, fault: ReceiptFault) -> Step {
+        if record.receipt.is_some() || record.exclusion.is_some() {
+            return end(SessionEnd::NotProven(fault));
+        }
+        record.status = PaymentStatus::NotProven;
+        self.store_and_end(record, SessionEnd::NotProven(fault), false)
     }
 
     fn store_and_end(
@@ -736,6 +949,24 @@ impl Waiting {
             quiet_until: now.plus_ms(QUIET_MS_MAX),
             until: now.plus_ms(RESULT_MS_MAX),
             is_pending: false,
+            word: None,
+            approval: None,
+        }
+    }
+
+    /// Stays for a proof, from the first word on. Nobody has to speak meanwhile.
+    fn stay_for(&mut self, now: Moment, duration_ms: u64) {
+        self.until = now.plus_ms(duration_ms).min(self.until);
+        self.quiet_until = self.until;
+    }
+
+    /// How the session ends if the terminal says no more.
+    fn without_more(&self, reason: PendingReason) -> SessionEnd {
+        match (&self.approval, self.word) {
+            (Some(approval), _) => SessionEnd::Reserved(Receipt::clone(approval)),
+            (None, Some(word)) => SessionEnd::Unproven(word),
+            (None, None) if self.is_pending => SessionEnd::Pending(PendingReason::Institution),
+            (None, None) => SessionEnd::Pending(reason),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The values that go into a session and come out of it: settings, seed, inputs, outputs.
 
-use crate::domain::{Amount, HolderVerification, Offer, TransactionId, UnixTime};
+use crate::credential::Signed;
+use crate::domain::{Amount, HolderVerification, Offer, Receipt, TransactionId, UnixTime};
 use crate::protocol::{EngagementLink, MatchingNonce};
-use crate::wallet::{PaymentRecord, SessionEnd};
+use crate::wallet::{PaymentRecord, SessionEnd, TerminalWord};
 
 /// The settings of a session. The card is separate.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct SessionSettings {
     pub limit: Option<Amount>,
     /// How long to wait for an offer if there is none yet, in milliseconds.
     pub offer_wait_ms: u64,
+    /// How long to stay for what becomes of a reserved amount, in milliseconds; 0 not at all.
+    pub stay_ms: u64,
     /// How the person is verified before [`Decision::Pay`].
     pub holder_verification: HolderVerification,
     /// The phone's clock at the start.
@@ -95,9 +98,9 @@ pub enum Input {
     Decided(Decision),
     /// The store answered [`Output::Reserve`].
     Reserved(Reservation),
-    /// The store has done [`Output::Store`], to the disk.
+    /// The store has done [`Output::Store`] or [`Output::StoreKeyring`], to the disk.
     Stored,
-    /// The store could not do [`Output::Reserve`] or [`Output::Store`].
+    /// The store could not do [`Output::Reserve`], [`Output::Store`] or [`Output::StoreKeyring`].
     StoreFailed,
     /// The connection is gone.
     LinkLost,
@@ -120,6 +123,8 @@ pub enum Output {
         /// There must be none of this transaction yet.
         is_new: bool,
     },
+    /// Store the institution's newer keyring with the card, durably. [`Input::Stored`] follows.
+    StoreKeyring(Box<Signed>),
     /// Report this to the person or to a log.
     Tell(Notice),
     /// The session is over. A [`Output::Disconnect`] follows.
@@ -150,6 +155,10 @@ pub enum Notice {
     Working,
     /// The terminal says that the institution has not answered.
     Pending,
+    /// The terminal says this, and has no proof of it yet.
+    Unproven(TerminalWord),
+    /// The institution has reserved the amount. The session stays for what becomes of it.
+    Reserved(Box<Receipt>),
 }
 
 /// Why an input is refused at the present stage. The session is as before.

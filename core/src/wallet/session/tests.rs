@@ -2,13 +2,17 @@
 
 use proptest::prelude::*;
 
-use super::conversation::{ANSWER_MS_MAX, PENDING_MS_MAX, QUIET_MS_MAX, RESULT_MS_MAX};
+use super::conversation::{
+    ANSWER_MS_MAX, KEYRING_MS_MAX, PENDING_MS_MAX, QUIET_MS_MAX, RESULT_MS_MAX,
+};
 use super::line::UNREADABLE_MAX;
 use super::*;
-use crate::credential::{CardCommand, SealedCommand, Signed, TerminalCertificate, sign_receipt};
+use crate::credential::{
+    CardCommand, SealedCommand, Signed, TerminalCertificate, sign_exclusion, sign_receipt,
+};
 use crate::domain::{
-    DeclineReason, Moment, Offer, OfferDigest, Outcome, Receipt, ReceiptStatus, TransactionId,
-    UnixTime,
+    CommandDigest, DeclineReason, Exclusion, Moment, Offer, OfferDigest, Outcome, Receipt,
+    ReceiptStatus, TransactionId, UnixTime,
 };
 use crate::protocol::{
     Channel, ChannelKey, EngagementLink, Fingerprint, FragmentTag, Fragmenter, FromPhone,
@@ -17,8 +21,8 @@ use crate::protocol::{
 };
 use crate::wallet::fixtures::*;
 use crate::wallet::{
-    LinkFault, NotCharged, NotPaid, PaymentRecord, PaymentStatus, PendingReason, ReceiptFault,
-    Refusal, SessionEnd,
+    LinkFault, NotPaid, PaymentRecord, PaymentStatus, PendingReason, ReceiptFault, Refusal,
+    SessionEnd, TerminalWord,
 };
 
 /// The terminal's end of one connection.
@@ -26,6 +30,7 @@ struct Terminal {
     reassembler: Reassembler,
     fragmenter: Fragmenter,
     channel: Option<Channel>,
+    opening: Option<FromPhone>,
 }
 
 impl Terminal {
@@ -34,7 +39,23 @@ impl Terminal {
             reassembler: Reassembler::default(),
             fragmenter: Fragmenter::new(FragmentTag::from_low_bits(TAG)),
             channel: None,
+            opening: None,
         }
+    }
+
+    /// Reads the opening; what else the session did.
+    fn take_opening(&mut self, mut outputs: Vec<Output>) -> Vec<Output> {
+        let is_opening = |output: &Output| {
+            matches!(output, Output::Tell(Notice::MessageSent { message: "opening", .. }))
+        };
+        let Some(last) = outputs.iter().position(is_opening) else { return outputs };
+        let rest = outputs.split_off(last + 1);
+        let mut messages = self.open(&outputs);
+        self.opening = messages.pop();
+        assert!(messages.is_empty(), "the opening is the first message");
+        outputs.retain(|output| !matches!(output, Output::Write(_)) && !is_opening(output));
+        outputs.extend(rest);
+        outputs
     }
 
     /// The messages that these outputs write.
@@ -102,6 +123,7 @@ fn asked(outputs: &[Output]) -> &OfferView {
         Output::Write(_)
         | Output::Reserve(_)
         | Output::Store { .. }
+        | Output::StoreKeyring(_)
         | Output::Tell(_)
         | Output::End(_)
         | Output::Disconnect => None,
@@ -115,6 +137,7 @@ fn stored(outputs: &[Output]) -> PaymentRecord {
         Output::Write(_)
         | Output::Ask(_)
         | Output::Reserve(_)
+        | Output::StoreKeyring(_)
         | Output::Tell(_)
         | Output::End(_)
         | Output::Disconnect => None,
@@ -137,6 +160,7 @@ fn after_answer_with(
     let (mut session, outputs) = Session::pay(card(), settings, seed(1), at(0)).unwrap();
     let values = terminal.answer(&outputs, key, certificate, first);
     let outputs = give(&mut session, at(10), values);
+    let outputs = terminal.take_opening(outputs);
     (session, terminal, outputs)
 }
 
@@ -160,6 +184,33 @@ fn after_command() -> (Session, Terminal, FromPhone) {
     let mut messages = terminal.open(&outputs);
     assert_eq!(messages.len(), 1);
     (session, terminal, messages.remove(0))
+}
+
+/// The digest of the command that every session here sends.
+fn digest() -> CommandDigest {
+    earlier_record().command_digest()
+}
+
+/// An approval of that command.
+fn receipt() -> Receipt {
+    crate::wallet::fixtures::receipt(digest())
+}
+
+/// That the institution uses none but this command.
+fn exclusion(command_digest: Option<CommandDigest>) -> Exclusion {
+    Exclusion {
+        transaction_id: transaction_id(),
+        terminal_id: terminal_id(),
+        command_digest,
+        decided_at: NOW,
+    }
+}
+
+fn not_used(exclusion: &Exclusion) -> FromTerminal {
+    FromTerminal::NotUsed {
+        transaction_id: transaction_id(),
+        exclusion: sign_exclusion(exclusion, &receipt_key()).encode(),
+    }
 }
 
 /// What the session makes of a result.
@@ -209,10 +260,7 @@ fn a_payment_takes_two_round_trips_and_ends_with_a_proven_receipt() {
     assert_eq!(record.verified_receipt(card().keyring()).unwrap(), Some(receipt()));
     assert_eq!(writes(&outputs), 0, "acknowledged only when stored");
     let outputs = session.handle(at(2101), Input::Stored).unwrap();
-    assert_eq!(
-        terminal.open(&outputs),
-        [FromPhone::ReceiptAck { transaction_id: transaction_id() }]
-    );
+    assert_eq!(terminal.open(&outputs), [FromPhone::ReceiptAck]);
     assert_eq!(end_of(&outputs), &SessionEnd::Settled(receipt()));
     assert_eq!(session.handle(at(2102), Input::Tick), Err(InputRefusal::Ended));
     assert_eq!(PaymentRecord::from_json(&record.to_json()), Ok(record));
@@ -222,7 +270,10 @@ fn a_payment_takes_two_round_trips_and_ends_with_a_proven_receipt() {
 fn both_screens_show_the_same_code_and_the_person_sees_the_offer() {
     let (_, terminal, outputs) = after_offer(settings(), &offer());
     let view = asked(&outputs);
-    assert_eq!(view.matching_code, matching_code(terminal.channel.unwrap().handshake_hash()));
+    assert_eq!(
+        view.matching_code,
+        matching_code(terminal.channel.unwrap().handshake_hash(), &seed(1).matching_nonce)
+    );
     assert_eq!(view.offer, offer());
 }
 
@@ -277,7 +328,14 @@ fn a_terminal_that_cannot_prove_who_it_is_is_refused_before_anything_is_shown() 
         ),
     ];
     for (name, settings, channel_key, certificate) in cases {
-        let (_, _, outputs) = after_answer_with(settings, &channel_key, &certificate, first());
+        let (mut session, terminal, mut outputs) =
+            after_answer_with(settings, &channel_key, &certificate, first());
+        if name.starts_with("signed") {
+            // It waits for a newer keyring in vain.
+            assert!(terminal.opening.is_some());
+            let deadline = session.deadline().unwrap();
+            outputs = session.handle(deadline, Input::Tick).unwrap();
+        }
         let SessionEnd::Refused(refusal) = end_of(&outputs).clone() else {
             panic!("{name}: {outputs:?}")
         };
@@ -344,10 +402,7 @@ fn an_offer_that_is_not_right_is_refused_and_cancelled() {
     for (settings, offer, expected) in cases {
         let (_, mut terminal, outputs) = after_offer(settings, &offer);
         assert_eq!(end_of(&outputs), &SessionEnd::Refused(expected));
-        assert_eq!(
-            terminal.open(&outputs),
-            [FromPhone::Cancel { transaction_id: offer.transaction_id() }]
-        );
+        assert_eq!(terminal.open(&outputs), [FromPhone::Cancel]);
     }
 }
 
@@ -386,7 +441,10 @@ fn a_receipt_that_does_not_fit_proves_nothing() {
             approved(Receipt { terminal_id: "ABCDEFGHJK".parse().unwrap(), ..receipt() }),
             ReceiptFault::OtherTerminal,
         ),
-        (approved(Receipt { card_hint: "0000".into(), ..receipt() }), ReceiptFault::OtherCard),
+        (
+            approved(Receipt { command_digest: CommandDigest([1; 32]), ..receipt() }),
+            ReceiptFault::OtherCommand,
+        ),
         (approved(Receipt { status: declined.clone(), ..receipt() }), ReceiptFault::OtherStatus),
         (
             (Outcome::Declined(DeclineReason::InsufficientFunds), Some(signed_receipt(&receipt()))),
@@ -452,9 +510,6 @@ fn declined_and_reversed_are_believed_with_their_proof() {
     let reversed = Receipt { status: ReceiptStatus::Reversed, ..receipt() };
     let (end, _, _) = result_of(Outcome::Reversed, Some(signed_receipt(&reversed)));
     assert_eq!(end, SessionEnd::Settled(reversed));
-    let (end, record, _) = result_of(Outcome::Reversed, None);
-    assert_eq!(end, SessionEnd::ReversedUnproven);
-    assert_eq!(record.unwrap().status, PaymentStatus::Reversed);
 }
 
 #[test]
@@ -501,7 +556,7 @@ fn before_a_command_everything_ends_without_one() {
     let values = terminal.say(&FromTerminal::Taken(TransactionId::from_random([42; 16])));
     assert_eq!(writes(&give(&mut session, at(20), values)), 0);
     let outputs = session.handle(at(30), Input::Decided(Decision::Decline)).unwrap();
-    assert_eq!(terminal.open(&outputs), [FromPhone::Cancel { transaction_id: id }]);
+    assert_eq!(terminal.open(&outputs), [FromPhone::Cancel]);
     assert_eq!(end_of(&outputs), &SessionEnd::NotPaid(NotPaid::Declined));
     // Nobody exchanges the offer under the person's eyes.
     let (mut session, mut terminal, _) = after_offer(settings(), &offer());
@@ -558,32 +613,117 @@ fn after_a_command_only_an_answer_ends_it_as_anything_but_pending() {
         !give(&mut session, at(30), values).iter().any(|output| matches!(output, Output::End(_)))
     );
 
-    // A sealed error that says nothing of the money leaves it open; one that does not is the
-    // terminal's word.
-    for (wire, expected) in [
+    // A sealed error says nothing of the money.
+    let (mut session, mut terminal, _) = after_command();
+    let error = ProtocolError::new(WireError::TransactionUnknown, "");
+    let values = terminal.say(&FromTerminal::Error(error));
+    let outputs = give(&mut session, at(30), values);
+    let reason = PendingReason::Terminal(WireError::TransactionUnknown);
+    assert_eq!(end_of(&outputs), &SessionEnd::Pending(reason));
+}
+
+/// What a terminal may say of a command without a proof.
+fn words() -> Vec<(FromTerminal, TerminalWord)> {
+    let id = transaction_id();
+    let reversed =
+        FromTerminal::Result { transaction_id: id, outcome: Outcome::Reversed, receipt: None };
+    let unreachable = WireError::InstitutionUnreachable;
+    vec![
+        (FromTerminal::Taken(id), TerminalWord::Taken),
+        (FromTerminal::Withdrawn(id), TerminalWord::Withdrawn),
+        (FromTerminal::Expired(id), TerminalWord::Expired),
+        (reversed, TerminalWord::Reversed),
         (
-            WireError::TransactionUnknown,
-            SessionEnd::Pending(PendingReason::Terminal(WireError::TransactionUnknown)),
+            FromTerminal::Error(ProtocolError::new(unreachable, "")),
+            TerminalWord::Institution(unreachable),
         ),
-        (
-            WireError::InstitutionUnreachable,
-            SessionEnd::NotCharged(NotCharged::Institution(WireError::InstitutionUnreachable)),
-        ),
+    ]
+}
+
+#[test]
+fn the_word_of_a_terminal_ends_no_doubt_and_the_proof_may_follow() {
+    for (message, word) in words() {
+        let unproven = SessionEnd::Unproven(word);
+        let is_stored = |outputs: &[Output]| {
+            outputs.iter().any(|output| matches!(output, Output::Store { .. }))
+        };
+        // Without a proof: the record stays as it is, open.
+        let (mut session, mut terminal, _) = after_command();
+        let values = terminal.say(&message);
+        let outputs = give(&mut session, at(100), values);
+        assert!(outputs.contains(&Output::Tell(Notice::Unproven(word))), "{word:?}");
+        assert!(!is_stored(&outputs), "{word:?}");
+        assert_eq!(session.deadline(), Some(at(100 + PENDING_MS_MAX)));
+        // Saying it again does not keep the person longer.
+        let values = terminal.say(&message);
+        give(&mut session, at(9000), values);
+        let outputs = session.handle(at(100 + PENDING_MS_MAX), Input::Tick).unwrap();
+        assert_eq!(end_of(&outputs), &unproven);
+        assert!(!is_stored(&outputs), "{word:?}");
+
+        let (mut session, mut terminal, _) = after_command();
+        let values = terminal.say(&message);
+        give(&mut session, at(100), values);
+        let outputs = session.handle(at(200), Input::LinkLost).unwrap();
+        assert_eq!(end_of(&outputs), &unproven);
+
+        // With a proof, whichever way.
+        let other = exclusion(Some(CommandDigest([1; 32])));
+        let approved = FromTerminal::Result {
+            transaction_id: transaction_id(),
+            outcome: Outcome::Approved,
+            receipt: Some(signed_receipt(&receipt())),
+        };
+        for (proof, expected) in [
+            (not_used(&other), SessionEnd::NotCharged(other)),
+            (approved, SessionEnd::Settled(receipt())),
+        ] {
+            let (mut session, mut terminal, _) = after_command();
+            let values = terminal.say(&message);
+            give(&mut session, at(100), values);
+            let values = terminal.say(&proof);
+            assert!(is_stored(&give(&mut session, at(200), values)));
+            let outputs = session.handle(at(201), Input::Stored).unwrap();
+            assert_eq!(end_of(&outputs), &expected);
+            assert_eq!(terminal.open(&outputs), [FromPhone::ReceiptAck]);
+        }
+    }
+}
+
+#[test]
+fn an_exclusion_is_believed_only_if_it_leaves_this_command_out() {
+    for command_digest in [None, Some(CommandDigest([1; 32]))] {
+        let (mut session, mut terminal, _) = after_command();
+        let values = terminal.say(&not_used(&exclusion(command_digest)));
+        let record = stored(&give(&mut session, at(30), values));
+        assert_eq!(record.status, PaymentStatus::NotCharged);
+        assert!(record.exclusion.is_some() && !record.is_open());
+        assert_eq!(PaymentRecord::from_json(&record.to_json()), Ok(record));
+        let outputs = session.handle(at(31), Input::Stored).unwrap();
+        assert_eq!(end_of(&outputs), &SessionEnd::NotCharged(exclusion(command_digest)));
+    }
+    let other_terminal = "ABCDEFGHJK".parse().unwrap();
+    let good = exclusion(None);
+    let forged = FromTerminal::NotUsed {
+        transaction_id: transaction_id(),
+        exclusion: sign_exclusion(&good, &key(78)).encode(),
+    };
+    let as_receipt =
+        FromTerminal::NotUsed { transaction_id: transaction_id(), exclusion: vec![1, 2, 3] };
+    for message in [
+        not_used(&exclusion(Some(digest()))),
+        not_used(&Exclusion { terminal_id: other_terminal, ..good.clone() }),
+        not_used(&Exclusion { transaction_id: TransactionId::from_random([9; 16]), ..good }),
+        forged,
+        as_receipt,
     ] {
         let (mut session, mut terminal, _) = after_command();
-        let values = terminal.say(&FromTerminal::Error(ProtocolError::new(wire, "")));
-        let mut outputs = give(&mut session, at(30), values);
-        if matches!(expected, SessionEnd::NotCharged(_)) {
-            assert_eq!(stored(&outputs).status, PaymentStatus::NotCharged);
-            outputs = session.handle(at(31), Input::Stored).unwrap();
-        }
-        assert_eq!(end_of(&outputs), &expected);
+        let values = terminal.say(&message);
+        let record = stored(&give(&mut session, at(30), values));
+        assert!(record.status == PaymentStatus::NotProven && record.is_open());
+        let outputs = session.handle(at(31), Input::Stored).unwrap();
+        assert!(matches!(end_of(&outputs), SessionEnd::NotProven(_)), "{outputs:?}");
     }
-    let (mut session, mut terminal, _) = after_command();
-    let values = terminal.say(&FromTerminal::Taken(transaction_id()));
-    give(&mut session, at(30), values);
-    let outputs = session.handle(at(31), Input::Stored).unwrap();
-    assert_eq!(end_of(&outputs), &SessionEnd::NotCharged(NotCharged::Taken));
 }
 
 #[test]
@@ -631,6 +771,7 @@ fn a_result_can_be_asked_for_later() {
     let signed = certificate().sign(&certificate_key());
     let values = terminal.answer(&outputs, &channel_key(), &signed, FromTerminal::NothingToPay);
     let outputs = give(&mut session, at(10), values);
+    let outputs = terminal.take_opening(outputs);
     assert_eq!(
         terminal.open(&outputs),
         [FromPhone::ResultQuery {
@@ -652,6 +793,7 @@ fn a_result_can_be_asked_for_later() {
     // What was given back stays given back: the approval is an old receipt then.
     let mut reversed = settled;
     reversed.status = PaymentStatus::Reversed;
+    assert!(!reversed.is_open());
     let mut terminal = Terminal::new();
     let (mut session, outputs) = Session::ask(card(), reversed, settings(), seed(3), at(0));
     let values = terminal.answer(&outputs, &channel_key(), &signed, FromTerminal::NothingToPay);
@@ -704,7 +846,7 @@ fn a_payment_that_is_offered_again_gets_the_same_command_again() {
         let earlier = Input::Reserved(Reservation::Earlier(Box::new(record)));
         let outputs = session.handle(at(21), earlier).unwrap();
         assert_eq!(end_of(&outputs), &SessionEnd::Refused(expected));
-        assert!(matches!(terminal.open(&outputs)[..], [FromPhone::Cancel { .. }]));
+        assert!(matches!(terminal.open(&outputs)[..], [FromPhone::Cancel]));
     }
 }
 
@@ -821,6 +963,176 @@ fn neither_debug_nor_words_hold_keys_or_card_identifiers() {
     }
 }
 
+/// The amount was taken, and so much of it given back later.
+fn captured(refunded_minor: u64) -> Receipt {
+    let status = ReceiptStatus::Captured { approval_code: "123456".into(), refunded_minor };
+    Receipt { status, ..receipt() }
+}
+
+fn reserving_offer() -> Offer {
+    offer_with(|parts| parts.capture_after_dispense = true)
+}
+
+/// A session that pays an offer whose amount is taken after the goods were released, and stays.
+/// Returns its command's digest, too.
+fn after_reserving_command(stay_ms: u64) -> (Session, Terminal, PaymentRecord) {
+    let settings = SessionSettings { stay_ms, ..settings() };
+    let (mut session, mut terminal, _) = after_offer(settings, &reserving_offer());
+    session.handle(at(20), Input::Decided(Decision::Pay)).unwrap();
+    let reserved = Input::Reserved(Reservation::Counter(3));
+    let record = stored(&session.handle(at(21), reserved).unwrap());
+    let outputs = session.handle(at(22), Input::Stored).unwrap();
+    terminal.open(&outputs);
+    (session, terminal, record)
+}
+
+fn receipt_of(record: &PaymentRecord, status: ReceiptStatus) -> Receipt {
+    Receipt {
+        offer_digest: record.offer_digest(),
+        command_digest: record.command_digest(),
+        status,
+        ..receipt()
+    }
+}
+
+fn result(outcome: Outcome, receipt: &Receipt) -> FromTerminal {
+    let receipt = Some(signed_receipt(receipt));
+    FromTerminal::Result { transaction_id: transaction_id(), outcome, receipt }
+}
+
+#[test]
+fn the_wallet_stays_until_a_reserved_amount_was_taken_or_given_back() {
+    let approved = || ReceiptStatus::Approved { approval_code: "123456".into() };
+    let captured = || ReceiptStatus::Captured { approval_code: "123456".into(), refunded_minor: 0 };
+    for (outcome, status, standing) in [
+        (Outcome::Captured, captured(), "paid"),
+        (Outcome::Reversed, ReceiptStatus::Reversed, "given_back"),
+    ] {
+        let (mut session, mut terminal, record) = after_reserving_command(30_000);
+        let approval = receipt_of(&record, approved());
+        let values = terminal.say(&result(Outcome::Approved, &approval));
+        let outputs = give(&mut session, at(100), values);
+        assert_eq!(stored(&outputs).standing(), "reserved");
+        assert!(outputs.contains(&Output::Tell(Notice::Reserved(Box::new(approval.clone())))));
+        let outputs = session.handle(at(101), Input::Stored).unwrap();
+        assert_eq!(terminal.open(&outputs), [FromPhone::ReceiptAck]);
+        assert_eq!(session.deadline(), Some(at(30_100)));
+        // The approval again is no news.
+        let values = terminal.say(&result(Outcome::Approved, &approval));
+        assert_eq!(writes(&give(&mut session, at(200), values)), 0);
+        let last = receipt_of(&record, status);
+        let values = terminal.say(&result(outcome, &last));
+        let outputs = give(&mut session, at(20_000), values);
+        assert_eq!(stored(&outputs).standing(), standing);
+        let outputs = session.handle(at(20_001), Input::Stored).unwrap();
+        assert_eq!(terminal.open(&outputs), [FromPhone::ReceiptAck]);
+        assert_eq!(end_of(&outputs), &SessionEnd::Settled(last));
+    }
+
+    // It stays for a bounded time, and a link that goes takes nothing back.
+    for input in [Input::Tick, Input::LinkLost] {
+        let (mut session, mut terminal, record) = after_reserving_command(30_000);
+        let approval = receipt_of(&record, approved());
+        let values = terminal.say(&result(Outcome::Approved, &approval));
+        give(&mut session, at(100), values);
+        session.handle(at(101), Input::Stored).unwrap();
+        let outputs = session.handle(at(30_100), input).unwrap();
+        assert_eq!(end_of(&outputs), &SessionEnd::Reserved(approval));
+    }
+
+    // Without a stay, the reservation is the end.
+    let (mut session, mut terminal, record) = after_reserving_command(0);
+    let approval = receipt_of(&record, approved());
+    let values = terminal.say(&result(Outcome::Approved, &approval));
+    give(&mut session, at(100), values);
+    let outputs = session.handle(at(101), Input::Stored).unwrap();
+    assert_eq!(end_of(&outputs), &SessionEnd::Reserved(approval));
+}
+
+#[test]
+fn what_was_given_back_later_is_told() {
+    let end = SessionEnd::Settled(captured(50));
+    assert_eq!(end.message(), "Paid 2.50 EUR; 0.50 EUR of it was given back.");
+    assert_eq!(SessionEnd::Settled(captured(0)).message(), "Paid 2.50 EUR.");
+}
+
+/// A keyring that was issued a second after the card's, in which this key signs certificates.
+fn newer_keyring(certificate_key: &crate::credential::SigningKey) -> Signed {
+    let mut keyring = card().keyring().clone();
+    keyring.issued_at = later(1);
+    keyring.keys[0].public_key = certificate_key.verifying_key().to_sec1();
+    keyring.sign(&root_key())
+}
+
+fn stores_keyring(outputs: &[Output]) -> bool {
+    outputs.iter().any(|output| matches!(output, Output::StoreKeyring(_)))
+}
+
+#[test]
+fn the_first_message_opens_the_commitment_and_tells_the_keyrings_age() {
+    let (_, terminal, _) = after_offer(settings(), &offer());
+    let opening =
+        FromPhone::Opening { matching_nonce: seed(1).matching_nonce, keyring_issued_at: NOW };
+    assert_eq!(terminal.opening, Some(opening));
+}
+
+#[test]
+fn a_certificate_of_a_new_key_waits_for_the_newer_keyring() {
+    let first = || FromTerminal::Offer(encode_offer(&offer()));
+    let certificate = certificate().sign(&key(12));
+    let start = || after_answer_with(settings(), &channel_key(), &certificate, first());
+    let (mut session, mut terminal, _) = start();
+    assert!(terminal.opening.is_some());
+    assert_eq!(session.deadline(), Some(at(10 + KEYRING_MS_MAX)));
+    let values = terminal.say(&FromTerminal::Keyring(newer_keyring(&key(12)).encode()));
+    let outputs = give(&mut session, at(20), values);
+    assert!(stores_keyring(&outputs));
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Ask(_))), "not yet on the disk");
+    let outputs = session.handle(at(21), Input::Stored).unwrap();
+    assert_eq!(asked(&outputs).offer, offer());
+
+    // Without it, with one that is no newer, or not signed by the root: refused.
+    let outdated = card().signed_keyring().encode();
+    let mut forged = card().keyring().clone();
+    forged.issued_at = later(1);
+    for keyring in [None, Some(outdated), Some(forged.sign(&key(77)).encode()), Some(vec![1])] {
+        let (mut session, mut terminal, _) = start();
+        if let Some(keyring) = keyring {
+            let values = terminal.say(&FromTerminal::Keyring(keyring));
+            assert!(!stores_keyring(&give(&mut session, at(20), values)));
+        }
+        let outputs = session.handle(at(10 + KEYRING_MS_MAX), Input::Tick).unwrap();
+        assert!(matches!(end_of(&outputs), SessionEnd::Refused(Refusal::Certificate(_))));
+    }
+    // A newer one that lacks the key as well, or that cannot be stored.
+    for (keyring, input) in
+        [(newer_keyring(&key(13)), Input::Stored), (newer_keyring(&key(12)), Input::StoreFailed)]
+    {
+        let (mut session, mut terminal, _) = start();
+        let values = terminal.say(&FromTerminal::Keyring(keyring.encode()));
+        give(&mut session, at(20), values);
+        let outputs = session.handle(at(21), input).unwrap();
+        assert!(matches!(end_of(&outputs), SessionEnd::Refused(Refusal::Certificate(_))));
+    }
+}
+
+#[test]
+fn a_newer_keyring_revokes_the_key_of_an_accepted_certificate() {
+    let (mut session, mut terminal, outputs) = after_offer(settings(), &offer());
+    asked(&outputs);
+    let values = terminal.say(&FromTerminal::Keyring(newer_keyring(&key(12)).encode()));
+    assert!(stores_keyring(&give(&mut session, at(20), values)));
+    let outputs = session.handle(at(21), Input::Stored).unwrap();
+    assert!(matches!(end_of(&outputs), SessionEnd::Refused(Refusal::Certificate(_))));
+
+    // One that still has it changes nothing for the person.
+    let (mut session, mut terminal, _) = after_offer(settings(), &offer());
+    let values = terminal.say(&FromTerminal::Keyring(newer_keyring(&key(2)).encode()));
+    give(&mut session, at(20), values);
+    assert_eq!(session.handle(at(21), Input::Stored).unwrap(), []);
+    session.handle(at(22), Input::Decided(Decision::Pay)).unwrap();
+}
+
 /// What may happen to a session, in any order.
 #[derive(Debug, Clone)]
 enum Happening {
@@ -840,7 +1152,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         2 => octets().prop_map(Happening::Octets),
         2 => octets().prop_map(Happening::Tagged),
-        8 => (0u8..14).prop_map(Happening::Said),
+        8 => (0u8..17).prop_map(Happening::Said),
         3 => any::<bool>().prop_map(Happening::Decide),
         3 => (1u64..100).prop_map(Happening::Reserve),
         4 => Just(Happening::Stored),
@@ -862,6 +1174,9 @@ fn said(number: u8) -> FromTerminal {
         5 => result(Outcome::Approved, Some(vec![1])),
         6 => result(Outcome::Pending, None),
         7 => result(Outcome::Reversed, None),
+        13 => not_used(&exclusion(None)),
+        14 => result(Outcome::Captured, Some(signed_receipt(&captured(0)))),
+        15 => FromTerminal::Keyring(newer_keyring(&key(2)).encode()),
         8 => FromTerminal::Taken(id),
         9 => FromTerminal::Withdrawn(id),
         10 => FromTerminal::Expired(id),

@@ -17,7 +17,8 @@ use florin::relay::{GrpcRelay, TlsFiles, enrol_terminal};
 use florin::service::wall_clock;
 use florin::terminal::Identity;
 use florin::wallet::{
-    Card, CardName, DirectoryStore, EnrolmentRequest, WalletDirectory, enrol_card,
+    Card, CardName, DirectoryStore, EnrolmentRequest, InstitutionContact, WalletDirectory,
+    enrol_card,
 };
 
 use super::event::{Event, Story};
@@ -71,8 +72,10 @@ impl Parties {
 
         let wallet = WalletDirectory::open(directory.join("wallet"))?;
         let request = EnrolmentRequest {
-            institution: address.parse()?,
-            root_pem: root_pem.clone().into_bytes(),
+            institution: InstitutionContact {
+                address: address.parse()?,
+                root_pem: root_pem.clone().into_bytes(),
+            },
             code: codes.card.expose_text().into(),
             name: None,
         };

@@ -81,6 +81,7 @@ fn settings() -> DriverSettings {
         short_code: None,
         limit: None,
         offer_wait_ms: 10_000,
+        stay_ms: 0,
         holder_verification: HolderVerification::Consent,
         wall_clock: wall_clock(),
     };

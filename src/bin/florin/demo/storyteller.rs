@@ -58,7 +58,11 @@ impl Cardholder for Storyteller {
                 }
                 self.story.step("terminal", "wallet", described(message), Some(*octets));
             }
-            Notice::NothingToPay | Notice::CommandSent | Notice::Working => {}
+            Notice::NothingToPay
+            | Notice::CommandSent
+            | Notice::Working
+            | Notice::Unproven(_)
+            | Notice::Reserved(_) => {}
             Notice::Pending => {
                 self.story.note("the phone says: not known yet whether it was paid");
                 if let Some(proxy) = self.silence.take() {
