@@ -382,6 +382,8 @@ impl Model {
             PaymentState::Reversing(ReversalReason::DispenseUnknown) => {
                 stands_ms.is_some_and(|stands_ms| stood_ms >= stands_ms)
             }
+            // A tombstone for a late command changes no payment.
+            PaymentState::Reversing(ReversalReason::NotUsed) => false,
             PaymentState::Offered
             | PaymentState::Authorising
             | PaymentState::Unresolved
