@@ -298,7 +298,8 @@ async fn everybody_pays(terminal: &Terminal, phones: &mut [Phone]) -> Vec<Accoun
                 FromTerminal::Result { transaction_id: of, outcome, receipt } => {
                     assert_eq!((number, of, outcome), (payer, transaction_id, Outcome::Approved));
                     let signed = Signed::decode(&receipt.unwrap()).unwrap();
-                    let receipt = verify_receipt(&signed, &fixtures::keyring()).unwrap();
+                    let receipt =
+                        verify_receipt(&signed, &fixtures::keyring(), UnixTime::default()).unwrap();
                     assert_eq!(receipt.transaction_id, transaction_id, "its own receipt");
                 }
                 FromTerminal::Taken(of) => {
