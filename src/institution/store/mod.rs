@@ -54,7 +54,7 @@ pub use memory::MemoryStore;
 pub use operations::{OperationStore, RefundRecord, WriteOffRecord};
 pub use payments::{
     Approval, AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord,
-    PageQuery, PaymentStore, ReversalRecord, TombstoneRecord,
+    PageQuery, PaymentStore, ReversalRecord, SEQUENCE_GAP_MAX, TombstoneRecord,
 };
 pub use registry::RegistryStore;
 pub use sqlite::{SqliteOpenError, SqliteStore};

@@ -11,6 +11,10 @@ use crate::institution::records::{
     TransactionRecord, Transfer,
 };
 
+/// How far a terminal's number may be below the highest one that it has sent. A request may be
+/// late, but not by so many payments: another machine has sent the higher number.
+pub const SEQUENCE_GAP_MAX: u64 = 1_000;
+
 /// What an authorisation is about: the store looks up its facts by this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthorisationSubject {
@@ -35,8 +39,8 @@ pub struct AuthorisationFacts {
     /// Whether the card's account can spend the amount. Not the balance itself: it changes with
     /// every payment from the account, and most changes do not matter here.
     pub has_funds: bool,
-    /// Another transaction to which this terminal gave the same number, if there is one: then two
-    /// machines share its identity.
+    /// Another transaction of this terminal that shows that two machines share its identity: it has
+    /// the same number, or one that is higher by more than [`SEQUENCE_GAP_MAX`].
     pub sequence_used_by: Option<TransactionId>,
 }
 

@@ -5,6 +5,7 @@ use super::*;
 for_every_store!(
     two_machines_with_one_identity_are_noticed_and_stopped_until_an_operator_decides,
     one_machine_is_never_taken_for_two,
+    a_machine_that_counts_far_above_the_other_is_noticed_too,
 );
 
 fn two_machines_with_one_identity_are_noticed_and_stopped_until_an_operator_decides(
@@ -50,6 +51,23 @@ fn two_machines_with_one_identity_are_noticed_and_stopped_until_an_operator_deci
     let fourth = bench.request(4, euros("2.50"), 3);
     refused(&mut bench, &AuthorisationRequest { sequence, ..fourth });
     bench.assert_books_right();
+}
+
+/// A copy without the journal begins its numbers by its clock.
+fn a_machine_that_counts_far_above_the_other_is_noticed_too(mut bench: Bench) {
+    let numbered = |bench: &Bench, number: u8, sequence| AuthorisationRequest {
+        sequence,
+        ..bench.request(number, euros("2.50"), number.into())
+    };
+    for (number, sequence) in [(1, 70), (2, 71), (3, 1_072), (4, 72)] {
+        bench.authorise(&numbered(&bench, number, sequence));
+    }
+    bench.authorise(&numbered(&bench, 5, 1_073));
+    let behind = numbered(&bench, 6, 60);
+    assert!(matches!(
+        bench.institution.authorise(&behind, NOW, RANDOM),
+        Err(InstitutionError::TerminalCopied(_))
+    ));
 }
 
 fn one_machine_is_never_taken_for_two(mut bench: Bench) {

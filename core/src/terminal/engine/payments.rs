@@ -7,8 +7,17 @@ use super::super::timers::Timer;
 use super::super::transition::on_dispense_timeout;
 use super::super::{InstitutionAnswer, JournalledCommand, PaymentState, PhoneId, TransactionState};
 use super::{Effect, Terminal, must_be_open};
-use crate::domain::TransactionId;
+use crate::domain::{TransactionId, UnixTime};
 use crate::protocol::FromTerminal;
+
+/// How many numbers a terminal has for each second: more than it can use.
+const SEQUENCE_PER_SECOND: u64 = 1 << 16;
+
+/// Where the numbers of a new journal begin. An earlier journal may have been lost, and its numbers
+/// must not come again: they are below this, since the clock was right when it began.
+fn first_sequence(now: UnixTime) -> u64 {
+    now.seconds.saturating_mul(SEQUENCE_PER_SECOND).min(u64::MAX / 4)
+}
 
 impl Terminal {
     /// The offer that waits for a phone, if there is one.
@@ -38,6 +47,9 @@ impl Terminal {
         if next == PaymentState::Authorising && open.payment.sequence == 0 {
             // In the same record, so that no request leaves with a number that a restart gives to
             // another.
+            if self.newest_sequence == 0 {
+                self.newest_sequence = first_sequence(self.now.wall);
+            }
             self.newest_sequence += 1;
             open.payment.sequence = self.newest_sequence;
         }

@@ -9,7 +9,7 @@ use crate::institution::records::{
 };
 use crate::institution::store::{
     AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord, PageQuery,
-    PaymentStore, ReversalRecord, StoreError, TombstoneRecord, Written,
+    PaymentStore, ReversalRecord, SEQUENCE_GAP_MAX, StoreError, TombstoneRecord, Written,
 };
 
 impl MemoryStore {
@@ -25,8 +25,11 @@ impl MemoryStore {
         let has_number = |other: &&Transaction| {
             other.record.key.terminal == subject.key.terminal
                 && other.record.key.id != subject.key.id
-                && other.sequence.is_some()
-                && other.sequence == sequence
+                && other.sequence.zip(sequence).is_some_and(|((era, number), (ours, sequence))| {
+                    era == ours
+                        && (number == sequence
+                            || number > sequence.saturating_add(SEQUENCE_GAP_MAX))
+                })
         };
         let used_by = self.transactions.iter().find(has_number).map(|other| other.record.key.id);
         let terminal = terminal.map(|terminal| terminal.record.clone());
