@@ -40,14 +40,14 @@ fuzz_target!(|octets: &[u8]| {
                 // Whatever keys are in it: reading a receipt under them names what is wrong, or
                 // nothing is.
                 let receipt = KEYS.receipt.sign(PayloadType::Receipt, Vec::new());
-                assert!(verify_receipt(&receipt, &keyring).is_err(), "an empty receipt");
+                assert!(verify_receipt(&receipt, &keyring, NOW).is_err(), "an empty receipt");
             }
         }
         2 => {
             let signed = key_id(KEYS.receipt.sign(PayloadType::Receipt, octets.to_vec()));
-            if let Ok(receipt) = verify_receipt(&signed, &KEYS.keyring) {
+            if let Ok(receipt) = verify_receipt(&signed, &KEYS.keyring, NOW) {
                 same(sign_receipt(&receipt, &KEYS.receipt), &receipt, |signed| {
-                    verify_receipt(signed, &KEYS.keyring)
+                    verify_receipt(signed, &KEYS.keyring, NOW)
                 });
             }
         }
@@ -74,7 +74,7 @@ fn read_signed(octets: &[u8]) {
     if Keyring::verify(&signed, &KEYS.root.verifying_key()).is_ok() {
         genuine(&signed, PayloadType::Keyring, &KEYS.root);
     }
-    if verify_receipt(&signed, &KEYS.keyring).is_ok() {
+    if verify_receipt(&signed, &KEYS.keyring, NOW).is_ok() {
         genuine(&signed, PayloadType::Receipt, &KEYS.receipt);
     }
     if CardCommand::verify(&signed, &KEYS.card.verifying_key()).is_ok() {

@@ -362,6 +362,7 @@ impl Bank {
             offer: encode_offer(&offer),
             offer_age_ms,
             sealed_command: sealed_command.to_vec(),
+            sequence: foreign_sequence(dice.octets()),
         };
         stage.model.authorisation_is_forged(transaction_id);
         self.does(stage, &request);
@@ -427,6 +428,11 @@ impl Bank {
     }
 }
 
+/// A sequence number that this world's terminal never comes to.
+pub fn foreign_sequence(random: [u8; 4]) -> u64 {
+    (1 << 40) + u64::from(u32::from_be_bytes(random))
+}
+
 /// What the relay makes of it: the service's statuses, and what the relay takes each for.
 fn answer_of(result: Result<Transaction, InstitutionError>) -> InstitutionAnswer {
     let transaction = match result {
@@ -436,9 +442,22 @@ fn answer_of(result: Result<Transaction, InstitutionError>) -> InstitutionAnswer
             return match error {
                 InstitutionError::InvalidRequest { .. }
                 | InstitutionError::NotFound { .. }
-                | InstitutionError::NotCapturable { .. } => InstitutionAnswer::Refused { detail },
+                | InstitutionError::NotCapturable { .. }
+                | InstitutionError::NotReversible { .. }
+                | InstitutionError::NotWrittenOff { .. }
+                | InstitutionError::NotRefundable { .. }
+                | InstitutionError::NotPresentable { .. }
+                | InstitutionError::HoldEnded { .. }
+                | InstitutionError::TooManyTombstones(_)
+                | InstitutionError::TerminalCopied(_) => InstitutionAnswer::Refused { detail },
                 // ALREADY_EXISTS, INTERNAL: no proof that nothing was done.
                 InstitutionError::OtherContent(_)
+                | InstitutionError::RefundUsed(_)
+                | InstitutionError::SamePerson { .. }
+                | InstitutionError::RequestDecided(_)
+                | InstitutionError::CardNotProved
+                | InstitutionError::NotCopied(_)
+                | InstitutionError::OperatorRefused(_)
                 | InstitutionError::CodeUnknown
                 | InstitutionError::CodeExpired(_)
                 | InstitutionError::CodeUsed

@@ -9,6 +9,7 @@ use florin::terminal::{
     Input, InstitutionAnswer, InstitutionRequest, TransactionClaim, TransactionState,
 };
 
+use super::bank::foreign_sequence;
 use super::event::Event;
 use super::fault::FaultKind;
 use super::network::Ask;
@@ -191,6 +192,7 @@ impl Stage {
                 offer: florin::protocol::encode_offer(&offer),
                 offer_age_ms: *offer_age_ms,
                 sealed_command: sealed_command.clone(),
+                sequence: foreign_sequence(self.network.dice.octets()),
             };
             self.send(20, request, None);
         }

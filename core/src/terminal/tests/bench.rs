@@ -15,9 +15,9 @@ pub(super) struct Bench {
     pub(super) unconfirmed: Vec<RecordNumber>,
     pub(super) holds_journal: bool,
     pub(super) outputs: Vec<Output>,
-    next_call: u64,
+    pub(super) next_call: u64,
     /// What the journal held at the start.
-    resumed: Vec<Payment>,
+    pub(super) resumed: Vec<Payment>,
 }
 
 impl Bench {
