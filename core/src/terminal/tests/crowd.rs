@@ -38,7 +38,7 @@ struct Person {
     hellos: u32,
     offer: Option<Vec<u8>>,
     /// The payments that the person has paid, or tried to, with the digests of the commands.
-    commands: Vec<(TransactionId, [u8; 32])>,
+    commands: Vec<(TransactionId, CommandDigest)>,
 }
 
 struct Crowd {
@@ -126,7 +126,7 @@ impl Crowd {
     fn inquire(&mut self, who: usize, whose: usize) {
         let Some(&(transaction_id, digest)) = self.people[whose].commands.last() else { return };
         // Nobody else knows the command.
-        let command_digest = if who == whose { digest } else { [0; 32] };
+        let command_digest = if who == whose { digest } else { CommandDigest([0; 32]) };
         let phone = &mut self.people[who].phone;
         if phone.channel.is_some() {
             let query = FromPhone::ResultQuery { transaction_id, command_digest };

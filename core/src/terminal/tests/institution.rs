@@ -17,7 +17,7 @@ fn a_payment_takes_two_round_trips_and_under_one_and_a_half_kibibytes_at_every_m
         };
         bench.input(Input::Institution { transaction_id, answer });
         assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved]);
-        phone.say(&mut bench, &FromPhone::ReceiptAck { transaction_id });
+        phone.say(&mut bench, &FromPhone::ReceiptAck);
         assert_eq!(phone.round_trips, 2);
         assert!(phone.octets < 1536, "{} octets at values of {value_octets_max}", phone.octets);
     }

@@ -83,7 +83,7 @@ fn a_person_who_refuses_is_not_asked_again_and_others_may_pay() {
     let transaction_id = bench.offer(false);
     let mut phone = Phone::new(1, 512);
     phone.hello(&mut bench, None);
-    phone.say(&mut bench, &FromPhone::Cancel { transaction_id });
+    phone.say(&mut bench, &FromPhone::Cancel);
     assert_eq!(phone.hear(&mut bench), [FromTerminal::NothingToPay]);
     Phone::new(2, 512).pay(&mut bench);
     assert!(phone.hear(&mut bench).is_empty());
