@@ -177,7 +177,8 @@ fn a_flood_of_values_or_messages_ends_the_connection_and_nothing_else() {
 
     let mut talker = Phone::new(2, 512);
     talker.hello(&mut bench, None);
-    let question = FromPhone::ResultQuery { transaction_id, command_digest: CommandDigest([0; 32]) };
+    let question =
+        FromPhone::ResultQuery { transaction_id, command_digest: CommandDigest([0; 32]) };
     // After the hello and the opening.
     for _ in 2..settings.messages_burst_max {
         talker.say(&mut bench, &question);

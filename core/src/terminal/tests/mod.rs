@@ -24,7 +24,9 @@ use super::{
     TransactionState,
 };
 use crate::credential::SealedCommand;
-use crate::domain::{CommandDigest, DeclineReason, Moment, Outcome, ReversalReason, TransactionId, UnixTime};
+use crate::domain::{
+    CommandDigest, DeclineReason, Moment, Outcome, ReversalReason, TransactionId, UnixTime,
+};
 use crate::protocol::{
     FragmentTag, FromPhone, FromTerminal, Initiator, MessageKind, Reassembler, WireError,
     decode_plain_error,

@@ -26,7 +26,10 @@ fn a_phone_that_comes_back_gets_its_result_and_no_other_phone_does() {
 
     let mut stranger = Phone::new(3, 512);
     stranger.hello(&mut bench, None);
-    stranger.say(&mut bench, &FromPhone::ResultQuery { transaction_id, command_digest: CommandDigest([0; 32]) });
+    stranger.say(
+        &mut bench,
+        &FromPhone::ResultQuery { transaction_id, command_digest: CommandDigest([0; 32]) },
+    );
     assert_eq!(errors(&stranger.hear(&mut bench)), [WireError::TransactionUnknown]);
 
     // Memory does not hold a final payment any more: the journal is searched.
