@@ -53,8 +53,13 @@ fn sell(programs: &Programs, wallet: &Programs) -> String {
 fn a_copied_terminal_is_noticed_and_both_stop_selling_until_the_operator_decides() {
     let directory = tempfile::tempdir().unwrap();
     let programs = Programs::set_up(&directory.path().join("a"));
-    let copy = programs.beside(&directory.path().join("b"));
     let institution = programs.start_institution(None);
+    let original = programs.start_terminal(None);
+    wait_in_service(&programs);
+    assert_eq!(sell(&programs, &programs), "captured");
+    original.stop();
+    // The card is copied with all that is on it, the journal too.
+    let copy = programs.beside(&directory.path().join("b"));
     let original = programs.start_terminal(None);
     let copied = copy.start_terminal(None);
     let terminal_id = wait_in_service(&programs)["terminal_id"].as_str().unwrap().to_owned();

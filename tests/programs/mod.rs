@@ -137,6 +137,12 @@ impl Programs {
         format!("https://localhost:{}", self.port)
     }
 
+    /// The terminal's short code, as the sticker on the machine shows it.
+    pub fn short_code(&self) -> String {
+        let id = self.institution(&["terminal", "list"])["terminal"].as_str().unwrap().to_owned();
+        id[id.len() - 4..].to_owned()
+    }
+
     /// Where the till API listens.
     pub fn till_address(&self) -> TillAddress {
         TillAddress::Unix(self.directory.join("till.sock"))

@@ -12,8 +12,9 @@ use crate::institution::records::{
 };
 
 /// How far a terminal's number may be below the highest one that it has sent. A request may be
-/// late, but not by so many payments: another machine has sent the higher number.
-pub const SEQUENCE_GAP_MAX: u64 = 1_000;
+/// late, but not by so many payments: another machine has sent the higher number. It is two seconds
+/// of the clock by which a terminal begins its numbers.
+pub const SEQUENCE_GAP_MAX: u64 = 1 << 17;
 
 /// What an authorisation is about: the store looks up its facts by this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! The course of a payment: its states, what enters them, and what is due in them.
 
+use rand_core::RngCore;
+
 use super::super::answer_check::ProvenTransaction;
 use super::super::open_payment::ProofStep;
 use super::super::replies::{reply_on_state, reply_to_bystander};
@@ -14,9 +16,11 @@ use crate::protocol::FromTerminal;
 const SEQUENCE_PER_SECOND: u64 = 1 << 16;
 
 /// Where the numbers of a new journal begin. An earlier journal may have been lost, and its numbers
-/// must not come again: they are below this, since the clock was right when it began.
-fn first_sequence(now: UnixTime) -> u64 {
-    now.seconds.saturating_mul(SEQUENCE_PER_SECOND).min(u64::MAX / 4)
+/// must not come again: they are below this, since the clock was right when it began. `random` keeps
+/// two journals of one second apart.
+fn first_sequence(now: UnixTime, random: u32) -> u64 {
+    let within_second = u64::from(random) % (SEQUENCE_PER_SECOND / 2);
+    now.seconds.saturating_mul(SEQUENCE_PER_SECOND).min(u64::MAX / 4) + within_second
 }
 
 impl Terminal {
@@ -48,7 +52,7 @@ impl Terminal {
             // In the same record, so that no request leaves with a number that a restart gives to
             // another.
             if self.newest_sequence == 0 {
-                self.newest_sequence = first_sequence(self.now.wall);
+                self.newest_sequence = first_sequence(self.now.wall, self.random.next_u32());
             }
             self.newest_sequence += 1;
             open.payment.sequence = self.newest_sequence;

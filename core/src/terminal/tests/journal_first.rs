@@ -79,7 +79,8 @@ fn the_numbers_of_a_new_journal_are_above_those_of_one_that_was_lost() {
         let now = Now { moment: Moment { milliseconds: 1_000 }, wall: UnixTime { seconds } };
         let (terminal, _) =
             Terminal::new(identity(), Settings::default(), [7; 32], Vec::new(), 0, now);
-        let mut bench = Bench { terminal, now, ..Bench::new() };
+        let mut bench = Bench::new();
+        (bench.terminal, bench.now) = (terminal, now);
         bench.pay(false);
         bench.journal.last().unwrap().sequence
     };
