@@ -151,14 +151,6 @@ impl Stage {
         let is_authorisation = matches!(request, InstitutionRequest::Authorise { .. });
         let is_unanswered = matches!(answer, InstitutionAnswer::Unanswered { .. });
         match self.planted {
-            Some(PlantedBug::TimeoutIsDecline) if is_authorisation && is_unanswered => {
-                let state =
-                    TransactionState::Declined(florin::domain::DeclineReason::InsufficientFunds);
-                InstitutionAnswer::Transaction(TransactionClaim::bare(state))
-            }
-            Some(PlantedBug::UnansweredIsNotSent) if is_authorisation && is_unanswered => {
-                not_sent()
-            }
             Some(PlantedBug::UnknownIsNotCharged) if !is_authorisation => match answer {
                 InstitutionAnswer::Transaction(claim)
                     if claim.state == TransactionState::Unknown =>

@@ -3,7 +3,9 @@
 
 use super::exchange::SessionSettings;
 use crate::credential::{Keyring, Signed, TerminalCertificate, verify_receipt};
-use crate::domain::{DeclineReason, Offer, Outcome, Receipt, ReceiptStatus, TerminalId, UnixTime};
+use crate::domain::{
+    Offer, Outcome, Receipt, ReceiptMismatch, ReceiptStatus, ReceiptSubject, TerminalId, UnixTime,
+};
 use crate::protocol::{Fingerprint, ProtocolError, decode_offer};
 use crate::wallet::{Card, PaymentRecord, PaymentStatus, ReceiptFault, Refusal};
 
@@ -134,23 +136,21 @@ pub(super) fn check_result(
             _,
         ) => false,
     };
-    // Where the terminal showed the institution another offer than the person, the institution
-    // declines, and its receipt names the other offer. That is proof enough: the transaction is
-    // declined whatever was offered.
-    let may_differ = matches!(
-        receipt.status,
-        ReceiptStatus::Declined(DeclineReason::OfferMismatch | DeclineReason::MalformedCommand)
-    );
-    let fault = if receipt.transaction_id != record.transaction_id() {
-        ReceiptFault::OtherTransaction
-    } else if receipt.terminal_id != record.offer().terminal_id() {
-        ReceiptFault::OtherTerminal
-    } else if receipt.offer_digest != record.offer_digest() && !may_differ {
-        ReceiptFault::OtherOffer
-    } else if receipt.amount != record.offer().amount() && !may_differ {
-        ReceiptFault::OtherAmount
-    } else if receipt.command_digest != record.command_digest() {
-        ReceiptFault::OtherCommand
+    let mismatch = receipt.mismatch(&ReceiptSubject {
+        transaction_id: record.transaction_id(),
+        terminal_id: record.offer().terminal_id(),
+        offer_digest: record.offer_digest(),
+        amount: record.offer().amount(),
+        command_digest: Some(record.command_digest()),
+    });
+    let fault = if let Some(mismatch) = mismatch {
+        match mismatch {
+            ReceiptMismatch::Transaction => ReceiptFault::OtherTransaction,
+            ReceiptMismatch::Terminal => ReceiptFault::OtherTerminal,
+            ReceiptMismatch::Offer => ReceiptFault::OtherOffer,
+            ReceiptMismatch::Amount => ReceiptFault::OtherAmount,
+            ReceiptMismatch::Command => ReceiptFault::OtherCommand,
+        }
     } else if !is_status_told {
         ReceiptFault::OtherStatus
     } else if record.status == PaymentStatus::Reversed && receipt.status != ReceiptStatus::Reversed
