@@ -79,6 +79,22 @@ fn journals_of_every_earlier_version_are_brought_up_to_date() {
     assert_eq!(versions, known - 1, "each version before the newest has its file in tests/journal");
 }
 
+/// Nothing was sent to the institution: nobody was charged.
+#[test]
+fn what_an_older_journal_calls_not_charged_is_reversed() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journal/version-2.sql");
+    let bench = Bench::new();
+    let older = Connection::open(&bench.path).unwrap();
+    older.execute_batch(&fs::read_to_string(here).unwrap()).unwrap();
+    let change = "UPDATE payments SET state = 'not_charged', reason = 'institution_unreachable'
+         WHERE state = 'captured'";
+    older.execute(change, []).unwrap();
+    drop(older);
+    let mut journal = SqliteJournal::open(&bench.path).unwrap();
+    let payments = journal.payments(false, 9).unwrap();
+    assert_eq!(payments[0].state, PaymentState::Reversed(ReversalReason::Unanswered));
+}
+
 #[test]
 fn a_damaged_journal_is_not_trusted_again() {
     let bench = Bench::filled(600);

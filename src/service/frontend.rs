@@ -349,10 +349,10 @@ impl Frontend {
                 %oldest,
                 named = named.join(", "),
                 disputed = open.disputed.len(),
-                "payments need an operator: they are open for too long, or the institution's answer \
-                 contradicts the journal. Check that the institution can be reached and knows this \
-                 terminal (`florin doctor`), and what both hold (`florin payments --open`, `florin \
-                 reconcile`); the terminal keeps trying"
+                "payments need an operator: they are open for too long, or the institution's \
+                 answer contradicts the journal. Check that the institution can be reached and \
+                 knows this terminal (`florin doctor`), and what both hold (`florin payments \
+                 --open`, `florin reconcile`); the terminal keeps trying"
             );
         }
     }
@@ -566,7 +566,7 @@ mod tests {
         );
         assert!(metrics.contains("florin_payments_escalated 1\n"), "{metrics}");
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(log.matches("payments are open for too long").count(), 3, "{log}");
+        assert_eq!(log.matches("payments need an operator").count(), 3, "{log}");
 
         frontend.engine_started();
         assert!(frontend.last_known().is_none(), "the new engine knows better");

@@ -94,8 +94,8 @@ impl Metrics {
         );
         registry.register(
             "payments_given_away",
-            "Payments whose goods were released and whose money was given back or never taken, since \
-             the service started",
+            "Payments whose goods were released and whose money was given back or never taken, \
+             since the service started",
             self.given_away.clone(),
         );
         registry.register(

@@ -7,8 +7,8 @@ use super::{Amount, DeclineReason, OfferDigest, TerminalId, TransactionId, UnixT
 /// How the transaction ended, according to the institution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReceiptStatus {
-    /// The amount is reserved. The person quotes the code, which has six characters, when asking the
-    /// institution about the payment.
+    /// The amount is reserved. The person quotes the code, which has six characters, when asking
+    /// the institution about the payment.
     Approved {
         approval_code: String,
     },
@@ -67,14 +67,22 @@ pub enum ReceiptMismatch {
 
 impl Receipt {
     /// What does not fit the payment, if anything. The status is for the reader to compare.
+    ///
+    /// Where somebody showed the institution another offer than the person, the institution
+    /// declines, and its receipt names the other offer. That is proof enough: the transaction is
+    /// declined whatever was offered.
     pub fn mismatch(&self, subject: &ReceiptSubject) -> Option<ReceiptMismatch> {
+        let may_differ = matches!(
+            self.status,
+            ReceiptStatus::Declined(DeclineReason::OfferMismatch | DeclineReason::MalformedCommand)
+        );
         if self.transaction_id != subject.transaction_id {
             Some(ReceiptMismatch::Transaction)
         } else if self.terminal_id != subject.terminal_id {
             Some(ReceiptMismatch::Terminal)
-        } else if self.offer_digest != subject.offer_digest {
+        } else if self.offer_digest != subject.offer_digest && !may_differ {
             Some(ReceiptMismatch::Offer)
-        } else if self.amount != subject.amount {
+        } else if self.amount != subject.amount && !may_differ {
             Some(ReceiptMismatch::Amount)
         } else if subject.command_digest.is_some_and(|digest| digest != self.command_digest) {
             Some(ReceiptMismatch::Command)

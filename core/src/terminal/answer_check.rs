@@ -1,4 +1,5 @@
-//! Is an answer of the institution proven? The engine moves on proven answers only, as a phone does.
+//! Is an answer of the institution proven? The engine moves on proven answers only, as a phone
+//! does.
 //!
 //! A pure function over the answer, the payment and the institution's keyring. What follows from a
 //! proven or an unproven answer is the engine's business.

@@ -26,8 +26,9 @@ pub struct OpenPayments {
 }
 
 impl OpenPayments {
-    /// The figures of `payments`, each with whether it is disputed, at `now`. Payments that are at least `escalate_after_s` seconds
-    /// old or disputed are escalated. A clock that was set back makes payments younger and loses none.
+    /// The figures of `payments`, each with whether it is disputed, at `now`. Payments that are at
+    /// least `escalate_after_s` seconds old, or disputed, are escalated. A clock that was set back
+    /// makes payments younger and loses none.
     pub(super) fn of<'payment>(
         payments: impl Iterator<Item = (&'payment Payment, bool)>,
         now: UnixTime,

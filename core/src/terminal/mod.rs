@@ -36,6 +36,7 @@ pub use input::{Input, Now, PhoneQuestion, RecordNumber, TillCallId};
 pub use institution::{
     InstitutionAnswer, InstitutionRequest, StoreGeneration, TransactionClaim, TransactionState,
 };
+pub use open_payment::RESTARTS_WITH_FULL_TIME;
 pub use output::Output;
 pub use payment::{JournalledCommand, Payment, PaymentState};
 pub use reconciliation::{

@@ -16,6 +16,8 @@ use crate::domain::{CommandDigest, Moment, ReversalReason};
 /// How much longer than its own time-out a request may stay without an answer before the engine
 /// counts it as unanswered.
 const ANSWER_GRACE_MS: u64 = 2_000;
+/// After how many restarts the till still has its full time to report on the goods.
+pub const RESTARTS_WITH_FULL_TIME: u32 = 8;
 /// The retry backoff of an authorisation that was not sent: a person waits for it.
 const AUTHORISATION_RETRY_BACKOFF_MS: u64 = 500;
 
@@ -163,11 +165,12 @@ impl OpenPayment {
         self.timers.set(Timer::Working, now.plus_ms(settings.working_interval_ms));
     }
 
-    /// Starts the time in which the till has to report whether the goods were released. The first
-    /// restart leaves the till its full time, and every further one half as much: restarts without
-    /// end do not put the end off without end.
+    /// Starts the time in which the till has to report whether the goods were released. After a
+    /// restart the till has its full time again; after many restarts less with each, so that
+    /// restarts without end do not put the end off without end.
     pub(super) fn await_dispense(&mut self, now: Moment, settings: &Settings) {
-        let halvings = self.payment.dispense_restarts.saturating_sub(1).min(63);
+        let restarts = self.payment.dispense_restarts;
+        let halvings = restarts.saturating_sub(RESTARTS_WITH_FULL_TIME).min(63);
         let timeout_ms = settings.dispense_timeout_ms >> halvings;
         self.timers.set(Timer::DispenseTimeout, now.plus_ms(timeout_ms));
     }

@@ -179,7 +179,7 @@ pub struct Payment {
 /// The sealed command as the journal keeps it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum JournalledCommand {
-    /// Its octets.
+    /// The octets, as the phone sent them.
     Full(Vec<u8>),
     /// Its digest, where the octets are needed no more, or where only the institution had them.
     Digest(CommandDigest),

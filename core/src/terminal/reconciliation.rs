@@ -66,8 +66,8 @@ impl fmt::Display for Difference {
             }
             Self::NotPaidThere => {
                 "goods were released and the institution holds no money for them: give the \
-                 institution this id and the receipt of the journal (`florin journal export`). If it \
-                 stays so and the payment is open, end it with `florin resolve`"
+                 institution this id and the receipt of the journal (`florin journal export`). If \
+                 the payment is open and it stays so, end it with `florin resolve`"
             }
             Self::NotTakenThere => {
                 "goods were released and the institution has only reserved the amount: ask it to \

@@ -243,10 +243,11 @@ pub(super) fn on_till(
             TillRequest::Cancel { .. } | TillRequest::Complete { .. },
             State::Reversing(_) | State::Reversed(_),
         ) => Err(GIVEN_BACK),
-        (TillRequest::Cancel { .. }, State::Declined(_) | State::Expired)
-        | (TillRequest::Complete { .. }, State::Declined(_) | State::Cancelled | State::Expired) => {
-            Err(NOT_PAID)
-        }
+        (
+            TillRequest::Cancel { .. } | TillRequest::Complete { .. },
+            State::Declined(_) | State::Expired,
+        )
+        | (TillRequest::Complete { .. }, State::Cancelled) => Err(NOT_PAID),
     }
 }
 

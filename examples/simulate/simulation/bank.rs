@@ -343,6 +343,7 @@ impl Bank {
         offer: &[u8],
         offer_age_ms: u64,
         sealed_command: &[u8],
+        sequence: u64,
     ) {
         let Ok(offer) = decode_offer(offer) else { return };
         let mut parts = offer.into_parts();
@@ -362,7 +363,7 @@ impl Bank {
             offer: encode_offer(&offer),
             offer_age_ms,
             sealed_command: sealed_command.to_vec(),
-            sequence: foreign_sequence(dice.octets()),
+            sequence: foreign_sequence(sequence, dice.octets()),
         };
         stage.model.authorisation_is_forged(transaction_id);
         self.does(stage, &request);
@@ -428,9 +429,10 @@ impl Bank {
     }
 }
 
-/// A sequence number that this world's terminal never comes to.
-pub fn foreign_sequence(random: [u8; 4]) -> u64 {
-    (1 << 40) + u64::from(u32::from_be_bytes(random))
+/// A number that this world's terminal never gives: it begins above, and only counts up.
+pub fn foreign_sequence(sequence: u64, random: [u8; 4]) -> u64 {
+    const BELOW_MAX: u64 = 100_000;
+    sequence.saturating_sub(1_000 + u64::from(u32::from_be_bytes(random)) % BELOW_MAX).max(1)
 }
 
 /// What the relay makes of it: the service's statuses, and what the relay takes each for.

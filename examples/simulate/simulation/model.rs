@@ -12,8 +12,8 @@ use florin::domain::{
 };
 use florin::institution::Transaction;
 use florin::terminal::{
-    InstitutionTransaction, Payment, PaymentRequest, PaymentState, PaymentView, Reconciliation,
-    TransactionState,
+    InstitutionTransaction, Payment, PaymentRequest, PaymentState, PaymentView,
+    RESTARTS_WITH_FULL_TIME, Reconciliation, TransactionState,
 };
 use florin::wallet::{PaymentRecord, PaymentStatus};
 
@@ -380,7 +380,8 @@ impl Model {
                 said(TillWord::Cancel)
             }
             PaymentState::Reversing(ReversalReason::DispenseUnknown) => {
-                stands_ms.is_some_and(|stands_ms| stood_ms >= stands_ms)
+                payment.dispense_restarts > RESTARTS_WITH_FULL_TIME
+                    || stands_ms.is_some_and(|stands_ms| stood_ms >= stands_ms)
             }
             // A tombstone for a late command changes no payment.
             PaymentState::Reversing(ReversalReason::NotUsed) => false,
@@ -644,7 +645,7 @@ impl Model {
             let truth = self.truth(payment.transaction_id);
             let (day, was_approved) = (truth.day.unwrap_or(0), truth.was_approved);
             expected.extend(
-                expected_state(payment.state, was_approved)
+                expected_state(payment.state, held, was_approved)
                     .map(|(state, has_amount)| (day, state, has_amount.then_some(payment.amount))),
             );
         }
@@ -877,8 +878,16 @@ fn agrees(journal: PaymentState, held: TransactionState) -> bool {
 }
 
 /// How the institution has a payment that the journal has ended so, and whether it has an amount.
-fn expected_state(state: PaymentState, was_approved: bool) -> Option<(TransactionState, bool)> {
+fn expected_state(
+    state: PaymentState,
+    held: TransactionState,
+    was_approved: bool,
+) -> Option<(TransactionState, bool)> {
     match state {
+        // The tombstone that proves to a phone that its late command was not used.
+        PaymentState::Cancelled | PaymentState::Expired if held == TransactionState::Reversed => {
+            Some((held, false))
+        }
         PaymentState::Captured => Some((TransactionState::Captured, true)),
         // What was reversed before it was ever approved is a tombstone, which has no amount.
         PaymentState::Reversed(_) => Some((TransactionState::Reversed, was_approved)),

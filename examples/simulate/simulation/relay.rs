@@ -152,14 +152,6 @@ impl Stage {
         let is_authorisation = matches!(request, InstitutionRequest::Authorise { .. });
         let is_unanswered = matches!(answer, InstitutionAnswer::Unanswered { .. });
         match self.planted {
-            Some(PlantedBug::TimeoutIsDecline) if is_authorisation && is_unanswered => {
-                let state =
-                    TransactionState::Declined(florin::domain::DeclineReason::InsufficientFunds);
-                InstitutionAnswer::Transaction(TransactionClaim::bare(state))
-            }
-            Some(PlantedBug::UnansweredIsNotSent) if is_authorisation && is_unanswered => {
-                not_sent()
-            }
             Some(PlantedBug::UnknownIsNotCharged) if !is_authorisation => match answer {
                 InstitutionAnswer::Transaction(claim)
                     if claim.state == TransactionState::Unknown =>
@@ -182,7 +174,7 @@ impl Stage {
     /// The payment is tried again as another transaction, and that one's end is taken for the first
     /// one's.
     fn retry_under_new_id(&mut self, request: &InstitutionRequest) -> InstitutionAnswer {
-        if let InstitutionRequest::Authorise { offer, offer_age_ms, sealed_command, .. } = request
+        if let InstitutionRequest::Authorise { offer, offer_age_ms, sealed_command, sequence, .. } = request
             && let Ok(offer) = florin::protocol::decode_offer(offer)
             && let transaction_id = TransactionId::from_random(self.network.dice.octets())
             && let Ok(offer) = Offer::new(OfferParts { transaction_id, ..offer.into_parts() })
@@ -192,7 +184,7 @@ impl Stage {
                 offer: florin::protocol::encode_offer(&offer),
                 offer_age_ms: *offer_age_ms,
                 sealed_command: sealed_command.clone(),
-                sequence: foreign_sequence(self.network.dice.octets()),
+                sequence: foreign_sequence(*sequence, self.network.dice.octets()),
             };
             self.send(20, request, None);
         }

@@ -419,7 +419,6 @@ async fn everything_else_after_sending_is_unanswered() {
         Conduct::Status(2),
         Conduct::Status(13),
         Conduct::Status(8),
-        Conduct::Status(5),
         Conduct::StatusInTrailers(14),
         // A proxy's own errors, which a gRPC client translates into codes that mean a refusal.
         Conduct::HttpStatus(400),

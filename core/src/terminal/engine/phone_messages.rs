@@ -215,7 +215,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// The phone reveals the matching nonce, so that both sides can show the matching code, and gets
+    /// The phone reveals the matching nonce, so that both sides can show the matching code. It gets
     /// the institution's keyring if its own is older.
     fn phone_opened(
         &mut self,

@@ -2,8 +2,8 @@
 //!
 //! The terminal's word that an offer was taken, withdrawn or expired proves nothing to a phone that
 //! has sent a command. The institution's exclusion does. A payment that was authorised brings it
-//! along. For an offer that ended without a command the terminal inquires first, because its journal
-//! may be older than the payment, and then has the institution leave a tombstone.
+//! along. For an offer that ended without a command the terminal inquires first, because its
+//! journal may be older than the payment, and then has the institution leave a tombstone.
 
 use super::super::answer_check::{CheckedAnswer, ProvenTransaction};
 use super::super::open_payment::{OpenPayment, ProofStep};
