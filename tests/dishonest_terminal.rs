@@ -14,7 +14,7 @@ use programs::Programs;
 use serde_json::Value;
 
 /// What the wallet says where nothing is proven.
-const UNPROVEN_EXIT: i32 = 8;
+const UNPROVEN_EXIT: i32 = 12;
 
 struct DishonestTerminal(Child);
 

@@ -67,9 +67,15 @@ fn seeds() -> Seeds {
 }
 
 fn add_fragments(seeds: &mut Seeds, vectors: &Value) {
-    for message in
-        ["hello", "hello_answer", "payment_command", "result", "receipt_ack", "plain_error"]
-    {
+    for message in [
+        "hello",
+        "hello_answer",
+        "opening",
+        "payment_command",
+        "result",
+        "receipt_ack",
+        "plain_error",
+    ] {
         let fragments = &vectors[message]["fragments"];
         for mtu in ["mtu_23", "mtu_185", "mtu_517"] {
             let values = fragments[format!("values_at_{mtu}")].as_array().unwrap();
@@ -89,8 +95,12 @@ fn add_messages(seeds: &mut Seeds, vectors: &Value) {
     seeds.add("messages", "offer", octets(&vectors["offer"]["octets"]));
     seeds.add("messages", "result_query", octets(&vectors["result_query"]["plaintext"]));
     let transaction_id = transaction_id();
-    seeds.add("messages", "cancel", FromPhone::Cancel { transaction_id }.encode());
+    seeds.add("messages", "cancel", FromPhone::Cancel.encode());
     let declined = Outcome::Declined(DeclineReason::InsufficientFunds);
+    for (name, message) in vectors["other_results"].as_object().unwrap() {
+        seeds.add("messages", &format!("proven-{name}"), octets(message));
+    }
+    seeds.add("messages", "keyring", octets(&vectors["newer_keyring"]));
     for (name, message) in [
         ("offered", FromTerminal::Offer(octets(&vectors["offer"]["octets"]))),
         (
@@ -179,7 +189,9 @@ fn add_channels(seeds: &mut Seeds) {
 
 fn add_certificates(seeds: &mut Seeds, vectors: &Value) {
     for (choice, name) in
-        ["terminal_certificate", "keyring", "receipt", "card_command"].into_iter().enumerate()
+        ["terminal_certificate", "keyring", "receipt", "card_command", "exclusion"]
+            .into_iter()
+            .enumerate()
     {
         seeds.add("certificates", name, after(0, &octets(&vectors[name]["encoded"])));
         let choice = 0x80 | u8::try_from(choice).unwrap();
@@ -194,6 +206,13 @@ fn add_certificates(seeds: &mut Seeds, vectors: &Value) {
             "certificates",
             &format!("receipt-to-refuse-{index}"),
             after(0, &octets(&case["receipt"])),
+        );
+    }
+    for (index, case) in vectors["exclusions_to_refuse"].as_array().unwrap().iter().enumerate() {
+        seeds.add(
+            "certificates",
+            &format!("exclusion-to-refuse-{index}"),
+            after(0, &octets(&case["exclusion"])),
         );
     }
     seeds.add(

@@ -1,4 +1,4 @@
-//! What is signed: terminal certificates, keyrings, receipts, card commands.
+//! What is signed: terminal certificates, keyrings, receipts, exclusions, card commands.
 //!
 //! The first octet chooses the kind, and whether the octets are a whole signed body, which nobody
 //! can forge, or a body that a genuine key signs, which has to be read.
@@ -7,7 +7,7 @@
 
 use florin::credential::{
     CardCommand, CredentialError, Keyring, PayloadType, Signed, SigningKey, TerminalCertificate,
-    sign_receipt, verify_card_enrolment_proof, verify_receipt,
+    sign_exclusion, sign_receipt, verify_card_enrolment_proof, verify_exclusion, verify_receipt,
 };
 use florin_fuzz::{KEYS, NOW};
 use libfuzzer_sys::fuzz_target;
@@ -19,7 +19,7 @@ fuzz_target!(|octets: &[u8]| {
         return;
     }
     let key_id = |signed: Signed| Signed::decode(&signed.encode()).expect("our own encoding");
-    match choice % 4 {
+    match choice & 0x7f {
         0 => {
             let signed =
                 key_id(KEYS.certificate.sign(PayloadType::TerminalCertificate, octets.to_vec()));
@@ -40,14 +40,26 @@ fuzz_target!(|octets: &[u8]| {
                 // Whatever keys are in it: reading a receipt under them names what is wrong, or
                 // nothing is.
                 let receipt = KEYS.receipt.sign(PayloadType::Receipt, Vec::new());
-                assert!(verify_receipt(&receipt, &keyring).is_err(), "an empty receipt");
+                assert!(verify_receipt(&receipt, &keyring, NOW).is_err(), "an empty receipt");
             }
         }
         2 => {
             let signed = key_id(KEYS.receipt.sign(PayloadType::Receipt, octets.to_vec()));
-            if let Ok(receipt) = verify_receipt(&signed, &KEYS.keyring) {
+            if let Ok(receipt) = verify_receipt(&signed, &KEYS.keyring, NOW) {
                 same(sign_receipt(&receipt, &KEYS.receipt), &receipt, |signed| {
-                    verify_receipt(signed, &KEYS.keyring)
+                    verify_receipt(signed, &KEYS.keyring, NOW)
+                });
+            }
+        }
+        4 => {
+            let signed = key_id(KEYS.receipt.sign(PayloadType::Exclusion, octets.to_vec()));
+            if let Ok(exclusion) = verify_exclusion(&signed, &KEYS.keyring, NOW) {
+                if let Some(used) = exclusion.command_digest {
+                    let (id, terminal) = (exclusion.transaction_id, exclusion.terminal_id);
+                    assert!(!exclusion.excludes(id, terminal, used), "it excludes what was used");
+                }
+                same(sign_exclusion(&exclusion, &KEYS.receipt), &exclusion, |signed| {
+                    verify_exclusion(signed, &KEYS.keyring, NOW)
                 });
             }
         }
@@ -74,8 +86,11 @@ fn read_signed(octets: &[u8]) {
     if Keyring::verify(&signed, &KEYS.root.verifying_key()).is_ok() {
         genuine(&signed, PayloadType::Keyring, &KEYS.root);
     }
-    if verify_receipt(&signed, &KEYS.keyring).is_ok() {
+    if verify_receipt(&signed, &KEYS.keyring, NOW).is_ok() {
         genuine(&signed, PayloadType::Receipt, &KEYS.receipt);
+    }
+    if verify_exclusion(&signed, &KEYS.keyring, NOW).is_ok() {
+        genuine(&signed, PayloadType::Exclusion, &KEYS.receipt);
     }
     if CardCommand::verify(&signed, &KEYS.card.verifying_key()).is_ok() {
         genuine(&signed, PayloadType::CardCommand, &KEYS.card);
