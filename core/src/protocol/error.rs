@@ -150,10 +150,10 @@ impl WireError {
             Self::Busy => "Too many phones are at this machine. Try again in a moment.",
             Self::OutOfService => "The machine cannot take payments now.",
             Self::InstitutionUnreachable => {
-                "The machine cannot reach the bank. You were not charged."
+                "The machine cannot reach the bank."
             }
             Self::InstitutionRefused => {
-                "The bank does not serve this machine. You were not charged."
+                "The bank does not serve this machine."
             }
             Self::TooSlow => "That took too long. Try again.",
         }
