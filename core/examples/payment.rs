@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::process::ExitCode;
 
+use florin_core::credential::SealedCommand;
 use florin_core::domain::{Receipt, TransactionId};
 use florin_core::protocol::{decode_offer, digest_offer};
 use florin_core::terminal::{
@@ -128,7 +129,9 @@ impl Payment {
                 wallet::Output::Reserve(_) => {
                     self.at_wallet(wallet::Input::Reserved(Reservation::Counter(1)));
                 }
-                wallet::Output::Store { .. } => self.at_wallet(wallet::Input::Stored),
+                wallet::Output::Store { .. } | wallet::Output::StoreKeyring(_) => {
+                    self.at_wallet(wallet::Input::Stored)
+                }
                 wallet::Output::End(end) => self.end = Some(*end),
                 wallet::Output::Tell(_) | wallet::Output::Disconnect => {}
             }
@@ -139,8 +142,8 @@ impl Payment {
 /// What an institution with money says.
 fn answer(request: &InstitutionRequest) -> terminal::Input {
     let (state, receipt) = match request {
-        InstitutionRequest::Authorise { offer, transaction_id, .. } => {
-            (TransactionState::Approved, approve(offer, *transaction_id))
+        InstitutionRequest::Authorise { offer, transaction_id, sealed_command, .. } => {
+            (TransactionState::Approved, approve(offer, *transaction_id, sealed_command))
         }
         InstitutionRequest::Capture { .. } => (TransactionState::Captured, None),
         InstitutionRequest::Inquire { .. } => (TransactionState::Unknown, None),
@@ -150,13 +153,13 @@ fn answer(request: &InstitutionRequest) -> terminal::Input {
     terminal::Input::Institution { transaction_id: request.transaction_id(), answer }
 }
 
-fn approve(offer: &[u8], transaction_id: TransactionId) -> Option<Vec<u8>> {
+fn approve(offer: &[u8], transaction_id: TransactionId, sealed_command: &[u8]) -> Option<Vec<u8>> {
     let amount = decode_offer(offer).ok()?.amount();
     let receipt = Receipt {
         transaction_id,
         offer_digest: digest_offer(offer),
         amount,
-        ..fixtures::receipt()
+        ..fixtures::receipt(SealedCommand::digest_of_encoded(sealed_command))
     };
     Some(fixtures::signed_receipt(&receipt))
 }
