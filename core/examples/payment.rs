@@ -137,11 +137,11 @@ impl Payment {
                 wallet::Output::Reserve(_) => {
                     self.at_wallet(wallet::Input::Reserved(Reservation::Counter(1)));
                 }
-                wallet::Output::Store { .. } => self.at_wallet(wallet::Input::Stored),
+                wallet::Output::Store { .. } | wallet::Output::StoreKeyring(_) => {
+                    self.at_wallet(wallet::Input::Stored);
+                }
                 wallet::Output::End(end) => self.end = Some(*end),
-                wallet::Output::Tell(_)
-                | wallet::Output::StoreKeyring(_)
-                | wallet::Output::Disconnect => {}
+                wallet::Output::Tell(_) | wallet::Output::Disconnect => {}
             }
         }
     }

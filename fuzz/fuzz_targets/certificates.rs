@@ -1,4 +1,4 @@
-//! What is signed: terminal certificates, keyrings, receipts, card commands.
+//! What is signed: terminal certificates, keyrings, receipts, exclusions, card commands.
 //!
 //! The first octet chooses the kind, and whether the octets are a whole signed body, which nobody
 //! can forge, or a body that a genuine key signs, which has to be read.
@@ -7,7 +7,7 @@
 
 use florin::credential::{
     CardCommand, CredentialError, Keyring, PayloadType, Signed, SigningKey, TerminalCertificate,
-    sign_receipt, verify_card_enrolment_proof, verify_receipt,
+    sign_exclusion, sign_receipt, verify_card_enrolment_proof, verify_exclusion, verify_receipt,
 };
 use florin_fuzz::{KEYS, NOW};
 use libfuzzer_sys::fuzz_target;
@@ -19,7 +19,7 @@ fuzz_target!(|octets: &[u8]| {
         return;
     }
     let key_id = |signed: Signed| Signed::decode(&signed.encode()).expect("our own encoding");
-    match choice % 4 {
+    match choice & 0x7f {
         0 => {
             let signed =
                 key_id(KEYS.certificate.sign(PayloadType::TerminalCertificate, octets.to_vec()));
@@ -51,6 +51,18 @@ fuzz_target!(|octets: &[u8]| {
                 });
             }
         }
+        4 => {
+            let signed = key_id(KEYS.receipt.sign(PayloadType::Exclusion, octets.to_vec()));
+            if let Ok(exclusion) = verify_exclusion(&signed, &KEYS.keyring, NOW) {
+                if let Some(used) = exclusion.command_digest {
+                    let (id, terminal) = (exclusion.transaction_id, exclusion.terminal_id);
+                    assert!(!exclusion.excludes(id, terminal, used), "it excludes what was used");
+                }
+                same(sign_exclusion(&exclusion, &KEYS.receipt), &exclusion, |signed| {
+                    verify_exclusion(signed, &KEYS.keyring, NOW)
+                });
+            }
+        }
         _ => {
             let signed = key_id(KEYS.card.sign(PayloadType::CardCommand, octets.to_vec()));
             if let Ok(command) = CardCommand::read_unverified(&signed) {
@@ -76,6 +88,9 @@ fn read_signed(octets: &[u8]) {
     }
     if verify_receipt(&signed, &KEYS.keyring, NOW).is_ok() {
         genuine(&signed, PayloadType::Receipt, &KEYS.receipt);
+    }
+    if verify_exclusion(&signed, &KEYS.keyring, NOW).is_ok() {
+        genuine(&signed, PayloadType::Exclusion, &KEYS.receipt);
     }
     if CardCommand::verify(&signed, &KEYS.card.verifying_key()).is_ok() {
         genuine(&signed, PayloadType::CardCommand, &KEYS.card);

@@ -51,10 +51,10 @@ pub enum OnlineError {
     /// The answer is not usable.
     #[error("the institution's answer is not usable: {0}; tell the institution")]
     Answer(String),
-    /// The wallet's files.
+    /// The wallet's files cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// The wallet's store.
+    /// The wallet's store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -68,7 +68,7 @@ def new_session(mtu=517, **options):
 
 
 def hello(session):
-    return session.hello(RANDOM["phone_ephemeral_private"])
+    return session.hello(RANDOM["phone_ephemeral_private"], RANDOM["matching_nonce"])
 
 
 def feed(session, values):
@@ -96,6 +96,7 @@ def paying(mtu=517):
     session, _, offered = begin(mtu)
     ephemeral = credentials.derive_key(RANDOM["hpke_ikm_e"])
     payment = session.order(offered, BIOMETRIC, ephemeral)
+    session.open()
     return session, payment, session.pay(payment)
 
 
@@ -117,6 +118,7 @@ class Vectors(unittest.TestCase):
             "keyring": "root",
             "terminal_certificate": "terminal_certificate",
             "receipt": "receipt",
+            "exclusion": "receipt",
             "card_command": "card",
         }
         for name, signer in signers.items():
@@ -186,7 +188,13 @@ class Vectors(unittest.TestCase):
     def test_hello(self):
         vector = VECTORS["hello"]
         self.assertEqual(
-            phone.encode("Hello", versions=[1], value_octets_max=512), vector["payload"]
+            phone.encode(
+                "Hello",
+                versions=[1],
+                value_octets_max=512,
+                matching_commitment=phone.matching_commitment(RANDOM["matching_nonce"]),
+            ),
+            vector["payload"],
         )
         values = hello(new_session())
         self.assertEqual(values, vector["fragments"]["values_at_mtu_517"])
@@ -195,6 +203,7 @@ class Vectors(unittest.TestCase):
         kinds = {
             "hello": 0,
             "hello_answer": 0,
+            "opening": 1,
             "payment_command": 1,
             "result": 1,
             "receipt_ack": 1,
@@ -241,6 +250,10 @@ class Vectors(unittest.TestCase):
             phone.VERSION_OCTET + message, VECTORS["hello_answer"]["fragments"]["message"]
         )
         self.assertEqual(
+            channel.open(VECTORS["opening"]["fragments"]["message"]),
+            VECTORS["opening"]["plaintext"],
+        )
+        self.assertEqual(
             channel.open(VECTORS["payment_command"]["fragments"]["message"]),
             VECTORS["payment_command"]["plaintext"],
         )
@@ -283,6 +296,8 @@ class Vectors(unittest.TestCase):
                 )
                 self.assertEqual(payment.counter, 7)
                 name = f"values_at_mtu_{mtu}"
+                self.assertEqual(session.open(), VECTORS["opening"]["fragments"][name])
+                self.assertEqual(session.open(), [], "once is enough")
                 self.assertEqual(
                     session.pay(payment), VECTORS["payment_command"]["fragments"][name]
                 )
@@ -292,7 +307,7 @@ class Vectors(unittest.TestCase):
                 self.assertEqual(payment.state, "approved")
                 self.assertEqual(payment.receipt, VECTORS["receipt"]["encoded"])
                 self.assertEqual(
-                    session.acknowledge(payment), VECTORS["receipt_ack"]["fragments"][name]
+                    session.acknowledge(), VECTORS["receipt_ack"]["fragments"][name]
                 )
 
     def test_result_query(self):
@@ -318,6 +333,7 @@ class Vectors(unittest.TestCase):
             "for another amount": "another amount$",
             "a decline, shown with outcome approved": "another status$",
             "for another transaction": "another transaction id$",
+            "for another command": "another command digest$",
         }
         self.assertEqual([text["why"] for text in TEXT["receipts_to_refuse"]], list(said))
         for vector, why in zip(VECTORS["receipts_to_refuse"], said, strict=True):
@@ -329,6 +345,77 @@ class Vectors(unittest.TestCase):
                 with self.assertRaisesRegex(credentials.NotValid, said[why]):
                     phone.conclude(new_card(), payment, decode("Result", result), NOW_UNIX_S)
                 self.assertEqual((payment.state, payment.receipt), ("in_doubt", b""))
+
+
+    def test_other_results(self):
+        ends = {
+            "declined": "declined",
+            "reversed": "reversed",
+            "captured": "captured",
+            "captured_and_partly_refunded": "captured",
+            "pending": "pending",
+            "reversed_without_proof": "in_doubt",
+            "taken": "in_doubt",
+            "withdrawn": "in_doubt",
+            "expired": "in_doubt",
+            "not_used_but_another": "not_charged",
+            "not_used_and_none": "not_charged",
+        }
+        self.assertEqual(sorted(ends), sorted(VECTORS["other_results"]))
+        for name, state in ends.items():
+            with self.subTest(name):
+                session, payment, _ = paying()
+                session._read(decode("FromTerminal", VECTORS["other_results"][name]))
+                self.assertEqual(payment.state, state)
+                self.assertEqual(payment.is_open, state in ("in_doubt", "pending"))
+                self.assertEqual(payment.refunded_minor, 50 if "refunded" in name else 0)
+
+    def test_exclusions_to_refuse(self):
+        said = {
+            "it names this very command": "does not leave this command out",
+            "for another transaction": "another transaction id$",
+            "for another terminal": "another terminal id$",
+            "signed with the institution's key for terminal certificates": "has no key",
+        }
+        self.assertEqual([text["why"] for text in TEXT["exclusions_to_refuse"]], list(said))
+        for vector, why in zip(VECTORS["exclusions_to_refuse"], said, strict=True):
+            with self.subTest(why):
+                _, payment, _ = paying()
+                with self.assertRaisesRegex(credentials.NotValid, said[why]):
+                    phone.check_exclusion(new_card(), payment, vector["exclusion"], NOW_UNIX_S)
+
+    def test_certificates_to_refuse(self):
+        for vector in VECTORS["certificates_to_refuse"]:
+            with (
+                self.subTest(vector["why"]),
+                self.assertRaises((phone.Refused, credentials.UnknownKey)),
+            ):
+                channel_key = KEYS["channel_public"]
+                phone.check_certificate(
+                    new_card(), vector["certificate"], channel_key, None, NOW_UNIX_S
+                )
+
+    def test_offers_to_refuse(self):
+        named = decode("TerminalCertificate", VECTORS["terminal_certificate"]["body"])
+        phone.check_offer(new_card(), OFFER, named, None)
+        for vector in VECTORS["offers_to_refuse"]:
+            with self.subTest(vector["why"]), self.assertRaises(phone.Refused):
+                phone.check_offer(new_card(), vector["offer"], named, None)
+
+    def test_fragments_to_refuse(self):
+        for vector in VECTORS["fragments_to_refuse"]:
+            with self.subTest(vector["why"]), self.assertRaises(phone.FragmentFault):
+                joiner = phone.Joiner(RANDOM["tag"])
+                for value in vector["values"]:
+                    joiner.join(value)
+
+    def test_a_newer_keyring(self):
+        session, payment, _ = paying()
+        newer = decode("FromTerminal", VECTORS["newer_keyring"])
+        self.assertEqual(session._read(newer), [phone.KeyringRenewed()])
+        self.assertEqual(session.card.keys.issued_at_unix_s, 1_700_000_001)
+        self.assertIsInstance(session._read(newer)[0], phone.Dropped)
+        self.assertEqual(payment.state, "in_doubt")
 
 
 class Terminal:
@@ -354,6 +441,14 @@ class Terminal:
     def greet(self):
         return feed(self.session, self.answer)
 
+    def hear(self, values):
+        """What the phone's values say."""
+        joiner = phone.Joiner(self.session.tag)
+        for value in values:
+            whole = joiner.join(value)
+            if whole is not None:
+                yield decode("FromPhone", self._channel.open(whole[1]))
+
     def say(self, **message):
         sealed = self._channel.seal(encode("FromTerminal", **message))
         return feed(self.session, phone.cut(sealed, phone.SEALED, self.session.tag, 20))
@@ -369,10 +464,39 @@ def signed(key, kind, name, **fields):
     )
 
 
-def receipt(status, **changes):
-    fields = dict(vars(decode("Receipt", VECTORS["receipt"]["body"])), status=status, **changes)
+def receipt(status, payment=None, **changes):
+    """For the command of the vectors, or of this payment."""
+    if payment is not None:
+        changes["command_digest"] = credentials.digest(payment.sealed_command)
+    fields = dict(vars(decode("Receipt", VECTORS["receipt"]["body"])), status=status)
+    fields.update(changes)
     fields.pop("which")
     return signed("receipt", "receipt", "Receipt", **fields)
+
+
+def exclusion(**changes):
+    """For any command but the one that the institution decided on."""
+    fields = dict(vars(decode("Exclusion", VECTORS["exclusion"]["body"])), **changes)
+    fields.pop("which")
+    return signed("receipt", "exclusion", "Exclusion", **fields)
+
+
+def keyring(issued_at_unix_s, key="root", certificate_key="terminal_certificate"):
+    """In which this key signs certificates."""
+    fields = vars(decode("Keyring", VECTORS["keyring"]["body"]))
+    keys = [dict(vars(one)) for one in fields["keys"]]
+    for one in keys:
+        one.pop("which")
+    public = KEYS[f"{certificate_key}_public"]
+    keys[0].update(public_key=public, key_id=credentials.digest(public)[:8])
+    return signed(
+        key,
+        "keyring",
+        "Keyring",
+        institution_name=fields["institution_name"],
+        keys=keys,
+        issued_at_unix_s=issued_at_unix_s,
+    )
 
 
 def offer(**changes):
@@ -402,8 +526,10 @@ class BeforeTheOfferIsShown(unittest.TestCase):
 
     def test_certificates(self):
         self.assertEqual(len(Terminal(new_session(), certificate=certificate()).greet()), 2)
-        self.refuses(Terminal(new_session(), certificate=certificate(key="receipt")))
-        self.refuses(Terminal(new_session(), certificate=certificate(key="card")))
+        # A key that is not in the keyring may be in a newer one.
+        for key in ("receipt", "card"):
+            waits = Terminal(new_session(), certificate=certificate(key=key))
+            self.assertEqual(waits.greet(), [phone.KeyringNeeded()])
         self.refuses(
             Terminal(new_session(), certificate=certificate(not_before_unix_s=NOW_UNIX_S + 1))
         )
@@ -480,6 +606,56 @@ class BeforeTheOfferIsShown(unittest.TestCase):
             self.refuses(Terminal(new_session(link=link)))
 
 
+class NewerKeyrings(unittest.TestCase):
+    """The institution changes its keys; phones that were enrolled before hear of it."""
+
+    LATER = 1_700_000_001
+
+    def test_the_opening_is_the_first_message(self):
+        session = new_session()
+        terminal = Terminal(session)
+        terminal.greet()
+        (opening,) = terminal.hear(session.open())
+        nonce = opening.opening.matching_nonce
+        self.assertEqual(opening.opening.keyring_issued_at_unix_s, 1_700_000_000)
+        code = phone.matching_code(session.channel.handshake_hash, nonce)
+        self.assertRegex(code, "^[0-9]{6}$")
+        session = new_session()
+        terminal = Terminal(session)
+        terminal.greet()
+        said = [message.which for message in terminal.hear(session.cancel())]
+        self.assertEqual(said, ["opening", "cancel"])
+
+    def test_a_certificate_of_a_new_key(self):
+        session = new_session()
+        terminal = Terminal(session, certificate=certificate(key="receipt"))
+        self.assertEqual(terminal.greet(), [phone.KeyringNeeded()])
+        for worthless in (
+            keyring(1_700_000_000, certificate_key="receipt"),
+            keyring(self.LATER, key="card", certificate_key="receipt"),
+            b"",
+        ):
+            self.assertIsInstance(terminal.say(keyring=worthless)[0], phone.Dropped)
+        newer = keyring(self.LATER, certificate_key="receipt")
+        renewed, greeted, offered = terminal.say(keyring=newer)
+        self.assertEqual(renewed, phone.KeyringRenewed())
+        self.assertEqual(greeted.terminal_id, "7M3KQ0ZT4V")
+        self.assertEqual(offered.octets, OFFER)
+        self.assertEqual(session.card.keyring, newer)
+
+    def test_a_newer_keyring_revokes(self):
+        session = new_session()
+        terminal = Terminal(session)
+        terminal.greet()
+        with self.assertRaises(phone.Refused):
+            terminal.say(keyring=keyring(self.LATER, certificate_key="receipt"))
+        session = new_session()
+        terminal = Terminal(session, certificate=certificate(key="receipt"))
+        terminal.greet()
+        with self.assertRaises(phone.Refused):
+            terminal.say(keyring=keyring(self.LATER, certificate_key="card"))
+
+
 class Results(unittest.TestCase):
     def pay(self, **first):
         session = new_session()
@@ -495,7 +671,7 @@ class Results(unittest.TestCase):
     def test_declined(self):
         terminal, payment = self.pay()
         self.assertIsInstance(terminal.say(working={})[0], phone.Working)
-        declined = receipt(2, decline_reason=8)
+        declined = receipt(2, payment, decline_reason=8)
         for fields in ({}, {"decline_reason": 0, "receipt": declined}):
             self.assertIsInstance(terminal.say(**self.result(2, **fields))[0], phone.Dropped)
         for fields in (
@@ -512,17 +688,19 @@ class Results(unittest.TestCase):
 
     def test_declined_for_a_reason_of_a_later_version(self):
         terminal, payment = self.pay()
-        terminal.say(**self.result(2, decline_reason=99, receipt=receipt(2, decline_reason=99)))
+        terminal.say(**self.result(2, decline_reason=99, receipt=receipt(2, payment, decline_reason=99)))
         self.assertEqual((payment.state, payment.decline_reason), ("declined", "other"))
 
     def test_declined_for_another_offer(self):
         for reason, state in ((6, "declined"), (12, "declined"), (8, "in_doubt")):
             terminal, payment = self.pay()
-            other = receipt(2, decline_reason=reason, offer_digest=bytes(32), amount_minor=1)
+            other = receipt(
+                2, payment, decline_reason=reason, offer_digest=bytes(32), amount_minor=1
+            )
             terminal.say(**self.result(2, decline_reason=reason, receipt=other))
             self.assertEqual(payment.state, state)
         terminal, payment = self.pay()
-        elsewhere = receipt(2, decline_reason=6, terminal_id="7M3KQ0ZT4W")
+        elsewhere = receipt(2, payment, decline_reason=6, terminal_id="7M3KQ0ZT4W")
         self.assertIsInstance(
             terminal.say(**self.result(2, decline_reason=6, receipt=elsewhere))[0], phone.Unproven
         )
@@ -531,38 +709,58 @@ class Results(unittest.TestCase):
         terminal, payment = self.pay()
         terminal.say(**self.result(3))
         self.assertEqual(payment.state, "pending")
-        terminal.say(**self.result(1, receipt=receipt(1)))
+        terminal.say(**self.result(1, receipt=receipt(1, payment)))
         self.assertEqual(payment.state, "approved")
         terminal.say(**self.result(3))
         self.assertEqual(payment.state, "approved")
         self.assertIsInstance(terminal.say(**self.result(4))[0], phone.Unproven)
-        self.assertIsInstance(terminal.say(**self.result(4, receipt=receipt(1)))[0], phone.Unproven)
+        self.assertIsInstance(terminal.say(**self.result(4, receipt=receipt(1, payment)))[0], phone.Unproven)
         self.assertEqual(payment.state, "approved")
-        terminal.say(**self.result(4, receipt=receipt(3)))
+        terminal.say(**self.result(4, receipt=receipt(3, payment)))
         self.assertEqual(payment.state, "reversed")
 
-    def test_reversed_at_once(self):
+    def test_reversed_without_a_receipt_proves_nothing(self):
         terminal, payment = self.pay()
-        terminal.say(**self.result(4))
-        self.assertEqual((payment.state, payment.receipt), ("reversed", b""))
+        self.assertIsInstance(terminal.say(**self.result(4))[0], phone.Unproven)
+        self.assertEqual((payment.state, payment.receipt), ("in_doubt", b""))
 
-    def test_gone(self):
+    def test_captured_is_the_last_word_but_for_refunds(self):
+        terminal, payment = self.pay()
+        part = receipt(4, payment, refunded_minor=50)
+        terminal.say(**self.result(5, receipt=part))
+        self.assertEqual((payment.state, payment.refunded_minor), ("captured", 50))
+        for outcome, worthless in (
+            (1, receipt(1, payment)),
+            (4, receipt(3, payment)),
+            (5, receipt(4, payment)),
+            (5, receipt(4, payment, refunded_minor=251)),
+        ):
+            event = terminal.say(**self.result(outcome, receipt=worthless))[0]
+            self.assertIsInstance(event, phone.Unproven)
+        terminal.say(**self.result(5, receipt=receipt(4, payment, refunded_minor=250)))
+        self.assertEqual((payment.state, payment.refunded_minor), ("captured", 250))
+
+    def test_gone_is_a_word_and_the_proof_may_follow(self):
         for why in ("taken", "withdrawn", "expired"):
             terminal, payment = self.pay()
             terminal.say(**{why: {"transaction_id": bytes(16)}})
             self.assertEqual(payment.state, "in_doubt")
-            terminal.say(**{why: {"transaction_id": TRANSACTION_ID}})
-            self.assertEqual(payment.state, "not_paid")
+            events = terminal.say(**{why: {"transaction_id": TRANSACTION_ID}})
+            self.assertEqual(events, [phone.Gone(why, TRANSACTION_ID)])
+            self.assertEqual(payment.state, "in_doubt")
+            proof = {"transaction_id": TRANSACTION_ID, "exclusion": exclusion()}
+            terminal.say(not_used=proof)
+            self.assertEqual((payment.state, payment.exclusion), ("not_charged", exclusion()))
 
-    def test_errors_in_the_channel(self):
+    def test_errors_in_the_channel_end_no_doubt(self):
         for code, name in phone.ERRORS.items():
             terminal, payment = self.pay()
             self.assertEqual(terminal.say(error={"code": code}), [phone.Failed(name, True, "")])
-            self.assertEqual(payment.state, "not_paid" if code in (12, 13) else "in_doubt", name)
+            self.assertEqual(payment.state, "in_doubt", name)
 
     def test_result_of_another_payment(self):
         terminal, payment = self.pay()
-        terminal.say(result={"transaction_id": bytes(16), "outcome": 1, "receipt": receipt(1)})
+        terminal.say(result={"transaction_id": bytes(16), "outcome": 1, "receipt": receipt(1, payment)})
         self.assertEqual(payment.state, "in_doubt")
 
     def test_coming_back(self):
@@ -581,7 +779,7 @@ class Results(unittest.TestCase):
             session.ask(payment)
             terminal.say(error={"code": 12})
             self.assertEqual(payment.state, "in_doubt")
-        terminal.say(**self.result(1, receipt=receipt(1)))
+        terminal.say(**self.result(1, receipt=receipt(1, payment)))
         self.assertEqual(payment.state, "approved")
         # Another certified terminal of the same institution.
         payment.terminal_id = "7M3KQ0ZT4W"

@@ -30,6 +30,10 @@ class NotValid(Exception):
     """A credential that must not be believed."""
 
 
+class UnknownKey(NotValid):
+    """The keyring lacks the key. A newer keyring may have it."""
+
+
 def digest(octets):
     return hashlib.sha256(octets).digest()
 
@@ -93,6 +97,7 @@ class Keyring:
             raise NotValid("the keyring is signed by another root key")
         verify(root_public, "keyring", signed.body, signed.signature)
         self._keyring = decode("Keyring", signed.body)
+        self.issued_at_unix_s = self._keyring.issued_at_unix_s
 
     def open(self, purpose, kind, encoded, now_unix_s):
         """The body of a `Signed`, if a key of that purpose signed it."""
@@ -100,10 +105,10 @@ class Keyring:
         for key in self._keyring.keys:
             if (key.purpose, key.key_id) == (PURPOSES[purpose], signed.key_id):
                 if now_unix_s > key.not_after_unix_s:
-                    raise NotValid(f"the time of the key of this {kind} has run out")
+                    raise UnknownKey(f"the time of the key of this {kind} has run out")
                 verify(key.public_key, kind, signed.body, signed.signature)
                 return signed.body
-        raise NotValid(f"the keyring has no key for this {kind}")
+        raise UnknownKey(f"the keyring has no key for this {kind}")
 
     def sealing_key(self, now_unix_s):
         keys = [
@@ -204,4 +209,4 @@ def sealed_command(sealing_public, offer_digest, plaintext, ephemeral):
 
 
 def enrolment_proof(private, code):
-    return sign(private, "card-enrolment", code.replace("-", "").encode())
+    return sign(private, "card-enrolment", code.replace("-", "").upper().encode())

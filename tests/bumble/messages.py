@@ -5,7 +5,7 @@ import pathlib
 import re
 from types import SimpleNamespace
 
-NUMBER_KINDS = ("uint32", "uint64", "bool")
+NUMBER_KINDS = ("uint32", "uint64", "fixed64", "bool")
 VARINT, FIXED_64, LENGTH, FIXED_32 = 0, 1, 2, 5
 
 
@@ -81,6 +81,8 @@ def _is_number(field):
 
 
 def _encode_one(field, value):
+    if field.of == "fixed64":
+        return _varint(field.number << 3 | FIXED_64) + int(value).to_bytes(8, "little")
     if _is_number(field):
         return _varint(field.number << 3 | VARINT) + _varint(int(value))
     if field.of == "string":
@@ -120,9 +122,8 @@ def _default(field):
 
 
 def _number(field, number):
-    if field.of == "bool":
-        return number != 0
-    return number & 0xFFFF_FFFF if field.of != "uint64" else number
+    # A number that is too large stays too large: cut to 32 bits, it might be in its range.
+    return number != 0 if field.of == "bool" else number
 
 
 def _raw_fields(octets):
@@ -159,7 +160,13 @@ def decode(name, octets):
     for number, wire_type, value in _raw_fields(octets):
         field = schema.get(number)
         # Unknown fields are ignored, and so is a known number in a shape that is not its own.
-        if field is None or wire_type != VARINT and wire_type != LENGTH:
+        if field is None or wire_type == FIXED_32:
+            continue
+        if field.of == "fixed64":
+            if wire_type == FIXED_64:
+                setattr(message, field.name, int.from_bytes(value, "little"))
+            continue
+        if wire_type == FIXED_64:
             continue
         if _is_number(field):
             if wire_type == LENGTH and field.repeated:

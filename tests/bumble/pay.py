@@ -22,6 +22,8 @@ from phone import (
     Failed,
     Gone,
     Greeted,
+    KeyringNeeded,
+    KeyringRenewed,
     Link,
     NothingToPay,
     Offered,
@@ -38,6 +40,8 @@ ANSWER_S = 20
 WORKING_S = 10
 OFFER_S = 60
 PENDING_S = 15
+# After these an honest terminal goes on to ask the institution for a proof.
+PROOF_FOLLOWS = ("institution_unreachable", "institution_refused")
 
 
 def brief(event):
@@ -113,7 +117,13 @@ class Phone:
         while True:
             for event in session.receive(await connection.next_value(timeout_s)):
                 self.log(brief(event))
-                if isinstance(event, Greeted):
+                if isinstance(event, KeyringNeeded):
+                    await connection.write(session.open())
+                elif isinstance(event, KeyringRenewed):
+                    wallet.save(self.arguments.card, self.card)
+                    self.report["keyring_renewed"] = True
+                elif isinstance(event, Greeted):
+                    await connection.write(session.open())
                     self.report.update(
                         merchant=event.merchant_name, matching_code=event.matching_code
                     )
@@ -124,7 +134,7 @@ class Phone:
                     timeout_s = OFFER_S
                 elif isinstance(event, Offered):
                     if self.arguments.cancel:
-                        await connection.write(session.cancel(event))
+                        await connection.write(session.cancel())
                         return
                     await self._pay(connection, session, event)
                     timeout_s = WORKING_S
@@ -132,8 +142,8 @@ class Phone:
                         return
                 elif isinstance(event, Concluded):
                     wallet.save_payment(self.arguments.card, self.payment)
-                    if self.payment.receipt:
-                        await connection.write(session.acknowledge(self.payment))
+                    if self.payment.receipt or self.payment.exclusion:
+                        await connection.write(session.acknowledge())
                     if self.payment.state != "pending":
                         return
                     # A further result may follow, but nothing says when.
@@ -143,18 +153,19 @@ class Phone:
                     return
                 elif isinstance(event, Gone):
                     self.report["why"] = event.why
-                    if self.payment is not None:
-                        wallet.save_payment(self.arguments.card, self.payment)
-                    return
+                    if self.payment is None or not self.payment.is_open:
+                        return
+                    # The proof may follow.
+                    timeout_s = PENDING_S
                 elif isinstance(event, Failed):
                     self.report.update(error=event.error, error_in_channel=event.in_channel)
                     if event.error in RETRYABLE_ERRORS and hellos < RETRIES_MAX:
                         hellos += 1
                         await connection.write(session.hello())
                         continue
-                    if self.payment is not None:
-                        wallet.save_payment(self.arguments.card, self.payment)
-                    return
+                    if self.payment is None or event.error not in PROOF_FOLLOWS:
+                        return
+                    timeout_s = PENDING_S
                 else:
                     assert isinstance(event, (Working, Dropped))
 

@@ -6,7 +6,8 @@ to write:
 
     session = Session(card, link=Link.read("FLORIN:1/..."), value_octets=mtu - 3)
     write(session.hello())
-    for event in session.receive(value): ...      # Greeted, then Offered
+    for event in session.receive(value): ...      # Greeted or KeyringNeeded, then Offered
+    write(session.open())
     payment = session.order(offered)              # to be stored durably before the next line
     write(session.pay(payment))
     for event in session.receive(value): ...      # Working, Concluded
@@ -79,7 +80,6 @@ HOLDER_VERIFICATION_CONSENT = 2
 
 # The institution saw another offer than the person, and declined for that.
 OTHER_OFFER_REASONS = ("offer_mismatch", "malformed_command")
-NOT_CHARGED_ERRORS = ("institution_unreachable", "institution_refused")
 # May be followed by a new hello without asking the person.
 RETRYABLE_ERRORS = ("malformed_fragment", "handshake_failed", "channel_failed", "busy")
 RETRIES_MAX = 3
@@ -202,8 +202,12 @@ def fingerprint(channel_key):
     return base64.b32encode(digest(channel_key)[:16]).decode().rstrip("=")
 
 
-def matching_code(handshake_hash):
-    number = int.from_bytes(digest(b"florin matching code" + handshake_hash)[:8], "big")
+def matching_commitment(nonce):
+    return digest(b"florin matching commitment" + nonce)[:16]
+
+
+def matching_code(handshake_hash, nonce):
+    number = int.from_bytes(digest(b"florin matching code" + handshake_hash + nonce)[:8], "big")
     return f"{number % 1_000_000:06}"
 
 
@@ -226,6 +230,17 @@ class Card:
     def __post_init__(self):
         self.keys = credentials.Keyring(self.keyring, self.root_public_key)
 
+    def renew(self, keyring):
+        """Takes a keyring over if the root signed it and it was issued later. Whether it was."""
+        try:
+            keys = credentials.Keyring(keyring, self.root_public_key)
+        except (NotValid, Malformed):
+            return False
+        if keys.issued_at_unix_s <= self.keys.issued_at_unix_s:
+            return False
+        self.keyring, self.keys = keyring, keys
+        return True
+
 
 @dataclasses.dataclass
 class Payment:
@@ -235,9 +250,16 @@ class Payment:
     sealed_command: bytes
     terminal_id: str
     counter: int
-    state: str = "in_doubt"  # approved, declined, pending, reversed, not_paid
+    state: str = "in_doubt"  # approved, captured, declined, pending, reversed, not_charged
     decline_reason: str = ""
     receipt: bytes = b""
+    exclusion: bytes = b""
+    refunded_minor: int = 0
+
+    @property
+    def is_open(self):
+        """The command may have been used, and the institution has signed nothing yet."""
+        return self.state in ("in_doubt", "pending")
 
     @property
     def transaction_id(self):
@@ -254,6 +276,16 @@ class Greeted:
     terminal_id: str
     merchant_name: str
     matching_code: str
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyringNeeded:
+    """The card's keyring lacks the key of the certificate. After the opening a newer may come."""
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyringRenewed:
+    """The card has a newer keyring, to be stored durably before anything else."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,7 +308,7 @@ class Working:
 
 @dataclasses.dataclass(frozen=True)
 class Gone:
-    """The offer is: taken, withdrawn or expired. The command, if any, was not used."""
+    """The offer is: taken, withdrawn or expired. Of a command it is the terminal's word only."""
 
     why: str
     transaction_id: bytes
@@ -284,7 +316,7 @@ class Gone:
 
 @dataclasses.dataclass(frozen=True)
 class Concluded:
-    """The terminal's word on the payment was good enough to change what the phone believes."""
+    """What came was good enough to change what the phone believes of the payment."""
 
     payment: Payment
 
@@ -331,6 +363,8 @@ def check_certificate(card, certificate, channel_key, link, now_unix_s):
             "terminal_certificate", "terminal-certificate", certificate, now_unix_s
         )
         named = decode("TerminalCertificate", body)
+    except credentials.UnknownKey:
+        raise
     except (NotValid, Malformed) as error:
         raise Refused(f"the certificate: {error}") from error
     check(
@@ -395,6 +429,7 @@ def check_receipt(card, payment, outcome, decline_reason, encoded, now_unix_s):
         "status": status == outcome,
         "transaction id": receipt.transaction_id == offer.transaction_id,
         "terminal id": receipt.terminal_id == offer.terminal_id,
+        "command digest": receipt.command_digest == digest(payment.sealed_command),
     }
     if outcome == "declined":
         same["decline reason"] = reason == decline_reason
@@ -405,7 +440,29 @@ def check_receipt(card, payment, outcome, decline_reason, encoded, now_unix_s):
     wrong = [name for name, equal in same.items() if not equal]
     if wrong:
         raise NotValid(f"the receipt has another {' and '.join(wrong)}")
+    if receipt.refunded_minor > (receipt.amount_minor if status == "captured" else 0):
+        raise NotValid("the receipt gives back more than was taken")
+    # Given back and taken are last words, and what was refunded is never taken again.
+    if payment.state == "reversed" and status != "reversed":
+        raise NotValid("the receipt is older than the reversal")
+    if payment.state == "captured" and (
+        status != "captured" or receipt.refunded_minor < payment.refunded_minor
+    ):
+        raise NotValid("the receipt is older than the one that is known")
     return receipt
+
+
+def check_exclusion(card, payment, encoded, now_unix_s):
+    """NotValid unless the institution says that this payment's command was not used."""
+    exclusion = decode("Exclusion", card.keys.open("receipt", "exclusion", encoded, now_unix_s))
+    if exclusion.transaction_id != payment.transaction_id:
+        raise NotValid("the exclusion has another transaction id")
+    if exclusion.terminal_id != payment.terminal_id:
+        raise NotValid("the exclusion has another terminal id")
+    if len(exclusion.command_digest) not in (0, 32):
+        raise NotValid("the exclusion's command digest has not 32 octets")
+    if exclusion.command_digest == digest(payment.sealed_command) or payment.receipt:
+        raise NotValid("the exclusion does not leave this command out")
 
 
 def conclude(card, payment, result, now_unix_s):
@@ -423,13 +480,11 @@ def conclude(card, payment, result, now_unix_s):
         if payment.state == "in_doubt":
             payment.state = outcome
         return
-    if result.receipt:
-        check_receipt(card, payment, outcome, reason, result.receipt, now_unix_s)
-    elif outcome != "reversed":
+    if not result.receipt:
         raise NotValid(f"{outcome}, but no receipt")
-    elif payment.state == "approved":
-        raise NotValid("reversed after an approval, but no receipt")
+    receipt = check_receipt(card, payment, outcome, reason, result.receipt, now_unix_s)
     payment.state, payment.decline_reason, payment.receipt = outcome, reason, result.receipt
+    payment.refunded_minor = receipt.refunded_minor
 
 
 # One connection
@@ -453,17 +508,21 @@ class Session:
         self.certificate = None
         self.channel = None
         self._returning = False
-        self._commanded = False
+        self._nonce = None
+        self._held = None
+        self._accepted = None
         self._initiator = None
         self._joiner = Joiner(self.tag)
         self._hellos = 0
+        self._is_open = False
 
-    def hello(self, ephemeral=None):
+    def hello(self, ephemeral=None, nonce=None):
         """The values that begin a new channel."""
         check(self._hellos < HELLOS_MAX, "too many hellos on this connection")
         self._hellos += 1
-        self.channel = self.certificate = None
-        self._commanded = False
+        self.channel = self.certificate = self._held = self._accepted = None
+        self._is_open = False
+        self._nonce = nonce or secrets.token_bytes(16)
         self._returning = self.payment is not None
         self._joiner = Joiner(self.tag)
         self._initiator = noise.Initiator(PROLOGUE, ephemeral or secrets.token_bytes(32))
@@ -472,8 +531,21 @@ class Session:
             versions=[VERSION],
             value_octets_max=self.value_octets,
             transaction_id=self.link.transaction_id if self.link and not self._returning else b"",
+            matching_commitment=matching_commitment(self._nonce),
         )
         return self._cut(VERSION_OCTET + self._initiator.write(payload), HANDSHAKE)
+
+    def open(self):
+        """The values of the first message on the channel. The others send it, too, if it was not
+        sent."""
+        if self._is_open:
+            return []
+        self._is_open = True
+        opening = {
+            "matching_nonce": self._nonce,
+            "keyring_issued_at_unix_s": self.card.keys.issued_at_unix_s,
+        }
+        return self._seal_one(opening=opening)
 
     def order(self, offered, holder_verification=HOLDER_VERIFICATION_CONSENT, ephemeral=None):
         """The payment of an offer that the person consented to. Card and payment must be stored
@@ -500,7 +572,6 @@ class Session:
     def pay(self, payment):
         """The values of a payment command; of the same octets again after a lost link."""
         self._be_at_terminal(payment)
-        self._commanded = True
         command = {
             "transaction_id": payment.transaction_id,
             "sealed_command": payment.sealed_command,
@@ -516,12 +587,13 @@ class Session:
         }
         return self._seal(result_query=query)
 
-    def cancel(self, offered):
-        return self._seal(cancel={"transaction_id": offered.offer.transaction_id})
+    def cancel(self):
+        """The offer that the channel shows is not wanted."""
+        return self._seal(cancel={})
 
-    def acknowledge(self, payment):
-        """After the receipt was stored."""
-        return self._seal(receipt_ack={"transaction_id": payment.transaction_id})
+    def acknowledge(self):
+        """After the proof of the last result was stored."""
+        return self._seal(receipt_ack={})
 
     def _be_at_terminal(self, payment):
         # Another terminal's word on this payment would be worth nothing, and it need not know of
@@ -533,6 +605,9 @@ class Session:
         self.payment = payment
 
     def _seal(self, **message):
+        return self.open() + self._seal_one(**message)
+
+    def _seal_one(self, **message):
         return self._cut(self.channel.seal(encode("FromPhone", **message)), SEALED)
 
     def _cut(self, message, kind):
@@ -566,26 +641,53 @@ class Session:
         # Either list may name more than the other side speaks; the highest in both must be the one
         # in use.
         check(VERSION in answer.versions, "version_unsupported")
-        self.certificate = check_certificate(
-            self.card, answer.certificate, channel_key, self.link, self.now()
-        )
+        if answer.first is None:
+            raise Refused("the answer to the hello says nothing")
         self._initiator, self.channel = None, channel
+        self._accepted = (answer.certificate, channel_key)
+        try:
+            return self._greet(answer.first)
+        except credentials.UnknownKey:
+            self._held = answer.first
+            return [KeyringNeeded()]
+
+    def _greet(self, first):
+        self.certificate = check_certificate(
+            self.card, *self._accepted, self.link, self.now()
+        )
+        self._held = None
         greeted = Greeted(
             self.certificate.terminal_id,
             self.certificate.merchant_name,
-            matching_code(channel.handshake_hash),
+            matching_code(self.channel.handshake_hash, self._nonce),
         )
-        if answer.first is None:
-            raise Refused("the answer to the hello says nothing")
         # Who comes back for a result did not ask for an offer, and what was said before the
         # question is no answer to it.
-        return [greeted] if self._returning else [greeted, *self._read(answer.first)]
+        return [greeted] if self._returning else [greeted, *self._read(first)]
+
+    def _renew(self, keyring):
+        """A keyring of the terminal. It may name the certificate's key at last, or no longer."""
+        if not self.card.renew(keyring):
+            return [Dropped("a keyring that is not newer, or not the institution's")]
+        try:
+            if self._held is not None:
+                return [KeyringRenewed(), *self._greet(self._held)]
+            if self.payment is None:
+                check_certificate(self.card, *self._accepted, self.link, self.now())
+        except credentials.UnknownKey as error:
+            raise Refused(f"the certificate: {error}") from error
+        return [KeyringRenewed()]
 
     def _read(self, message):
         which = message.which
         if which is None:
             return [Dropped("an unknown message")]
         content = getattr(message, which)
+        if which == "keyring":
+            return self._renew(content)
+        if self._held is not None and which != "error":
+            self._held = message  # the newest word counts once the certificate is checked
+            return []
         if which == "offer":
             if self.payment is not None and self.payment.state == "in_doubt":
                 return [Dropped("an offer during a payment")]
@@ -597,13 +699,22 @@ class Session:
         if which == "error":
             return [self._error(content, True)]
         ours = self.payment is not None and content.transaction_id == self.payment.transaction_id
-        if which == "result":
-            return [self._result(content) if ours else Dropped("the result of another payment")]
-        if ours:
-            if self.payment.state != "in_doubt":
-                return [Dropped(f"{which} after the result")]
-            self.payment.state = "not_paid"
+        if which in ("result", "not_used"):
+            if not ours:
+                return [Dropped(f"{which} of another payment")]
+            return [self._result(content) if which == "result" else self._not_used(content)]
+        if ours and not self.payment.is_open:
+            return [Dropped(f"{which} after the result")]
+        # A command is not undone by it: only the institution's word is proof.
         return [Gone(which, content.transaction_id)]
+
+    def _not_used(self, message):
+        try:
+            check_exclusion(self.card, self.payment, message.exclusion, self.now())
+        except NotValid as error:
+            return Unproven(str(error))
+        self.payment.state, self.payment.exclusion = "not_charged", message.exclusion
+        return Concluded(self.payment)
 
     def _result(self, result):
         try:
@@ -616,13 +727,4 @@ class Session:
         name = ERRORS.get(error.code)
         if name is None:
             raise Malformed(f"error {error.code}")
-        # Only what comes in the channel is the terminal's word, and only the answer to the command
-        # speaks of the command.
-        if (
-            in_channel
-            and self._commanded
-            and self.payment.state == "in_doubt"
-            and name in NOT_CHARGED_ERRORS
-        ):
-            self.payment.state = "not_paid"
         return Failed(name, in_channel, error.detail)

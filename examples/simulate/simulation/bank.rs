@@ -216,10 +216,12 @@ impl Bank {
             stage.network.down_until_ms = stage.now_ms + dice.magnitude(100, 60_000);
             return;
         }
-        if let InstitutionRequest::Authorise { offer, offer_age_ms, sealed_command, .. } = request
+        if let InstitutionRequest::Authorise {
+            offer, offer_age_ms, sealed_command, sequence, ..
+        } = request
             && let Some(dice) = stage.fault(FaultKind::CommandPresentedAgain)
         {
-            self.present_again(stage, dice, offer, *offer_age_ms, sealed_command);
+            self.present_again(stage, dice, offer, *offer_age_ms, sealed_command, *sequence);
         }
         let answer = self.does(stage, request);
         if let Some(mut dice) = stage.fault(FaultKind::InstitutionCrashesAfter) {

@@ -174,7 +174,9 @@ impl Stage {
     /// The payment is tried again as another transaction, and that one's end is taken for the first
     /// one's.
     fn retry_under_new_id(&mut self, request: &InstitutionRequest) -> InstitutionAnswer {
-        if let InstitutionRequest::Authorise { offer, offer_age_ms, sealed_command, sequence, .. } = request
+        if let InstitutionRequest::Authorise {
+            offer, offer_age_ms, sealed_command, sequence, ..
+        } = request
             && let Ok(offer) = florin::protocol::decode_offer(offer)
             && let transaction_id = TransactionId::from_random(self.network.dice.octets())
             && let Ok(offer) = Offer::new(OfferParts { transaction_id, ..offer.into_parts() })

@@ -341,8 +341,9 @@ mod tests {
         );
         assert_eq!(
             first_line(&["result", "2f6e6cf0"]),
-            "error: invalid value '2f6e6cf0' for '<TRANSACTION_ID>': `2f6e6cf0` is not a \
-             transaction id; expected a whole UUID, such as 2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11"
+            "error: invalid value '2f6e6cf0' for '[TRANSACTION_ID]': `2f6e6cf0` is not a \
+             transaction id; expected a whole UUID, such as 2f6e6cf0-31c1-4d4c-9c3c-2f1f0d9a7f11, \
+             of version 4"
         );
         assert_eq!(
             first_line(&["pay", "--code", "7QK"]),

@@ -389,7 +389,7 @@ class Card:
         self.say(raw, session.pay(payment), manner)
         event = self.expect(raw, session, "Concluded", "Gone", "Failed")
         if type(event).__name__ == "Concluded" and payment.receipt:
-            self.say(raw, session.acknowledge(payment), manner)
+            self.say(raw, session.acknowledge(), manner)
         return payment.state
 
 

@@ -172,7 +172,7 @@ def bumble_in_trouble(bed):
     till.wait(60, exit_code=None)
     again = phone.visit("--again", gone["transaction_id"])
     bed.equal(
-        "the phone's outcome", (again["outcome"], again.get("why")), ("not_paid", "withdrawn")
+        "the phone's outcome", (again["outcome"], again.get("why")), ("not_charged", "withdrawn")
     )
 
     till = kiosk.offer("1.00", "--after-dispense", "--dispensed", "false")
@@ -194,7 +194,7 @@ def bumble_in_trouble(bed):
     bed.equal(
         "without the institution",
         (outcome["outcome"], outcome.get("error")),
-        ("not_paid", "institution_unreachable"),
+        ("pending", "institution_unreachable"),
     )
     till.wait(60, exit_code=None)
 

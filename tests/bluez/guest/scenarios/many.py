@@ -228,7 +228,7 @@ def bad_neighbours(bed):
                     f"the outcome beside a {kind or 'good'} neighbour", payment.state, "approved"
                 )
                 values[kind].add(len(hello) + len(command))
-                card.say(raw, session.acknowledge(payment))
+                card.say(raw, session.acknowledge())
                 if neighbour:
                     bed.check(neighbour.exit_code is None, f"the {kind} neighbour has ended")
             bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")

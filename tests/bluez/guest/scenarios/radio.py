@@ -99,9 +99,9 @@ def names(bed):
     since = time.monotonic()
     time.sleep(3)
     bed.equal("the names on the air", observer.names(since), {f"Florin {kiosk.short_code}"})
-    # The virtual air has no distances: there no machine is the nearest, and unasked none is paid.
-    unclear = kiosk.wallets[0].start("pay", "--nearest", "--yes").wait(60, exit_code=7).json()
-    bed.equal("what the wallet says to --nearest", unclear["outcome"], "no_terminal")
+    # To be near is no consent: the nearest is never paid unasked.
+    unasked = kiosk.wallets[0].start("pay", "--nearest", "--yes").wait(60, exit_code=2).json()
+    bed.equal("what the wallet says to --nearest --yes", unasked["outcome"], "usage")
     till = kiosk.offer("2.50")
     bed.equal("the phone's outcome", kiosk.wallets[0].pay()["outcome"], "approved")
     bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
