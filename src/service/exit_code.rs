@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::volatile_storage::volatile_storage_problem;
 use super::{ConfigurationError, DriverError, EnrolmentError};
 use crate::bluetooth::RadioFault;
 use crate::domain::TerminalId;
@@ -41,6 +42,9 @@ pub enum ServiceError {
         .0.display()
     )]
     StateDirectoryInUse(PathBuf),
+    /// What is written there does not survive a power cut.
+    #[error("{}", volatile_storage_problem(path, file_system))]
+    VolatileState { path: PathBuf, file_system: &'static str },
     #[error(transparent)]
     Journal(#[from] SqliteJournalError),
     /// The journal is another terminal's.
@@ -160,6 +164,7 @@ impl ServiceError {
             Self::StateDirectory(_)
             | Self::StateDirectoryUnusable { .. }
             | Self::StateDirectoryInUse(_)
+            | Self::VolatileState { .. }
             | Self::Journal(_) => ServiceExit::Journal,
             Self::OtherTerminal { .. } => ServiceExit::OtherTerminal,
             Self::Till(_) => ServiceExit::Till,

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use super::super::{Journal, JournalError, RecoveryLevel};
 use super::SqliteJournalError;
 use super::error::storage_error;
+use super::existence_mark;
 use super::recovery_marker::{marked_level, raise_marker, remove_marker};
 use super::rewrite;
 use super::schema::{KNOWN_VERSION, migrate, schema_version};
@@ -46,16 +47,29 @@ pub struct SqliteJournal {
 }
 
 impl SqliteJournal {
-    /// Opens the journal, makes it if there is none, and brings its schema up to date.
+    /// Opens the journal, makes it if there never was one, and brings its schema up to date.
     ///
     /// # Errors
-    /// [`SqliteJournalError`]: the disk, a newer version, or no journal at all.
+    /// [`SqliteJournalError`]: the disk, a newer version, no journal at all, or none where there was
+    /// one.
     pub fn open(path: &Path) -> Result<Self, SqliteJournalError> {
         rewrite::finish(path)?;
         let name = path.display().to_string();
+        let was_there = existence_mark::is_marked(path);
+        let is_empty = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+        if was_there && is_empty {
+            return Err(existence_mark::lost(path));
+        }
         let connection =
             Connection::open(path).map_err(|error| SqliteJournalError::storage(path, error))?;
-        Self::prepare(connection, name)
+        let found = schema_version(&connection)
+            .map_err(|error| SqliteJournalError::storage(path, error))?;
+        if was_there && found == 0 {
+            return Err(existence_mark::lost(path));
+        }
+        let journal = Self::prepare(connection, name)?;
+        existence_mark::mark(path)?;
+        Ok(journal)
     }
 
     /// Opens a journal to read it beside the service that writes it. Writes fail.
