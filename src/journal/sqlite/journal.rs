@@ -29,6 +29,13 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// system caches the rest of the file.
 const CACHE_KIB: i32 = 128;
 
+/// How long the sealed command of a final payment is kept, in seconds: 35 days. As long the
+/// terminal can present the payment again to an institution that has lost it. Nightly
+/// reconciliation has compared it long before.
+const COMMAND_KEPT_S: u64 = 35 * 86_400;
+/// How many old commands one record replaces by their digests, so that no record takes long.
+const COMMANDS_REPLACED_AT_ONCE: u32 = 8;
+
 /// One record: a payment came to this state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -224,6 +231,18 @@ impl SqliteJournal {
                 state.reason(),
                 payment.updated_at.seconds as i64
             ])?;
+        if state.is_final() {
+            let kept_since = payment.updated_at.seconds.saturating_sub(COMMAND_KEPT_S);
+            transaction
+                .prepare_cached(
+                    "UPDATE payments SET sealed_command = NULL WHERE transaction_id IN (
+                         SELECT transaction_id FROM payments
+                         WHERE NOT is_open AND sealed_command IS NOT NULL
+                             AND updated_at_unix_s < ?1 AND command_digest IS NOT NULL
+                         ORDER BY updated_at_unix_s LIMIT ?2)",
+                )?
+                .execute(params![kept_since as i64, COMMANDS_REPLACED_AT_ONCE])?;
+        }
         transaction.commit()
     }
 
@@ -526,6 +545,37 @@ mod tests {
         // Numbers go on, so the order stays.
         journal.append(&payment(7)).unwrap();
         assert_eq!(journal.payments(false, 1).unwrap()[0].transaction_id, id(7));
+    }
+
+    #[test]
+    fn old_commands_of_final_payments_are_replaced_by_their_digests() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        let with_command = |number, state, seconds| Payment {
+            state,
+            command: Some(JournalledCommand::Full(vec![number; 100])),
+            updated_at: UnixTime { seconds },
+            ..payment(number)
+        };
+        let old = with_command(1, PaymentState::Captured, 10);
+        let open = with_command(2, PaymentState::Capturing, 10);
+        let young = with_command(3, PaymentState::Captured, 20);
+        for payment in [&old, &open, &young] {
+            journal.append(payment).unwrap();
+        }
+        let mut command = |payment: &Payment| {
+            journal.payment(payment.transaction_id).unwrap().unwrap().command.unwrap()
+        };
+        assert_eq!(command(&old).octets(), Some(&[1; 100][..]));
+        let later = with_command(4, PaymentState::Captured, COMMAND_KEPT_S + 20);
+        journal.append(&later).unwrap();
+        let mut command = |payment: &Payment| {
+            journal.payment(payment.transaction_id).unwrap().unwrap().command.unwrap()
+        };
+        assert_eq!(command(&old).octets(), None);
+        assert_eq!(command(&old).digest(), old.command_digest().unwrap(), "it is still found");
+        for payment in [&open, &young, &later] {
+            assert!(command(payment).octets().is_some());
+        }
     }
 
     #[test]
