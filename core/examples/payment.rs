@@ -12,11 +12,12 @@
 use std::collections::VecDeque;
 use std::process::ExitCode;
 
-use florin_core::domain::{Receipt, TransactionId};
+use florin_core::credential::SealedCommand;
+use florin_core::domain::{Receipt, ReceiptStatus};
 use florin_core::protocol::{decode_offer, digest_offer};
 use florin_core::terminal::{
     self, Identity, InstitutionAnswer, InstitutionRequest, Now, PaymentRequest, PaymentState,
-    PhoneId, Terminal, TillCallId, TillRequest, TransactionState,
+    PhoneId, Terminal, TillCallId, TillRequest, TransactionClaim, TransactionState,
 };
 use florin_core::wallet::{self, Decision, Reservation, Session, SessionEnd, fixtures};
 
@@ -45,6 +46,8 @@ struct Payment {
     events: VecDeque<Event>,
     state: Option<PaymentState>,
     end: Option<SessionEnd>,
+    /// The approval of the payment.
+    receipt: Option<Receipt>,
 }
 
 impl Payment {
@@ -68,7 +71,8 @@ impl Payment {
             valid_for_s: None,
             idempotency_key: None,
         });
-        let mut payment = Self { terminal, session, events: [].into(), state: None, end: None };
+        let mut payment =
+            Self { terminal, session, events: [].into(), state: None, end: None, receipt: None };
         payment.at_terminal(terminal::Input::Till {
             call: TillCallId(1),
             request: create,
@@ -109,15 +113,48 @@ impl Payment {
                     self.at_wallet(wallet::Input::Value(value));
                 }
                 terminal::Output::Request { request, .. } => {
-                    self.at_terminal(answer(&request));
+                    let answer = self.answer(request);
+                    self.at_terminal(answer);
                 }
                 terminal::Output::Publish(view) => self.state = Some(view.state),
                 terminal::Output::Disconnect { .. }
+                | terminal::Output::FindUnconfirmed { .. }
                 | terminal::Output::Load { .. }
                 | terminal::Output::AnswerTill { .. }
                 | terminal::Output::Advertise(_) => {}
             }
         }
+    }
+
+    /// What an institution with money says.
+    fn answer(&mut self, request: InstitutionRequest) -> terminal::Input {
+        let transaction_id = request.transaction_id();
+        if let InstitutionRequest::Authorise { offer, sealed_command, .. } = &request {
+            self.receipt = decode_offer(offer).ok().map(|read| Receipt {
+                transaction_id,
+                offer_digest: digest_offer(offer),
+                amount: read.amount(),
+                ..fixtures::receipt(SealedCommand::digest_of_encoded(sealed_command))
+            });
+        }
+        let approval_code = String::from("123456");
+        let claim = match (&request, &self.receipt) {
+            (InstitutionRequest::Authorise { .. }, Some(receipt)) => TransactionClaim {
+                receipt: Some(fixtures::signed_receipt(receipt)),
+                ..TransactionClaim::bare(TransactionState::Approved)
+            },
+            (InstitutionRequest::Capture { .. }, Some(receipt)) => {
+                let status = ReceiptStatus::Captured { approval_code, refunded_minor: 0 };
+                let receipt = Receipt { status, ..receipt.clone() };
+                TransactionClaim {
+                    receipt: Some(fixtures::signed_receipt(&receipt)),
+                    ..TransactionClaim::bare(TransactionState::Captured)
+                }
+            }
+            (_, _) => TransactionClaim::bare(TransactionState::Unknown),
+        };
+        let answer = InstitutionAnswer::Transaction(claim);
+        terminal::Input::Institution { transaction_id, answer }
     }
 
     fn take_from_wallet(&mut self, outputs: Vec<wallet::Output>) {
@@ -138,31 +175,6 @@ impl Payment {
             }
         }
     }
-}
-
-/// What an institution with money says.
-fn answer(request: &InstitutionRequest) -> terminal::Input {
-    let (state, receipt) = match request {
-        InstitutionRequest::Authorise { offer, transaction_id, .. } => {
-            (TransactionState::Approved, approve(offer, *transaction_id))
-        }
-        InstitutionRequest::Capture { .. } => (TransactionState::Captured, None),
-        InstitutionRequest::Inquire { .. } => (TransactionState::Unknown, None),
-        InstitutionRequest::Reverse { .. } => (TransactionState::Reversed, None),
-    };
-    let answer = InstitutionAnswer::Transaction { state, receipt };
-    terminal::Input::Institution { transaction_id: request.transaction_id(), answer }
-}
-
-fn approve(offer: &[u8], transaction_id: TransactionId) -> Option<Vec<u8>> {
-    let amount = decode_offer(offer).ok()?.amount();
-    let receipt = Receipt {
-        transaction_id,
-        offer_digest: digest_offer(offer),
-        amount,
-        ..fixtures::receipt()
-    };
-    Some(fixtures::signed_receipt(&receipt))
 }
 
 fn main() -> ExitCode {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Journal, JournalError};
 use crate::domain::TransactionId;
-use crate::terminal::{Payment, RecordNumber};
+use crate::terminal::{Payment, RecordNumber, StoreGeneration};
 
 /// Which payments to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,14 @@ pub enum Search {
     /// The newest, or the oldest open ones.
     List {
         open_only: bool,
+        /// At most so many.
+        limit: usize,
+    },
+    /// What a life of the institution's store has not confirmed.
+    Unconfirmed {
+        generation: StoreGeneration,
+        /// Only payments that are older than this one.
+        before: Option<TransactionId>,
         /// At most so many.
         limit: usize,
     },
@@ -137,6 +145,9 @@ fn perform<Context>(
                 }
                 Search::IdempotencyKey(key) => Vec::from_iter(journal.payment_by_key(&key)?),
                 Search::List { open_only, limit } => journal.payments(open_only, limit)?,
+                Search::Unconfirmed { generation, before, limit } => {
+                    journal.unconfirmed(generation, before, limit)?
+                }
             };
             Ok(JournalAnswer::Found { payments, context })
         }
@@ -184,6 +195,15 @@ mod tests {
         fn payments(&mut self, _: bool, limit: usize) -> Result<Vec<Payment>, JournalError> {
             Ok(self.payments.iter().take(limit).cloned().collect())
         }
+
+        fn unconfirmed(
+            &mut self,
+            _: StoreGeneration,
+            _: Option<TransactionId>,
+            limit: usize,
+        ) -> Result<Vec<Payment>, JournalError> {
+            Ok(self.payments.iter().take(limit).cloned().collect())
+        }
     }
 
     fn payment(number: u8) -> Payment {
@@ -197,6 +217,7 @@ mod tests {
             command: None,
             receipt: None,
             exclusion: None,
+            confirmed_generation: None,
             released: false,
             dispense_restarts: 0,
             idempotency: None,

@@ -13,7 +13,7 @@ use crate::domain::{
 };
 use crate::protocol::digest_offer;
 
-use super::{InstitutionAnswer, Payment, TransactionClaim};
+use super::{InstitutionAnswer, Payment, StoreGeneration, TransactionClaim};
 
 /// An answer, after the check.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub(super) struct ProvenTransaction {
     pub(super) exclusion: Option<Vec<u8>>,
     /// The command that the institution decided on, if there is one.
     pub(super) command_digest: Option<CommandDigest>,
+    /// Which life of the institution's store says so.
+    pub(super) store_generation: Option<StoreGeneration>,
 }
 
 /// Why an answer proves nothing.
@@ -103,7 +105,7 @@ fn check_claim(
     terminal_id: TerminalId,
     keyring: &Keyring,
 ) -> Result<ProvenTransaction, AnswerFault> {
-    let state = claim.state;
+    let (state, store_generation) = (claim.state, claim.store_generation);
     if state == TransactionState::Unknown {
         // It claims nothing, and a tombstone follows before anybody relies on it.
         return Ok(ProvenTransaction {
@@ -111,6 +113,7 @@ fn check_claim(
             receipt: None,
             exclusion: None,
             command_digest: None,
+            store_generation,
         });
     }
     let Some(octets) = claim.receipt else {
@@ -123,7 +126,13 @@ fn check_claim(
             return Err(AnswerFault::OtherExclusion);
         }
         let exclusion = Some(octets);
-        return Ok(ProvenTransaction { state, receipt: None, exclusion, command_digest: None });
+        return Ok(ProvenTransaction {
+            state,
+            receipt: None,
+            exclusion,
+            command_digest: None,
+            store_generation,
+        });
     };
     let receipt = Signed::decode(&octets)
         .and_then(|signed| verify_receipt(&signed, keyring))
@@ -148,7 +157,8 @@ fn check_claim(
         read_exclusion(octets, keyring)
             .is_ok_and(|exclusion| fits(&exclusion, payment, terminal_id, command_digest))
     });
-    Ok(ProvenTransaction { state, receipt: Some(octets), exclusion, command_digest })
+    let receipt = Some(octets);
+    Ok(ProvenTransaction { state, receipt, exclusion, command_digest, store_generation })
 }
 
 fn read_exclusion(octets: &[u8], keyring: &Keyring) -> Result<Exclusion, CredentialError> {

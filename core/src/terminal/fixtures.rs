@@ -154,6 +154,7 @@ pub fn payment(number: u32, state: PaymentState) -> Payment {
         command: None,
         receipt: None,
         exclusion: None,
+        confirmed_generation: None,
         released: state.is_paid(),
         dispense_restarts: 0,
         idempotency: None,

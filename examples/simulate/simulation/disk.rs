@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use florin::domain::TransactionId;
 use florin::journal::{Journal, JournalError, Search};
 use florin::terminal::{
-    Payment, PaymentState, PhoneId, PhoneQuestion, RecordNumber, TillCallId, TillRequest,
+    Payment, PaymentState, PhoneId, PhoneQuestion, RecordNumber, StoreGeneration, TillCallId,
+    TillRequest,
 };
 
 use super::randomness::Dice;
@@ -73,6 +74,15 @@ impl Journal for MemoryJournal {
             found.reverse();
         }
         Ok(found.into_iter().take(limit).map(|(_, payment)| payment.clone()).collect())
+    }
+
+    fn unconfirmed(
+        &mut self,
+        _: StoreGeneration,
+        _: Option<TransactionId>,
+        _: usize,
+    ) -> Result<Vec<Payment>, JournalError> {
+        Ok(Vec::new())
     }
 }
 

@@ -347,7 +347,8 @@ impl Machine {
         };
         let about = match &search {
             Some(Search::TransactionId(transaction_id)) => Some(*transaction_id),
-            Some(Search::IdempotencyKey(_) | Search::List { .. }) | None => None,
+            Some(Search::IdempotencyKey(_) | Search::List { .. } | Search::Unconfirmed { .. })
+            | None => None,
         };
         let engine_call = TillCallId(call);
         engine.calls.insert(engine_call, (call, about));
@@ -419,7 +420,7 @@ impl Machine {
                     }
                     Search::IdempotencyKey(key) => self.disk.journal.payment_by_key(key),
                     // Nobody lists payments here.
-                    Search::List { .. } => Ok(None),
+                    Search::List { .. } | Search::Unconfirmed { .. } => Ok(None),
                 };
                 let payment = found.ok().flatten();
                 match searcher {
@@ -476,6 +477,8 @@ impl Machine {
                     }
                 }
                 Output::Publish(view) => self.publish(stage, view),
+                // The institution here says nothing of lives of its store.
+                Output::FindUnconfirmed { .. } => {}
                 Output::Advertise(_) => {}
             }
         }

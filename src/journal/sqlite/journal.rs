@@ -14,12 +14,12 @@ use super::recovery_marker::{marked_level, raise_marker, remove_marker};
 use super::rewrite;
 use super::schema::{KNOWN_VERSION, migrate, schema_version};
 use crate::domain::{Amount, CommandDigest, TransactionId, UnixTime};
-use crate::terminal::{JournalledCommand, Payment, PaymentState};
+use crate::terminal::{JournalledCommand, Payment, PaymentState, StoreGeneration};
 
 const COLUMNS: &str = "transaction_id, state, reason, amount_minor, currency, reference, \
     capture_after_dispense, offer, sealed_command, receipt, released, idempotency_key, \
     idempotency_digest, created_at_unix_s, updated_at_unix_s, command_digest, exclusion, \
-    dispense_restarts";
+    dispense_restarts, confirmed_generation";
 
 /// How long another program may hold the database. One that prunes or exports holds it for less.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -192,12 +192,12 @@ impl SqliteJournal {
             .prepare_cached(&format!(
                 "INSERT INTO payments ({COLUMNS}, is_open, number)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                     ?17, ?18, ?19,
+                     ?17, ?18, ?19, ?20,
                      (SELECT coalesce(max(number), 0) + 1 FROM payments))
                  ON CONFLICT (transaction_id) DO UPDATE SET state = ?2, reason = ?3,
                      sealed_command = ?9, receipt = ?10, released = ?11, updated_at_unix_s = ?15,
                      command_digest = ?16, exclusion = ?17, dispense_restarts = ?18,
-                     is_open = ?19"
+                     confirmed_generation = ?19, is_open = ?20"
             ))?
             .execute(params![
                 payment.transaction_id.as_octets(),
@@ -218,6 +218,7 @@ impl SqliteJournal {
                 payment.command_digest().map(|digest| digest.0),
                 payment.exclusion,
                 payment.dispense_restarts,
+                payment.confirmed_generation.map(|generation| generation.0),
                 !state.is_final(),
             ])?;
         transaction
@@ -285,6 +286,7 @@ impl SqliteJournal {
             command: sealed_command.map(JournalledCommand::Full).or(digest_of_command),
             receipt: row.get(9)?,
             exclusion: row.get(16)?,
+            confirmed_generation: row.get::<_, Option<[u8; 16]>>(18)?.map(StoreGeneration),
             released: row.get(10)?,
             dispense_restarts: row.get(17)?,
             idempotency: key.zip(digest),
@@ -426,6 +428,30 @@ impl Journal for SqliteJournal {
             });
         rows.map_err(|error| self.storage(error))?.into_iter().collect()
     }
+
+    fn unconfirmed(
+        &mut self,
+        generation: StoreGeneration,
+        before: Option<TransactionId>,
+        limit: usize,
+    ) -> Result<Vec<Payment>, JournalError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM payments
+             WHERE NOT is_open AND confirmed_generation IS NOT NULL AND confirmed_generation <> ?1
+                 AND (receipt IS NULL OR sealed_command IS NOT NULL)
+                 AND (?2 IS NULL
+                     OR number < (SELECT number FROM payments WHERE transaction_id = ?2))
+             ORDER BY number DESC LIMIT ?3"
+        );
+        let before = before.map(|transaction_id| transaction_id.as_octets().to_vec());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Result<Vec<_>, rusqlite::Error> =
+            self.connection.prepare_cached(&sql).and_then(|mut statement| {
+                let parameters = params![generation.0, before, limit];
+                statement.query_map(parameters, |row| self.read(row))?.collect()
+            });
+        rows.map_err(|error| self.storage(error))?.into_iter().collect()
+    }
 }
 
 #[cfg(test)]
@@ -451,6 +477,7 @@ mod tests {
         first.receipt = Some(vec![5]);
         first.exclusion = Some(vec![6]);
         first.dispense_restarts = 7;
+        first.confirmed_generation = Some(StoreGeneration([8; 16]));
         first.released = true;
         journal.append(&first).unwrap();
         let mut second = payment(2);
@@ -545,6 +572,32 @@ mod tests {
         // Numbers go on, so the order stays.
         journal.append(&payment(7)).unwrap();
         assert_eq!(journal.payments(false, 1).unwrap()[0].transaction_id, id(7));
+    }
+
+    #[test]
+    fn what_a_life_of_the_store_has_not_confirmed_is_found_newest_first() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        let (old, new) = (StoreGeneration([1; 16]), StoreGeneration([2; 16]));
+        for number in 1..=5 {
+            journal
+                .append(&Payment {
+                    state: PaymentState::Captured,
+                    command: Some(JournalledCommand::Full(vec![number])),
+                    receipt: Some(vec![number]),
+                    confirmed_generation: [Some(old), Some(new), None][usize::from(number) % 3],
+                    ..payment(number)
+                })
+                .unwrap();
+        }
+        let mut ids = |generation, before, limit| -> Vec<TransactionId> {
+            let found = journal.unconfirmed(generation, before, limit).unwrap();
+            found.iter().map(|payment| payment.transaction_id).collect()
+        };
+        let id = |number| payment(number).transaction_id;
+        assert_eq!(ids(old, None, 9), [id(4), id(1)]);
+        assert_eq!(ids(old, None, 1), [id(4)]);
+        assert_eq!(ids(old, Some(id(4)), 9), [id(1)]);
+        assert_eq!(ids(new, None, 9), [id(3)]);
     }
 
     #[test]

@@ -48,6 +48,7 @@ const MIGRATIONS: [&str; 3] = [
     ALTER TABLE payments ADD COLUMN command_digest BLOB;
     ALTER TABLE payments ADD COLUMN exclusion BLOB;
     ALTER TABLE payments ADD COLUMN dispense_restarts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE payments ADD COLUMN confirmed_generation BLOB;
     CREATE INDEX full_commands ON payments (updated_at_unix_s)
         WHERE NOT is_open AND sealed_command IS NOT NULL;
     UPDATE payments SET state = 'reversed', reason = 'unanswered' WHERE state = 'not_charged';

@@ -126,6 +126,24 @@ async fn call(
             };
             client.reverse(message).await?.into_inner().transaction
         }
+        InstitutionRequest::Present {
+            transaction_id,
+            offer,
+            sealed_command,
+            receipt,
+            exclusion,
+        } => {
+            let message = institution_api::PresentRequest {
+                transaction_id: octets(transaction_id),
+                terminal_id,
+                offer,
+                sealed_command,
+                receipt,
+                exclusion,
+                sequence: 0,
+            };
+            client.present(message).await?.into_inner().transaction
+        }
     })
 }
 

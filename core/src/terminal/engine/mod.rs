@@ -11,6 +11,7 @@
 mod payments;
 mod phone_messages;
 mod phones;
+mod presentations;
 mod proofs;
 mod requests;
 mod till_calls;
@@ -26,10 +27,11 @@ use super::phone_session::PhoneSession;
 use super::transition::on_restart;
 use super::{
     AdvertisingPace, Deadline, DeadlinePurpose, Identity, Input, Now, OpenPayments, Output,
-    Payment, PaymentState, PaymentView, PhoneId, RecordNumber, Settings,
+    Payment, PaymentState, PaymentView, PhoneId, RecordNumber, Settings, StoreGeneration,
 };
 use crate::domain::{TransactionId, UnixTime};
 use crate::protocol::FromTerminal;
+use presentations::Presenting;
 
 /// The most matching codes that a till is told: no more phones stand before one machine.
 const MATCHING_CODES_MAX: usize = 8;
@@ -49,6 +51,10 @@ pub struct Terminal {
     leaving: BTreeSet<PhoneId>,
     gate: Gate<Effect>,
     outputs: Vec<Output>,
+    /// Which life of the institution's store answered last.
+    generation: Option<StoreGeneration>,
+    /// How far the search for payments that it has not confirmed is.
+    presenting: Option<Presenting>,
     /// How many payments were given back since the start though their goods were released.
     given_away: u64,
     pace: AdvertisingPace,
@@ -91,6 +97,8 @@ impl Terminal {
             leaving: BTreeSet::new(),
             gate: Gate::new(),
             outputs: vec![Output::Advertise(AdvertisingPace::Slow)],
+            generation: None,
+            presenting: None,
             given_away: 0,
             pace: AdvertisingPace::Slow,
         };
@@ -144,6 +152,9 @@ impl Terminal {
             }
             Input::Loaded { phone, question, payment } => {
                 self.loaded(phone, &question, payment.as_ref());
+            }
+            Input::FoundUnconfirmed { generation, payments } => {
+                self.found_unconfirmed(generation, payments);
             }
             Input::Institution { transaction_id, answer } => {
                 self.institution_answered(transaction_id, answer);

@@ -147,6 +147,7 @@ impl Terminal {
             command: None,
             receipt: None,
             exclusion: None,
+            confirmed_generation: None,
             released: false,
             dispense_restarts: 0,
             idempotency: key.map(|key| (key.to_string(), content)),
