@@ -14,7 +14,7 @@ pub(super) struct Bench {
     pub(super) outputs: Vec<Output>,
     next_call: u64,
     /// What the journal held at the start.
-    resumed: Vec<Payment>,
+    pub(super) resumed: Vec<Payment>,
 }
 
 impl Bench {
