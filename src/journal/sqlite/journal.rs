@@ -57,8 +57,8 @@ impl SqliteJournal {
     /// Opens the journal, makes it if there never was one, and brings its schema up to date.
     ///
     /// # Errors
-    /// [`SqliteJournalError`]: the disk, a newer version, no journal at all, or none where there was
-    /// one.
+    /// [`SqliteJournalError`]: the disk, a newer version, no journal at all, or none where there
+    /// was one.
     pub fn open(path: &Path) -> Result<Self, SqliteJournalError> {
         rewrite::finish(path)?;
         let name = path.display().to_string();

@@ -24,6 +24,7 @@ use rand_core::SeedableRng;
 use super::gate::Gate;
 use super::open_payment::OpenPayment;
 use super::phone_session::PhoneSession;
+use super::presentation_search::PresentationSearch;
 use super::transition::on_restart;
 use super::{
     AdvertisingPace, Deadline, DeadlinePurpose, Identity, Input, Now, OpenPayments, Output,
@@ -31,7 +32,6 @@ use super::{
 };
 use crate::domain::{TransactionId, UnixTime};
 use crate::protocol::FromTerminal;
-use presentations::Presenting;
 
 /// The most matching codes that a till is told: no more phones stand before one machine.
 const MATCHING_CODES_MAX: usize = 8;
@@ -54,7 +54,7 @@ pub struct Terminal {
     /// Which life of the institution's store answered last.
     generation: Option<StoreGeneration>,
     /// How far the search for payments that it has not confirmed is.
-    presenting: Option<Presenting>,
+    presenting: Option<PresentationSearch>,
     /// How many payments were given back since the start though their goods were released.
     given_away: u64,
     pace: AdvertisingPace,

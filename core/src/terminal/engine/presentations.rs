@@ -7,21 +7,13 @@
 
 use super::super::answer_check::CheckedAnswer;
 use super::super::open_payment::{OpenPayment, ProofStep};
+use super::super::presentation_search::PresentationSearch;
 use super::super::{Output, Payment, PaymentState, StoreGeneration, TransactionState};
 use super::{Terminal, must_be_open};
 use crate::domain::TransactionId;
 
 /// How many payments are presented at once.
 const PRESENTED_AT_ONCE: usize = 4;
-
-/// The search for payments that a life of the store has not confirmed.
-#[derive(Debug)]
-pub(super) struct Presenting {
-    /// The oldest payment that was found.
-    before: Option<TransactionId>,
-    /// The journal is being searched.
-    is_searching: bool,
-}
 
 impl Terminal {
     /// An answer came from this life of the institution's store.
@@ -35,7 +27,7 @@ impl Terminal {
             );
         }
         self.generation = Some(generation);
-        self.presenting = Some(Presenting { before: None, is_searching: false });
+        self.presenting = Some(PresentationSearch::default());
         self.search_unconfirmed();
     }
 

@@ -1,4 +1,5 @@
-//! An institution whose store was restored from a copy: the terminal presents what it may have lost.
+//! An institution whose store was restored from a copy: the terminal presents what it may have
+//! lost.
 
 use super::*;
 
