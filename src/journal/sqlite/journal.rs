@@ -62,11 +62,8 @@ impl SqliteJournal {
     pub fn open(path: &Path) -> Result<Self, SqliteJournalError> {
         rewrite::finish(path)?;
         let name = path.display().to_string();
+        Self::check_not_lost(path)?;
         let was_there = existence_mark::is_marked(path);
-        let is_empty = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
-        if was_there && is_empty {
-            return Err(existence_mark::lost(path));
-        }
         let connection =
             Connection::open(path).map_err(|error| SqliteJournalError::storage(path, error))?;
         let found = schema_version(&connection)
@@ -77,6 +74,18 @@ impl SqliteJournal {
         let journal = Self::prepare(connection, name)?;
         existence_mark::mark(path)?;
         Ok(journal)
+    }
+
+    /// Checks that the journal is there, if there ever was one.
+    ///
+    /// # Errors
+    /// [`SqliteJournalError::Lost`]: it is missing or empty.
+    pub fn check_not_lost(path: &Path) -> Result<(), SqliteJournalError> {
+        let is_empty = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+        if is_empty && existence_mark::is_marked(path) {
+            return Err(existence_mark::lost(path));
+        }
+        Ok(())
     }
 
     /// Opens a journal to read it beside the service that writes it. Writes fail.
