@@ -362,7 +362,7 @@ class Till:
                 "declined": ("declined",),
                 "reversed": ("reversed",),
                 "pending": (state,),
-            }.get(receipt["outcome"], ("reversed", "expired", "cancelled", "not_charged", None))
+            }.get(receipt["outcome"], ("reversed", "expired", "cancelled", None))
             if state not in allowed or (
                 receipt["outcome"] == "approved" and not receipt["receipt_verified"]
             ):
