@@ -149,12 +149,8 @@ impl WireError {
             Self::TransactionUnknown => "The machine knows nothing of this payment. Ask your bank.",
             Self::Busy => "Too many phones are at this machine. Try again in a moment.",
             Self::OutOfService => "The machine cannot take payments now.",
-            Self::InstitutionUnreachable => {
-                "The machine cannot reach the bank."
-            }
-            Self::InstitutionRefused => {
-                "The bank does not serve this machine."
-            }
+            Self::InstitutionUnreachable => "The machine cannot reach the bank.",
+            Self::InstitutionRefused => "The bank does not serve this machine.",
             Self::TooSlow => "That took too long. Try again.",
         }
     }

@@ -435,6 +435,32 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_every_outcome_with_its_exit_code() {
+        let manual = include_str!("../../../docs/wallet.md");
+        let rows: Vec<&str> = manual.lines().filter(|line| line.starts_with("| `")).collect();
+        for end in [
+            settled(ReceiptStatus::Approved { approval_code: String::new() }),
+            settled(ReceiptStatus::Captured { approval_code: String::new(), refunded_minor: 0 }),
+            settled(ReceiptStatus::Declined(florin::domain::DeclineReason::OverLimit)),
+            settled(ReceiptStatus::Reversed),
+            SessionEnd::Reserved(receipt(ReceiptStatus::Reversed)),
+            not_charged(),
+            SessionEnd::Pending(PendingReason::LinkLost),
+            SessionEnd::Unproven(TerminalWord::Taken),
+            SessionEnd::NotProven(ReceiptFault::Missing),
+            SessionEnd::NotPaid(NotPaid::Declined),
+            SessionEnd::NotPaid(NotPaid::NothingToPay),
+            SessionEnd::Refused(Refusal::LookAlike),
+            SessionEnd::LinkFailed(LinkFault::Lost),
+            SessionEnd::StoreFailed,
+        ] {
+            let (name, code) = (format!("`{}`", end.name()), format!("| {} |", exit_code(&end)));
+            let is_there = rows.iter().any(|row| row.contains(&name) && row.contains(&code));
+            assert!(is_there, "docs/wallet.md has no row with {name} and {code}");
+        }
+    }
+
+    #[test]
     fn an_item_that_costs_nothing_shows_so() {
         let water = LineItem { name: "Water".into(), quantity: 1, amount_minor: 0 };
         assert!(item_line(&water, "EUR".parse().unwrap()).ends_with(" 0.00 EUR"));
