@@ -13,7 +13,7 @@ use florin::domain::{
     Amount, DeclineReason, IdempotencyKey, ReversalReason, TransactionId, UnixTime,
 };
 use florin::protocol::{EngagementLink, Fingerprint};
-use florin::terminal::{NotChargedReason, PaymentState, PaymentView, TillRefusal, TillRequest};
+use florin::terminal::{PaymentState, PaymentView, TillRefusal, TillRequest};
 use florin::till::{
     PaymentList, TillAddress, TillCall, TillDriverEnd, TillListener, TillPort, TillStatus,
 };
@@ -96,6 +96,10 @@ impl ScriptedTerminal {
                         self.become_state(PaymentState::Cancelled, false);
                         Ok(())
                     }
+                    TillRequest::Resolve { .. } => {
+                        self.become_state(PaymentState::Captured, true);
+                        Ok(())
+                    }
                 };
                 let _ = answer.send(result.map(|()| self.view.clone().unwrap()));
             }
@@ -129,6 +133,8 @@ fn view(amount: Amount, capture_after_dispense: bool) -> PaymentView {
         state: PaymentState::Offered,
         release: false,
         dispense_unknown: false,
+        disputed: false,
+        given_away: false,
         amount,
         reference: String::new(),
         capture_after_dispense,
@@ -300,12 +306,6 @@ async fn every_end_of_a_payment_has_its_exit_code() {
                 (State::Reversed(unanswered), false),
             ],
             "nothing is charged (unanswered)",
-            7,
-        ),
-        (
-            "pay 2.50 EUR",
-            &[(State::NotCharged(NotChargedReason::InstitutionUnreachable), false)],
-            "(institution_unreachable)",
             7,
         ),
         (

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,8 +27,8 @@ use florin::domain::{
     TransactionId, UnixTime,
 };
 use florin::institution::{
-    CardTerms, ClientRequest, EnrolmentCode, Institution, Server, authority_certificate_path,
-    create_institution, open_institution,
+    CardTerms, ClientRequest, DirectoryError, EnrolmentCode, Institution, Server, adopt_store,
+    authority_certificate_path, back_up_store, create_institution, open_institution, open_to_serve,
 };
 use florin::protocol::{ChannelKey, digest_offer, encode_offer};
 
@@ -52,7 +53,8 @@ fn channel_key() -> ChannelKey {
 /// A running institution in a directory of its own, and a second hand on its store.
 struct Bench {
     directory: tempfile::TempDir,
-    server: Server,
+    /// None after a start that was refused.
+    server: Option<Server>,
     address: SocketAddr,
     root_pem: String,
     institution: Institution,
@@ -98,7 +100,23 @@ impl Bench {
         let address = server.local_address();
         let root_pem = std::fs::read_to_string(authority_certificate_path(&path)).unwrap();
         let institution = open_institution(&path).unwrap().institution;
-        Self { directory, server, address, root_pem, institution }
+        Self { directory, server: Some(server), address, root_pem, institution }
+    }
+
+    /// Ends the server, does something to its directory, and starts it as `florin-acquirer serve`
+    /// does.
+    async fn restart(&mut self, meanwhile: impl FnOnce()) -> Result<(), DirectoryError> {
+        let path = self.directory.path().join("bank");
+        if let Some(server) = self.server.take() {
+            server.shut_down().await.unwrap();
+        }
+        meanwhile();
+        let opened = open_to_serve(&path)?;
+        let server = Server::start(opened, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        self.address = server.local_address();
+        self.server = Some(server);
+        self.institution = open_institution(&path).unwrap().institution;
+        Ok(())
     }
 
     fn endpoint(&self, identity: Option<&Identity>) -> Endpoint {
@@ -314,7 +332,8 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     let approved = client.authorise(request.clone()).await;
     assert_eq!(approved.state(), TransactionState::Approved);
     let receipt =
-        verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal)).unwrap();
+        verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal), now())
+            .unwrap();
     assert!(matches!(receipt.status, ReceiptStatus::Approved { .. }));
     // A repeat is the same, octet by octet, also over a new connection.
     let mut other_client = Client(bench.institution(Some(&terminal.identity)).await);
@@ -548,6 +567,85 @@ async fn enrolment_wants_a_good_code_and_a_good_key() {
 }
 
 #[tokio::test]
+async fn a_store_that_was_lost_is_restored_step_by_step_and_loses_no_payment() {
+    let mut bench = Bench::start().await;
+    let (bank, copy) = (bench.directory.path().join("bank"), bench.directory.path().join("copy"));
+    bench.restart(|| {}).await.unwrap();
+    let terminal = bench.new_terminal(1).await;
+    let card = bench.new_card().await;
+    let mut client = Client(bench.institution(Some(&terminal.identity)).await);
+    let kept = payment(&terminal, &card, 1, "2.50");
+    let kept_approval = client.authorise(kept.clone()).await;
+    // The copy is made beside the running server.
+    back_up_store(&bank, &copy).unwrap();
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    back_up_store(&bank, &copy).unwrap_err();
+    let lost = payment(&terminal, &card, 2, "1.50");
+    let lost_approval = client.authorise(lost.clone()).await;
+    let lost_capture = client.capture(capture_of(&lost)).await;
+    let generation = lost_capture.store_generation.clone();
+    assert_eq!(generation.len(), 16);
+
+    // The store is lost, and the copy is put back: it is not served before somebody decides.
+    let put_back = || {
+        for file in ["institution.sqlite-wal", "institution.sqlite-shm"] {
+            let _ = std::fs::remove_file(bank.join(file));
+        }
+        std::fs::remove_file(bank.join("institution.sqlite")).unwrap();
+        std::fs::copy(&copy, bank.join("institution.sqlite")).unwrap();
+    };
+    let refused = bench.restart(put_back).await.unwrap_err().to_string();
+    assert!(refused.contains("store adopt"), "{refused}");
+    adopt_store(&bank, "anna", "the disk was lost", now()).unwrap();
+    bench.restart(|| {}).await.unwrap();
+
+    let mut client = Client(bench.institution(Some(&terminal.identity)).await);
+    let unknown = client.inquire(inquiry_of(&lost)).await;
+    assert_eq!(unknown.state(), TransactionState::Unknown);
+    assert_ne!(unknown.store_generation, generation, "the terminal sees that it has to present");
+    // The used command is good for nothing new, also not under its own id.
+    let declined = client.authorise(payment(&terminal, &card, 3, "1.50")).await;
+    assert_eq!(declined.state(), TransactionState::Declined, "sealed to the key of before");
+    let present = PresentRequest {
+        transaction_id: lost.transaction_id.clone(),
+        terminal_id: terminal.id.clone(),
+        offer: lost.offer.clone(),
+        sealed_command: lost.sealed_command.clone(),
+        receipt: lost_capture.receipt.clone(),
+        exclusion: lost_capture.exclusion.clone(),
+        sequence: lost.sequence,
+    };
+    let presented = client.0.present(present.clone()).await.unwrap().into_inner().transaction;
+    let presented = presented.unwrap();
+    assert_eq!(presented.state(), TransactionState::Captured);
+    assert_eq!(presented.receipt, lost_capture.receipt);
+    assert_eq!(client.0.present(present).await.unwrap().into_inner().transaction, Some(presented));
+    assert_eq!(client.authorise(lost).await.receipt, lost_approval.receipt);
+    // What the copy had is settled as ever.
+    assert_eq!(client.inquire(inquiry_of(&kept)).await.receipt, kept_approval.receipt);
+    assert_eq!(client.capture(capture_of(&kept)).await.state(), TransactionState::Captured);
+    assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
+    // New commands are sealed to the new key.
+    let published =
+        bench.enrolment().await.get_keyring(GetKeyringRequest {}).await.unwrap().into_inner();
+    let response =
+        EnrolTerminalResponse { keyring: published.keyring, ..terminal.response.clone() };
+    let terminal = EnrolledTerminal { response, ..terminal };
+    let approved = client.authorise(payment(&terminal, &card, 4, "1.00")).await;
+    assert_eq!(approved.state(), TransactionState::Approved);
+}
+
+#[tokio::test]
+async fn a_directory_without_its_note_of_what_was_served_is_not_served() {
+    let mut bench = Bench::start().await;
+    let note = bench.directory.path().join("bank/serving.json");
+    bench.restart(|| {}).await.unwrap();
+    bench.restart(|| {}).await.unwrap();
+    let refused = bench.restart(|| std::fs::remove_file(&note).unwrap()).await.unwrap_err();
+    assert!(refused.to_string().contains("store adopt"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_terminal_renews_with_the_certificate_that_it_has() {
     let mut bench = Bench::start().await;
     let terminal = bench.new_terminal(1).await;
@@ -563,7 +661,7 @@ async fn a_terminal_renews_with_the_certificate_that_it_has() {
         TerminalCertificate::verify(&certificate, &keyring(&terminal), now()).unwrap();
     assert_eq!(certificate.channel_key, channel_key().public_key());
     let inquiry =
-        || GetTransactionRequest { transaction_id: vec![9; 16], terminal_id: terminal.id.clone() };
+        || GetTransactionRequest { transaction_id: uuid(9), terminal_id: terminal.id.clone() };
     old.get_transaction(inquiry()).await.unwrap();
     let identity = Identity::from_pem(&renewed.client_certificate_pem, key.serialize_pem());
     let mut new = bench.institution(Some(&identity)).await;
@@ -705,15 +803,18 @@ async fn it_ends_in_order_and_what_it_answered_is_there_afterwards() {
     let approved =
         client.authorise(request.clone()).await.unwrap().into_inner().transaction.unwrap();
     // The connection stays open, and still the server ends soon.
-    let ended = tokio::time::timeout(Duration::from_secs(8), bench.server.shut_down()).await;
+    let ended =
+        tokio::time::timeout(Duration::from_secs(8), bench.server.take().unwrap().shut_down())
+            .await;
     ended.unwrap().unwrap();
     client.authorise(request.clone()).await.unwrap_err();
     TcpStream::connect(bench.address).await.unwrap_err();
 
     let path = bench.directory.path().join("bank");
     let opened = open_institution(&path).unwrap();
-    bench.server = Server::start(opened, "127.0.0.1:0".parse().unwrap()).await.unwrap();
-    bench.address = bench.server.local_address();
+    let server = Server::start(opened, "127.0.0.1:0".parse().unwrap()).await.unwrap();
+    bench.address = server.local_address();
+    bench.server = Some(server);
     let mut client = bench.institution(Some(&terminal.identity)).await;
     let again = client.authorise(request).await.unwrap().into_inner().transaction.unwrap();
     assert_eq!(again, approved);
@@ -784,7 +885,7 @@ async fn operators_end_and_refund_payments_under_their_own_names() {
     // The terminal sees the newer receipt.
     let answer = client.inquire(inquiry_of(&requests[0])).await;
     let receipt = Signed::decode(&answer.receipt).unwrap();
-    let receipt = verify_receipt(&receipt, &keyring(&terminal)).unwrap();
+    let receipt = verify_receipt(&receipt, &keyring(&terminal), now()).unwrap();
     assert!(matches!(receipt.status, ReceiptStatus::Captured { refunded_minor: 100, .. }));
     let log = bench.institution.newest_audit_entries(None, 9).unwrap();
     assert_eq!(log.len(), 4);
@@ -892,7 +993,7 @@ mod relay {
     /// How the transaction stands by the institution's answer, and whether it has a receipt.
     async fn state(relay: &GrpcRelay, request: InstitutionRequest) -> (TransactionState, bool) {
         match relay.ask(request, TIMEOUT_MS).await {
-            InstitutionAnswer::Transaction { state, receipt } => (state, receipt.is_some()),
+            InstitutionAnswer::Transaction(claim) => (claim.state, claim.receipt.is_some()),
             InstitutionAnswer::NotSent { detail }
             | InstitutionAnswer::Refused { detail }
             | InstitutionAnswer::Unanswered { detail } => panic!("{detail}"),

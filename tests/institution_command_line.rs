@@ -20,6 +20,7 @@ use florin::domain::{
 };
 use florin::institution::{
     AuthorisationRequest, CardTerms, ChannelKeyClaim, EnrolmentCode, open_institution,
+    open_to_serve,
 };
 use florin::protocol::{ChannelKey, digest_offer, encode_offer};
 use serde_json::Value;
@@ -362,6 +363,7 @@ fn operators_end_what_a_dead_machine_left_and_it_is_logged() {
         let command = ["transaction", action, id];
         json(&bank, &[&command[..], &REASON, more].concat()).remove(0)
     };
+    assert_eq!(json(&bank, &["transaction", "list", "--held"]).len(), 3);
     assert_eq!(act("capture", &ids[0], &[])["state"], "captured");
     assert_eq!(act("reverse", &ids[1], &[])["state"], "reversed");
     let written_off = act("write-off", &ids[2], &[]);
@@ -384,6 +386,8 @@ fn operators_end_what_a_dead_machine_left_and_it_is_logged() {
     assert!(words.contains("is reversed, so it cannot be captured"), "{words}");
     let words = fails(&bank, &[&capture[..], &["--reason", "", "--by", "anna"]].concat(), 3);
     assert!(words.contains("--reason"), "{words}");
+
+    assert_eq!(json(&bank, &["transaction", "list", "--held"]), [] as [Value; 0]);
 
     let log = json(&bank, &["audit", "list"]);
     let actions: Vec<_> = log.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
@@ -474,8 +478,21 @@ fn evidence_is_printed_for_a_third_party() {
     let text = text.unwrap();
     assert!(text.contains("command is signed by the card"), "{text}");
     assert!(!text.contains(&"ab".repeat(16)), "{text}");
-    // Somebody has altered what is kept.
+    // Somebody has altered what is kept: first a receipt is another payment's.
+    let other = payments.approve(2, "2.50");
     let store = rusqlite::Connection::open(bank.join("institution.sqlite")).unwrap();
+    store
+        .execute_batch(
+            "UPDATE payment_transaction SET authorisation_receipt = \
+             (SELECT authorisation_receipt FROM payment_transaction WHERE number = 1) \
+             WHERE number = 2",
+        )
+        .unwrap();
+    let output = institution(&bank, &["transaction", "evidence", &other, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let evidence: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(evidence["checks"]["receipts_name_the_transaction"], false);
+    assert_eq!(evidence["checks"]["receipts_are_signed_by_the_institution"], true);
     store.execute_batch("UPDATE payment_transaction SET offer = x'00'").unwrap();
     let output = institution(&bank, &["transaction", "evidence", &id]);
     assert_eq!(output.status.code(), Some(1));
@@ -558,4 +575,44 @@ fn operators_get_private_files_and_can_be_shut_out() {
     assert!(words.contains("operator list"), "{words}");
     let words = fails(&bank, &["operator", "add", "../anna"], 2);
     assert!(words.contains("lower-case letters"), "{words}");
+}
+
+#[test]
+fn a_copy_that_is_put_back_is_served_only_after_it_was_adopted() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let (bank, copy) = (directory.path().join("bank"), directory.path().join("copy.sqlite"));
+    init(&bank);
+    json(&bank, &["store", "backup", copy.to_str().unwrap()]);
+    assert_eq!(copy.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let taken = fails(&bank, &["store", "backup", copy.to_str().unwrap()], 4);
+    assert!(taken.contains("copy.sqlite"), "{taken}");
+    std::fs::remove_file(bank.join("institution.sqlite")).unwrap();
+    std::fs::copy(&copy, bank.join("institution.sqlite")).unwrap();
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    let refused = fails(&bank, &serve, 4);
+    assert!(refused.contains("`florin-acquirer store adopt --reason REASON`"), "{refused}");
+
+    let adopt = [&["store", "adopt"][..], &REASON].concat();
+    let root_key = bank.join("keys/root-key.pem");
+    let elsewhere = directory.path().join("root-key.pem");
+    std::fs::rename(&root_key, &elsewhere).unwrap();
+    let missing = fails(&bank, &adopt, 4);
+    assert!(missing.contains("root-key.pem is missing"), "{missing}");
+    std::fs::rename(&elsewhere, &root_key).unwrap();
+    assert!(
+        fails(&bank, &["store", "adopt", "--reason", "", "--by", "anna"], 3).contains("reason")
+    );
+    json(&bank, &adopt);
+    let keys = open_institution(&bank).unwrap().institution;
+    let keyring = Keyring::verify(keys.keys().keyring(), keys.keys().root_public_key()).unwrap();
+    let sealing: Vec<_> = std::fs::read_dir(bank.join("keys"))
+        .unwrap()
+        .filter(|file| {
+            file.as_ref().unwrap().file_name().to_str().unwrap().starts_with("sealing-key")
+        })
+        .collect();
+    assert_eq!((sealing.len(), keyring.keys.len()), (2, 3), "the old one is in no keyring");
+    open_to_serve(&bank).unwrap();
+    open_to_serve(&bank).unwrap();
 }

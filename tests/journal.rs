@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use florin::domain::{ReversalReason, UnixTime};
 use florin::journal::{Journal, JournalError, RecoveryLevel, SqliteJournal, SqliteJournalError};
-use florin::terminal::{Payment, PaymentState, fixtures};
+use florin::terminal::{JournalledCommand, Payment, PaymentState, fixtures};
 use rusqlite::Connection;
 
 fn payment(number: u32, state: PaymentState) -> Payment {
     Payment {
-        sealed_command: Some(vec![2; 300]),
+        command: Some(JournalledCommand::Full(vec![2; 300])),
         receipt: Some(vec![3; 200]),
         released: true,
         idempotency: Some((format!("sale-{number}"), [number as u8; 32])),
@@ -77,6 +77,22 @@ fn journals_of_every_earlier_version_are_brought_up_to_date() {
     let newest = Connection::open(&bench.path).unwrap();
     let known: u32 = newest.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     assert_eq!(versions, known - 1, "each version before the newest has its file in tests/journal");
+}
+
+/// Nothing was sent to the institution: nobody was charged.
+#[test]
+fn what_an_older_journal_calls_not_charged_is_reversed() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/journal/version-2.sql");
+    let bench = Bench::new();
+    let older = Connection::open(&bench.path).unwrap();
+    older.execute_batch(&fs::read_to_string(here).unwrap()).unwrap();
+    let change = "UPDATE payments SET state = 'not_charged', reason = 'institution_unreachable'
+         WHERE state = 'captured'";
+    older.execute(change, []).unwrap();
+    drop(older);
+    let mut journal = SqliteJournal::open(&bench.path).unwrap();
+    let payments = journal.payments(false, 9).unwrap();
+    assert_eq!(payments[0].state, PaymentState::Reversed(ReversalReason::Unanswered));
 }
 
 #[test]

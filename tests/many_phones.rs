@@ -4,22 +4,23 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm)]
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use florin::credential::{CardCommand, SealingKey, SigningKey};
-use florin::domain::{CardId, HolderVerification, Outcome, TransactionId, UnixTime};
+use florin::credential::{CardCommand, SealingKey, Signed, SigningKey, verify_receipt};
+use florin::domain::{CardId, CommandDigest, HolderVerification, Outcome, TransactionId, UnixTime};
 use florin::journal::SqliteJournal;
 use florin::link::{EmulatedAir, EmulatedPhoneLink, PhoneLink};
 use florin::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer, Initiator,
-    MessageKind, Reassembler, decode_offer, digest_offer,
+    MatchingNonce, MessageKind, Reassembler, decode_offer, digest_offer,
 };
 use florin::relay::{ConnectError, Relay, StandingError, StatementError};
 use florin::service::{Driver, DriverError, Frontend};
 use florin::terminal::{
-    InstitutionAnswer, InstitutionRequest, InstitutionTransaction, PaymentRequest, PaymentView,
-    Settings, TillRequest, TransactionState, fixtures,
+    InstitutionAnswer, InstitutionRequest, InstitutionTransaction, JournalledCommand, Payment,
+    PaymentRequest, PaymentState, PaymentView, Settings, TillRequest, TransactionState, fixtures,
 };
 use florin::till::{TillCall, TillPort};
 use tokio::sync::oneshot;
@@ -28,7 +29,10 @@ use tokio::task::JoinHandle;
 const PHONES: usize = 64;
 
 /// Approves everything; its receipts name the payment.
-struct Institution;
+#[derive(Default)]
+struct Institution {
+    payments: Mutex<BTreeMap<TransactionId, Payment>>,
+}
 
 impl Relay for Institution {
     fn ask(
@@ -36,13 +40,24 @@ impl Relay for Institution {
         request: InstitutionRequest,
         _: u64,
     ) -> impl Future<Output = InstitutionAnswer> + Send {
-        let receipt = Some(receipt_of(request.transaction_id()));
+        let mut payments = self.payments.lock().unwrap();
+        let transaction_id = request.transaction_id();
         let state = match request {
-            InstitutionRequest::Authorise { .. } => TransactionState::Approved,
+            InstitutionRequest::Authorise { offer, sealed_command, .. } => {
+                let payment = Payment {
+                    transaction_id,
+                    offer,
+                    command: Some(JournalledCommand::Full(sealed_command)),
+                    ..fixtures::payment(0, PaymentState::Authorising)
+                };
+                payments.insert(transaction_id, payment);
+                TransactionState::Approved
+            }
             InstitutionRequest::Capture { .. } => TransactionState::Captured,
             other => panic!("nothing here is in doubt or given back: {other:?}"),
         };
-        std::future::ready(InstitutionAnswer::Transaction { state, receipt })
+        let claim = fixtures::claim(&payments[&transaction_id], state);
+        std::future::ready(InstitutionAnswer::Transaction(claim))
     }
 
     fn address(&self) -> String {
@@ -73,10 +88,6 @@ impl Relay for Institution {
     }
 }
 
-fn receipt_of(transaction_id: TransactionId) -> Vec<u8> {
-    transaction_id.to_string().into_bytes()
-}
-
 /// The driver among an emulated air, a journal in memory, and that institution.
 struct Terminal {
     air: EmulatedAir,
@@ -98,7 +109,7 @@ impl Terminal {
                 settings,
                 [7; 32],
                 journal,
-                Arc::new(Institution),
+                Arc::new(Institution::default()),
                 &mut frontend,
             )
             .await?;
@@ -194,7 +205,12 @@ impl Phone {
     }
 
     async fn hello(&mut self) -> FromTerminal {
-        let hello = Hello { value_octets_max: None, transaction_id: None };
+        let matching_nonce = MatchingNonce([self.number as u8; 16]);
+        let hello = Hello {
+            value_octets_max: None,
+            transaction_id: None,
+            matching_commitment: matching_nonce.commitment(),
+        };
         let random = [self.number as u8 + 1; 32];
         let (initiator, message) = Initiator::start(&hello.encode(), random).unwrap();
         assert!(self.write(MessageKind::Handshake, &message).await);
@@ -202,6 +218,8 @@ impl Phone {
         assert_eq!(kind, MessageKind::Handshake);
         let (channel, _, answer) = initiator.finish(&answer).unwrap();
         self.channel = Some(channel);
+        let keyring_issued_at = fixtures::keyring().issued_at;
+        self.say(&FromPhone::Opening { matching_nonce, keyring_issued_at }).await;
         let first = HelloAnswer::decode(&answer).unwrap().first;
         if matches!(first, FromTerminal::NothingToPay) {
             self.heard.push(Reply::NothingToPay);
@@ -279,7 +297,10 @@ async fn everybody_pays(terminal: &Terminal, phones: &mut [Phone]) -> Vec<Accoun
             match phone.hear().await {
                 FromTerminal::Result { transaction_id: of, outcome, receipt } => {
                     assert_eq!((number, of, outcome), (payer, transaction_id, Outcome::Approved));
-                    assert_eq!(receipt, Some(receipt_of(transaction_id)), "its own receipt");
+                    let signed = Signed::decode(&receipt.unwrap()).unwrap();
+                    let receipt =
+                        verify_receipt(&signed, &fixtures::keyring(), UnixTime::default()).unwrap();
+                    assert_eq!(receipt.transaction_id, transaction_id, "its own receipt");
                 }
                 FromTerminal::Taken(of) => {
                     assert_eq!((of, number != payer), (transaction_id, true))
@@ -334,7 +355,7 @@ async fn flood(mut link: EmulatedPhoneLink, value: Vec<u8>) -> u64 {
 async fn ask(phone: &mut Phone, times: u32) -> u32 {
     let question = FromPhone::ResultQuery {
         transaction_id: TransactionId::from_random([3; 16]),
-        command_digest: [4; 32],
+        command_digest: CommandDigest([4; 32]),
     };
     let mut asked = 0;
     while asked < times && phone.say(&question).await {

@@ -24,7 +24,9 @@ use florin::service::{
     Configuration, Enrolment, Extent, Finding, ServiceError, ServiceExit, Verdict, examine,
     reconcile, serve, wall_clock,
 };
-use florin::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
+use florin::terminal::{
+    InstitutionAnswer, InstitutionRequest, InstitutionTransaction, TransactionClaim,
+};
 use programs::{Programs, wait_for};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -111,10 +113,12 @@ impl Relay for CardHostRelay {
             Err(error) => return InstitutionAnswer::NotSent { detail: error.to_string() },
         };
         match self.execute(&mut institution, request) {
-            Ok(transaction) => InstitutionAnswer::Transaction {
+            Ok(transaction) => InstitutionAnswer::Transaction(TransactionClaim {
                 state: transaction.state,
                 receipt: Some(transaction.receipt).filter(|receipt| !receipt.is_empty()),
-            },
+                exclusion: Some(transaction.exclusion).filter(|octets| !octets.is_empty()),
+                store_generation: None,
+            }),
             Err(error) => InstitutionAnswer::Unanswered { detail: error.to_string() },
         }
     }

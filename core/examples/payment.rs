@@ -13,11 +13,11 @@ use std::collections::VecDeque;
 use std::process::ExitCode;
 
 use florin_core::credential::SealedCommand;
-use florin_core::domain::{Receipt, TransactionId};
+use florin_core::domain::{Receipt, ReceiptStatus, TransactionId};
 use florin_core::protocol::{decode_offer, digest_offer};
 use florin_core::terminal::{
     self, Identity, InstitutionAnswer, InstitutionRequest, Now, PaymentRequest, PaymentState,
-    PhoneId, Terminal, TillCallId, TillRequest, TransactionState,
+    PhoneId, Terminal, TillCallId, TillRequest, TransactionClaim, TransactionState,
 };
 use florin_core::wallet::{self, Decision, Reservation, Session, SessionEnd, fixtures};
 
@@ -43,6 +43,7 @@ enum Event {
 struct Payment {
     terminal: Terminal,
     session: Session,
+    institution: Institution,
     events: VecDeque<Event>,
     state: Option<PaymentState>,
     end: Option<SessionEnd>,
@@ -51,7 +52,11 @@ struct Payment {
 impl Payment {
     fn run() -> Option<Self> {
         let certificate = fixtures::certificate().sign(&fixtures::certificate_key()).encode();
-        let identity = Identity::new(certificate, fixtures::channel_key()).ok()?;
+        let card = fixtures::card();
+        let keyring = card.signed_keyring().encode();
+        let root_key = fixtures::root_key().verifying_key();
+        let identity =
+            Identity::new(certificate, fixtures::channel_key(), keyring, &root_key).ok()?;
         let settings = terminal::Settings::default();
         let (terminal, _) = Terminal::new(identity, settings, [1; 32], Vec::new(), 0, NOW);
         let (session, hello) =
@@ -65,7 +70,9 @@ impl Payment {
             valid_for_s: None,
             idempotency_key: None,
         });
-        let mut payment = Self { terminal, session, events: [].into(), state: None, end: None };
+        let institution = Institution::default();
+        let events = VecDeque::new();
+        let mut payment = Self { terminal, session, institution, events, state: None, end: None };
         payment.at_terminal(terminal::Input::Till {
             call: TillCallId(1),
             request: create,
@@ -106,7 +113,8 @@ impl Payment {
                     self.at_wallet(wallet::Input::Value(value));
                 }
                 terminal::Output::Request { request, .. } => {
-                    self.at_terminal(answer(&request));
+                    let answer = self.institution.answer(&request);
+                    self.at_terminal(answer);
                 }
                 terminal::Output::Publish(view) => self.state = Some(view.state),
                 terminal::Output::Disconnect { .. }
@@ -130,7 +138,7 @@ impl Payment {
                     self.at_wallet(wallet::Input::Reserved(Reservation::Counter(1)));
                 }
                 wallet::Output::Store { .. } | wallet::Output::StoreKeyring(_) => {
-                    self.at_wallet(wallet::Input::Stored)
+                    self.at_wallet(wallet::Input::Stored);
                 }
                 wallet::Output::End(end) => self.end = Some(*end),
                 wallet::Output::Tell(_) | wallet::Output::Disconnect => {}
@@ -139,29 +147,47 @@ impl Payment {
     }
 }
 
-/// What an institution with money says.
-fn answer(request: &InstitutionRequest) -> terminal::Input {
-    let (state, receipt) = match request {
-        InstitutionRequest::Authorise { offer, transaction_id, sealed_command, .. } => {
-            (TransactionState::Approved, approve(offer, *transaction_id, sealed_command))
-        }
-        InstitutionRequest::Capture { .. } => (TransactionState::Captured, None),
-        InstitutionRequest::Inquire { .. } => (TransactionState::Unknown, None),
-        InstitutionRequest::Reverse { .. } => (TransactionState::Reversed, None),
-    };
-    let answer = InstitutionAnswer::Transaction { state, receipt };
-    terminal::Input::Institution { transaction_id: request.transaction_id(), answer }
+/// An institution with money: what it says of the one payment.
+#[derive(Default)]
+struct Institution {
+    /// Of the approval.
+    receipt: Option<Receipt>,
 }
 
-fn approve(offer: &[u8], transaction_id: TransactionId, sealed_command: &[u8]) -> Option<Vec<u8>> {
+impl Institution {
+    fn answer(&mut self, request: &InstitutionRequest) -> terminal::Input {
+        let state = match request {
+            InstitutionRequest::Authorise { offer, sealed_command, transaction_id, .. } => {
+                self.receipt = approve(offer, sealed_command, *transaction_id);
+                TransactionState::Approved
+            }
+            InstitutionRequest::Capture { .. } => {
+                if let Some(receipt) = &mut self.receipt {
+                    let approval_code = String::from("123456");
+                    receipt.status = ReceiptStatus::Captured { approval_code, refunded_minor: 0 };
+                }
+                TransactionState::Captured
+            }
+            InstitutionRequest::Inquire { .. } | InstitutionRequest::Reverse { .. } => {
+                TransactionState::Unknown
+            }
+        };
+        let receipt = self.receipt.as_ref().map(fixtures::signed_receipt);
+        let claim = TransactionClaim { receipt, ..TransactionClaim::bare(state) };
+        let answer = InstitutionAnswer::Transaction(claim);
+        terminal::Input::Institution { transaction_id: request.transaction_id(), answer }
+    }
+}
+
+fn approve(offer: &[u8], sealed_command: &[u8], transaction_id: TransactionId) -> Option<Receipt> {
     let amount = decode_offer(offer).ok()?.amount();
-    let receipt = Receipt {
+    let command_digest = SealedCommand::digest_of_encoded(sealed_command);
+    Some(Receipt {
         transaction_id,
         offer_digest: digest_offer(offer),
         amount,
-        ..fixtures::receipt(SealedCommand::digest_of_encoded(sealed_command))
-    };
-    Some(fixtures::signed_receipt(&receipt))
+        ..fixtures::receipt(command_digest)
+    })
 }
 
 fn main() -> ExitCode {

@@ -178,9 +178,10 @@ impl<R: Relay> DishonestTerminal<R> {
             offer,
             offer_age_ms: 0,
             sealed_command,
+            sequence: sequence()?,
         };
         let receipt = match self.relay.ask(authorise, TIMEOUT_MS).await {
-            InstitutionAnswer::Transaction { receipt, .. } => receipt,
+            InstitutionAnswer::Transaction(claim) => claim.receipt,
             other @ (InstitutionAnswer::NotSent { .. }
             | InstitutionAnswer::Refused { .. }
             | InstitutionAnswer::Unanswered { .. }) => {
@@ -194,9 +195,9 @@ impl<R: Relay> DishonestTerminal<R> {
             InstitutionRequest::Capture { transaction_id }
         };
         match self.relay.ask(settle, TIMEOUT_MS).await {
-            InstitutionAnswer::Transaction { state, .. } => {
+            InstitutionAnswer::Transaction(claim) => {
                 let id = transaction_id.to_string();
-                println!("{}", json!({ "transaction_id": id, "state": state.name() }));
+                println!("{}", json!({ "transaction_id": id, "state": claim.state.name() }));
             }
             other @ (InstitutionAnswer::NotSent { .. }
             | InstitutionAnswer::Refused { .. }
@@ -241,6 +242,12 @@ impl<R: Relay> DishonestTerminal<R> {
         })?;
         Ok(encode_offer(&offer))
     }
+}
+
+/// A number above all that this terminal has sent, as a clever one would give.
+fn sequence() -> anyhow::Result<u64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok((since.as_secs() << 16) + u64::from(since.subsec_millis()))
 }
 
 pub(crate) fn random<const OCTETS: usize>() -> anyhow::Result<[u8; OCTETS]> {

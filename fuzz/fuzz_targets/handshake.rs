@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use florin::protocol::{Hello, Initiator, accept};
+use florin::protocol::{Hello, Initiator, MatchingNonce, accept};
 use florin_fuzz::KEYS;
 use libfuzzer_sys::fuzz_target;
 
@@ -14,7 +14,9 @@ const TERMINAL_EPHEMERAL: [u8; 32] = [0x22; 32];
 
 fuzz_target!(|octets: &[u8]| {
     let Some((choice, octets)) = octets.split_first() else { return };
-    let hello = Hello { value_octets_max: Some(512), transaction_id: None }.encode();
+    let matching_commitment = MatchingNonce([0x23; 16]).commitment();
+    let hello =
+        Hello { value_octets_max: Some(512), transaction_id: None, matching_commitment }.encode();
     let (phone, first) = Initiator::start(&hello, PHONE_EPHEMERAL).expect("a hello");
     match choice % 4 {
         // A strange phone.

@@ -102,6 +102,7 @@ impl Institution {
             receipt: sign_receipt(&receipt, &self.keys.receipt).encode(),
             exclusion: sign_exclusion(&exclusion, &self.keys.receipt).encode(),
             decided_at,
+            is_presented: false,
         }
     }
 }

@@ -19,6 +19,19 @@ impl Institution {
         Ok(records.into_iter().map(TransactionDetail::from).collect())
     }
 
+    /// The transactions whose money is held, of one terminal or of all, oldest first.
+    ///
+    /// # Errors
+    /// [`InstitutionError::Store`].
+    pub fn held_transactions(
+        &mut self,
+        terminal: Option<TerminalId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionDetail>, InstitutionError> {
+        let records = self.store.approved_transactions(terminal, limit)?;
+        Ok(records.into_iter().map(TransactionDetail::from).collect())
+    }
+
     /// Every transaction with this id: an id belongs to a terminal, so there may be one for each.
     ///
     /// # Errors

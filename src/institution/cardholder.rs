@@ -4,6 +4,7 @@
 //! payments of before are still its own.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::Institution;
 use super::error::InstitutionError;
@@ -114,11 +115,9 @@ impl Institution {
         let records = self.store.card_transactions(card, before_number, limit)?;
         let mut merchant_names = BTreeMap::new();
         for record in &records {
-            let terminal = record.key.terminal;
-            if !merchant_names.contains_key(&terminal) {
-                let known = self.store.terminal(terminal)?;
-                let name = known.map_or_else(String::new, |terminal| terminal.merchant_name);
-                merchant_names.insert(terminal, name);
+            if let Entry::Vacant(entry) = merchant_names.entry(record.key.terminal) {
+                let known = self.store.terminal(record.key.terminal)?;
+                entry.insert(known.map_or_else(String::new, |terminal| terminal.merchant_name));
             }
         }
         let payment = |record: &TransactionRecord| CardPayment {

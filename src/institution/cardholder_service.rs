@@ -17,7 +17,7 @@ use super::cardholder::{
 };
 use super::challenge::{CHALLENGE_VALIDITY_S, ChallengeKey};
 use super::connection::peer;
-use super::payments_service::message_of;
+use super::payments_service::StoreGeneration;
 use super::randomness::random;
 use super::records::TransactionKey;
 use super::request_queue::RequestQueue;
@@ -32,6 +32,7 @@ use crate::institution_api::question::About;
 /// The gRPC service `florin.institution.v1.Cardholder`.
 pub(super) struct CardholderService {
     pub queue: RequestQueue,
+    pub generation: StoreGeneration,
     pub challenges: ChallengeKey,
     pub attempts: Mutex<AttemptLimit>,
     /// The origin of the challenges' and the attempts' times.
@@ -60,7 +61,9 @@ impl CardholderService {
             .run(move |institution| institution.answer_cardholder(&question))
             .await
             .map_err(status)?;
-        Ok(institution_api::AskResponse { answer: Some(message_of_answer(answer)) })
+        Ok(institution_api::AskResponse {
+            answer: Some(message_of_answer(answer, self.generation)),
+        })
     }
 }
 
@@ -152,31 +155,38 @@ fn payments_subject(about: &institution_api::PaymentsQuestion) -> Result<Questio
     Ok(QuestionSubject::Payments { before_number, count_max: about.count_max })
 }
 
-fn message_of_answer(answer: CardholderAnswer) -> Answer {
+fn message_of_answer(answer: CardholderAnswer, generation: StoreGeneration) -> Answer {
     match answer {
         CardholderAnswer::Payment(standing) => Answer::Payment(institution_api::PaymentAnswer {
             transaction: Some(match standing {
-                PaymentStanding::Own(transaction) => message_of(transaction),
+                PaymentStanding::Own(transaction) => generation.answer(transaction),
                 PaymentStanding::Excluded { transaction_id, exclusion } => {
                     institution_api::Transaction {
                         transaction_id: transaction_id.as_octets().to_vec(),
                         exclusion,
+                        store_generation: generation.0.to_vec(),
                         ..Default::default()
                     }
                 }
             }),
         }),
         CardholderAnswer::Payments(payments) => Answer::Payments(institution_api::PaymentsAnswer {
-            payments: payments.into_iter().map(message_of_payment).collect(),
+            payments: payments
+                .into_iter()
+                .map(|payment| message_of_payment(payment, generation))
+                .collect(),
         }),
         CardholderAnswer::Card(standing) => Answer::Card(message_of_standing(standing)),
     }
 }
 
-fn message_of_payment(payment: CardPayment) -> institution_api::CardPayment {
+fn message_of_payment(
+    payment: CardPayment,
+    generation: StoreGeneration,
+) -> institution_api::CardPayment {
     institution_api::CardPayment {
         number: u64::try_from(payment.number).unwrap_or_default(),
-        transaction: Some(message_of(payment.transaction)),
+        transaction: Some(generation.answer(payment.transaction)),
         merchant_name: payment.merchant_name,
     }
 }

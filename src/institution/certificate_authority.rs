@@ -116,6 +116,10 @@ pub struct ClientIdentity {
     pub terminal_id: TerminalId,
     /// SHA-256 of the certificate's public key.
     pub key_digest: [u8; 32],
+    /// When the certificate was made.
+    pub issued_at: UnixTime,
+    /// The last second in which the certificate is valid.
+    pub not_after: UnixTime,
 }
 
 impl ClientIdentity {
@@ -129,7 +133,15 @@ impl ClientIdentity {
         let terminal_id = uri_after(&certificate, TERMINAL_URI_PREFIX)
             .and_then(|id| id.parse().ok())
             .ok_or_else(no_terminal)?;
-        Ok(Self { terminal_id, key_digest: key_digest_of(&certificate) })
+        let seconds = |timestamp: i64| u64::try_from(timestamp).unwrap_or_default();
+        let validity = certificate.validity();
+        let not_before_s = seconds(validity.not_before.timestamp());
+        Ok(Self {
+            terminal_id,
+            key_digest: key_digest_of(&certificate),
+            issued_at: UnixTime { seconds: not_before_s.saturating_add(CLOCK_TOLERANCE_S) },
+            not_after: UnixTime { seconds: seconds(validity.not_after.timestamp()) },
+        })
     }
 }
 
@@ -407,7 +419,12 @@ mod tests {
         let identity = ClientIdentity::of_certificate(&chain[0]).unwrap();
         assert_eq!(
             identity,
-            ClientIdentity { terminal_id: terminal, key_digest: request.key_digest() }
+            ClientIdentity {
+                terminal_id: terminal,
+                key_digest: request.key_digest(),
+                issued_at: NOW,
+                not_after: later,
+            }
         );
         let (_, parsed) = X509Certificate::from_der(&chain[0]).unwrap();
         assert!(!parsed.is_ca());

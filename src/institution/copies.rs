@@ -9,7 +9,7 @@ use super::error::InstitutionError;
 use super::operations::{OPERATOR_OCTETS_MAX, REASON_OCTETS_MAX};
 use super::records::{MaintenanceAction, MaintenanceEntry};
 use super::registry::check_line;
-use super::store::{AuthorisationFacts, Store, Written};
+use super::store::{AuthorisationFacts, Store, StoreLife, Written};
 use crate::domain::{TerminalId, UnixTime};
 
 /// Refuses a terminal that is known to run on two machines, and one that shows it now.
@@ -55,6 +55,52 @@ impl Institution {
             Written::Done => Ok(()),
             Written::Outdated => Err(InstitutionError::NotCopied(terminal)),
         }
+    }
+
+    /// Which life of the store this is, and how far it has come.
+    ///
+    /// # Errors
+    /// [`InstitutionError::Store`].
+    pub fn store_life(&mut self) -> Result<StoreLife, InstitutionError> {
+        Ok(self.store.life()?)
+    }
+
+    /// Notes that a server starts with the store.
+    ///
+    /// # Errors
+    /// [`InstitutionError::Store`].
+    pub fn note_server_start(&mut self, server_start: &[u8; 16]) -> Result<(), InstitutionError> {
+        Ok(self.store.note_server_start(server_start)?)
+    }
+
+    /// Whether this operator may adopt the store for this reason.
+    ///
+    /// # Errors
+    /// [`InstitutionError::InvalidRequest`].
+    pub fn check_adoption(&self, operator: &str, reason: &str) -> Result<(), InstitutionError> {
+        check_line("by", operator, OPERATOR_OCTETS_MAX)?;
+        check_line("reason", reason, REASON_OCTETS_MAX)
+    }
+
+    /// Begins another generation of the store, which was restored from a copy.
+    ///
+    /// # Errors
+    /// [`InstitutionError::InvalidRequest`]; [`InstitutionError::Store`].
+    pub fn adopt_store(
+        &mut self,
+        generation: &[u8; 16],
+        operator: &str,
+        reason: &str,
+        now: UnixTime,
+    ) -> Result<(), InstitutionError> {
+        self.check_adoption(operator, reason)?;
+        let entry = MaintenanceEntry {
+            made_at: now,
+            operator: operator.to_owned(),
+            action: MaintenanceAction::AdoptStore,
+            reason: reason.to_owned(),
+        };
+        Ok(self.store.begin_generation(generation, &entry)?)
     }
 
     /// The newest entries of the maintenance log, oldest of them first.

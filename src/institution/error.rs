@@ -101,6 +101,16 @@ pub enum InstitutionError {
          operator has decided; a new enrolment of one of them ends it too"
     )]
     TerminalCopied(TerminalId),
+    /// The store lacks something that the payment rests on.
+    #[error(
+        "transaction {id} cannot be recorded again: {detail}; nothing was changed; the \
+         institution's operator has to decide"
+    )]
+    NotPresentable {
+        id: TransactionId,
+        /// What the store lacks, and what to do.
+        detail: &'static str,
+    },
     /// No copy of the terminal is known.
     #[error("terminal {0} is not known to run on two machines; nothing was changed")]
     NotCopied(TerminalId),

@@ -6,7 +6,9 @@
 use super::Institution;
 use super::error::InstitutionError;
 use super::records::{Evidence, TransactionDetail, TransactionKey, TransactionRecord};
-use crate::credential::{CardCommand, PayloadType, SealedCommand, Signed, VerifyingKey};
+use crate::credential::{
+    CardCommand, Keyring, PayloadType, SealedCommand, Signed, VerifyingKey, verify_receipt,
+};
 use crate::protocol::{decode_offer, digest_offer};
 
 /// What was checked, and whether it is right.
@@ -95,6 +97,7 @@ impl Institution {
         });
         let are_signed =
             receipts.iter().all(|receipt| self.has_signed(PayloadType::Receipt, receipt));
+        let are_of_it = receipts.iter().all(|receipt| self.is_receipt_of(record, receipt));
         let check = |name, is_right| EvidenceCheck { name, is_right };
         vec![
             check("offer_is_the_recorded_one", Some(record.offer_digest == Some(offer_digest))),
@@ -110,11 +113,28 @@ impl Institution {
             ),
             check("command_is_signed_by_the_card", is_cards),
             check("receipts_are_signed_by_the_institution", Some(are_signed)),
+            check("receipts_name_the_transaction", Some(are_of_it)),
             check(
                 "exclusion_is_signed_by_the_institution",
                 Some(self.has_signed(PayloadType::Exclusion, &record.exclusion)),
             ),
         ]
+    }
+
+    /// Whether it is a receipt for this transaction, offer and command.
+    fn is_receipt_of(&self, record: &TransactionRecord, encoded: &[u8]) -> bool {
+        let keyring = Keyring::verify(&self.keys.keyring, &self.keys.root_public_key);
+        // When the payment was made: what was signed in time is good for ever here.
+        let receipt = keyring.and_then(|keyring| {
+            verify_receipt(&Signed::decode(encoded)?, &keyring, record.created_at)
+        });
+        receipt.is_ok_and(|receipt| {
+            receipt.transaction_id == record.key.id
+                && receipt.terminal_id == record.key.terminal
+                && Some(receipt.offer_digest) == record.offer_digest
+                && Some(receipt.command_digest) == record.command_digest
+                && Some(receipt.amount) == record.amount
+        })
     }
 
     /// Whether the institution's receipt key has signed it.

@@ -20,6 +20,8 @@ pub struct InstitutionKeys {
     pub(super) sealing: SealingKey,
     pub(super) root_public_key: VerifyingKey,
     pub(super) keyring: Signed,
+    /// Sealing keys of before the store was restored: they open what was paid, and nothing new.
+    pub(super) former_sealing: Vec<SealingKey>,
 }
 
 impl InstitutionKeys {
@@ -60,7 +62,16 @@ impl InstitutionKeys {
         }
         .sign(&root);
         let root_public_key = root.verifying_key();
-        Ok((Self { terminal_certificate, receipt, sealing, root_public_key, keyring }, root))
+        let former_sealing = Vec::new();
+        let keys = Self {
+            terminal_certificate,
+            receipt,
+            sealing,
+            root_public_key,
+            keyring,
+            former_sealing,
+        };
+        Ok((keys, root))
     }
 
     /// Puts the keys together, if the keyring vouches for each.
@@ -84,7 +95,43 @@ impl InstitutionKeys {
         vouched_for(KeyPurpose::TerminalCertificate, &terminal_public, "terminal certificate")?;
         vouched_for(KeyPurpose::Receipt, &receipt.verifying_key().to_sec1(), "receipt")?;
         vouched_for(KeyPurpose::Sealing, &sealing.public_key().0, "sealed command")?;
-        Ok(Self { terminal_certificate, receipt, sealing, root_public_key, keyring })
+        Ok(Self {
+            terminal_certificate,
+            receipt,
+            sealing,
+            root_public_key,
+            keyring,
+            former_sealing: Vec::new(),
+        })
+    }
+
+    /// With sealing keys of before the store was restored.
+    #[must_use]
+    pub fn with_former_sealing(self, former_sealing: Vec<SealingKey>) -> Self {
+        Self { former_sealing, ..self }
+    }
+
+    /// The keyring with this sealing key in the place of all others, signed by the root.
+    ///
+    /// # Errors
+    /// [`CredentialError`] if this is not the root key of the keyring.
+    pub fn keyring_with_sealing_key(
+        &self,
+        sealing: &SealingKey,
+        root: &SigningKey,
+        now: UnixTime,
+    ) -> Result<Signed, CredentialError> {
+        let mut keyring = Keyring::verify(&self.keyring, &root.verifying_key())?;
+        keyring.keys.retain(|key| key.purpose != KeyPurpose::Sealing);
+        keyring.keys.push(InstitutionKey {
+            purpose: KeyPurpose::Sealing,
+            public_key: sealing.public_key().0.to_vec(),
+            not_after: UnixTime { seconds: now.seconds.saturating_add(KEYRING_VALIDITY_S) },
+        });
+        // The newest keyring wins, also over one that was issued in this second.
+        let after_the_last = keyring.issued_at.seconds.saturating_add(1);
+        keyring.issued_at = UnixTime { seconds: now.seconds.max(after_the_last) };
+        Ok(keyring.sign(root))
     }
 
     /// The institution's public keys, signed by its root.
@@ -108,8 +155,14 @@ mod tests {
         let mut seed = [7; KEY_SEED_OCTETS];
         seed[32..64].fill(8);
         let (keys, _) = InstitutionKeys::generate("Bank", &seed, now).unwrap();
-        let InstitutionKeys { terminal_certificate, receipt, sealing, root_public_key, keyring } =
-            keys;
+        let InstitutionKeys {
+            terminal_certificate,
+            receipt,
+            sealing,
+            root_public_key,
+            keyring,
+            ..
+        } = keys;
         let again = |receipt: SigningKey| {
             let sealing = SealingKey::from_octets(*sealing.expose_octets());
             InstitutionKeys::assemble(

@@ -31,6 +31,7 @@ mod keys;
 mod operations;
 mod operators;
 mod payments_service;
+mod presentation;
 mod presented_payment;
 mod randomness;
 pub mod records;
@@ -62,8 +63,8 @@ pub use certificate_authority::{
 };
 pub use decision::OFFER_AGE_GRACE_MS;
 pub use directory::{
-    DirectoryError, OpenedInstitution, ServingLock, authority_certificate_path, create_institution,
-    create_institution_of_two, lock_for_serving, open_institution,
+    DirectoryError, OpenedInstitution, Serving, adopt_store, authority_certificate_path,
+    back_up_store, create_institution, create_institution_of_two, open_institution, open_to_serve,
 };
 pub use enrolment::{CardEnrolment, ChannelKeyClaim, PublishedKeyring, TerminalEnrolment};
 pub use error::InstitutionError;
@@ -71,6 +72,7 @@ pub use evidence::{EvidenceCheck, EvidenceReport};
 pub use inquiry::PAGE_TRANSACTIONS_MAX;
 pub use keys::{InstitutionKeys, KEY_SEED_OCTETS};
 pub use operations::{Operation, OperatorOrder, OrderOutcome};
+pub use presentation::Presentation;
 pub use presented_payment::AuthorisationRequest;
 pub use randomness::{RandomnessError, random};
 pub use records::{

@@ -13,9 +13,10 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::certificate_authority::{CertificateAuthority, ClientIdentity, ClientRequest};
+use super::certificate_authority::{CertificateAuthority, ClientRequest};
 use super::connection::peer;
 use super::error::InstitutionError;
+use super::presentation::Presentation;
 use super::presented_payment::AuthorisationRequest;
 use super::randomness::random;
 use super::request_fields::read_transaction_id;
@@ -39,6 +40,21 @@ const RECONCILIATION_QUEUE_MAX: usize = 64;
 pub(super) struct PaymentsService {
     pub queue: RequestQueue,
     pub authority: Arc<CertificateAuthority>,
+    pub generation: StoreGeneration,
+}
+
+/// Which life of the store answers: every answer says it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoreGeneration(pub [u8; 16]);
+
+impl StoreGeneration {
+    /// The message of a transaction, as this life of the store has it.
+    pub(super) fn answer(self, transaction: Transaction) -> institution_api::Transaction {
+        institution_api::Transaction {
+            store_generation: self.0.to_vec(),
+            ..message_of(transaction)
+        }
+    }
 }
 
 impl PaymentsService {
@@ -54,7 +70,7 @@ impl PaymentsService {
                 ));
             }
         };
-        let ClientIdentity { terminal_id, key_digest } = identity;
+        let terminal_id = identity.terminal_id;
         if named != terminal_id.as_str() {
             return Err(Status::permission_denied(format!(
                 "terminal_id: the client certificate is terminal {terminal_id}'s, and the message \
@@ -62,7 +78,7 @@ impl PaymentsService {
             )));
         }
         self.queue
-            .run(move |institution| institution.check_client_key(terminal_id, &key_digest))
+            .run(move |institution| institution.check_client(&identity))
             .await
             .map_err(status)?;
         Ok(terminal_id)
@@ -106,7 +122,7 @@ impl Payments for PaymentsService {
             "authorise"
         );
         Ok(Response::new(institution_api::AuthoriseResponse {
-            transaction: Some(message_of(transaction)),
+            transaction: Some(self.generation.answer(transaction)),
         }))
     }
 
@@ -123,7 +139,7 @@ impl Payments for PaymentsService {
             .map_err(status)?;
         tracing::info!(%terminal, transaction = %id, state = transaction.state.name(), "capture");
         Ok(Response::new(institution_api::CaptureResponse {
-            transaction: Some(message_of(transaction)),
+            transaction: Some(self.generation.answer(transaction)),
         }))
     }
 
@@ -142,7 +158,7 @@ impl Payments for PaymentsService {
         let state = transaction.state.name();
         tracing::info!(%terminal, transaction = %id, state, reason = reason.name(), "reverse");
         Ok(Response::new(institution_api::ReverseResponse {
-            transaction: Some(message_of(transaction)),
+            transaction: Some(self.generation.answer(transaction)),
         }))
     }
 
@@ -158,15 +174,40 @@ impl Payments for PaymentsService {
             .await
             .map_err(status)?;
         Ok(Response::new(institution_api::GetTransactionResponse {
-            transaction: Some(message_of(transaction)),
+            transaction: Some(self.generation.answer(transaction)),
         }))
     }
 
     async fn present(
         &self,
-        _request: Request<institution_api::PresentRequest>,
+        request: Request<institution_api::PresentRequest>,
     ) -> Result<Response<institution_api::PresentResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let terminal_id = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let message = request.into_inner();
+        check_length("offer", &message.offer, OFFER_OCTETS_MAX)?;
+        check_length("sealed_command", &message.sealed_command, SEALED_COMMAND_OCTETS_MAX)?;
+        let presentation = Presentation {
+            request: AuthorisationRequest {
+                terminal_id,
+                transaction_id: read_transaction_id(&message.transaction_id)?,
+                offer: message.offer,
+                offer_age_ms: 0,
+                sealed_command: message.sealed_command,
+                sequence: message.sequence,
+            },
+            receipt: message.receipt,
+            exclusion: message.exclusion,
+        };
+        let transaction = self
+            .queue
+            .run(move |institution| institution.present(&presentation, unix_time()))
+            .await
+            .map_err(status)?;
+        let state = transaction.state.name();
+        tracing::info!(terminal = %terminal_id, transaction = %transaction.id, state, "present");
+        Ok(Response::new(institution_api::PresentResponse {
+            transaction: Some(self.generation.answer(transaction)),
+        }))
     }
 
     async fn renew_terminal(
@@ -221,7 +262,7 @@ impl Payments for PaymentsService {
         let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
         let from = UnixTime { seconds: request.get_ref().from_unix_s };
         let until = UnixTime { seconds: request.get_ref().until_unix_s };
-        let queue = self.queue.clone();
+        let (queue, generation) = (self.queue.clone(), self.generation);
         // The first page is read before the answer, so that a wrong period is a status and not a
         // broken stream.
         let (mut page, mut next) = queue
@@ -233,7 +274,7 @@ impl Payments for PaymentsService {
             loop {
                 for transaction in page {
                     let response = institution_api::ReconcileResponse {
-                        transaction: Some(message_of(transaction)),
+                        transaction: Some(generation.answer(transaction)),
                     };
                     if responses.send(Ok(response)).await.is_err() {
                         return;

@@ -4,9 +4,10 @@
 //! could not keep the new one loses nothing. The channel key stays: it is what stickers name.
 
 use super::Institution;
+use super::certificate_authority::ClientIdentity;
 use super::enrolment::{TerminalEnrolment, later};
 use super::error::InstitutionError;
-use super::records::{EnrolmentState, NextClient, TerminalKeys};
+use super::records::{EnrolmentState, MaintenanceAction, NextClient, TerminalKeys};
 use super::store::Written;
 use super::validity::TERMINAL_VALIDITY_S;
 use crate::domain::{TerminalId, UnixTime};
@@ -50,6 +51,40 @@ impl Institution {
             certificate_not_after: next.certificate_not_after,
         };
         Ok(self.terminal_enrolment(&terminal, &keys, now))
+    }
+
+    /// As [`Self::check_client_key`]. After the store was restored from a copy it also takes over a
+    /// certificate that the store has lost: a newer one than it knows, made before the adoption.
+    ///
+    /// # Errors
+    /// [`InstitutionError::CertificateReplaced`]; [`InstitutionError::Store`].
+    pub fn check_client(&mut self, client: &ClientIdentity) -> Result<(), InstitutionError> {
+        let (id, key_digest) = (client.terminal_id, &client.key_digest);
+        match self.check_client_key(id, key_digest) {
+            Err(InstitutionError::CertificateReplaced(_)) if self.has_lost(client)? => {
+                let certificate_not_after = client.not_after;
+                let next = NextClient { key_digest: *key_digest, certificate_not_after };
+                self.store.set_next_client(id, &next)?;
+                self.check_client_key(id, key_digest)
+            }
+            checked => checked,
+        }
+    }
+
+    /// Whether the store would know this certificate if it had not been restored.
+    fn has_lost(&mut self, client: &ClientIdentity) -> Result<bool, InstitutionError> {
+        let Some(terminal) = self.store.terminal(client.terminal_id)? else { return Ok(false) };
+        let known = terminal.next_client.map(|next| next.certificate_not_after);
+        let newest = known.max(terminal.certificate_not_after);
+        let adopted_at = self
+            .store
+            .newest_maintenance(u32::MAX)?
+            .into_iter()
+            .filter(|entry| entry.action == MaintenanceAction::AdoptStore)
+            .map(|entry| entry.made_at)
+            .max();
+        let was_before = adopted_at.is_some_and(|adopted_at| client.issued_at <= adopted_at);
+        Ok(was_before && newest.is_some_and(|newest| client.not_after > newest))
     }
 
     /// Refuses a terminal that shows a certificate that was replaced. `client_key_digest` is

@@ -22,7 +22,8 @@ use super::challenge::ChallengeKey;
 use super::connection::{accept_connections, tls_configuration};
 use super::directory::OpenedInstitution;
 use super::enrolment_service::EnrolmentService;
-use super::payments_service::PaymentsService;
+use super::error::InstitutionError;
+use super::payments_service::{PaymentsService, StoreGeneration};
 use super::randomness::{RandomnessError, random};
 use super::request_queue::RequestQueue;
 use super::wall_clock::unix_time;
@@ -65,6 +66,9 @@ pub enum ServerError {
     /// The operating system gives no random octets.
     #[error(transparent)]
     Randomness(#[from] RandomnessError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] InstitutionError),
     /// The operating system starts no thread.
     #[error("cannot start a thread: {0}; check the limits on this user's processes and memory")]
     Thread(io::Error),
@@ -118,7 +122,8 @@ impl Server {
         opened: OpenedInstitution,
         address: SocketAddr,
     ) -> Result<Self, ServerError> {
-        let OpenedInstitution { institution, authority, host_names, .. } = opened;
+        let OpenedInstitution { mut institution, authority, host_names, serving, .. } = opened;
+        let generation = StoreGeneration(institution.store_life()?.generation);
         let serial = random()?;
         let identity = authority.issue_server(&host_names, unix_time(), *serial)?;
         let configuration = tls_configuration(&authority, identity)?;
@@ -135,10 +140,15 @@ impl Server {
         };
         let cardholder = CardholderService {
             queue: queue.clone(),
+            generation,
             challenges: ChallengeKey::new(*random()?),
             attempts: Mutex::new(AttemptLimit::default()),
             started: Instant::now(),
         };
+        let (shutdown, shut_down) = watch::channel(false);
+        if let Some(serving) = serving {
+            tokio::spawn(serving.note_progress(queue.clone(), shut_down.clone()));
+        }
         let router = tonic::transport::Server::builder()
             .timeout(Duration::from_millis(REQUEST_TIMEOUT_MS))
             .max_concurrent_streams(REQUESTS_PER_CONNECTION_MAX)
@@ -149,7 +159,7 @@ impl Server {
                     .max_decoding_message_size(REQUEST_OCTETS_MAX),
             )
             .add_service(
-                PaymentsServer::new(PaymentsService { queue, authority })
+                PaymentsServer::new(PaymentsService { queue, authority, generation })
                     .max_decoding_message_size(REQUEST_OCTETS_MAX),
             )
             .add_service(
@@ -161,7 +171,6 @@ impl Server {
 
         let (connections, incoming) = mpsc::channel(HANDSHAKES_DONE_MAX);
         tokio::spawn(accept_connections(listener, configuration, connections));
-        let (shutdown, shut_down) = watch::channel(false);
         let mut grace = shut_down.clone();
         let serving = tokio::spawn(async move {
             let serve = router

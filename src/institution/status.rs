@@ -29,6 +29,7 @@ pub(super) fn status(error: QueueError) -> Status {
             | InstitutionError::RequestDecided(_)
             | InstitutionError::TerminalCopied(_)
             | InstitutionError::NotCopied(_)
+            | InstitutionError::NotPresentable { .. }
             | InstitutionError::CodeExpired(_)
             | InstitutionError::CodeUsed => Status::failed_precondition(message),
             InstitutionError::NotFound { .. } => Status::not_found(message),

@@ -5,6 +5,7 @@
 
 use tokio::time::Instant;
 
+use super::TlsFiles;
 use crate::domain::{TransactionId, UnixTime};
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
 
@@ -76,6 +77,48 @@ pub trait Relay: Send + Sync {
         &self,
         transaction_id: TransactionId,
     ) -> impl Future<Output = Result<InstitutionTransaction, StatementError>> + Send;
+
+    /// Asks for new certificates with those that this terminal has. `certificate_signing_request`
+    /// is PKCS #10 in DER, for a new client key. A repeat with the same key is answered alike.
+    ///
+    /// # Errors
+    /// [`RenewalError`]: the certificates that it has stay good.
+    fn renew(
+        &self,
+        certificate_signing_request: Vec<u8>,
+    ) -> impl Future<Output = Result<Renewed, RenewalError>> + Send {
+        async move {
+            drop(certificate_signing_request);
+            Err(RenewalError::NotOffered)
+        }
+    }
+
+    /// The institution's newest signed keyring, encoded. What came is not trusted yet.
+    ///
+    /// # Errors
+    /// [`RenewalError`].
+    fn keyring(&self) -> impl Future<Output = Result<Vec<u8>, RenewalError>> + Send {
+        async { Err(RenewalError::NotOffered) }
+    }
+
+    /// Which life of the institution's store gave the newest answer; none if it does not say. A
+    /// store that was restored from a copy has another one, and the institution another keyring.
+    fn store_generation(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Takes other credentials for what is asked from now on. What is under way goes on with the
+    /// old ones.
+    ///
+    /// # Errors
+    /// [`ConnectError::Credentials`] if they cannot be used: the old ones stay.
+    fn use_credentials(
+        &self,
+        files: &TlsFiles<'_>,
+    ) -> impl Future<Output = Result<(), ConnectError>> + Send {
+        let _ = files;
+        async { Ok(()) }
+    }
 
     /// Connects and asks whether this terminal may ask for payments, as
     /// [`Relay::check_standing`] does, and measures both.
@@ -165,6 +208,30 @@ impl StandingError {
             Self::Failed { .. } => "institution_failed",
         }
     }
+}
+
+/// What a renewal gave, not verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// The client certificate, then its issuer, in PEM.
+    pub client_certificate_pem: String,
+    /// An encoded signed terminal certificate.
+    pub terminal_certificate: Vec<u8>,
+    /// An encoded signed keyring.
+    pub keyring: Vec<u8>,
+}
+
+/// Why a terminal has no new certificates.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenewalError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// It answered with a failure, or not at all.
+    #[error("the institution did not answer the renewal: {0}")]
+    Failed(String),
+    /// This institution renews in another way.
+    #[error("this institution's protocol has no renewal")]
+    NotOffered,
 }
 
 /// Why there is no connection. Nothing was asked.

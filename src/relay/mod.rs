@@ -6,9 +6,11 @@
 
 mod grpc;
 mod interface;
+mod tls_files;
 
-pub use grpc::{EnrolError, Enrolled, GrpcRelay, TlsFiles, enrol_terminal};
+pub use grpc::{EnrolError, Enrolled, GrpcRelay, enrol_terminal};
 pub use interface::{
-    ConnectError, ConnectStage, HandshakeFault, InstitutionExamination, Relay, StandingError,
-    StatementError,
+    ConnectError, ConnectStage, HandshakeFault, InstitutionExamination, Relay, RenewalError,
+    Renewed, StandingError, StatementError,
 };
+pub use tls_files::TlsFiles;

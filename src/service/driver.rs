@@ -149,6 +149,9 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
             self.watch.ask_if_due(self.frontend.offer_waits());
             self.frontend.check().await;
             self.tell_engine_of_service().await;
+            if let Some(identity) = self.frontend.renewed_identity() {
+                self.terminal.renew_identity(identity);
+            }
             if self.frontend.is_report_due() {
                 self.frontend.report(&self.terminal.open_payments(wall_clock()));
             }
@@ -324,7 +327,7 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                 }
                 Output::Publish(view) => {
                     if view.state.is_final() {
-                        self.frontend.metrics.payment_ended(view.state.name());
+                        self.frontend.metrics.payment_ended(view.state.name(), view.given_away);
                         self.published.remove(&view.transaction_id);
                     } else {
                         self.published.insert(view.transaction_id, view.clone());
@@ -392,7 +395,8 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                 content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
             }
             TillRequest::Complete { transaction_id, .. }
-            | TillRequest::Cancel { transaction_id } => Some(Search::Sale(*transaction_id)),
+            | TillRequest::Cancel { transaction_id }
+            | TillRequest::Resolve { transaction_id, .. } => Some(Search::Sale(*transaction_id)),
         };
         self.last_till_call += 1;
         let call = TillCallId(self.last_till_call);

@@ -168,7 +168,7 @@ impl ServiceError {
                 | EnrolmentError::Enrolled { .. }
                 | EnrolmentError::Untrusted(_)
                 | EnrolmentError::Keys(_) => ServiceExit::NotEnrolled,
-                EnrolmentError::Enrol(_) => ServiceExit::Institution,
+                EnrolmentError::Enrol(_) | EnrolmentError::Renewal(_) => ServiceExit::Institution,
                 EnrolmentError::Journal(_) => ServiceExit::Journal,
                 EnrolmentError::OpenPayments { .. } => ServiceExit::OtherTerminal,
             },

@@ -8,15 +8,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::clock::wall_clock;
 use super::enrolment::Validity;
 use super::metrics::Metrics;
+use super::renewal::Renewal;
 use super::systemd::tell_systemd;
 use crate::link::{LinkCommand, LinkEvent, TerminalLink};
 use crate::relay::StandingError;
-use crate::terminal::{AdvertisingPace, Input, OpenPayments, PhoneId, Terminal, TillRefusal};
+use crate::terminal::{
+    AdvertisingPace, Identity, Input, OpenPayments, PhoneId, Terminal, TillRefusal,
+};
 use crate::till::{TillCall, TillDriverEnd, TillStatus};
 
 /// How often certificates and advertising are checked, in seconds.
@@ -47,6 +51,8 @@ pub struct Frontend {
     /// Why they are not valid by the clock, which may itself be wrong.
     certificate_fault: Option<String>,
     institution_fault: Option<InstitutionFault>,
+    /// What was renewed while the service ran; none where nothing renews.
+    renewals: Option<watch::Receiver<Option<Renewal>>>,
     /// The pace that the engine wants.
     pace: AdvertisingPace,
     /// The pace that the link was given last.
@@ -75,6 +81,7 @@ impl Frontend {
                 reason: "the institution is being asked whether this terminal may take payments"
                     .into(),
             }),
+            renewals: None,
             pace: AdvertisingPace::Slow,
             sent_pace: AdvertisingPace::Slow,
             last_engine: None,
@@ -132,6 +139,31 @@ impl Frontend {
     pub(super) fn watch_certificates(&mut self, validity: Validity) {
         self.validity = Some(validity);
         self.check_certificates();
+    }
+
+    /// From now on, goes by certificates that were renewed.
+    pub(super) fn watch_renewals(&mut self, renewals: watch::Receiver<Option<Renewal>>) {
+        self.renewals = Some(renewals);
+    }
+
+    /// The newest identity, if one was renewed since this was last asked.
+    pub(super) fn renewed_identity(&mut self) -> Option<Identity> {
+        let renewals = self.renewals.as_mut()?;
+        if !renewals.has_changed().unwrap_or(false) {
+            return None;
+        }
+        let renewal = renewals.borrow_and_update().clone()?;
+        if let Some(validity) = renewal.validity {
+            self.metrics.certificates_good_until(validity.good_until().seconds);
+            self.watch_certificates(validity);
+        }
+        Some(renewal.identity)
+    }
+
+    /// The newest identity that was renewed since the service started, for a new engine.
+    pub(super) fn newest_identity(&self) -> Option<Identity> {
+        let renewals = self.renewals.as_ref()?;
+        renewals.borrow().as_ref().map(|renewal| renewal.identity.clone())
     }
 
     fn check_certificates(&mut self) {
@@ -316,9 +348,11 @@ impl Frontend {
                 oldest_s = open.oldest_s,
                 %oldest,
                 named = named.join(", "),
-                "payments are open for too long: check that the institution can be reached and \
-                 knows this terminal (`florin doctor`, `florin payments --open`); the terminal \
-                 keeps trying"
+                disputed = open.disputed.len(),
+                "payments need an operator: they are open for too long, or the institution's \
+                 answer contradicts the journal. Check that the institution can be reached and \
+                 knows this terminal (`florin doctor`), and what both hold (`florin payments \
+                 --open`, `florin reconcile`); the terminal keeps trying"
             );
         }
     }
@@ -532,7 +566,7 @@ mod tests {
         );
         assert!(metrics.contains("florin_payments_escalated 1\n"), "{metrics}");
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        assert_eq!(log.matches("payments are open for too long").count(), 3, "{log}");
+        assert_eq!(log.matches("payments need an operator").count(), 3, "{log}");
 
         frontend.engine_started();
         assert!(frontend.last_known().is_none(), "the new engine knows better");

@@ -26,6 +26,8 @@ pub(super) struct Metrics {
     open: Family<Label, Gauge>,
     oldest_open_age: Gauge,
     escalated: Gauge,
+    disputed: Gauge,
+    given_away: Counter,
     finished: Family<Label, Counter>,
     institution_requests: Family<Label, Counter>,
     phones_connected: Gauge,
@@ -46,6 +48,8 @@ impl Metrics {
             open: Family::default(),
             oldest_open_age: Gauge::default(),
             escalated: Gauge::default(),
+            disputed: Gauge::default(),
+            given_away: Counter::default(),
             finished: Family::default(),
             institution_requests: Family::default(),
             phones_connected: Gauge::default(),
@@ -79,8 +83,20 @@ impl Metrics {
         );
         registry.register(
             "payments_escalated",
-            "Number of open payments whose age has reached payments.escalate_after_s",
+            "Number of open payments that are disputed, or whose age has reached \
+             payments.escalate_after_s",
             self.escalated.clone(),
+        );
+        registry.register(
+            "payments_disputed",
+            "Number of open payments over which the journal and the institution differ",
+            self.disputed.clone(),
+        );
+        registry.register(
+            "payments_given_away",
+            "Payments whose goods were released and whose money was given back or never taken, \
+             since the service started",
+            self.given_away.clone(),
         );
         registry.register(
             "payments_finished",
@@ -162,11 +178,15 @@ impl Metrics {
         }
         self.oldest_open_age.set(i64::try_from(open.oldest_s).unwrap_or(i64::MAX));
         self.escalated.set(whole(open.escalated.len()));
+        self.disputed.set(whole(open.disputed.len()));
     }
 
-    /// A payment has reached this final state.
-    pub(super) fn payment_ended(&self, state: &'static str) {
+    /// A payment has reached this final state. Were its goods given away?
+    pub(super) fn payment_ended(&self, state: &'static str, is_given_away: bool) {
         self.finished.get_or_create(&[("state", state)]).inc();
+        if is_given_away {
+            self.given_away.inc();
+        }
     }
 
     /// A request to the institution has ended, with an answer or without one.
@@ -246,6 +266,8 @@ mod tests {
         let before = metrics.text();
         for line in [
             "florin_payments_escalated 0",
+            "florin_payments_disputed 0",
+            "florin_payments_given_away_total 0",
             "florin_journal_up 0",
             "florin_in_service 0",
             "florin_bluetooth_up 0",
@@ -254,7 +276,8 @@ mod tests {
         ] {
             assert!(before.lines().any(|found| found == line), "{line} is not in\n{before}");
         }
-        metrics.payment_ended("captured");
+        metrics.payment_ended("captured", false);
+        metrics.payment_ended("reversed", true);
         metrics.institution_answered(&InstitutionAnswer::NotSent { detail: "x".into() });
         metrics.recovery_action("restart_advertising");
         let mut open = OpenPayments { oldest_s: 90, ..OpenPayments::default() };
@@ -266,6 +289,7 @@ mod tests {
         let text = metrics.text();
         for line in [
             "florin_payments_finished_total{state=\"captured\"} 1",
+            "florin_payments_given_away_total 1",
             "florin_payments_open{state=\"unresolved\"} 1",
             "florin_oldest_open_payment_age_seconds 90",
             "florin_institution_requests_total{result=\"not_sent\"} 1",
@@ -280,7 +304,7 @@ mod tests {
     #[test]
     fn the_document_for_operators_lists_every_metric_and_no_other() {
         let metrics = Metrics::new();
-        metrics.payment_ended("captured");
+        metrics.payment_ended("captured", false);
         metrics.institution_answered(&InstitutionAnswer::NotSent { detail: "x".into() });
         metrics.recovery_action("reregister");
         metrics.out_of_service(Some("journal"));

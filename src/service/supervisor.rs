@@ -16,10 +16,11 @@ use super::configuration::JOURNAL_FILE;
 use super::frontend::{Frontend, LinkStopped};
 use super::randomness::random_octets;
 use super::systemd::tell_systemd;
-use super::{Configuration, Driver, DriverError, Enrolment, ServiceError};
+use super::{Configuration, Driver, DriverError, ServiceError};
 use crate::journal::{Journal, RecoveryLevel, SqliteJournal};
 use crate::private_file;
 use crate::relay::Relay;
+use crate::terminal::Identity;
 
 /// The first wait before the journal is tried again, in milliseconds. It doubles each time.
 const JOURNAL_RETRY_MS_MIN: u64 = 1_000;
@@ -34,7 +35,7 @@ const ENGINE_WELL_S: u64 = 60;
 /// What every engine of one service is made of.
 pub(super) struct Supervisor<R> {
     configuration: Configuration,
-    enrolment: Enrolment,
+    identity: Identity,
     relay: Arc<R>,
     /// The greatest of this process; beside the file may be the marker of an earlier one.
     recovery_level: RecoveryLevel,
@@ -44,10 +45,10 @@ pub(super) struct Supervisor<R> {
 }
 
 impl<R: Relay + 'static> Supervisor<R> {
-    pub(super) fn new(configuration: Configuration, enrolment: Enrolment, relay: Arc<R>) -> Self {
+    pub(super) fn new(configuration: Configuration, identity: Identity, relay: Arc<R>) -> Self {
         Self {
             configuration,
-            enrolment,
+            identity,
             relay,
             recovery_level: RecoveryLevel::Open,
             wait_ms: 0,
@@ -94,7 +95,7 @@ impl<R: Relay + 'static> Supervisor<R> {
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServiceError> {
         self.recovery_level = RecoveryLevel::Open;
-        let identity = self.enrolment.identity.clone();
+        let identity = frontend.newest_identity().unwrap_or_else(|| self.identity.clone());
         let terminal_id = identity.terminal_id();
         tell_systemd(&[NotifyState::Status(&format!("terminal {terminal_id}"))]);
         let started = Instant::now();

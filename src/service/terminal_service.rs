@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::clock::wall_clock;
 use super::enrolment::{EXPIRY_WARNING_S, moved_machine};
+use super::enrolment_keeper::keep_enrolment;
 use super::frontend::Frontend;
 use super::supervisor::Supervisor;
 use super::systemd::tell_systemd;
@@ -64,13 +65,22 @@ pub async fn serve<R: Relay + 'static>(
         "the terminal runs"
     );
     let (stopping, mut stopped) = watch::channel(false);
+    let identity = enrolment.identity.clone();
+    let state_directory = configuration.state_directory.clone();
+    let renewals =
+        keep_enrolment(state_directory, enrolment, Arc::clone(&relay), stopping.subscribe())
+            .map_err(|error| ServiceError::System {
+                what: "a thread",
+                detail: io_error_text(&error),
+            })?;
+    frontend.watch_renewals(renewals);
     let serving = tokio::spawn(listener.serve(port, sticker, async move {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }));
     // The till is answered from here on. To open the journal may take long.
     tell_systemd(&[NotifyState::Ready, NotifyState::Status("opening the journal")]);
     let stop = std::pin::pin!(stays_ready(stop));
-    let mut supervisor = Supervisor::new(configuration, enrolment, relay);
+    let mut supervisor = Supervisor::new(configuration, identity, relay);
     let result = supervisor.run(&mut frontend, stop).await;
     tell_systemd(&[NotifyState::Stopping]);
     let _ = stopping.send(true);

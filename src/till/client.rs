@@ -230,6 +230,20 @@ impl TillClient {
         self.payment(self.post(&path, "{}".to_owned()).await?)
     }
 
+    /// Ends a disputed payment as the institution holds it, on a person's word about the goods.
+    ///
+    /// # Errors
+    /// [`TillClientError`].
+    pub async fn resolve(
+        &self,
+        transaction_id: &str,
+        dispensed: bool,
+    ) -> Result<(PaymentJson, String), TillClientError> {
+        let path = format!("/v1/payments/{transaction_id}/resolve");
+        let body = format!("{{\"dispensed\":{dispensed}}}");
+        self.payment(self.post(&path, body).await?)
+    }
+
     /// Reads the terminal's state.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ pub struct TillStatus {
     pub open_payments: usize,
     /// The age of the oldest of them, in seconds; 0 if there is none.
     pub oldest_open_s: u64,
-    /// Some of the payments that were escalated to an operator because of their age, oldest first.
+    /// Some of the payments that were escalated to an operator: old or disputed, oldest first.
     pub escalated: Vec<TransactionId>,
 }
 

@@ -79,6 +79,7 @@ pub(super) fn router(port: TillPort, sticker: EngagementLink, is_tcp: bool) -> R
         .route("/v1/payments/{id}", get(read))
         .route("/v1/payments/{id}/complete", post(complete))
         .route("/v1/payments/{id}/cancel", post(cancel))
+        .route("/v1/payments/{id}/resolve", post(resolve))
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))
         .fallback(no_such_path)
@@ -165,6 +166,16 @@ async fn cancel(
     let transaction_id = transaction_id(id)?;
     request_body::read_cancel(&body(request).await?)?;
     till.request(TillRequest::Cancel { transaction_id }).await
+}
+
+async fn resolve(
+    State(till): State<Arc<Till>>,
+    id: PathId,
+    request: Request,
+) -> Result<Response, Problem> {
+    let transaction_id = transaction_id(id)?;
+    let dispensed = request_body::read_complete(&body(request).await?)?;
+    till.request(TillRequest::Resolve { transaction_id, dispensed }).await
 }
 
 async fn status(State(till): State<Arc<Till>>) -> Result<Response, Problem> {

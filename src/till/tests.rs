@@ -92,6 +92,8 @@ impl FakeDriver {
                     state: PaymentState::Offered,
                     release: false,
                     dispense_unknown: false,
+                    disputed: false,
+                    given_away: false,
                     amount: payment.amount,
                     reference: payment.reference,
                     capture_after_dispense: payment.capture_after_dispense,
@@ -115,6 +117,9 @@ impl FakeDriver {
             }
             TillRequest::Cancel { transaction_id } => {
                 self.move_on(transaction_id, PaymentState::Cancelled)
+            }
+            TillRequest::Resolve { transaction_id, .. } => {
+                self.move_on(transaction_id, PaymentState::Captured)
             }
         }
     }
@@ -461,6 +466,8 @@ async fn a_change_between_reading_and_waiting_is_not_missed() {
         state: PaymentState::Offered,
         release: false,
         dispense_unknown: false,
+        disputed: false,
+        given_away: false,
         amount: "2.50 EUR".parse().unwrap(),
         reference: String::new(),
         capture_after_dispense: false,

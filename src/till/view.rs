@@ -21,6 +21,10 @@ pub struct PaymentJson {
     pub release: bool,
     /// The terminal does not know whether the goods were released: tell it.
     pub dispense_unknown: bool,
+    /// The institution's answer contradicts the journal or proves nothing: an operator has to look.
+    pub disputed: bool,
+    /// Goods were released, and the money for them was given back or never taken.
+    pub given_away: bool,
     /// Nothing more happens to it.
     #[serde(rename = "final")]
     pub is_final: bool,
@@ -58,6 +62,8 @@ impl PaymentJson {
                 .map(str::to_owned),
             release: view.release,
             dispense_unknown: view.dispense_unknown,
+            disputed: view.disputed,
+            given_away: view.given_away,
             is_final: view.state.is_final(),
             amount_minor: view.amount.minor(),
             currency: view.amount.currency().to_string(),
@@ -106,7 +112,7 @@ pub struct StatusJson {
     pub open_payments: usize,
     /// The age of the oldest of them, in seconds.
     pub oldest_open_s: u64,
-    /// The oldest 5 of the payments that were escalated to an operator because of their age.
+    /// The oldest 5 of the payments that were escalated to an operator: they are old or disputed.
     pub escalated: Vec<String>,
     /// The version of the service.
     pub version: String,

@@ -70,7 +70,6 @@ fn is_decided(view: &PaymentView) -> bool {
         | PaymentState::Unresolved
         | PaymentState::Reversed(_)
         | PaymentState::Declined(_)
-        | PaymentState::NotCharged(_)
         | PaymentState::Cancelled
         | PaymentState::Expired => false,
     };

@@ -13,6 +13,7 @@ pub mod wall_clock;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -136,6 +137,12 @@ impl Programs {
         format!("https://localhost:{}", self.port)
     }
 
+    /// The terminal's short code, as the sticker on the machine shows it.
+    pub fn short_code(&self) -> String {
+        let id = self.institution(&["terminal", "list"])["terminal"].as_str().unwrap().to_owned();
+        id[id.len() - 4..].to_owned()
+    }
+
     /// Where the till API listens.
     pub fn till_address(&self) -> TillAddress {
         TillAddress::Unix(self.directory.join("till.sock"))
@@ -164,6 +171,13 @@ impl Programs {
         Running::start("florin serve", command, None)
     }
 
+    /// `florin doctor`.
+    pub fn florin_doctor(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
+        command.args(["doctor", "--configuration"]).arg(self.configuration());
+        command
+    }
+
     fn terminal(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_florin"));
         command.args(["serve", "--configuration"]).arg(self.configuration());
@@ -171,22 +185,31 @@ impl Programs {
         command
     }
 
-    /// Starts `florin-acquirer serve`; without a fault it is ready on return.
-    pub fn start_institution(&self, fault: Option<&StorageFault>) -> Running {
+    /// As [`Programs::start_institution`], with a wall clock of its own.
+    pub fn start_institution_by(&self, clock: &WallClock) -> Running {
+        let mut command = self.institution_server();
+        clock.put_under(&mut command);
+        Self::listening(Running::start("florin-acquirer serve", command, None))
+    }
+
+    fn institution_server(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_florin-acquirer"));
         command.args(["serve", "--directory"]).arg(self.bank());
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]).stdout(Stdio::piped());
-        let mut running = Running::start("florin-acquirer serve", command, fault);
-        if fault.is_none() {
-            let mut line = String::new();
-            BufReader::new(running.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-            assert!(
-                line.starts_with("listening"),
-                "the institution said {line:?}: {}",
-                running.log()
-            );
-        }
+        command
+    }
+
+    fn listening(mut running: Running) -> Running {
+        let mut line = String::new();
+        BufReader::new(running.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("listening"), "the institution said {line:?}: {}", running.log());
         running
+    }
+
+    /// Starts `florin-acquirer serve`; without a fault it is ready on return.
+    pub fn start_institution(&self, fault: Option<&StorageFault>) -> Running {
+        let running = Running::start("florin-acquirer serve", self.institution_server(), fault);
+        if fault.is_none() { Self::listening(running) } else { running }
     }
 
     /// `florin-wallet` with these words.
@@ -325,6 +348,17 @@ pub fn copy_directory(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+    pass_for_the_store_itself(to);
+}
+
+/// An institution's store that was copied by a test is no restored one: the note beside it is told
+/// of the new file.
+fn pass_for_the_store_itself(directory: &Path) {
+    let (store, note) = (directory.join("institution.sqlite"), directory.join("serving.json"));
+    let (Ok(store), Ok(text)) = (fs::metadata(store), fs::read_to_string(&note)) else { return };
+    let Ok(mut json) = serde_json::from_str::<Value>(&text) else { return };
+    json["store_inode"] = store.ino().into();
+    fs::write(note, json.to_string()).unwrap();
 }
 
 /// Puts a directory back to what another one holds.

@@ -28,6 +28,8 @@ pub use offer::{
     TEXT_OCTETS_MAX, VALID_FOR_S_MAX,
 };
 pub use outcome::{Outcome, ReversalReason};
-pub use receipt::{CommandDigest, Exclusion, Receipt, ReceiptStatus};
+pub use receipt::{
+    CommandDigest, Exclusion, Receipt, ReceiptMismatch, ReceiptStatus, ReceiptSubject,
+};
 pub use transaction_state::TransactionState;
 pub use typed_amount::TypedAmountError;

@@ -7,8 +7,8 @@ use super::{Amount, DeclineReason, OfferDigest, TerminalId, TransactionId, UnixT
 /// How the transaction ended, according to the institution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReceiptStatus {
-    /// The amount is reserved. The person quotes the code, which has six characters, when asking the
-    /// institution about the payment.
+    /// The amount is reserved. The person quotes the code, which has six characters, when asking
+    /// the institution about the payment.
     Approved {
         approval_code: String,
     },
@@ -36,6 +36,60 @@ pub struct Receipt {
     pub terminal_id: TerminalId,
     /// By the institution's clock.
     pub decided_at: UnixTime,
+}
+
+/// The payment that a receipt or an exclusion has to fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptSubject {
+    pub transaction_id: TransactionId,
+    pub terminal_id: TerminalId,
+    /// The digest of the offer that the terminal made.
+    pub offer_digest: OfferDigest,
+    pub amount: Amount,
+    /// The digest of the command that was sent; none if the reader does not know of one.
+    pub command_digest: Option<CommandDigest>,
+}
+
+/// What a receipt says of another payment than the one it has to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptMismatch {
+    #[error("it names another transaction")]
+    Transaction,
+    #[error("it names another terminal")]
+    Terminal,
+    #[error("it names another offer")]
+    Offer,
+    #[error("it names another amount or currency")]
+    Amount,
+    #[error("it names another command")]
+    Command,
+}
+
+impl Receipt {
+    /// What does not fit the payment, if anything. The status is for the reader to compare.
+    ///
+    /// Where somebody showed the institution another offer than the person, the institution
+    /// declines, and its receipt names the other offer. That is proof enough: the transaction is
+    /// declined whatever was offered.
+    pub fn mismatch(&self, subject: &ReceiptSubject) -> Option<ReceiptMismatch> {
+        let may_differ = matches!(
+            self.status,
+            ReceiptStatus::Declined(DeclineReason::OfferMismatch | DeclineReason::MalformedCommand)
+        );
+        if self.transaction_id != subject.transaction_id {
+            Some(ReceiptMismatch::Transaction)
+        } else if self.terminal_id != subject.terminal_id {
+            Some(ReceiptMismatch::Terminal)
+        } else if self.offer_digest != subject.offer_digest && !may_differ {
+            Some(ReceiptMismatch::Offer)
+        } else if self.amount != subject.amount && !may_differ {
+            Some(ReceiptMismatch::Amount)
+        } else if subject.command_digest.is_some_and(|digest| digest != self.command_digest) {
+            Some(ReceiptMismatch::Command)
+        } else {
+            None
+        }
+    }
 }
 
 /// The institution's statement that it uses no other command for a transaction than the one named,

@@ -49,15 +49,34 @@ impl InstitutionRequest {
     }
 }
 
+/// How a transaction stands, as an answer claims. The engine believes what is proven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionClaim {
+    pub state: TransactionState,
+    /// The newest signed receipt, encoded.
+    pub receipt: Option<Vec<u8>>,
+    /// The signed exclusion, encoded.
+    pub exclusion: Option<Vec<u8>>,
+    /// Which life of the institution's store answered, if it says so.
+    pub store_generation: Option<StoreGeneration>,
+}
+
+/// One life of the institution's store. A store that was restored from a copy has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreGeneration(pub [u8; 16]);
+
+impl TransactionClaim {
+    /// A claim of a state without any proof.
+    pub fn bare(state: TransactionState) -> Self {
+        Self { state, receipt: None, exclusion: None, store_generation: None }
+    }
+}
+
 /// The result of a request. The details are for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstitutionAnswer {
     /// The institution says how the transaction stands.
-    Transaction {
-        state: TransactionState,
-        /// The newest signed receipt, encoded.
-        receipt: Option<Vec<u8>>,
-    },
+    Transaction(TransactionClaim),
     /// Not one octet of the request was sent, so it is safe to give up and safe to retry.
     NotSent { detail: String },
     /// The institution does not serve this request and did nothing: it does not know the terminal,
@@ -66,11 +85,4 @@ pub enum InstitutionAnswer {
     /// The request may have arrived, and there is no answer. Only an answer of the institution
     /// settles the payment.
     Unanswered { detail: String },
-}
-
-impl InstitutionAnswer {
-    /// The receipt that came with it.
-    pub(super) fn into_receipt(self) -> Option<Vec<u8>> {
-        if let Self::Transaction { receipt, .. } = self { receipt } else { None }
-    }
 }

@@ -7,6 +7,7 @@
 //! Also here, and pure as well: the payment as the journal keeps it, what the till and the
 //! institution are told and tell, and the reconciliation of the journal with the institution.
 
+mod answer_check;
 mod engine;
 mod figures;
 #[cfg(any(test, feature = "test-support"))]
@@ -32,9 +33,12 @@ pub use engine::Terminal;
 pub use figures::OpenPayments;
 pub use identity::Identity;
 pub use input::{Input, Now, PhoneQuestion, RecordNumber, TillCallId};
-pub use institution::{InstitutionAnswer, InstitutionRequest, TransactionState};
+pub use institution::{
+    InstitutionAnswer, InstitutionRequest, StoreGeneration, TransactionClaim, TransactionState,
+};
+pub use open_payment::RESTARTS_WITH_FULL_TIME;
 pub use output::Output;
-pub use payment::{NotChargedReason, Payment, PaymentState};
+pub use payment::{JournalledCommand, Payment, PaymentState};
 pub use reconciliation::{
     Difference, Finding, InstitutionTransaction, Reconciliation, Total, TotalKey,
 };

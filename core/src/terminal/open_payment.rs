@@ -3,13 +3,21 @@
 //! It knows which request its state calls for. It decides on no state and has no effects; both are
 //! the engine's business.
 
+use std::collections::BTreeMap;
+
+use super::answer_check::ProvenTransaction;
 use super::timers::{Timer, TimerTable};
-use super::{InstitutionRequest, Payment, PaymentState, PhoneId, RecordNumber, Settings};
-use crate::domain::Moment;
+use super::{
+    InstitutionRequest, JournalledCommand, Payment, PaymentState, PhoneId, RecordNumber, Settings,
+    TransactionState,
+};
+use crate::domain::{CommandDigest, Moment, ReversalReason};
 
 /// How much longer than its own time-out a request may stay without an answer before the engine
 /// counts it as unanswered.
 const ANSWER_GRACE_MS: u64 = 2_000;
+/// After how many restarts the till still has its full time to report on the goods.
+pub const RESTARTS_WITH_FULL_TIME: u32 = 8;
 /// The retry backoff of an authorisation that was not sent: a person waits for it.
 const AUTHORISATION_RETRY_BACKOFF_MS: u64 = 500;
 
@@ -33,10 +41,32 @@ pub(super) struct OpenPayment {
     pub(super) payer: Option<PhoneId>,
     timers: TimerTable,
     /// How many requests were sent to the institution in this state.
-    attempts: u32,
+    pub(super) attempts: u32,
     /// The till has not reported whether the goods were released: its time is over, or the terminal
     /// was restarted meanwhile.
     pub(super) dispense_unknown: bool,
+    /// The till's time is over, and the terminal inquires before it gives the amount back.
+    inquires_before_reversal: bool,
+    /// A request in this state may have left for the institution, and it is not the one in flight.
+    has_left: bool,
+    /// What the institution proved that contradicts the journal. None in it: what it showed proves
+    /// nothing.
+    pub(super) dispute: Option<Option<ProvenTransaction>>,
+    /// The next request in this state inquires: the last one was refused, and nobody knows why.
+    pub(super) inquires_next: bool,
+    /// How far the terminal is with the proof that no command was used for an offer that ended.
+    pub(super) proof: Option<ProofStep>,
+    /// Phones that sent a command that was not accepted, and wait for the proof of it.
+    pub(super) claimants: BTreeMap<PhoneId, CommandDigest>,
+}
+
+/// A step towards the institution's exclusion for a payment that has ended here without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProofStep {
+    /// What does the institution know? The journal may be older than the payment.
+    Inquiry,
+    /// Nothing: a reversal leaves a tombstone.
+    Tombstone,
 }
 
 impl OpenPayment {
@@ -63,6 +93,29 @@ impl OpenPayment {
             timers: TimerTable::default(),
             attempts: 0,
             dispense_unknown: false,
+            inquires_before_reversal: false,
+            // The process before this one may have sent anything.
+            has_left: true,
+            dispute: None,
+            inquires_next: false,
+            proof: None,
+            claimants: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note that the payment enters another state: no request of it has left.
+    pub(super) fn forget_requests(&mut self) {
+        self.has_left = false;
+    }
+
+    /// A phone that waits for a proof turns out to have sent the command that was used.
+    pub(super) fn adopt_payer(&mut self) {
+        let Some(command_digest) = self.payment.command_digest() else { return };
+        let payer = self.claimants.iter().find(|(_, digest)| **digest == command_digest);
+        if let Some((phone, _)) = payer {
+            let phone = *phone;
+            self.claimants.remove(&phone);
+            self.payer = Some(phone);
         }
     }
 
@@ -83,6 +136,10 @@ impl OpenPayment {
         self.state_since = now;
         self.attempts = 0;
         self.dispense_unknown = false;
+        self.inquires_before_reversal = false;
+        self.dispute = None;
+        self.inquires_next = false;
+        self.proof = None;
         self.timers.stop_all();
         match self.payment.state {
             PaymentState::Authorising => {
@@ -97,7 +154,6 @@ impl OpenPayment {
             | PaymentState::Captured
             | PaymentState::Reversed(_)
             | PaymentState::Declined(_)
-            | PaymentState::NotCharged(_)
             | PaymentState::Cancelled
             | PaymentState::Expired => {}
         }
@@ -109,9 +165,49 @@ impl OpenPayment {
         self.timers.set(Timer::Working, now.plus_ms(settings.working_interval_ms));
     }
 
-    /// Starts the time in which the till has to report whether the goods were released.
+    /// Starts the time in which the till has to report whether the goods were released. After a
+    /// restart the till has its full time again; after many restarts less with each, so that
+    /// restarts without end do not put the end off without end.
     pub(super) fn await_dispense(&mut self, now: Moment, settings: &Settings) {
-        self.timers.set(Timer::DispenseTimeout, now.plus_ms(settings.dispense_timeout_ms));
+        let restarts = self.payment.dispense_restarts;
+        let halvings = restarts.saturating_sub(RESTARTS_WITH_FULL_TIME).min(63);
+        let timeout_ms = settings.dispense_timeout_ms >> halvings;
+        self.timers.set(Timer::DispenseTimeout, now.plus_ms(timeout_ms));
+    }
+
+    /// Inquires at the institution before the amount is given back for lack of a report.
+    pub(super) fn inquire_before_reversal(&mut self, now: Moment) {
+        self.inquires_before_reversal = true;
+        self.timers.set(Timer::NextRequest, now);
+    }
+
+    /// Does the payment wait for an answer of the institution?
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.payment.state != PaymentState::Approved || self.inquires_before_reversal
+    }
+
+    /// Takes the next step towards the proof that no command was used.
+    pub(super) fn start_proof(&mut self, step: ProofStep, now: Moment) {
+        self.proof = Some(step);
+        self.attempts = 0;
+        self.timers.set(Timer::NextRequest, now);
+    }
+
+    pub(super) fn end_proof(&mut self) {
+        self.proof = None;
+        self.timers.stop_all();
+    }
+
+    /// Nobody knows whether the goods were released, and the institution has taken the amount.
+    pub(super) fn is_taken_there(&self) -> bool {
+        let taken = |proven: &ProvenTransaction| proven.state == TransactionState::Captured;
+        self.payment.state == PaymentState::Unresolved
+            && self.dispute.as_ref().and_then(Option::as_ref).is_some_and(taken)
+    }
+
+    /// May a request of this state be on its way, or have arrived?
+    pub(super) fn may_have_left(&self) -> bool {
+        self.has_left || self.is_request_in_flight()
     }
 
     /// When the next request to the institution is due, if the state calls for one.
@@ -144,7 +240,8 @@ impl OpenPayment {
         let transaction_id = self.payment.transaction_id;
         let request = match self.payment.state {
             PaymentState::Authorising => {
-                let Some(sealed_command) = self.payment.sealed_command.clone() else {
+                let command = self.payment.command.as_ref().and_then(JournalledCommand::octets);
+                let Some(sealed_command) = command.map(<[u8]>::to_vec) else {
                     debug_assert!(false, "only a command leads to `Authorising`");
                     return None;
                 };
@@ -158,7 +255,13 @@ impl OpenPayment {
                 let timeout_ms = self.authorisation_times_out_at(settings).since_ms(now).max(1);
                 return Some((request, timeout_ms));
             }
+            PaymentState::Capturing | PaymentState::Reversing(_) if self.inquires_next => {
+                InstitutionRequest::Inquire { transaction_id }
+            }
             PaymentState::Unresolved => InstitutionRequest::Inquire { transaction_id },
+            PaymentState::Approved if self.inquires_before_reversal => {
+                InstitutionRequest::Inquire { transaction_id }
+            }
             PaymentState::Capturing => InstitutionRequest::Capture { transaction_id },
             PaymentState::Reversing(reason) => {
                 InstitutionRequest::Reverse { transaction_id, reason }
@@ -168,9 +271,14 @@ impl OpenPayment {
             | PaymentState::Captured
             | PaymentState::Reversed(_)
             | PaymentState::Declined(_)
-            | PaymentState::NotCharged(_)
             | PaymentState::Cancelled
-            | PaymentState::Expired => return None,
+            | PaymentState::Expired => match self.proof? {
+                ProofStep::Inquiry => InstitutionRequest::Inquire { transaction_id },
+                ProofStep::Tombstone => {
+                    let reason = ReversalReason::NotUsed;
+                    InstitutionRequest::Reverse { transaction_id, reason }
+                }
+            },
         };
         Some((request, settings.request_timeout_ms))
     }
@@ -182,13 +290,15 @@ impl OpenPayment {
     /// Takes note that a request is in flight.
     pub(super) fn request_sent(&mut self, now: Moment, timeout_ms: u64) {
         self.attempts = self.attempts.saturating_add(1);
+        self.inquires_next = false;
         self.timers.stop(Timer::NextRequest);
         let response_due = now.plus_ms(timeout_ms.saturating_add(ANSWER_GRACE_MS));
         self.timers.set(Timer::ResponseDue, response_due);
     }
 
-    /// Takes note that no request is in flight any more.
-    pub(super) fn request_ended(&mut self) {
+    /// Takes note that no request is in flight any more, and of whether it may have left.
+    pub(super) fn request_ended(&mut self, has_left: bool) {
+        self.has_left |= has_left;
         self.timers.stop(Timer::ResponseDue);
     }
 

@@ -2,7 +2,10 @@
 //!
 //! Which state follows which is decided in `transition.rs`.
 
-use crate::domain::{Amount, DeclineReason, Outcome, ReversalReason, TransactionId, UnixTime};
+use crate::credential::SealedCommand;
+use crate::domain::{
+    Amount, CommandDigest, DeclineReason, Outcome, ReversalReason, TransactionId, UnixTime,
+};
 
 /// Where a payment stands. The engine's transition tables alone decide on a change.
 ///
@@ -11,7 +14,7 @@ use crate::domain::{Amount, DeclineReason, Outcome, ReversalReason, TransactionI
 ///    │                    │   │                     └─ failed, cancelled ─> Reversing ─> Reversed
 ///    │                    │   └─ no answer ─> Unresolved ─ approved or never seen ─> Reversing
 ///    │                    │                        └─ declined ─> Declined
-///    │                    └─ declined ─> Declined; never sent ─> NotCharged
+///    │                    └─ declined ─> Declined
 ///    └─ Cancelled, Expired
 /// ```
 /// Where the amount is captured at once, an approval leads from `Authorising` to `Capturing`.
@@ -34,33 +37,10 @@ pub enum PaymentState {
     Reversed(ReversalReason),
     /// Final: the institution declined the payment.
     Declined(DeclineReason),
-    /// Final: nothing was sent to the institution, so it holds nothing.
-    NotCharged(NotChargedReason),
     /// Final: the till withdrew the offer before any command.
     Cancelled,
     /// Final: no command came in time.
     Expired,
-}
-
-/// Why a payment ended with nothing sent to the institution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NotChargedReason {
-    /// No authorisation could be sent in time.
-    InstitutionUnreachable,
-}
-
-impl NotChargedReason {
-    /// A stable name for programs and the journal: lower case, words joined by underscores.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::InstitutionUnreachable => "institution_unreachable",
-        }
-    }
-
-    /// The reason with this name, if there is one.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::InstitutionUnreachable].into_iter().find(|reason| reason.name() == name)
-    }
 }
 
 impl PaymentState {
@@ -76,7 +56,6 @@ impl PaymentState {
             Self::Reversing(_) => "reversing",
             Self::Reversed(_) => "reversed",
             Self::Declined(_) => "declined",
-            Self::NotCharged(_) => "not_charged",
             Self::Cancelled => "cancelled",
             Self::Expired => "expired",
         }
@@ -87,7 +66,6 @@ impl PaymentState {
         match self {
             Self::Reversing(reason) | Self::Reversed(reason) => reason.name(),
             Self::Declined(reason) => reason.name(),
-            Self::NotCharged(reason) => reason.name(),
             Self::Offered
             | Self::Authorising
             | Self::Unresolved
@@ -113,7 +91,6 @@ impl PaymentState {
             "declined" => Self::Declined(
                 DeclineReason::ALL.into_iter().find(|decline| decline.name() == reason)?,
             ),
-            "not_charged" => Self::NotCharged(NotChargedReason::from_name(reason)?),
             "cancelled" => Self::Cancelled,
             "expired" => Self::Expired,
             _ => return None,
@@ -127,7 +104,6 @@ impl PaymentState {
             Self::Captured
             | Self::Reversed(_)
             | Self::Declined(_)
-            | Self::NotCharged(_)
             | Self::Cancelled
             | Self::Expired => true,
             Self::Offered
@@ -151,16 +127,13 @@ impl PaymentState {
             Self::Unresolved | Self::Reversing(ReversalReason::Unanswered) => {
                 Some(Outcome::Pending)
             }
-            Self::Approved | Self::Capturing | Self::Captured => Some(Outcome::Approved),
+            Self::Approved | Self::Capturing => Some(Outcome::Approved),
+            Self::Captured => Some(Outcome::Captured),
             // The institution has not acknowledged the reversal: nobody may say "given back" yet.
             Self::Reversing(_) => Some(Outcome::Approved),
             Self::Reversed(_) => Some(Outcome::Reversed),
             Self::Declined(reason) => Some(Outcome::Declined(reason)),
-            Self::Offered
-            | Self::Authorising
-            | Self::NotCharged(_)
-            | Self::Cancelled
-            | Self::Expired => None,
+            Self::Offered | Self::Authorising | Self::Cancelled | Self::Expired => None,
         }
     }
 }
@@ -181,15 +154,20 @@ pub struct Payment {
     pub capture_after_dispense: bool,
     /// The octets of the offer.
     pub offer: Vec<u8>,
-    /// The octets of the sealed command, once there is one.
-    pub sealed_command: Option<Vec<u8>>,
+    /// The sealed command, once there is one.
+    pub command: Option<JournalledCommand>,
     /// The number of its authorisation among those of this terminal, from 1; 0 before there is a
     /// command. It tells the institution whether two machines share one identity.
     pub sequence: u64,
     /// The octets of the newest signed receipt.
     pub receipt: Option<Vec<u8>>,
-    /// The till was told to release the goods.
+    /// The octets of the signed exclusion: on which command the institution decided, or that it
+    /// will decide on none.
+    pub exclusion: Option<Vec<u8>>,
+    /// The till was told to release the goods, and nobody has reported that it did not.
     pub released: bool,
+    /// How often the terminal was restarted while the till had yet to report on the goods.
+    pub dispense_restarts: u32,
     /// The till's idempotency key, and the SHA-256 of what it requested under it.
     pub idempotency: Option<(String, [u8; 32])>,
     /// By the terminal's wall clock, for people.
@@ -198,7 +176,55 @@ pub struct Payment {
     pub updated_at: UnixTime,
 }
 
+/// The sealed command as the journal keeps it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum JournalledCommand {
+    /// The octets, as the phone sent them.
+    Full(Vec<u8>),
+    /// Its digest, where the octets are needed no more, or where only the institution had them.
+    Digest(CommandDigest),
+}
+
+impl JournalledCommand {
+    /// SHA-256 over the octets.
+    pub fn digest(&self) -> CommandDigest {
+        match self {
+            Self::Full(octets) => SealedCommand::digest_of_encoded(octets),
+            Self::Digest(digest) => *digest,
+        }
+    }
+
+    /// The octets, if they are kept.
+    pub fn octets(&self) -> Option<&[u8]> {
+        match self {
+            Self::Full(octets) => Some(octets),
+            Self::Digest(_) => None,
+        }
+    }
+}
+
 impl Payment {
+    /// The digest of the command, if the terminal knows of one.
+    pub fn command_digest(&self) -> Option<CommandDigest> {
+        self.command.as_ref().map(JournalledCommand::digest)
+    }
+
+    /// Does the exclusion say that this command was not used and never will be? The engine keeps
+    /// only an exclusion that fits the payment: it names the payment's own command, or none.
+    pub fn is_excluded(&self, command_digest: CommandDigest) -> bool {
+        let is_tombstone = self.receipt.is_none()
+            && matches!(
+                self.state,
+                PaymentState::Reversed(_) | PaymentState::Expired | PaymentState::Cancelled
+            );
+        self.exclusion.is_some() && (is_tombstone || self.command_digest() != Some(command_digest))
+    }
+
+    /// Goods were released, and the money for them was given back or never taken.
+    pub fn is_given_away(&self) -> bool {
+        self.released && matches!(self.state, PaymentState::Reversed(_) | PaymentState::Declined(_))
+    }
+
     /// The age in seconds by the wall clock; 0 if the clock was set back since.
     pub fn age_s(&self, now: UnixTime) -> u64 {
         now.seconds.saturating_sub(self.created_at.seconds)

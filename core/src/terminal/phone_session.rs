@@ -3,7 +3,7 @@
 //! It turns values into messages and messages into values. What a message means is the engine's
 //! business.
 
-use crate::domain::{Moment, TransactionId};
+use crate::domain::{Moment, Outcome, TransactionId};
 use crate::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, Hello, HelloAnswer,
     MatchingCommitment, MatchingNonce, MessageKind, ProtocolError, Reassembler, VALUE_OCTETS_MAX,
@@ -242,10 +242,28 @@ impl PhoneSession {
             ),
             (None, _) => return Vec::new(),
         };
-        cut.unwrap_or_else(|error| {
-            tracing::error!(%error, "a message for a phone cannot be encoded");
-            Vec::new()
-        })
+        let error = match cut {
+            Ok(values) => return values,
+            Err(error) => error,
+        };
+        tracing::error!(%error, "a message for a phone cannot be encoded");
+        match message {
+            // The receipt is too long for a message. The phone asks again, or asks the institution.
+            FromTerminal::Result { transaction_id, receipt: Some(_), .. } => {
+                let (transaction_id, outcome) = (*transaction_id, Outcome::Pending);
+                self.encode(&FromTerminal::Result { transaction_id, outcome, receipt: None })
+            }
+            FromTerminal::Result { .. }
+            | FromTerminal::Offer(_)
+            | FromTerminal::NothingToPay
+            | FromTerminal::Working
+            | FromTerminal::NotUsed { .. }
+            | FromTerminal::Taken(_)
+            | FromTerminal::Withdrawn(_)
+            | FromTerminal::Expired(_)
+            | FromTerminal::Keyring(_)
+            | FromTerminal::Error(_) => Vec::new(),
+        }
     }
 
     fn value_octets_max(&self) -> usize {

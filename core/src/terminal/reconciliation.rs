@@ -66,7 +66,8 @@ impl fmt::Display for Difference {
             }
             Self::NotPaidThere => {
                 "goods were released and the institution holds no money for them: give the \
-                 institution this id and the receipt of the journal (`florin journal export`)"
+                 institution this id and the receipt of the journal (`florin journal export`). If \
+                 the payment is open and it stays so, end it with `florin resolve`"
             }
             Self::NotTakenThere => {
                 "goods were released and the institution has only reserved the amount: ask it to \
@@ -75,7 +76,8 @@ impl fmt::Display for Difference {
             Self::TakenThere => {
                 "the institution took the money and the journal does not know that: an older \
                  journal was put back. Look in the machine's own log whether the goods were \
-                 released, and ask the institution to refund it if they were not"
+                 released, say so with `florin resolve`, and ask the institution to refund it if \
+                 they were not"
             }
             Self::ChargedThere => {
                 "nobody should be charged and the institution holds money: ask it to reverse or \
@@ -162,9 +164,9 @@ impl Reconciliation {
         // there. The journal has it.
         let theirs =
             class_there(there.state).zip(there.amount.or(here.map(|payment| payment.amount)));
-        // A payment that only the institution knows counts only if money is involved. So payments
-        // that agree are in the same total on both sides.
-        let is_left_out = here.is_none() && matches!(verdict, Verdict::Agree);
+        // A payment that only the institution knows, or that ended before any command, counts only
+        // if money is involved. So payments that agree are in the same total on both sides.
+        let is_left_out = ours.is_none() && matches!(verdict, Verdict::Agree);
         for (side, entry) in [ours, theirs].into_iter().enumerate() {
             let Some((state, amount)) = entry.filter(|_| !is_left_out) else { continue };
             let total = &mut self
@@ -231,24 +233,18 @@ fn compare(here: Option<&Payment>, there: &InstitutionTransaction) -> Verdict {
         )
         | (Here::Reversing(_), _) => Settling,
         (
-            Here::Reversed(_)
-            | Here::Declined(_)
-            | Here::NotCharged(_)
-            | Here::Cancelled
-            | Here::Expired,
+            Here::Reversed(_) | Here::Declined(_) | Here::Cancelled | Here::Expired,
             There::Approved | There::Captured,
         ) => Differ(ChargedThere),
         (Here::Reversed(_), There::Reversed)
         | (Here::Declined(_), There::Declined(_))
-        | (Here::NotCharged(_) | Here::Cancelled | Here::Expired, There::Unknown) => Agree,
+        // A tombstone, if a phone's late command asked for a proof.
+        | (Here::Cancelled | Here::Expired, There::Unknown | There::Reversed) => Agree,
         // Reversed here and unknown there matters: without a tombstone, the institution could
         // still approve a request that was delayed on its way.
         (Here::Reversed(_), There::Unknown | There::Declined(_))
         | (Here::Declined(_), There::Unknown | There::Reversed)
-        | (
-            Here::NotCharged(_) | Here::Cancelled | Here::Expired,
-            There::Declined(_) | There::Reversed,
-        ) => Differ(OtherEnd),
+        | (Here::Cancelled | Here::Expired, There::Declined(_)) => Differ(OtherEnd),
     }
 }
 
@@ -263,10 +259,7 @@ fn class_here(state: PaymentState) -> Option<&'static str> {
         | PaymentState::Approved
         | PaymentState::Capturing
         | PaymentState::Reversing(_) => Some("open"),
-        PaymentState::Offered
-        | PaymentState::NotCharged(_)
-        | PaymentState::Cancelled
-        | PaymentState::Expired => None,
+        PaymentState::Offered | PaymentState::Cancelled | PaymentState::Expired => None,
     }
 }
 
@@ -284,7 +277,7 @@ fn class_there(state: TransactionState) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::domain::{DeclineReason, ReversalReason};
-    use crate::terminal::{NotChargedReason, fixtures};
+    use crate::terminal::fixtures;
 
     fn payment(state: PaymentState) -> Payment {
         Payment { created_at: UnixTime { seconds: 86_400 * 20 + 5 }, ..fixtures::payment(7, state) }
@@ -311,7 +304,7 @@ mod tests {
         let paid_not_there = differ(NotPaidThere);
         let (charged, other_end, taken) =
             (differ(ChargedThere), differ(OtherEnd), differ(TakenThere));
-        let never_sent = [agree, other_end, charged, charged, other_end];
+        let never_sent = [agree, other_end, charged, charged, agree];
         let not_known_yet = [settling, settling, settling, taken, settling];
         for (here, expected) in [
             (None, [agree, agree, differ(UnknownHere), differ(UnknownHere), agree]),
@@ -336,7 +329,6 @@ mod tests {
                 Some(PaymentState::Declined(DeclineReason::CardBlocked)),
                 [other_end, agree, charged, charged, other_end],
             ),
-            (Some(PaymentState::NotCharged(NotChargedReason::InstitutionUnreachable)), never_sent),
             (Some(PaymentState::Cancelled), never_sent),
             (Some(PaymentState::Expired), never_sent),
         ] {

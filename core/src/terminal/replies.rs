@@ -2,18 +2,9 @@
 //!
 //! Pure functions. They change no state and send nothing; both are the engine's business.
 
-use super::{NotChargedReason, Payment, PaymentState, PhoneQuestion};
-use crate::credential::SealedCommand;
-use crate::domain::{Outcome, TransactionId};
+use super::{Payment, PaymentState, PhoneQuestion};
+use crate::domain::{CommandDigest, Outcome, TransactionId};
 use crate::protocol::{FromTerminal, ProtocolError, WireError};
-
-impl From<NotChargedReason> for WireError {
-    fn from(reason: NotChargedReason) -> Self {
-        match reason {
-            NotChargedReason::InstitutionUnreachable => Self::InstitutionUnreachable,
-        }
-    }
-}
 
 /// The answer to a hello, and the offer that it shows. `wanted` is the only offer that the phone
 /// accepts, `waiting` the one that waits for a phone with its octets, if they are durable.
@@ -38,35 +29,30 @@ pub(super) fn reply_to_hello(
 
 /// Did the phone that asks send the command?
 pub(super) fn is_payer(payment: &Payment, question: &PhoneQuestion) -> bool {
-    payment
-        .sealed_command
-        .as_ref()
-        .is_some_and(|command| SealedCommand::digest_of_encoded(command) == question.command_digest)
+    payment.command_digest() == Some(question.command_digest)
 }
 
 /// The answer to a phone that inquires about a payment, or that sent a command for one that it can
-/// no longer pay.
+/// no longer pay: the proof, or for the time being the terminal's word.
 pub(super) fn reply_to_question(payment: &Payment, question: &PhoneQuestion) -> FromTerminal {
+    if let Some(proof) = proof_of_no_use(payment, question.command_digest) {
+        return proof;
+    }
     if is_payer(payment, question) {
         return reply_to_payer(payment).unwrap_or_else(unknown_payment);
     }
-    if !question.is_command {
-        return unknown_payment();
-    }
-    let transaction_id = payment.transaction_id;
-    match payment.state {
-        PaymentState::Cancelled => FromTerminal::Withdrawn(transaction_id),
-        PaymentState::Expired | PaymentState::Offered => FromTerminal::Expired(transaction_id),
-        PaymentState::Authorising
-        | PaymentState::Unresolved
-        | PaymentState::Approved
-        | PaymentState::Capturing
-        | PaymentState::Captured
-        | PaymentState::Reversing(_)
-        | PaymentState::Reversed(_)
-        | PaymentState::Declined(_)
-        | PaymentState::NotCharged(_) => FromTerminal::Taken(transaction_id),
-    }
+    reply_to_bystander(payment.transaction_id, payment.state)
+}
+
+/// The institution's proof that this command was not used, if the terminal has it.
+pub(super) fn proof_of_no_use(
+    payment: &Payment,
+    command_digest: CommandDigest,
+) -> Option<FromTerminal> {
+    let exclusion = payment.exclusion.clone()?;
+    payment
+        .is_excluded(command_digest)
+        .then_some(FromTerminal::NotUsed { transaction_id: payment.transaction_id, exclusion })
 }
 
 /// The answer to a question about a payment that the terminal does not have for this phone.
@@ -78,14 +64,18 @@ pub(super) fn unknown_payment() -> FromTerminal {
 /// command was accepted.
 fn reply_to_payer(payment: &Payment) -> Option<FromTerminal> {
     let transaction_id = payment.transaction_id;
-    if let Some(outcome) = payment.state.outcome() {
-        // A payment that is about to be reversed may hold the receipt of its approval: nobody must
-        // take it for paid.
-        let receipt = payment.receipt.clone().filter(|_| outcome != Outcome::Pending);
-        return Some(FromTerminal::Result { transaction_id, outcome, receipt });
+    if let Some(proof) =
+        payment.command_digest().and_then(|digest| proof_of_no_use(payment, digest))
+    {
+        return Some(proof);
     }
-    if let PaymentState::NotCharged(reason) = payment.state {
-        return Some(error(reason.into(), "nobody was charged"));
+    if let Some(outcome) = payment.state.outcome() {
+        // Without the receipt that proves it, an outcome is only the terminal's word: the phone is
+        // told to ask again. A payment that is about to be reversed may hold the receipt of its
+        // approval: nobody must take it for paid.
+        let receipt = payment.receipt.clone().filter(|_| outcome != Outcome::Pending);
+        let outcome = if receipt.is_some() { outcome } else { Outcome::Pending };
+        return Some(FromTerminal::Result { transaction_id, outcome, receipt });
     }
     (payment.state == PaymentState::Authorising).then_some(FromTerminal::Working)
 }
@@ -95,39 +85,39 @@ fn reply_to_payer(payment: &Payment) -> Option<FromTerminal> {
 pub(super) fn reply_on_state(payment: &Payment) -> Option<FromTerminal> {
     match payment.state {
         // The phone was told "approved", and "given back" is not true yet.
-        PaymentState::Reversing(_) | PaymentState::Captured | PaymentState::Authorising => None,
+        PaymentState::Reversing(_) | PaymentState::Authorising => None,
         // The phone was told "approved" at the approval.
         PaymentState::Capturing if payment.capture_after_dispense => None,
+        // What the phone was told at the approval is all that it waits for.
+        PaymentState::Captured if !payment.capture_after_dispense => None,
         PaymentState::Offered
         | PaymentState::Unresolved
         | PaymentState::Approved
         | PaymentState::Capturing
+        | PaymentState::Captured
         | PaymentState::Reversed(_)
         | PaymentState::Declined(_)
-        | PaymentState::NotCharged(_)
         | PaymentState::Cancelled
         | PaymentState::Expired => reply_to_payer(payment),
     }
 }
 
-/// The message to a phone that shows an offer, and did not pay it, when the payment enters `next`.
+/// The terminal's word to a phone that did not pay an offer, when the payment is in `next`.
 pub(super) fn reply_to_bystander(
     transaction_id: TransactionId,
     next: PaymentState,
 ) -> FromTerminal {
     match next {
         PaymentState::Cancelled => FromTerminal::Withdrawn(transaction_id),
-        PaymentState::Expired => FromTerminal::Expired(transaction_id),
+        PaymentState::Expired | PaymentState::Offered => FromTerminal::Expired(transaction_id),
         PaymentState::Authorising
-        | PaymentState::Offered
         | PaymentState::Unresolved
         | PaymentState::Approved
         | PaymentState::Capturing
         | PaymentState::Captured
         | PaymentState::Reversing(_)
         | PaymentState::Reversed(_)
-        | PaymentState::Declined(_)
-        | PaymentState::NotCharged(_) => FromTerminal::Taken(transaction_id),
+        | PaymentState::Declined(_) => FromTerminal::Taken(transaction_id),
     }
 }
 

@@ -36,6 +36,12 @@ pub enum TillRequest {
     Cancel {
         transaction_id: TransactionId,
     },
+    /// End a payment over which the journal and the institution differ, as the institution holds
+    /// it: an operator's word on whether the goods were released.
+    Resolve {
+        transaction_id: TransactionId,
+        dispensed: bool,
+    },
 }
 
 /// Why the engine refuses a request of the till. A refused request changes nothing.
@@ -82,6 +88,11 @@ pub struct PaymentView {
     /// The till was told to release the goods and has not reported whether it did: the terminal was
     /// restarted meanwhile, or the time for the report is over. Report now.
     pub dispense_unknown: bool,
+    /// The institution's answer contradicts the journal or proves nothing. An operator has to look
+    /// into it.
+    pub disputed: bool,
+    /// Goods were released, and the money for them was given back or never taken.
+    pub given_away: bool,
     pub amount: Amount,
     pub reference: String,
     /// The amount is taken only after the till's report.
@@ -105,6 +116,8 @@ impl PaymentView {
             // forgot what it did.
             release: payment.released && payment.state.is_paid(),
             dispense_unknown: false,
+            disputed: false,
+            given_away: payment.is_given_away(),
             amount: payment.amount,
             reference: payment.reference.clone(),
             capture_after_dispense: payment.capture_after_dispense,

@@ -5,7 +5,8 @@
 
 use crate::domain::ReversalReason;
 
-use super::{DispensePolicy, InstitutionAnswer, PaymentState, TillRequest, TransactionState};
+use super::answer_check::CheckedAnswer;
+use super::{DispensePolicy, PaymentState, TillRequest, TransactionState};
 
 /// What the engine does about an answer of the institution, or about the lack of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +15,8 @@ pub(super) enum Verdict {
     Move(PaymentState),
     /// The request is retried later.
     Retry,
-    /// The answer contradicts the journal. The request is retried later, and the operator is told.
+    /// The answer contradicts the journal, or proves nothing. The request is retried later, and an
+    /// operator is told at once.
     Conflict,
     /// Nothing happens: the payment does not wait for this answer any more.
     Ignore,
@@ -22,44 +24,48 @@ pub(super) enum Verdict {
 
 /// Decides on an answer of the institution.
 ///
-/// A request that may have arrived and has no answer never counts as declined. It leads to
-/// `Unresolved`, and only an answer of the institution leads on from there. An approval that nobody
-/// waits for any more is reversed.
+/// A request that may have arrived and has no proven answer never counts as declined. It leads to
+/// `Unresolved`, and only a proven answer of the institution leads on from there. An approval that
+/// nobody waits for any more is reversed.
 pub(super) fn on_institution(
     state: PaymentState,
     capture_after_dispense: bool,
-    answer: &InstitutionAnswer,
+    answer: &CheckedAnswer,
 ) -> Verdict {
-    use InstitutionAnswer::{NotSent, Refused, Transaction, Unanswered};
+    use CheckedAnswer::{NotSent, Proven, Refused, Unanswered, Unproven};
     use PaymentState as State;
     use Verdict::{Conflict, Ignore, Move, Retry};
 
     match (state, answer) {
-        (_, Transaction { state: there, .. }) => {
-            on_transaction(state, capture_after_dispense, *there)
+        (_, Proven(transaction)) => {
+            on_transaction(state, capture_after_dispense, transaction.state)
         }
 
         (State::Authorising, NotSent { .. }) => Retry,
-        // The institution did nothing. It may still accept a copy of the request that is on its
-        // way, so only its answer about the transaction settles the payment.
-        (State::Authorising, Refused { .. } | Unanswered { .. }) => Move(State::Unresolved),
+        // The institution did nothing, or nothing that it can prove. It may still accept a copy of
+        // the request that is on its way, so only its proven answer about the transaction settles
+        // the payment.
+        (State::Authorising, Refused { .. } | Unanswered { .. } | Unproven(_)) => {
+            Move(State::Unresolved)
+        }
 
         (
-            State::Unresolved | State::Capturing | State::Reversing(_),
+            State::Unresolved | State::Approved | State::Capturing | State::Reversing(_),
             NotSent { .. } | Unanswered { .. },
         ) => Retry,
-        (State::Unresolved | State::Capturing | State::Reversing(_), Refused { .. }) => Conflict,
+        (
+            State::Unresolved | State::Approved | State::Capturing | State::Reversing(_),
+            Refused { .. } | Unproven(_),
+        ) => Conflict,
 
         (
             State::Offered
-            | State::Approved
             | State::Captured
             | State::Reversed(_)
             | State::Declined(_)
-            | State::NotCharged(_)
             | State::Cancelled
             | State::Expired,
-            NotSent { .. } | Refused { .. } | Unanswered { .. },
+            NotSent { .. } | Refused { .. } | Unanswered { .. } | Unproven(_),
         ) => Ignore,
     }
 }
@@ -75,6 +81,7 @@ fn on_transaction(
     use Verdict::{Conflict, Ignore, Move, Retry};
 
     let unanswered = ReversalReason::Unanswered;
+    let dispense_unknown = ReversalReason::DispenseUnknown;
     match state {
         State::Authorising => match there {
             There::Approved if capture_after_dispense => Move(State::Approved),
@@ -90,13 +97,22 @@ fn on_transaction(
             // The terminal sends a capture only after `capturing` is durable. So either the journal
             // is older than the payment (a copy was put back, or the disk lost what it had synced),
             // or the amount was taken without this terminal. In the first case the goods were
-            // released, and a reversal would give them away.
+            // released, and a reversal would give them away. The till or an operator knows.
             There::Captured => Conflict,
             // The request may still be on its way. The reversal leaves a tombstone, so that the
             // institution declines it.
             There::Unknown => Move(State::Reversing(unanswered)),
             There::Declined(reason) => Move(State::Declined(reason)),
             There::Reversed => Move(State::Reversed(unanswered)),
+        },
+
+        // The till's time is over, and the terminal inquired before it gives the amount back: the
+        // journal may be older than the payment.
+        State::Approved => match there {
+            There::Captured => Move(State::Captured),
+            There::Approved => Move(State::Reversing(dispense_unknown)),
+            There::Reversed => Move(State::Reversed(dispense_unknown)),
+            There::Unknown | There::Declined(_) => Conflict,
         },
 
         State::Capturing => match there {
@@ -114,28 +130,65 @@ fn on_transaction(
         },
 
         State::Offered
-        | State::Approved
         | State::Captured
         | State::Reversed(_)
         | State::Declined(_)
-        | State::NotCharged(_)
         | State::Cancelled
         | State::Expired => Ignore,
     }
 }
 
+/// Decides on the word of the till or of an operator about a payment over which the journal and
+/// the institution differ: it ends as the institution holds it. `there` is what the institution
+/// proved last; none while nothing is proven.
+///
+/// # Errors
+/// The payment needs no word, or none helps yet. The text says whose turn it is.
+pub(super) fn on_resolve(
+    state: PaymentState,
+    is_disputed: bool,
+    there: Option<TransactionState>,
+) -> Result<PaymentState, &'static str> {
+    use PaymentState as State;
+    use TransactionState as There;
+
+    let unanswered = ReversalReason::Unanswered;
+    if !is_disputed {
+        return Err(
+            "the terminal settles it by itself, or has settled it; wait, and read it again \
+                    with `florin payments`",
+        );
+    }
+    let there = there.ok_or(
+        "the institution's answer proves nothing, so no word ends it; give the institution this \
+         id, and wait until it answers with a proper receipt",
+    )?;
+    match (state, there) {
+        (_, There::Captured) => Ok(State::Captured),
+        (_, There::Declined(reason)) => Ok(State::Declined(reason)),
+        (State::Reversing(reason), There::Reversed) => Ok(State::Reversed(reason)),
+        (_, There::Reversed) => Ok(State::Reversed(unanswered)),
+        (State::Reversing(_), There::Unknown | There::Approved) => {
+            Err("the money is being given back; wait for the institution")
+        }
+        // A tombstone first, so that nothing is charged later.
+        (_, There::Unknown | There::Approved) => Ok(State::Reversing(unanswered)),
+    }
+}
+
 /// Decides on a request of the till about an existing payment. Returns the new state, or none if
-/// the till repeats itself.
+/// the till repeats itself. `may_have_left`: a reversal may be on its way to the institution.
 ///
 /// # Errors
 /// The request does not fit the state. The text says whose turn it is.
 pub(super) fn on_till(
     state: PaymentState,
     capture_after_dispense: bool,
+    may_have_left: bool,
     request: &TillRequest,
 ) -> Result<Option<PaymentState>, &'static str> {
     use PaymentState as State;
-    use ReversalReason::{Cancelled, DispenseFailed};
+    use ReversalReason::{Cancelled, DispenseFailed, DispenseUnknown};
 
     const UNDECIDED: &str = "wait for the answer of the institution";
     const PAID: &str = "it is paid; ask the institution for a refund to give the money back";
@@ -143,8 +196,8 @@ pub(super) fn on_till(
     const NOT_PAID: &str = "it ended without being paid; offer a new payment";
 
     match (request, state) {
-        (TillRequest::Create(_), _) => {
-            debug_assert!(false, "a new payment has no state yet");
+        (TillRequest::Create(_) | TillRequest::Resolve { .. }, _) => {
+            debug_assert!(false, "decided elsewhere");
             Err("it exists already")
         }
 
@@ -156,6 +209,12 @@ pub(super) fn on_till(
         ) => Ok(None),
 
         (TillRequest::Complete { dispensed: true, .. }, State::Approved) => {
+            Ok(Some(State::Capturing))
+        }
+        // The till's word comes late, and in time: nothing has been given back.
+        (TillRequest::Complete { dispensed: true, .. }, State::Reversing(DispenseUnknown))
+            if !may_have_left =>
+        {
             Ok(Some(State::Capturing))
         }
         (TillRequest::Complete { dispensed: true, .. }, State::Capturing | State::Captured)
@@ -185,26 +244,18 @@ pub(super) fn on_till(
             State::Reversing(_) | State::Reversed(_),
         ) => Err(GIVEN_BACK),
         (
-            TillRequest::Cancel { .. },
-            State::Declined(_) | State::NotCharged(_) | State::Expired,
+            TillRequest::Cancel { .. } | TillRequest::Complete { .. },
+            State::Declined(_) | State::Expired,
         )
-        | (
-            TillRequest::Complete { .. },
-            State::Declined(_) | State::NotCharged(_) | State::Cancelled | State::Expired,
-        ) => Err(NOT_PAID),
+        | (TillRequest::Complete { .. }, State::Cancelled) => Err(NOT_PAID),
     }
 }
 
 /// Decides on a payment for which the till has not reported in time whether the goods were
-/// released. Returns the new state, or none if the payment keeps its state.
-pub(super) fn on_dispense_timeout(
-    state: PaymentState,
-    policy: DispensePolicy,
-) -> Option<PaymentState> {
+/// released: does the terminal inquire at the institution, in order to give the amount back?
+pub(super) fn on_dispense_timeout(state: PaymentState, policy: DispensePolicy) -> bool {
     match (state, policy) {
-        (PaymentState::Approved, DispensePolicy::Reverse) => {
-            Some(PaymentState::Reversing(ReversalReason::DispenseUnknown))
-        }
+        (PaymentState::Approved, DispensePolicy::Reverse) => true,
         (PaymentState::Approved, DispensePolicy::Hold)
         | (
             PaymentState::Offered
@@ -215,11 +266,10 @@ pub(super) fn on_dispense_timeout(
             | PaymentState::Reversing(_)
             | PaymentState::Reversed(_)
             | PaymentState::Declined(_)
-            | PaymentState::NotCharged(_)
             | PaymentState::Cancelled
             | PaymentState::Expired,
             DispensePolicy::Reverse | DispensePolicy::Hold,
-        ) => None,
+        ) => false,
     }
 }
 
@@ -236,7 +286,6 @@ pub(super) fn on_restart(state: PaymentState) -> PaymentState {
         | PaymentState::Reversing(_)
         | PaymentState::Reversed(_)
         | PaymentState::Declined(_)
-        | PaymentState::NotCharged(_)
         | PaymentState::Cancelled
         | PaymentState::Expired => state,
     }
@@ -246,7 +295,7 @@ pub(super) fn on_restart(state: PaymentState) -> PaymentState {
 mod tests {
     use super::*;
     use crate::domain::{DeclineReason, TransactionId};
-    use crate::terminal::NotChargedReason;
+    use crate::terminal::answer_check::{AnswerFault, ProvenTransaction};
 
     fn every_state() -> Vec<PaymentState> {
         use PaymentState::*;
@@ -262,24 +311,32 @@ mod tests {
             Reversed(ReversalReason::Unanswered),
             Reversed(ReversalReason::DispenseFailed),
             Declined(DeclineReason::InsufficientFunds),
-            NotCharged(NotChargedReason::InstitutionUnreachable),
             Cancelled,
             Expired,
         ]
     }
 
-    fn every_answer() -> Vec<InstitutionAnswer> {
-        let answer = |state| InstitutionAnswer::Transaction { state, receipt: None };
+    fn proven(state: TransactionState) -> CheckedAnswer {
+        CheckedAnswer::Proven(ProvenTransaction {
+            state,
+            receipt: None,
+            exclusion: None,
+            command_digest: None,
+        })
+    }
+
+    fn every_answer() -> Vec<CheckedAnswer> {
         let detail = String::new;
         vec![
-            answer(TransactionState::Unknown),
-            answer(TransactionState::Declined(DeclineReason::UnknownCard)),
-            answer(TransactionState::Approved),
-            answer(TransactionState::Captured),
-            answer(TransactionState::Reversed),
-            InstitutionAnswer::NotSent { detail: detail() },
-            InstitutionAnswer::Refused { detail: detail() },
-            InstitutionAnswer::Unanswered { detail: detail() },
+            proven(TransactionState::Unknown),
+            proven(TransactionState::Declined(DeclineReason::UnknownCard)),
+            proven(TransactionState::Approved),
+            proven(TransactionState::Captured),
+            proven(TransactionState::Reversed),
+            CheckedAnswer::Unproven(AnswerFault::NoReceipt),
+            CheckedAnswer::NotSent { detail: detail() },
+            CheckedAnswer::Refused { detail: detail() },
+            CheckedAnswer::Unanswered { detail: detail() },
         ]
     }
 
@@ -300,7 +357,7 @@ mod tests {
             }
             for request in every_till_request() {
                 assert!(
-                    !matches!(on_till(state, true, &request), Ok(Some(_))),
+                    !matches!(on_till(state, true, false, &request), Ok(Some(_))),
                     "{state:?} {request:?}"
                 );
             }
@@ -309,11 +366,16 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_never_a_decline() {
+    fn no_answer_and_an_unproven_one_are_never_a_decline() {
         for state in every_state() {
-            let answer = InstitutionAnswer::Unanswered { detail: String::new() };
-            if let Verdict::Move(next) = on_institution(state, false, &answer) {
-                assert_eq!((state, next), (PaymentState::Authorising, PaymentState::Unresolved));
+            for answer in [
+                CheckedAnswer::Unanswered { detail: String::new() },
+                CheckedAnswer::Unproven(AnswerFault::NoReceipt),
+            ] {
+                if let Verdict::Move(next) = on_institution(state, false, &answer) {
+                    let moved = (state, next);
+                    assert_eq!(moved, (PaymentState::Authorising, PaymentState::Unresolved));
+                }
             }
         }
     }
@@ -323,18 +385,14 @@ mod tests {
         for state in every_state() {
             for answer in every_answer() {
                 let Verdict::Move(next) = on_institution(state, true, &answer) else { continue };
-                let says_not_charged = matches!(
-                    next,
-                    PaymentState::Declined(_)
-                        | PaymentState::Reversed(_)
-                        | PaymentState::NotCharged(_)
-                );
+                let says_not_charged =
+                    matches!(next, PaymentState::Declined(_) | PaymentState::Reversed(_));
                 let institution_says_so = matches!(
-                    answer,
-                    InstitutionAnswer::Transaction {
-                        state: TransactionState::Declined(_) | TransactionState::Reversed,
-                        ..
-                    }
+                    &answer,
+                    CheckedAnswer::Proven(transaction) if matches!(
+                        transaction.state,
+                        TransactionState::Declined(_) | TransactionState::Reversed
+                    )
                 );
                 assert!(!says_not_charged || institution_says_so, "{state:?} {answer:?} {next:?}");
             }
@@ -352,8 +410,9 @@ mod tests {
                 ) {
                     assert_eq!(state, PaymentState::Authorising);
                     assert!(matches!(
-                        answer,
-                        InstitutionAnswer::Transaction { state: TransactionState::Approved, .. }
+                        &answer,
+                        CheckedAnswer::Proven(transaction)
+                            if transaction.state == TransactionState::Approved
                     ));
                 }
             }
@@ -362,10 +421,7 @@ mod tests {
 
     #[test]
     fn what_the_institution_took_is_never_given_back_for_lack_of_an_answer() {
-        let taken = InstitutionAnswer::Transaction {
-            state: TransactionState::Captured,
-            receipt: Some(vec![1]),
-        };
+        let taken = proven(TransactionState::Captured);
         for state in every_state() {
             let verdict = on_institution(state, true, &taken);
             assert!(!matches!(verdict, Verdict::Move(PaymentState::Reversing(_))), "{state:?}");
@@ -379,9 +435,5 @@ mod tests {
             assert_eq!(PaymentState::from_names(state.name(), state.reason()), Some(state));
         }
         assert_eq!(PaymentState::from_names("declined", ""), None);
-        // As journals hold it.
-        let unreachable = PaymentState::NotCharged(NotChargedReason::InstitutionUnreachable);
-        let stored = ("not_charged", "institution_unreachable");
-        assert_eq!((unreachable.name(), unreachable.reason()), stored);
     }
 }

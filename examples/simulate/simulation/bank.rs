@@ -9,14 +9,17 @@ use std::sync::Arc;
 use florin::credential::{
     Keyring, SealedCommand, Signed, SigningKey, card_enrolment_proof, channel_key_proof,
 };
-use florin::domain::{Amount, CardId, Currency, Offer, TerminalId, TransactionId, UnixTime};
+use florin::domain::{
+    Amount, CardId, Currency, Offer, ReversalReason, TerminalId, TransactionId, UnixTime,
+};
 use florin::institution::{
     AccountId, AuthorisationRequest, CARD_VALIDITY_S, CardTerms, ChannelKeyClaim, EnrolmentCode,
     Institution, InstitutionError, InstitutionKeys, SqliteStore, Transaction,
 };
 use florin::protocol::{ChannelKey, decode_offer, encode_offer};
 use florin::terminal::{
-    Identity, InstitutionAnswer, InstitutionRequest, InstitutionTransaction, TransactionState,
+    Identity, InstitutionAnswer, InstitutionRequest, InstitutionTransaction, TransactionClaim,
+    TransactionState,
 };
 use florin::wallet::{Card, CardParts};
 
@@ -90,6 +93,14 @@ fn open_accounts(
     Ok(accounts)
 }
 
+/// The institution's keys: the same in every world.
+fn generate_keys() -> Result<InstitutionKeys, Box<dyn std::error::Error>> {
+    let mut key_dice = Dice::of(&[0x6b65_7973]);
+    let now = WallClock::default().read(0);
+    let (keys, _) = InstitutionKeys::generate("Simulated Bank", &key_dice.octets(), now)?;
+    Ok(keys)
+}
+
 /// Founds an institution and enrols a terminal and that many phones with a card each, through its
 /// own calls.
 ///
@@ -104,7 +115,8 @@ pub fn enrol(
     let mut key_dice = Dice::of(&[0x6b65_7973]);
     let mut dice = Dice::of(&[seed, 3]);
     let now = WallClock::default().read(0);
-    let (keys, _) = InstitutionKeys::generate("Simulated Bank", &key_dice.octets(), now)?;
+    let keys = generate_keys()?;
+    let _: [u8; 32] = key_dice.octets();
     let signed_keyring: Signed = keys.keyring().clone();
     let root_key = *keys.root_public_key();
     let mut institution = Institution::new(keys, SqliteStore::open_in_memory()?);
@@ -121,7 +133,9 @@ pub fn enrol(
         proof: channel_key_proof(channel_key.expose_octets(), &sealing_key, &text)?.to_vec(),
     };
     let enrolment = institution.enrol_terminal(&text, &claim, &dice.octets(), now)?;
-    let identity = Identity::new(enrolment.terminal_certificate, channel_key)?;
+    let keyring = signed_keyring.encode();
+    let certificate = enrolment.terminal_certificate;
+    let identity = Identity::new(certificate, channel_key, keyring, &root_key)?;
 
     let accounts = open_accounts(&mut institution, currencies, now)?;
     let mut cards = Vec::new();
@@ -163,6 +177,23 @@ pub fn enrol(
 }
 
 impl Bank {
+    /// The answer of an institution that leaves a tombstone and forgets it.
+    fn forgotten_tombstone(
+        &self,
+        id: TransactionId,
+        reason: ReversalReason,
+        now: UnixTime,
+    ) -> InstitutionAnswer {
+        let forgetful = SqliteStore::open_in_memory().ok().zip(generate_keys().ok());
+        match forgetful {
+            Some((store, keys)) => {
+                let mut forgetful = Institution::new(keys, store);
+                answer_of(forgetful.reverse(self.terminal_id, id, reason, now))
+            }
+            None => InstitutionAnswer::Unanswered { detail: "simulated".into() },
+        }
+    }
+
     /// The institution gets a request.
     pub fn hears(&mut self, stage: &mut Stage, request: &InstitutionRequest, ask: Option<u64>) {
         if let InstitutionRequest::Authorise { transaction_id, sealed_command, .. } = request {
@@ -185,10 +216,12 @@ impl Bank {
             stage.network.down_until_ms = stage.now_ms + dice.magnitude(100, 60_000);
             return;
         }
-        if let InstitutionRequest::Authorise { offer, offer_age_ms, sealed_command, .. } = request
+        if let InstitutionRequest::Authorise {
+            offer, offer_age_ms, sealed_command, sequence, ..
+        } = request
             && let Some(dice) = stage.fault(FaultKind::CommandPresentedAgain)
         {
-            self.present_again(stage, dice, offer, *offer_age_ms, sealed_command);
+            self.present_again(stage, dice, offer, *offer_age_ms, sealed_command, *sequence);
         }
         let answer = self.does(stage, request);
         if let Some(mut dice) = stage.fault(FaultKind::InstitutionCrashesAfter) {
@@ -244,10 +277,7 @@ impl Bank {
                 if stage.is_planted(PlantedBug::TombstoneForgotten)
                     && self.held(id).is_some_and(|held| held.state == TransactionState::Unknown)
                 {
-                    return InstitutionAnswer::Transaction {
-                        state: TransactionState::Reversed,
-                        receipt: None,
-                    };
+                    return self.forgotten_tombstone(id, *reason, now);
                 }
                 self.institution.reverse(terminal, id, *reason, now)
             }
@@ -315,6 +345,7 @@ impl Bank {
         offer: &[u8],
         offer_age_ms: u64,
         sealed_command: &[u8],
+        sequence: u64,
     ) {
         let Ok(offer) = decode_offer(offer) else { return };
         let mut parts = offer.into_parts();
@@ -334,6 +365,7 @@ impl Bank {
             offer: encode_offer(&offer),
             offer_age_ms,
             sealed_command: sealed_command.to_vec(),
+            sequence: foreign_sequence(sequence, dice.octets()),
         };
         stage.model.authorisation_is_forged(transaction_id);
         self.does(stage, &request);
@@ -399,6 +431,12 @@ impl Bank {
     }
 }
 
+/// A number that this world's terminal never gives: it begins above, and only counts up.
+pub fn foreign_sequence(sequence: u64, random: [u8; 4]) -> u64 {
+    const BELOW_MAX: u64 = 100_000;
+    sequence.saturating_sub(1_000 + u64::from(u32::from_be_bytes(random)) % BELOW_MAX).max(1)
+}
+
 /// What the relay makes of it: the service's statuses, and what the relay takes each for.
 fn answer_of(result: Result<Transaction, InstitutionError>) -> InstitutionAnswer {
     let transaction = match result {
@@ -407,10 +445,23 @@ fn answer_of(result: Result<Transaction, InstitutionError>) -> InstitutionAnswer
             let detail = error.to_string();
             return match error {
                 InstitutionError::InvalidRequest { .. }
-                | InstitutionError::NotCapturable { .. } => InstitutionAnswer::Refused { detail },
-                // ALREADY_EXISTS, NOT_FOUND, INTERNAL: no proof that nothing was done.
-                InstitutionError::OtherContent(_)
                 | InstitutionError::NotFound { .. }
+                | InstitutionError::NotCapturable { .. }
+                | InstitutionError::NotReversible { .. }
+                | InstitutionError::NotWrittenOff { .. }
+                | InstitutionError::NotRefundable { .. }
+                | InstitutionError::NotPresentable { .. }
+                | InstitutionError::HoldEnded { .. }
+                | InstitutionError::TooManyTombstones(_)
+                | InstitutionError::TerminalCopied(_) => InstitutionAnswer::Refused { detail },
+                // ALREADY_EXISTS, INTERNAL: no proof that nothing was done.
+                InstitutionError::OtherContent(_)
+                | InstitutionError::RefundUsed(_)
+                | InstitutionError::SamePerson { .. }
+                | InstitutionError::RequestDecided(_)
+                | InstitutionError::CardNotProved
+                | InstitutionError::NotCopied(_)
+                | InstitutionError::OperatorRefused(_)
                 | InstitutionError::CodeUnknown
                 | InstitutionError::CodeExpired(_)
                 | InstitutionError::CodeUsed
@@ -420,6 +471,11 @@ fn answer_of(result: Result<Transaction, InstitutionError>) -> InstitutionAnswer
             };
         }
     };
-    let receipt = Some(transaction.receipt).filter(|receipt| !receipt.is_empty());
-    InstitutionAnswer::Transaction { state: transaction.state, receipt }
+    let present = |octets: Vec<u8>| Some(octets).filter(|octets| !octets.is_empty());
+    InstitutionAnswer::Transaction(TransactionClaim {
+        state: transaction.state,
+        receipt: present(transaction.receipt),
+        exclusion: present(transaction.exclusion),
+        store_generation: None,
+    })
 }

@@ -342,7 +342,8 @@ impl Machine {
                 content.idempotency_key.as_ref().map(|key| Search::IdempotencyKey(key.to_string()))
             }
             TillRequest::Complete { transaction_id, .. }
-            | TillRequest::Cancel { transaction_id } => Some(Search::Sale(*transaction_id)),
+            | TillRequest::Cancel { transaction_id }
+            | TillRequest::Resolve { transaction_id, .. } => Some(Search::Sale(*transaction_id)),
         };
         let about = match &search {
             Some(Search::TransactionId(id) | Search::Sale(id)) => Some(*id),

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use florin::credential::SealedCommand;
 use florin::domain::{
-    Amount, DeclineReason, IdempotencyKey, ReversalReason, TransactionId, UnixTime,
+    Amount, CommandDigest, DeclineReason, IdempotencyKey, ReversalReason, TransactionId, UnixTime,
 };
 use florin::institution::Transaction;
 use florin::terminal::{
-    InstitutionTransaction, Payment, PaymentRequest, PaymentState, PaymentView, Reconciliation,
-    TransactionState,
+    InstitutionTransaction, Payment, PaymentRequest, PaymentState, PaymentView,
+    RESTARTS_WITH_FULL_TIME, Reconciliation, TransactionState,
 };
 use florin::wallet::{PaymentRecord, PaymentStatus};
 
@@ -152,7 +152,7 @@ struct Command {
 #[derive(Debug, Default)]
 pub struct Model {
     payments: BTreeMap<TransactionId, Truth>,
-    commands: BTreeMap<[u8; 32], Command>,
+    commands: BTreeMap<CommandDigest, Command>,
     commands_of: BTreeMap<usize, u64>,
     /// The newest command of each phone that reached the institution.
     newest_seen: BTreeMap<usize, u64>,
@@ -231,7 +231,7 @@ impl Model {
         &mut self,
         transaction_id: TransactionId,
         transaction: &Transaction,
-        command: Option<[u8; 32]>,
+        command: Option<CommandDigest>,
         now: UnixTime,
     ) {
         let Transaction { state: held, amount, .. } = *transaction;
@@ -286,7 +286,7 @@ impl Model {
     fn approved(
         &mut self,
         transaction_id: TransactionId,
-        digest: Option<[u8; 32]>,
+        digest: Option<CommandDigest>,
         is_forging: bool,
     ) {
         let Some(command) = digest.and_then(|digest| self.commands.get_mut(&digest)) else {
@@ -380,8 +380,11 @@ impl Model {
                 said(TillWord::Cancel)
             }
             PaymentState::Reversing(ReversalReason::DispenseUnknown) => {
-                stands_ms.is_some_and(|stands_ms| stood_ms >= stands_ms)
+                payment.dispense_restarts > RESTARTS_WITH_FULL_TIME
+                    || stands_ms.is_some_and(|stands_ms| stood_ms >= stands_ms)
             }
+            // A tombstone for a late command changes no payment.
+            PaymentState::Reversing(ReversalReason::NotUsed) => false,
             PaymentState::Offered
             | PaymentState::Authorising
             | PaymentState::Unresolved
@@ -390,7 +393,6 @@ impl Model {
             | PaymentState::Reversing(ReversalReason::Unanswered)
             | PaymentState::Reversed(_)
             | PaymentState::Declined(_)
-            | PaymentState::NotCharged(_)
             | PaymentState::Expired => true,
         };
         if !has_reason {
@@ -643,7 +645,7 @@ impl Model {
             let truth = self.truth(payment.transaction_id);
             let (day, was_approved) = (truth.day.unwrap_or(0), truth.was_approved);
             expected.extend(
-                expected_state(payment.state, was_approved)
+                expected_state(payment.state, held, was_approved)
                     .map(|(state, has_amount)| (day, state, has_amount.then_some(payment.amount))),
             );
         }
@@ -806,8 +808,7 @@ impl Told {
     }
 
     fn is_end(self) -> bool {
-        ["captured", "reversed", "declined", "not_charged", "cancelled", "expired"]
-            .contains(&self.name)
+        ["captured", "reversed", "declined", "cancelled", "expired"].contains(&self.name)
     }
 
     /// Does it say that nothing is charged?
@@ -863,8 +864,9 @@ fn agrees(journal: PaymentState, held: TransactionState) -> bool {
         PaymentState::Captured => held == TransactionState::Captured,
         PaymentState::Reversed(_) => held == TransactionState::Reversed,
         PaymentState::Declined(_) => matches!(held, TransactionState::Declined(_)),
-        PaymentState::NotCharged(_) | PaymentState::Cancelled | PaymentState::Expired => {
-            held == TransactionState::Unknown
+        // A tombstone, if a phone's late command asked for a proof.
+        PaymentState::Cancelled | PaymentState::Expired => {
+            matches!(held, TransactionState::Unknown | TransactionState::Reversed)
         }
         PaymentState::Approved => held == TransactionState::Approved,
         PaymentState::Offered
@@ -876,14 +878,21 @@ fn agrees(journal: PaymentState, held: TransactionState) -> bool {
 }
 
 /// How the institution has a payment that the journal has ended so, and whether it has an amount.
-fn expected_state(state: PaymentState, was_approved: bool) -> Option<(TransactionState, bool)> {
+fn expected_state(
+    state: PaymentState,
+    held: TransactionState,
+    was_approved: bool,
+) -> Option<(TransactionState, bool)> {
     match state {
+        // The tombstone that proves to a phone that its late command was not used.
+        PaymentState::Cancelled | PaymentState::Expired if held == TransactionState::Reversed => {
+            Some((held, false))
+        }
         PaymentState::Captured => Some((TransactionState::Captured, true)),
         // What was reversed before it was ever approved is a tombstone, which has no amount.
         PaymentState::Reversed(_) => Some((TransactionState::Reversed, was_approved)),
         PaymentState::Declined(reason) => Some((TransactionState::Declined(reason), true)),
-        PaymentState::NotCharged(_)
-        | PaymentState::Cancelled
+        PaymentState::Cancelled
         | PaymentState::Expired
         | PaymentState::Offered
         | PaymentState::Authorising

@@ -495,7 +495,13 @@ impl Phone {
                 )
             });
             if let Some(about) = about {
-                stage.model.phone_is_told(told, about, word_of(&end), name);
+                let word = match word_of(&end) {
+                    Word::Unknown if stage.is_planted(PlantedBug::PendingIsNotCharged) => {
+                        Word::NotCharged
+                    }
+                    word => word,
+                };
+                stage.model.phone_is_told(told, about, word, name);
             }
         }
         self.comes_again(stage);

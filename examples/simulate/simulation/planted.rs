@@ -35,10 +35,6 @@ planted_bugs! {
     /// The journal loses the newest record that it had confirmed.
     ConfirmedRecordLost "confirmed_record_lost"
         "the journal loses its newest confirmed record in a crash",
-    /// An authorisation without an answer counts as declined.
-    TimeoutIsDecline "timeout_is_decline" "a time-out is read as a decline",
-    /// An authorisation without an answer counts as not sent.
-    UnansweredIsNotSent "unanswered_is_not_sent" "a request without an answer counts as not sent",
     /// An authorisation without an answer is tried again under a new transaction id.
     RetryUnderNewId "retry_under_new_id"
         "a request without an answer is tried again under a new id",
@@ -75,6 +71,8 @@ planted_bugs! {
     CapturedWithoutWord "captured_without_word" "goods that nobody spoke of are captured",
     /// The institution books a capture on another day.
     BookedOnAnotherDay "booked_on_another_day" "the institution books captures on another day",
+    /// A person whose payment is pending is told that nothing is charged.
+    PendingIsNotCharged "pending_is_not_charged" "a pending payment is told as not charged",
     /// A person is told another person's end.
     ToldToAnotherPhone "told_to_another_phone" "a person is told another person's end",
 }

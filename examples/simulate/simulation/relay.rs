@@ -5,8 +5,11 @@
 //! one answer at most for each question, and one by its time-out, unless it says nothing at all.
 
 use florin::domain::{Offer, OfferParts, TransactionId};
-use florin::terminal::{Input, InstitutionAnswer, InstitutionRequest, TransactionState};
+use florin::terminal::{
+    Input, InstitutionAnswer, InstitutionRequest, TransactionClaim, TransactionState,
+};
 
+use super::bank::foreign_sequence;
 use super::event::Event;
 use super::fault::FaultKind;
 use super::network::Ask;
@@ -112,7 +115,7 @@ impl Stage {
         let answer = self.planted_distortion(&request, answer);
         self.say(|stage| {
             let word = match &answer {
-                InstitutionAnswer::Transaction { state, .. } => format!("it is {state:?}"),
+                InstitutionAnswer::Transaction(claim) => format!("it is {:?}", claim.state),
                 InstitutionAnswer::NotSent { .. } => "(not sent)".into(),
                 InstitutionAnswer::Refused { .. } => "(refused)".into(),
                 InstitutionAnswer::Unanswered { .. } => "(no answer)".into(),
@@ -128,7 +131,7 @@ impl Stage {
 
     /// Bugs that answer instead of asking.
     fn planted_answer(&self, request: &InstitutionRequest) -> Option<InstitutionAnswer> {
-        let said = |state| Some(InstitutionAnswer::Transaction { state, receipt: None });
+        let said = |state| Some(InstitutionAnswer::Transaction(TransactionClaim::bare(state)));
         match (self.planted?, request) {
             (PlantedBug::CaptureNotSent, InstitutionRequest::Capture { .. }) => {
                 said(TransactionState::Captured)
@@ -149,19 +152,14 @@ impl Stage {
         let is_authorisation = matches!(request, InstitutionRequest::Authorise { .. });
         let is_unanswered = matches!(answer, InstitutionAnswer::Unanswered { .. });
         match self.planted {
-            Some(PlantedBug::TimeoutIsDecline) if is_authorisation && is_unanswered => {
-                let state =
-                    TransactionState::Declined(florin::domain::DeclineReason::InsufficientFunds);
-                InstitutionAnswer::Transaction { state, receipt: None }
-            }
-            Some(PlantedBug::UnansweredIsNotSent) if is_authorisation && is_unanswered => {
-                not_sent()
-            }
             Some(PlantedBug::UnknownIsNotCharged) if !is_authorisation => match answer {
-                InstitutionAnswer::Transaction { state: TransactionState::Unknown, receipt } => {
-                    InstitutionAnswer::Transaction { state: TransactionState::Reversed, receipt }
+                InstitutionAnswer::Transaction(claim)
+                    if claim.state == TransactionState::Unknown =>
+                {
+                    let state = TransactionState::Reversed;
+                    InstitutionAnswer::Transaction(TransactionClaim { state, ..claim })
                 }
-                other @ (InstitutionAnswer::Transaction { .. }
+                other @ (InstitutionAnswer::Transaction(_)
                 | InstitutionAnswer::NotSent { .. }
                 | InstitutionAnswer::Refused { .. }
                 | InstitutionAnswer::Unanswered { .. }) => other,
@@ -176,7 +174,9 @@ impl Stage {
     /// The payment is tried again as another transaction, and that one's end is taken for the first
     /// one's.
     fn retry_under_new_id(&mut self, request: &InstitutionRequest) -> InstitutionAnswer {
-        if let InstitutionRequest::Authorise { offer, offer_age_ms, sealed_command, .. } = request
+        if let InstitutionRequest::Authorise {
+            offer, offer_age_ms, sealed_command, sequence, ..
+        } = request
             && let Ok(offer) = florin::protocol::decode_offer(offer)
             && let transaction_id = TransactionId::from_random(self.network.dice.octets())
             && let Ok(offer) = Offer::new(OfferParts { transaction_id, ..offer.into_parts() })
@@ -186,10 +186,11 @@ impl Stage {
                 offer: florin::protocol::encode_offer(&offer),
                 offer_age_ms: *offer_age_ms,
                 sealed_command: sealed_command.clone(),
+                sequence: foreign_sequence(*sequence, self.network.dice.octets()),
             };
             self.send(20, request, None);
         }
         let state = TransactionState::Declined(florin::domain::DeclineReason::OfferMismatch);
-        InstitutionAnswer::Transaction { state, receipt: None }
+        InstitutionAnswer::Transaction(TransactionClaim::bare(state))
     }
 }

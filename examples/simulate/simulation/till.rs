@@ -324,6 +324,9 @@ impl Till {
                     TillRequest::Complete { transaction_id, dispensed } => {
                         format!("complete {}, dispensed: {dispensed}", stage.name(*transaction_id))
                     }
+                    TillRequest::Resolve { transaction_id, dispensed } => {
+                        format!("resolve {}, dispensed: {dispensed}", stage.name(*transaction_id))
+                    }
                 };
                 format!("till -> terminal: {what}")
             });
@@ -335,7 +338,8 @@ impl Till {
             TillAsk::Request(TillRequest::Cancel { transaction_id }) => {
                 stage.model.till_says(*transaction_id, TillWord::Cancel);
             }
-            TillAsk::Request(TillRequest::Create(_)) | TillAsk::Read(_) => {}
+            TillAsk::Request(TillRequest::Create(_) | TillRequest::Resolve { .. })
+            | TillAsk::Read(_) => {}
         }
         let is_create = matches!(ask, TillAsk::Request(TillRequest::Create(_)));
         let is_complete = matches!(ask, TillAsk::Request(TillRequest::Complete { .. }));

@@ -14,6 +14,7 @@ use crate::init::InitArguments;
 use crate::ledger::LedgerCommand;
 use crate::operator_command::OperatorCommand;
 use crate::serve::{LOG_LEVEL, ServeArguments};
+use crate::store::StoreCommand;
 use crate::terminal::TerminalCommand;
 use crate::transaction::TransactionCommand;
 
@@ -94,6 +95,9 @@ pub enum Command {
     /// Check and show the books.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Copy the store, and take a copy into service.
+    #[command(subcommand)]
+    Store(StoreCommand),
     #[cfg(feature = "manual")]
     Manual(florin::manual::ManualArguments),
 }
@@ -159,6 +163,8 @@ mod tests {
             "approval confirm 7 --by berta",
             "audit list --limit 5",
             "ledger show --limit 5 --json --log off",
+            "store backup bank.copy",
+            "store adopt --reason disk-lost --by anna",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -43,7 +43,11 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<NotFound>() {
         return 3;
     }
-    if let Some(error) = error.downcast_ref::<InstitutionError>() {
+    let of_directory = match error.downcast_ref() {
+        Some(DirectoryError::Institution(error)) => Some(error),
+        _ => None,
+    };
+    if let Some(error) = error.downcast_ref::<InstitutionError>().or(of_directory) {
         return match error {
             InstitutionError::Store(_) => 5,
             InstitutionError::InvalidRequest { .. }
@@ -66,6 +70,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | InstitutionError::CertificateReplaced(_)
             | InstitutionError::TerminalCopied(_)
             | InstitutionError::NotCopied(_)
+            | InstitutionError::NotPresentable { .. }
             | InstitutionError::CardNotProved => 3,
         };
     }
@@ -77,7 +82,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             ) => 5,
             DirectoryError::Invalid { .. }
             | DirectoryError::NoName(_)
-            | DirectoryError::Certificate(_) => 3,
+            | DirectoryError::Certificate(_)
+            | DirectoryError::Institution(_) => 3,
             DirectoryError::Randomness(_) | DirectoryError::Unlucky(_) => 7,
             DirectoryError::Served(_) => 6,
             DirectoryError::Initialised(_)
@@ -85,6 +91,8 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | DirectoryError::NotInitialised(_)
             | DirectoryError::Damaged { .. }
             | DirectoryError::Keys { .. }
+            | DirectoryError::Restored { .. }
+            | DirectoryError::RootKeyElsewhere(_)
             | DirectoryError::System { .. }
             | DirectoryError::File(_) => 4,
         };

@@ -21,6 +21,7 @@ mod operator;
 mod operator_command;
 mod output;
 mod serve;
+mod store;
 mod terminal;
 mod transaction;
 mod transaction_action;
@@ -32,7 +33,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use florin::domain::UnixTime;
-use florin::institution::{lock_for_serving, open_institution};
+use florin::institution::{open_institution, open_to_serve};
 use serde_json::json;
 
 use self::arguments::{Arguments, Command};
@@ -85,9 +86,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Init(init) => init::run(init, &directory, now, &output)?,
         Command::Serve(serve) => {
-            let opened = open()?;
-            let _lock = lock_for_serving(&directory)?;
-            serve::run(serve, opened, arguments.log, &output)?;
+            serve::run(serve, open_to_serve(&directory)?, arguments.log, &output)?;
         }
         Command::Account(command) => account::run(command, open()?.institution, now, &output)?,
         Command::Terminal(command) => terminal::run(command, open()?.institution, now, &output)?,
@@ -105,6 +104,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let are_right = ledger::run(command, open()?.institution, &output)?;
             return Ok(if are_right { ExitCode::SUCCESS } else { ExitCode::from(BOOKS_WRONG) });
         }
+        Command::Store(command) => store::run(command, &directory, now, &output)?,
         #[cfg(feature = "manual")]
         Command::Manual(_) => {}
     }

@@ -36,7 +36,7 @@ pub enum TerminalCommand {
     /// List all terminals.
     List,
     /// Block a terminal: its authorisations are declined. It may still capture and reverse what was
-    /// approved.
+    /// approved before, for seven days from the approval.
     Block {
         /// The terminal's id, or its short code (the last four characters of the id).
         terminal: TerminalName,

@@ -19,6 +19,9 @@ pub enum TransactionCommand {
         /// Only those of this terminal: its id, or its short code.
         #[arg(long)]
         terminal: Option<TerminalName>,
+        /// Only those whose money is still held, oldest first.
+        #[arg(long)]
+        held: bool,
         /// How many at most.
         #[arg(
             long,
@@ -60,7 +63,9 @@ pub fn run(
 ) -> anyhow::Result<bool> {
     let end = transaction_action::end;
     match command {
-        TransactionCommand::List { terminal, limit } => list(terminal, limit, institution, output)?,
+        TransactionCommand::List { terminal, held, limit } => {
+            list(terminal, held, limit, institution, output)?;
+        }
         TransactionCommand::Show { transaction } => show(transaction, institution, output)?,
         TransactionCommand::Capture(arguments) => {
             end(arguments, Operation::Capture, institution, now, output)?;
@@ -83,6 +88,7 @@ pub fn run(
 
 fn list(
     terminal: Option<TerminalName>,
+    is_held_only: bool,
     limit: u32,
     mut institution: Institution,
     output: &Output,
@@ -91,7 +97,11 @@ fn list(
         Some(name) => Some(name.find(&mut institution)?),
         None => None,
     };
-    let transactions = institution.newest_transactions(terminal, limit)?;
+    let transactions = if is_held_only {
+        institution.held_transactions(terminal, limit)?
+    } else {
+        institution.newest_transactions(terminal, limit)?
+    };
     let headings = ["CREATED", "TRANSACTION", "TERMINAL", "STATE", "AMOUNT", "REASON", "CARD"];
     output.list(&headings, transactions.iter().map(item).collect())
 }

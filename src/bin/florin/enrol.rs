@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use florin::institution_address::InstitutionAddress;
 use florin::io_error_text::io_error_text;
-use florin::service::{CONFIGURATION_PATH, ServiceError, enrol, wall_clock};
+use florin::service::{CONFIGURATION_PATH, Replacement, ServiceError, enrol, wall_clock};
 
 use crate::configuration::configuration;
 use crate::serve::SERVICE_EXIT_CODES;
@@ -30,9 +30,14 @@ pub struct EnrolArguments {
     /// the code.
     #[arg(long, value_name = "FILE")]
     root: PathBuf,
-    /// Give up the enrolment that this terminal has.
+    /// Give up the enrolment that this terminal has. The channel key stays, so the stickers on the
+    /// machine stay good. A running service takes the new enrolment over by itself.
     #[arg(long)]
     replace: bool,
+    /// With --replace: give up the channel key too. Every sticker on the machine is void then, and
+    /// phones that read one refuse to pay. For a machine whose disk was copied or stolen.
+    #[arg(long, requires = "replace")]
+    new_channel_key: bool,
     /// Where the enrolment is kept [default: the state directory of the configuration].
     #[arg(long, value_name = "DIRECTORY")]
     state_directory: Option<PathBuf>,
@@ -78,16 +83,27 @@ async fn try_run(arguments: EnrolArguments) -> Result<(), (String, ExitCode)> {
         })?,
         code => code.to_owned(),
     };
+    let replacement = match (arguments.replace, arguments.new_channel_key) {
+        (false, _) => Replacement::Refused,
+        (true, false) => Replacement::KeepChannelKey,
+        (true, true) => Replacement::NewChannelKey,
+    };
     let terminal_id = enrol(
         &state_directory,
         &arguments.institution,
         &root,
         code.trim(),
-        arguments.replace,
+        replacement,
         wall_clock(),
     )
     .await
     .map_err(|error| service(error.into()))?;
+    if replacement == Replacement::NewChannelKey {
+        eprintln!(
+            "florin enrol: the channel key is new: restart the service, take every sticker of \
+             before off the machine, and print the one that `florin status` shows"
+        );
+    }
     println!("enrolled as terminal {terminal_id} (short code {})", terminal_id.short_code());
     Ok(())
 }

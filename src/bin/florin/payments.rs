@@ -1,8 +1,9 @@
-//! `florin payments`, `status`, `metrics`, `complete` and `cancel`: one call of the till API each.
+//! `florin payments`, `status`, `metrics`, `complete`, `cancel` and `resolve`: one call of the till
+//! API each.
 
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use florin::command_line::{transaction_id, whole_number};
 use florin::domain::{TransactionId, UnixTime};
 use florin::till::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, PaymentJson, TillClientError};
@@ -104,6 +105,33 @@ pub struct CancelArguments {
     till: TillArguments,
 }
 
+/// End a payment over which the journal and the institution differ, as the institution holds it.
+///
+/// The terminal settles payments by itself. Where the institution's answer contradicts the journal,
+/// `florin status` names the payment, and it waits for a person who knows what the machine did.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct ResolveArguments {
+    /// The payment; `florin payments --open` lists the ids.
+    #[arg(value_parser = transaction_id)]
+    transaction_id: TransactionId,
+    /// Whether the machine released the goods: look in its own log.
+    #[arg(long, value_enum, value_name = "yes|no", hide_possible_values = true)]
+    dispensed: Word,
+    /// Print the payment as a line of JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    till: TillArguments,
+}
+
+/// A person's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Word {
+    Yes,
+    No,
+}
+
 pub async fn list(arguments: PaymentsArguments) -> Result<(), ExitCode> {
     let client = arguments.till.client()?;
     let listed = client.list(arguments.open, arguments.limit).await;
@@ -140,7 +168,7 @@ pub async fn status(arguments: StatusArguments) -> Result<(), ExitCode> {
             }
         }
         for transaction_id in &status.escalated {
-            println!("open too long   {transaction_id}");
+            println!("needs a person  {transaction_id}");
         }
         println!("sticker         {}", status.engagement_link);
         println!("version         {}", status.version);
@@ -162,6 +190,22 @@ pub async fn complete(arguments: CompleteArguments) -> Result<(), ExitCode> {
 pub async fn cancel(arguments: CancelArguments) -> Result<(), ExitCode> {
     let id = arguments.transaction_id.to_string();
     show(arguments.till.client()?.cancel(&id).await, arguments.json)
+}
+
+pub async fn resolve(arguments: ResolveArguments) -> Result<(), ExitCode> {
+    let id = arguments.transaction_id.to_string();
+    let dispensed = arguments.dispensed == Word::Yes;
+    let resolved = arguments.till.client()?.resolve(&id, dispensed).await;
+    if let Ok((payment, _)) = &resolved
+        && payment.state == "captured"
+        && !dispensed
+    {
+        eprintln!(
+            "florin: the institution has taken the amount, and no goods were released: ask it to \
+             refund payment {id}"
+        );
+    }
+    show(resolved, arguments.json)
 }
 
 fn show(
@@ -190,7 +234,10 @@ fn line(payment: &PaymentJson, now: UnixTime) -> String {
     let text = text.trim_end();
     match payment.created_at.parse::<UnixTime>() {
         Ok(created_at) if !payment.is_final => {
-            let unknown = if payment.dispense_unknown {
+            let unknown = if payment.disputed {
+                "; the institution contradicts the journal: see `florin reconcile`, end it with \
+                 `florin resolve`"
+            } else if payment.dispense_unknown {
                 "; released or not? say it with `florin complete`"
             } else {
                 ""

@@ -8,11 +8,12 @@ use super::description::Description;
 use super::error::DirectoryError;
 use super::key_files::{self, NewKeys};
 use super::layout::{DESCRIPTION_FILE, STORE_FILE, authority_certificate_path};
+use super::serving::note_store;
 use crate::domain::UnixTime;
 use crate::institution::certificate_authority::CertificateAuthority;
 use crate::institution::keys::{InstitutionKeys, KEY_SEED_OCTETS};
 use crate::institution::randomness::random;
-use crate::institution::store::SqliteStore;
+use crate::institution::store::{LifeStore, SqliteOpenError, SqliteStore};
 use crate::private_file;
 
 /// How long the name of an institution may be, in octets.
@@ -63,8 +64,11 @@ pub fn create_institution_of_two(
         private_file::create(&beside.join(DESCRIPTION_FILE), description.as_bytes())?;
         let authority_path = authority_certificate_path(beside);
         private_file::create(&authority_path, authority.certificate_pem().as_bytes())?;
-        drop(SqliteStore::open(&beside.join(STORE_FILE))?);
-        Ok(())
+        let store_path = beside.join(STORE_FILE);
+        let life = SqliteStore::open(&store_path)?
+            .life()
+            .map_err(|source| SqliteOpenError::Store { path: store_path, source })?;
+        note_store(beside, &life)
     })
 }
 

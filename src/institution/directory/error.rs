@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::credential::CredentialError;
 use crate::institution::certificate_authority::CertificateError;
+use crate::institution::error::InstitutionError;
 use crate::institution::randomness::RandomnessError;
 use crate::institution::store::SqliteOpenError;
 use crate::private_file::PrivateFileError;
@@ -63,6 +64,26 @@ pub enum DirectoryError {
         /// Which key does not.
         source: CredentialError,
     },
+    /// The store is a copy, or older than what was served last.
+    #[error(
+        "{} is not the store that was served here last: {what}. Payments that were made since may \
+         be missing in it. To go on with it all the same, run `florin-acquirer store adopt --reason \
+         REASON`: terminals then present again what it has lost", path.display()
+    )]
+    Restored {
+        path: PathBuf,
+        /// By what it was noticed.
+        what: &'static str,
+    },
+    /// The root key is needed, and is not in the directory.
+    #[error(
+        "{} is missing: the root key signs the new keyring; put it there for this command, and \
+         keep it elsewhere again afterwards", .0.display()
+    )]
+    RootKeyElsewhere(PathBuf),
+    /// The institution refuses what the operator wants.
+    #[error(transparent)]
+    Institution(#[from] InstitutionError),
     /// The operating system gives no random octets.
     #[error(transparent)]
     Randomness(#[from] RandomnessError),

@@ -8,10 +8,10 @@ use zeroize::Zeroizing;
 use super::description::Description;
 use super::error::DirectoryError;
 use super::layout::{
-    AUTHORITY_KEY_FILE, KEYS_DIRECTORY, RECEIPT_KEY_FILE, ROOT_KEY_FILE, SEALING_KEY_FILE,
-    TERMINAL_CERTIFICATE_KEY_FILE,
+    AUTHORITY_KEY_FILE, KEYS_DIRECTORY, LATER_SEALING_KEY_PREFIX, RECEIPT_KEY_FILE, ROOT_KEY_FILE,
+    SEALING_KEY_FILE, TERMINAL_CERTIFICATE_KEY_FILE,
 };
-use crate::credential::{SealingKey, SigningKey};
+use crate::credential::{KeyPurpose, Keyring, SealingKey, SigningKey};
 use crate::institution::keys::InstitutionKeys;
 use crate::private_file;
 
@@ -54,10 +54,7 @@ pub(super) fn read(
         SigningKey::from_pem(&read_text(&path)?)
             .map_err(|error| DirectoryError::damaged(&path, error))
     };
-    let sealing_path = key_files.join(SEALING_KEY_FILE);
-    let sealing = sealing_key_from_pem(&read_text(&sealing_path)?).ok_or_else(|| {
-        DirectoryError::damaged(&sealing_path, "not an X25519 private key in PEM (PKCS #8)")
-    })?;
+    let (sealing, former) = sealing_keys(&key_files, description)?;
     InstitutionKeys::assemble(
         signing_key(TERMINAL_CERTIFICATE_KEY_FILE)?,
         signing_key(RECEIPT_KEY_FILE)?,
@@ -65,7 +62,64 @@ pub(super) fn read(
         description.root_public_key,
         description.keyring.clone(),
     )
+    .map(|keys| keys.with_former_sealing(former))
     .map_err(|source| DirectoryError::Keys { path: directory.to_path_buf(), source })
+}
+
+/// The sealing key that the keyring names, and the others. If it names none of them, the first one,
+/// which is then refused with the other keys.
+fn sealing_keys(
+    key_files: &Path,
+    description: &Description,
+) -> Result<(SealingKey, Vec<SealingKey>), DirectoryError> {
+    let mut keys = vec![read_sealing_key(&key_files.join(SEALING_KEY_FILE))?];
+    let entries = std::fs::read_dir(key_files)
+        .map_err(|error| DirectoryError::system("look into", key_files, &error))?;
+    for entry in entries.flatten() {
+        let is_later = entry.file_name().to_str().is_some_and(|name| {
+            name.starts_with(LATER_SEALING_KEY_PREFIX) && name.ends_with(".pem")
+        });
+        if is_later {
+            keys.push(read_sealing_key(&entry.path())?);
+        }
+    }
+    let named = Keyring::verify(&description.keyring, &description.root_public_key)
+        .map(|keyring| keyring.keys)
+        .unwrap_or_default();
+    let is_named = |key: &SealingKey| {
+        let public_key = key.public_key().0;
+        named
+            .iter()
+            .any(|named| named.purpose == KeyPurpose::Sealing && named.public_key == public_key)
+    };
+    let place = keys.iter().position(is_named).unwrap_or(0);
+    let current = keys.swap_remove(place);
+    Ok((current, keys))
+}
+
+fn read_sealing_key(path: &Path) -> Result<SealingKey, DirectoryError> {
+    sealing_key_from_pem(&read_text(path)?)
+        .ok_or_else(|| DirectoryError::damaged(path, "not an X25519 private key in PEM (PKCS #8)"))
+}
+
+/// Writes another sealing key beside those that are there. The keyring decides which is used.
+pub(super) fn add_sealing_key(directory: &Path, key: &SealingKey) -> Result<(), DirectoryError> {
+    let name = format!("{LATER_SEALING_KEY_PREFIX}{}.pem", key.public_key().key_id());
+    let path = directory.join(KEYS_DIRECTORY).join(name);
+    Ok(private_file::create(&path, sealing_key_to_pem(key).as_bytes())?)
+}
+
+/// Reads the root key, which may be kept elsewhere while it is not needed.
+pub(super) fn read_root_key(directory: &Path) -> Result<SigningKey, DirectoryError> {
+    let path = directory.join(KEYS_DIRECTORY).join(ROOT_KEY_FILE);
+    let text = private_file::read_text(&path).map_err(|error| {
+        if error.is_not_found() {
+            DirectoryError::RootKeyElsewhere(path.clone())
+        } else {
+            error.into()
+        }
+    })?;
+    SigningKey::from_pem(&text).map_err(|error| DirectoryError::damaged(&path, error))
 }
 
 /// Reads the private key of the TLS authority, in PEM (PKCS #8).

@@ -8,6 +8,7 @@ use super::description::Description;
 use super::error::DirectoryError;
 use super::key_files;
 use super::layout::{DESCRIPTION_FILE, STORE_FILE, authority_certificate_path};
+use super::serving::Serving;
 use crate::institution::Institution;
 use crate::institution::certificate_authority::CertificateAuthority;
 use crate::institution::store::SqliteStore;
@@ -20,6 +21,8 @@ pub struct OpenedInstitution {
     pub name: String,
     /// The names and addresses of its server.
     pub host_names: Vec<String>,
+    /// Held by the server that serves it.
+    pub serving: Option<Serving>,
 }
 
 /// Opens the institution in a directory.
@@ -45,10 +48,11 @@ pub fn open_institution(path: &Path) -> Result<OpenedInstitution, DirectoryError
         authority,
         name: description.name,
         host_names: description.host_names,
+        serving: None,
     })
 }
 
-fn read_description(directory: &Path) -> Result<Description, DirectoryError> {
+pub(super) fn read_description(directory: &Path) -> Result<Description, DirectoryError> {
     let path = directory.join(DESCRIPTION_FILE);
     match fs::read_to_string(&path) {
         Ok(text) => Description::read(&path, &text),

@@ -105,6 +105,8 @@ mod tests {
             "0123456789abcdez",
             "o123 4567 89ab cdez",
             "OL23-4567-89AB-CDEZ",
+            "0123\u{2013}4567\u{2014}89AB\u{2011}CDEZ",
+            " 0123\u{a0}4567\t89ab\ncdez ",
         ] {
             assert_eq!(EnrolmentCode::parse(text).unwrap().digest(), code.digest(), "{text}");
         }

@@ -34,7 +34,7 @@ impl MaintenanceAction {
 pub struct MaintenanceEntry {
     /// By the institution's clock.
     pub made_at: UnixTime,
-    /// Who did it.
+    /// Who did it, by name.
     pub operator: String,
     pub action: MaintenanceAction,
     /// Why, in the operator's words.

@@ -61,6 +61,7 @@ for_every_store!(
     the_check_finds_entries_that_touch_wrong_accounts,
     the_check_finds_refunds_and_write_offs_of_others,
     evidence_is_kept_as_it_came,
+    approved_transactions_are_listed_oldest_first,
     tombstones_are_counted_by_terminal_and_time,
     what_was_settled_meanwhile_is_outdated,
     a_tombstone_is_recorded_once,
@@ -69,6 +70,8 @@ for_every_store!(
     a_card_has_its_transactions_newest_first,
     a_number_is_used_once_in_an_era,
     a_renewed_key_waits_for_its_first_use,
+    a_life_goes_on_until_another_begins,
+    what_is_presented_again_never_lowers_a_counter,
     a_code_enrols_a_terminal,
     a_code_enrols_a_card_and_the_counter_stays,
     a_newer_code_voids_the_unused_ones,
@@ -256,6 +259,7 @@ fn authorisation(
         receipt: vec![4, 5, 6],
         exclusion: vec![8],
         decided_at: NOW,
+        is_presented: false,
     }
 }
 
@@ -536,8 +540,11 @@ fn a_capture_and_a_reversal_move_the_money(store: &mut dyn Store) {
 
 fn refunds_give_back_what_was_captured_at_most(store: &mut dyn Store) {
     let account = furnish(store);
+    // The merchant is owed more than this payment, which must not cover its refunds.
+    approve(store, key(1, 9), 1, 1_000, 1);
+    assert_eq!(store.record_capture(&capture(account, key(1, 9), 1_000)), Ok(Written::Done));
     let key = key(1, 1);
-    approve(store, key, 1, 250, 1);
+    approve(store, key, 1, 250, 2);
     // Not captured yet.
     assert_outdated(store, |store| store.record_refund(&refund(account, key, 1, 100, 0)));
     assert_eq!(store.record_capture(&capture(account, key, 250)), Ok(Written::Done));
@@ -552,12 +559,12 @@ fn refunds_give_back_what_was_captured_at_most(store: &mut dyn Store) {
     assert_rule_broken(store, |store| store.record_refund(&refund(account, key, 2, 151, 100)));
     assert_eq!(store.record_refund(&refund(account, key, 2, 150, 100)), Ok(Written::Done));
     assert_rule_broken(store, |store| store.record_refund(&refund(account, key, 3, 1, 250)));
-    assert_eq!((balance(store, "payable"), balance(store, "available")), (0, 10_000));
+    assert_eq!((balance(store, "payable"), balance(store, "available")), (1_000, 9_000));
     let found = store.refund(RefundId([2; 16])).unwrap().unwrap();
     assert_eq!((found.key, found.after.refunded_minor), (key, 250));
     assert_eq!(store.refund(RefundId([3; 16])), Ok(None));
     let kinds: Vec<_> = contents(store).entries.iter().map(|entry| entry.kind.clone()).collect();
-    assert_eq!(kinds, ["funding", "hold", "capture", "refund", "refund"]);
+    assert_eq!(kinds, ["funding", "hold", "capture", "hold", "capture", "refund", "refund"]);
 }
 
 fn a_write_off_pays_both(store: &mut dyn Store) {
@@ -765,6 +772,24 @@ fn evidence_is_kept_as_it_came(store: &mut dyn Store) {
     assert_eq!(store.evidence(&key(1, 3)), Ok(None));
 }
 
+fn approved_transactions_are_listed_oldest_first(store: &mut dyn Store) {
+    let account = furnish(store);
+    for id in 1..=4 {
+        approve(store, key(1, id), 1, 100, id.into());
+    }
+    approve(store, key(2, 5), 2, 100, 1);
+    assert_eq!(store.record_capture(&capture(account, key(1, 2), 100)), Ok(Written::Done));
+    assert_eq!(store.record_reversal(&reversal(account, key(1, 3), 100)), Ok(Written::Done));
+    let keys = |records: Vec<TransactionRecord>| -> Vec<_> {
+        records.into_iter().map(|record| record.key).collect()
+    };
+    let all = keys(store.approved_transactions(None, 9).unwrap());
+    assert_eq!(all, [key(1, 1), key(1, 4), key(2, 5)]);
+    assert_eq!(keys(store.approved_transactions(None, 2).unwrap()), all[..2]);
+    let of_second = keys(store.approved_transactions(Some(terminal_id(2)), 9).unwrap());
+    assert_eq!(of_second, all[2..]);
+}
+
 fn tombstones_are_counted_by_terminal_and_time(store: &mut dyn Store) {
     furnish(store);
     approve(store, key(1, 9), 1, 250, 1);
@@ -923,6 +948,52 @@ fn a_number_is_used_once_in_an_era(store: &mut dyn Store) {
     let again = AuthorisationSubject { sequence: 4, ..subject(key(1, 9), 1, 250) };
     assert_eq!(copied_at(store), None);
     assert_eq!(store.authorisation_facts(&again).unwrap().sequence_used_by, None);
+}
+
+fn what_is_presented_again_never_lowers_a_counter(store: &mut dyn Store) {
+    furnish(store);
+    approve(store, key(1, 1), 1, 250, 7);
+    let again = |store: &mut dyn Store, id, counter| {
+        let subject = subject(key(1, id), 1, 250);
+        let facts = store.authorisation_facts(&subject).unwrap();
+        let account = facts.card.as_ref().unwrap().account;
+        let record = AuthorisationRecord {
+            is_presented: true,
+            ..authorisation(subject, approval(account, 250), counter)
+        };
+        store.record_authorisation(&record, &facts)
+    };
+    assert_eq!(again(store, 2, 3), Ok(Written::Done));
+    assert_eq!(store.cards().unwrap()[0].counter, 7);
+    assert_rule_broken(store, |store| again(store, 3, 3));
+    assert_eq!(again(store, 4, 9), Ok(Written::Done));
+    assert_eq!(store.cards().unwrap()[0].counter, 9);
+    contents(store);
+}
+
+fn a_life_goes_on_until_another_begins(store: &mut dyn Store) {
+    furnish(store);
+    let first = store.life().unwrap();
+    assert!(!first.is_copy);
+    store.note_server_start(&[7; 16]).unwrap();
+    approve(store, key(1, 1), 1, 250, 1);
+    let second = store.life().unwrap();
+    assert_eq!((second.generation, second.server_start), (first.generation, [7; 16]));
+    assert!(first.progress.is_behind(second.progress));
+    assert!(
+        !second.progress.is_behind(first.progress) && !first.progress.is_behind(first.progress)
+    );
+    let entry = MaintenanceEntry {
+        made_at: LATER,
+        operator: "Olivia".to_owned(),
+        action: MaintenanceAction::AdoptStore,
+        reason: "the disk was lost".to_owned(),
+    };
+    store.begin_generation(&[9; 16], &entry).unwrap();
+    let third = store.life().unwrap();
+    assert_eq!((third.generation, third.progress), ([9; 16], second.progress));
+    assert_ne!(third.server_start, second.server_start);
+    assert_eq!(store.newest_maintenance(9).unwrap(), [entry]);
 }
 
 fn a_renewed_key_waits_for_its_first_use(store: &mut dyn Store) {

@@ -31,6 +31,7 @@
 mod enrolment;
 mod error;
 mod ledger;
+mod life;
 mod memory;
 mod operations;
 mod payments;
@@ -48,19 +49,27 @@ pub use enrolment::{
 };
 pub use error::StoreError;
 pub use ledger::LedgerStore;
+pub use life::{LifeStore, StoreLife, StoreProgress};
 pub use memory::MemoryStore;
 pub use operations::{OperationStore, RefundRecord, WriteOffRecord};
 pub use payments::{
     Approval, AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord,
-    PageQuery, PaymentStore, ReversalRecord, TombstoneRecord,
+    PageQuery, PaymentStore, ReversalRecord, SEQUENCE_GAP_MAX, TombstoneRecord,
 };
 pub use registry::RegistryStore;
 pub use sqlite::{SqliteOpenError, SqliteStore};
 pub use written::Written;
 
-/// What the institution needs of a store, in five parts.
+/// What the institution needs of a store, in six parts.
 pub trait Store:
-    PaymentStore + OperationStore + EnrolmentStore + RegistryStore + LedgerStore + Send + fmt::Debug
+    PaymentStore
+    + OperationStore
+    + EnrolmentStore
+    + RegistryStore
+    + LedgerStore
+    + LifeStore
+    + Send
+    + fmt::Debug
 {
 }
 
@@ -70,6 +79,7 @@ impl<S> Store for S where
         + EnrolmentStore
         + RegistryStore
         + LedgerStore
+        + LifeStore
         + Send
         + fmt::Debug
 {

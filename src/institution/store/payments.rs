@@ -11,6 +11,11 @@ use crate::institution::records::{
     TransactionRecord, Transfer,
 };
 
+/// How far a terminal's number may be below the highest one that it has sent. A request may be
+/// late, but not by so many payments: another machine has sent the higher number. It is two seconds
+/// of the clock by which a terminal begins its numbers.
+pub const SEQUENCE_GAP_MAX: u64 = 1 << 17;
+
 /// What an authorisation is about: the store looks up its facts by this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthorisationSubject {
@@ -35,8 +40,8 @@ pub struct AuthorisationFacts {
     /// Whether the card's account can spend the amount. Not the balance itself: it changes with
     /// every payment from the account, and most changes do not matter here.
     pub has_funds: bool,
-    /// Another transaction to which this terminal gave the same number, if there is one: then two
-    /// machines share its identity.
+    /// Another transaction of this terminal that shows that two machines share its identity: it has
+    /// the same number, or one that is higher by more than [`SEQUENCE_GAP_MAX`].
     pub sequence_used_by: Option<TransactionId>,
 }
 
@@ -95,6 +100,9 @@ pub struct AuthorisationRecord {
     /// The signed exclusion, encoded.
     pub exclusion: Vec<u8>,
     pub decided_at: UnixTime,
+    /// It was decided before the store was restored: the card's counter may be ahead already, and
+    /// stays then.
+    pub is_presented: bool,
 }
 
 /// A decided capture, to be recorded.
@@ -173,7 +181,8 @@ pub trait PaymentStore {
     ///
     /// # Errors
     /// [`StoreError::RuleBroken`] if there is a transaction with this key already, if the counter
-    /// is not above the card's, if the terminal has used the number, or if the hold takes more than is available; [`StoreError`].
+    /// is not above the card's, if the terminal has used the number, or if the hold takes more than
+    /// is available; [`StoreError`].
     fn record_authorisation(
         &mut self,
         authorisation: &AuthorisationRecord,
@@ -198,6 +207,17 @@ pub trait PaymentStore {
     /// # Errors
     /// [`StoreError`].
     fn record_tombstone(&mut self, tombstone: &TombstoneRecord) -> Result<Written, StoreError>;
+
+    /// The transactions that are approved, of one terminal or of all, oldest first, at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn approved_transactions(
+        &mut self,
+        terminal: Option<TerminalId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError>;
 
     /// How many tombstones a terminal has left since a time.
     ///

@@ -1,10 +1,12 @@
 //! Two machines with one identity.
 
+use super::store::SEQUENCE_GAP_MAX;
 use super::*;
 
 for_every_store!(
     two_machines_with_one_identity_are_noticed_and_stopped_until_an_operator_decides,
     one_machine_is_never_taken_for_two,
+    a_machine_that_counts_far_above_the_other_is_noticed_too,
 );
 
 fn two_machines_with_one_identity_are_noticed_and_stopped_until_an_operator_decides(
@@ -50,6 +52,23 @@ fn two_machines_with_one_identity_are_noticed_and_stopped_until_an_operator_deci
     let fourth = bench.request(4, euros("2.50"), 3);
     refused(&mut bench, &AuthorisationRequest { sequence, ..fourth });
     bench.assert_books_right();
+}
+
+/// A copy without the journal begins its numbers by its clock.
+fn a_machine_that_counts_far_above_the_other_is_noticed_too(mut bench: Bench) {
+    let numbered = |bench: &Bench, number: u8, sequence| AuthorisationRequest {
+        sequence,
+        ..bench.request(number, euros("2.50"), number.into())
+    };
+    let far = 72 + SEQUENCE_GAP_MAX;
+    for (number, sequence) in [(1, 70), (2, 71), (3, far), (4, 72)] {
+        bench.authorise(&numbered(&bench, number, sequence));
+    }
+    let behind = numbered(&bench, 6, 60);
+    assert!(matches!(
+        bench.institution.authorise(&behind, NOW, RANDOM),
+        Err(InstitutionError::TerminalCopied(_))
+    ));
 }
 
 fn one_machine_is_never_taken_for_two(mut bench: Bench) {

@@ -32,6 +32,7 @@ mod evidence;
 mod histories;
 mod operations;
 mod payments;
+mod presentation;
 mod reconciliation;
 mod renewal;
 
@@ -221,7 +222,7 @@ impl Bench {
     fn receipt(&self, transaction: &Transaction) -> Receipt {
         let keys = self.institution.keys();
         let keyring = Keyring::verify(keys.keyring(), keys.root_public_key()).unwrap();
-        verify_receipt(&Signed::decode(&transaction.receipt).unwrap(), &keyring).unwrap()
+        verify_receipt(&Signed::decode(&transaction.receipt).unwrap(), &keyring, NOW).unwrap()
     }
 
     fn available(&mut self) -> u64 {

@@ -9,6 +9,7 @@ for_every_store!(
     refunds_give_back_parts_and_never_more_than_was_captured,
     a_repeated_refund_gives_back_once,
     an_action_that_the_state_does_not_allow_changes_nothing,
+    what_cannot_be_done_is_not_asked_of_a_second_person,
     two_people_decide_above_the_bound,
     parts_of_a_refund_count_together_for_the_bound,
     a_refused_request_is_never_carried_out,
@@ -206,6 +207,22 @@ fn an_action_that_the_state_does_not_allow_changes_nothing(mut bench: Bench) {
     assert_eq!(audit(&mut bench), []);
     assert_eq!((bench.available(), bench.held(), bench.payable()), (9_500, 250, 250));
     bench.assert_books_right();
+}
+
+fn what_cannot_be_done_is_not_asked_of_a_second_person(mut bench: Bench) {
+    bench.institution = bench.institution.with_two_people_above(Some(0));
+    let (approved, captured) = (approve(&mut bench, 1), capture(&mut bench, 2));
+    for (id, operation) in [
+        (approved, refund(1, Some("1.00"))),
+        (captured, refund(1, Some("2.51"))),
+        (captured, Operation::Reverse),
+        (captured, Operation::WriteOff),
+    ] {
+        let wrong = order(&bench, id, operation);
+        let refused = bench.institution.operate(&wrong, LATER);
+        assert!(refused.is_err(), "{wrong:?}: {refused:?}");
+    }
+    assert_eq!(bench.institution.requests().unwrap(), []);
 }
 
 fn two_people_decide_above_the_bound(mut bench: Bench) {

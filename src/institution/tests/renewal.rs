@@ -7,6 +7,7 @@ for_every_store!(
     the_old_certificate_is_good_until_the_new_one_was_first_used,
     a_renewal_keeps_the_channel_key_and_answers_a_repeat_alike,
     who_may_not_pay_does_not_renew,
+    a_restored_store_takes_over_a_certificate_that_it_has_lost,
 );
 
 const OLD: [u8; 32] = [5; 32];
@@ -63,4 +64,26 @@ fn who_may_not_pay_does_not_renew(mut bench: Bench) {
         Err(InstitutionError::Blocked(_))
     ));
     bench.institution.check_client_key(terminal, &OLD).unwrap();
+}
+
+fn a_restored_store_takes_over_a_certificate_that_it_has_lost(mut bench: Bench) {
+    let terminal_id = bench.terminal;
+    let made = |key: u8, issued_s: u64| ClientIdentity {
+        terminal_id,
+        key_digest: [key; 32],
+        issued_at: UnixTime { seconds: NOW.seconds + issued_s },
+        not_after: UnixTime { seconds: NOW.seconds + issued_s + TERMINAL_VALIDITY_S },
+    };
+    let (lost, newer, too_new) = (made(6, 100), made(7, 200), made(8, 301));
+    let check = |bench: &mut Bench, client: &ClientIdentity| bench.institution.check_client(client);
+    assert!(check(&mut bench, &lost).is_err(), "nothing was restored");
+    let adopted_at = UnixTime { seconds: NOW.seconds + 300 };
+    bench.institution.adopt_store(&[9; 16], "Olivia", "the disk was lost", adopted_at).unwrap();
+    assert!(check(&mut bench, &too_new).is_err(), "the store would know it");
+    check(&mut bench, &lost).unwrap();
+    check(&mut bench, &newer).unwrap();
+    check(&mut bench, &newer).unwrap();
+    for older in [lost, made(5, 0)] {
+        assert!(matches!(check(&mut bench, &older), Err(InstitutionError::CertificateReplaced(_))));
+    }
 }

@@ -12,12 +12,13 @@ use super::error::storage_error;
 use super::recovery_marker::{marked_level, raise_marker, remove_marker};
 use super::rewrite;
 use super::schema::{KNOWN_VERSION, migrate, schema_version};
-use crate::domain::{Amount, TransactionId, UnixTime};
-use crate::terminal::{Payment, PaymentState};
+use crate::domain::{Amount, CommandDigest, TransactionId, UnixTime};
+use crate::terminal::{JournalledCommand, Payment, PaymentState};
 
 const COLUMNS: &str = "transaction_id, sale_id, state, reason, amount_minor, currency, reference, \
     capture_after_dispense, offer, sealed_command, receipt, released, idempotency_key, \
-    idempotency_digest, created_at_unix_s, updated_at_unix_s, sequence";
+    idempotency_digest, created_at_unix_s, updated_at_unix_s, sequence, command_digest, exclusion, \
+    dispense_restarts";
 
 /// How long another program may hold the database. One that prunes or exports holds it for less.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -169,11 +170,13 @@ impl SqliteJournal {
         transaction
             .prepare_cached(&format!(
                 "INSERT INTO payments ({COLUMNS}, is_open, number)
-                 VALUES (?1, ?18, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-                     ?16, ?17, (SELECT coalesce(max(number), 0) + 1 FROM payments))
+                 VALUES (?1, ?21, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+                     ?16, ?17, ?18, ?19, ?20,
+                     (SELECT coalesce(max(number), 0) + 1 FROM payments))
                  ON CONFLICT (transaction_id) DO UPDATE SET state = ?2, reason = ?3,
                      sealed_command = ?9, receipt = ?10, released = ?11, updated_at_unix_s = ?15,
-                     sequence = ?16, is_open = ?17"
+                     sequence = ?16, command_digest = ?17, exclusion = ?18,
+                     dispense_restarts = ?19, is_open = ?20"
             ))?
             .execute(params![
                 payment.transaction_id.as_octets(),
@@ -184,7 +187,7 @@ impl SqliteJournal {
                 payment.reference,
                 payment.capture_after_dispense,
                 payment.offer,
-                payment.sealed_command,
+                payment.command.as_ref().and_then(JournalledCommand::octets),
                 payment.receipt,
                 payment.released,
                 payment.idempotency.as_ref().map(|(key, _)| key),
@@ -192,6 +195,9 @@ impl SqliteJournal {
                 payment.created_at.seconds as i64,
                 payment.updated_at.seconds as i64,
                 payment.sequence as i64,
+                payment.command_digest().map(|digest| digest.0),
+                payment.exclusion,
+                payment.dispense_restarts,
                 !state.is_final(),
                 payment.sale_id.as_octets(),
             ])?;
@@ -221,6 +227,10 @@ impl SqliteJournal {
         let currency: String = row.get(5)?;
         let key: Option<String> = row.get(12)?;
         let digest: Option<[u8; 32]> = row.get(13)?;
+        let sealed_command: Option<Vec<u8>> = row.get(9)?;
+        let digest_of_command = row
+            .get::<_, Option<[u8; 32]>>(17)?
+            .map(|digest| JournalledCommand::Digest(CommandDigest(digest)));
         let parsed = (|| {
             let id = |octets: &[u8]| {
                 TransactionId::from_octets(octets).map_err(|error| self.corrupt(error.to_string()))
@@ -249,9 +259,11 @@ impl SqliteJournal {
             reference: row.get(6)?,
             capture_after_dispense: row.get(7)?,
             offer: row.get(8)?,
-            sealed_command: row.get(9)?,
+            command: sealed_command.map(JournalledCommand::Full).or(digest_of_command),
             receipt: row.get(10)?,
+            exclusion: row.get(18)?,
             released: row.get(11)?,
+            dispense_restarts: row.get(19)?,
             idempotency: key.zip(digest),
             created_at: UnixTime { seconds: row.get::<_, i64>(14)? as u64 },
             updated_at: UnixTime { seconds: row.get::<_, i64>(15)? as u64 },
@@ -445,11 +457,14 @@ mod tests {
         let mut first = payment(1);
         journal.append(&first).unwrap();
         first.state = PaymentState::Reversed(ReversalReason::DispenseFailed);
-        first.sealed_command = Some(vec![4]);
+        first.command = Some(JournalledCommand::Full(vec![4]));
         first.receipt = Some(vec![5]);
+        first.exclusion = Some(vec![6]);
+        first.dispense_restarts = 7;
         first.released = true;
         journal.append(&first).unwrap();
-        let second = payment(2);
+        let mut second = payment(2);
+        second.command = Some(JournalledCommand::Digest(CommandDigest([8; 32])));
         journal.append(&second).unwrap();
 
         assert_eq!(journal.payment(first.transaction_id).unwrap(), Some(first.clone()));

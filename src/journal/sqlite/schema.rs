@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Each step takes the schema from the version of its index to the next.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE payments (
         transaction_id BLOB PRIMARY KEY,
@@ -49,6 +49,15 @@ const MIGRATIONS: [&str; 3] = [
     ALTER TABLE payments ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE authorisations (newest_sequence INTEGER NOT NULL) STRICT;
     INSERT INTO authorisations VALUES (0);
+  ",
+    // Proofs for phones, and what lets a command be forgotten. A payment that was never sent to the
+    // institution has no state of its own any more: nobody was charged for it.
+    "
+    ALTER TABLE payments ADD COLUMN command_digest BLOB;
+    ALTER TABLE payments ADD COLUMN exclusion BLOB;
+    ALTER TABLE payments ADD COLUMN dispense_restarts INTEGER NOT NULL DEFAULT 0;
+    UPDATE payments SET state = 'reversed', reason = 'unanswered' WHERE state = 'not_charged';
+    UPDATE changes SET state = 'reversed', reason = 'unanswered' WHERE state = 'not_charged';
 ",
 ];
 

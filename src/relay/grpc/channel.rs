@@ -14,15 +14,16 @@ use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::super::ConnectError;
 use super::super::interface::milliseconds_since;
-use super::TlsFiles;
+use super::super::{ConnectError, TlsFiles};
 use super::connection::{Connection, ObservedConnection, no_answer};
 use super::delivery::DeliveryEvidence;
 use super::progress::Progress;
 use super::tls::tls_configuration;
 use crate::domain::TerminalId;
 use crate::institution_address::InstitutionAddress;
+use crate::institution_api;
+use crate::institution_api::enrolment_client::EnrolmentClient;
 use crate::institution_api::payments_client::PaymentsClient;
 use crate::io_error_text::io_error_text;
 
@@ -42,8 +43,10 @@ pub(super) struct Channel {
     pub(super) address: InstitutionAddress,
     pub(super) terminal_id: TerminalId,
     origin: Uri,
-    tls: Arc<ClientConfig>,
+    tls: Mutex<Arc<ClientConfig>>,
     slot: Arc<Mutex<Slot>>,
+    /// What the newest answer said; none before the first.
+    store_generation: Mutex<Option<Vec<u8>>>,
 }
 
 /// The connection that new questions get.
@@ -51,6 +54,8 @@ pub(super) struct Channel {
 struct Slot {
     live: Option<Connection>,
     coming: Option<Coming>,
+    /// Counts the credentials: a connection that was begun with others is not kept.
+    credentials: u64,
 }
 
 /// A connection that is being made.
@@ -70,10 +75,11 @@ impl Channel {
         let no_uri = || ConnectError::Credentials("the address is no URI".into());
         Ok(Self {
             origin: address.origin().ok_or_else(no_uri)?,
-            tls: tls_configuration(files)?,
+            tls: Mutex::new(tls_configuration(files)?),
             address,
             terminal_id,
             slot: Arc::default(),
+            store_generation: Mutex::default(),
         })
     }
 
@@ -104,7 +110,8 @@ impl Channel {
             if let Some(connection) = slot.live.as_ref().filter(|live| live.is_alive()) {
                 return Ok(connection.clone());
             }
-            slot.coming.get_or_insert_with(|| self.connect()).clone()
+            let credentials = slot.credentials;
+            slot.coming.get_or_insert_with(|| self.connect(credentials)).clone()
         };
         let silent = |progress: &Progress| ConnectError::Silent {
             address: self.address.to_string(),
@@ -118,9 +125,9 @@ impl Channel {
         }
     }
 
-    /// Begins to connect.
-    fn connect(&self) -> Coming {
-        let (address, tls) = (self.address.clone(), Arc::clone(&self.tls));
+    /// Begins to connect with the credentials of this number.
+    fn connect(&self, credentials: u64) -> Coming {
+        let (address, tls) = (self.address.clone(), Arc::clone(&lock(&self.tls)));
         let (slot, progress) = (Arc::clone(&self.slot), Progress::new());
         let (told, outcome) = watch::channel(None);
         let reached = progress.clone();
@@ -128,8 +135,10 @@ impl Channel {
             let connected = connect(&address, &tls, &reached).await;
             {
                 let mut slot = lock(&slot);
-                slot.coming = None;
-                slot.live = connected.as_ref().ok().cloned();
+                if slot.credentials == credentials {
+                    slot.coming = None;
+                    slot.live = connected.as_ref().ok().cloned();
+                }
             }
             if connected.is_ok() {
                 tracing::debug!(%address, "connected to the institution");
@@ -137,6 +146,38 @@ impl Channel {
             told.send_replace(Some(connected));
         });
         Coming { outcome, progress }
+    }
+
+    /// Notes which life of the institution's store has answered.
+    pub(super) fn note_generation(&self, transaction: Option<&institution_api::Transaction>) {
+        let said = transaction.map(|transaction| &transaction.store_generation);
+        if let Some(generation) = said.filter(|generation| !generation.is_empty()) {
+            *lock(&self.store_generation) = Some(generation.clone());
+        }
+    }
+
+    pub(super) fn store_generation(&self) -> Option<Vec<u8>> {
+        lock(&self.store_generation).clone()
+    }
+
+    /// The next question is asked with these credentials, over a connection of its own; those that
+    /// are under way go on.
+    pub(super) fn use_credentials(&self, files: &TlsFiles<'_>) -> Result<(), ConnectError> {
+        let tls = tls_configuration(files)?;
+        let mut slot = lock(&self.slot);
+        *lock(&self.tls) = tls;
+        *slot = Slot { credentials: slot.credentials + 1, ..Slot::default() };
+        Ok(())
+    }
+
+    /// Speaks to the service that answers everybody.
+    pub(super) fn public_client(
+        &self,
+        connection: &Connection,
+    ) -> EnrolmentClient<ObservedConnection> {
+        let observed = connection.observed(&DeliveryEvidence::default());
+        EnrolmentClient::with_origin(observed, self.origin.clone())
+            .max_decoding_message_size(ANSWER_OCTETS_MAX)
     }
 
     /// The next question gets another connection; those that are under way keep this one.
@@ -148,9 +189,9 @@ impl Channel {
     }
 }
 
-fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
-    // Nothing panics while it holds this lock.
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks.
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Connects: the name, then its addresses.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::{Code, Status};
 
-use crate::terminal::{InstitutionAnswer, TransactionState};
+use crate::terminal::{InstitutionAnswer, TransactionClaim};
 
 /// What was seen of one exchange, noted by the connection while it happened.
 #[derive(Debug, Clone, Default)]
@@ -89,11 +89,9 @@ pub(super) fn not_sent(detail: impl ToString) -> InstitutionAnswer {
 }
 
 /// The institution's answer about the transaction, if it could be read.
-pub(super) fn answered(
-    answer: Result<(TransactionState, Option<Vec<u8>>), String>,
-) -> InstitutionAnswer {
+pub(super) fn answered(answer: Result<TransactionClaim, String>) -> InstitutionAnswer {
     match answer {
-        Ok((state, receipt)) => InstitutionAnswer::Transaction { state, receipt },
+        Ok(claim) => InstitutionAnswer::Transaction(claim),
         Err(detail) => {
             let detail = format!("its answer cannot be understood: {detail}");
             InstitutionAnswer::Unanswered { detail }
@@ -109,6 +107,7 @@ fn is_refusal(code: Code) -> bool {
         Code::InvalidArgument
         | Code::Unauthenticated
         | Code::PermissionDenied
+        | Code::NotFound
         | Code::FailedPrecondition
         | Code::Unimplemented => true,
         Code::Ok
@@ -116,7 +115,6 @@ fn is_refusal(code: Code) -> bool {
         | Code::Cancelled
         | Code::Unknown
         | Code::DeadlineExceeded
-        | Code::NotFound
         | Code::ResourceExhausted
         | Code::Aborted
         | Code::OutOfRange
@@ -171,6 +169,6 @@ mod tests {
     fn every_code_has_its_meaning() {
         let refusals: Vec<i32> =
             (-1..=20).filter(|code| is_refusal(Code::from_i32(*code))).collect();
-        assert_eq!(refusals, [3, 7, 9, 12, 16]);
+        assert_eq!(refusals, [3, 5, 7, 9, 12, 16]);
     }
 }

@@ -9,8 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::super::ConnectError;
-use super::TlsFiles;
+use super::super::{ConnectError, TlsFiles};
 use super::channel::connect;
 use super::delivery::DeliveryEvidence;
 use super::progress::Progress;

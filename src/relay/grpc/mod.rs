@@ -9,6 +9,7 @@ mod examination;
 mod handshake_fault;
 mod progress;
 mod relay;
+mod renewal;
 mod requests;
 mod standing;
 mod statement;
@@ -20,4 +21,3 @@ mod tests;
 
 pub use enrolment::{EnrolError, Enrolled, enrol_terminal};
 pub use relay::GrpcRelay;
-pub use tls::TlsFiles;

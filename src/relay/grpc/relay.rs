@@ -5,9 +5,12 @@ use std::fmt;
 
 use tokio::time::Instant;
 
-use super::super::{ConnectError, InstitutionExamination, Relay, StandingError, StatementError};
+use super::super::{
+    ConnectError, InstitutionExamination, Relay, RenewalError, Renewed, StandingError,
+    StatementError, TlsFiles,
+};
 use super::channel::{Channel, connect_timeout};
-use super::{TlsFiles, examination, requests, standing, statement};
+use super::{examination, renewal, requests, standing, statement};
 use crate::domain::{TerminalId, TransactionId, UnixTime};
 use crate::institution_address::InstitutionAddress;
 use crate::terminal::{InstitutionAnswer, InstitutionRequest, InstitutionTransaction};
@@ -71,6 +74,22 @@ impl Relay for GrpcRelay {
         transaction_id: TransactionId,
     ) -> Result<InstitutionTransaction, StatementError> {
         statement::transaction(&self.channel, transaction_id).await
+    }
+
+    async fn renew(&self, certificate_signing_request: Vec<u8>) -> Result<Renewed, RenewalError> {
+        renewal::renew(&self.channel, certificate_signing_request).await
+    }
+
+    async fn keyring(&self) -> Result<Vec<u8>, RenewalError> {
+        renewal::keyring(&self.channel).await
+    }
+
+    fn store_generation(&self) -> Option<Vec<u8>> {
+        self.channel.store_generation()
+    }
+
+    async fn use_credentials(&self, files: &TlsFiles<'_>) -> Result<(), ConnectError> {
+        self.channel.use_credentials(files)
     }
 
     async fn examine(&self, _: TransactionId) -> Result<InstitutionExamination, ConnectError> {

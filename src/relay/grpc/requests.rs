@@ -14,7 +14,7 @@ use super::transaction::read_transaction;
 use crate::domain::{ReversalReason, TransactionId};
 use crate::institution_api;
 use crate::institution_api::payments_client::PaymentsClient;
-use crate::terminal::{InstitutionAnswer, InstitutionRequest};
+use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionClaim};
 
 /// Asks once, and says what became of it within `timeout_ms`.
 pub(super) async fn ask(
@@ -36,7 +36,10 @@ pub(super) async fn ask(
         let terminal_id = channel.terminal_id.to_string();
         let calling = call(&mut client, terminal_id, request.clone());
         let answer = match timeout_at(deadline, calling).await {
-            Ok(Ok(transaction)) => answered(read_transaction(transaction, transaction_id)),
+            Ok(Ok(transaction)) => {
+                channel.note_generation(transaction.as_ref());
+                answered(read_transaction(transaction, transaction_id))
+            }
             // The connection had closed before, and nobody had noticed: the request came back
             // whole.
             Ok(Err(_)) if may_reconnect && evidence.is_unsent() => {
@@ -63,7 +66,7 @@ fn log_answer(
     started: Instant,
 ) {
     match answer {
-        InstitutionAnswer::Transaction { state, .. } => {
+        InstitutionAnswer::Transaction(TransactionClaim { state, .. }) => {
             let duration_ms = started.elapsed().as_millis();
             tracing::debug!(
                 %transaction_id, question, ?state, duration_ms,

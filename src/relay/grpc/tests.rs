@@ -26,11 +26,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::super::{ConnectError, Relay};
+use super::super::{ConnectError, Relay, TlsFiles};
 use super::*;
 use crate::domain::{DeclineReason, ReversalReason, TransactionId};
 use crate::institution_api;
-use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionState};
+use crate::terminal::{InstitutionAnswer, InstitutionRequest, TransactionClaim, TransactionState};
 
 /// How long each question has here, in milliseconds.
 const TIMEOUT_MS: u64 = 1_000;
@@ -282,7 +282,13 @@ async fn the_institutions_answer_comes_back() {
         (Wire::Declined, 99, TransactionState::Declined(DeclineReason::Other)),
     ] {
         let answer = ask(Conduct::Answer(wire, reason)).await;
-        assert_eq!(answer, InstitutionAnswer::Transaction { state, receipt: Some(vec![1, 2, 3]) });
+        assert_eq!(
+            answer,
+            InstitutionAnswer::Transaction(TransactionClaim {
+                receipt: Some(vec![1, 2, 3]),
+                ..TransactionClaim::bare(state)
+            })
+        );
     }
 }
 
@@ -413,7 +419,6 @@ async fn everything_else_after_sending_is_unanswered() {
         Conduct::Status(2),
         Conduct::Status(13),
         Conduct::Status(8),
-        Conduct::Status(5),
         Conduct::StatusInTrailers(14),
         // A proxy's own errors, which a gRPC client translates into codes that mean a refusal.
         Conduct::HttpStatus(400),

@@ -1,28 +1,12 @@
 //! What TLS needs, read from PEM. TLS 1.3 only.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::super::ConnectError;
-
-/// What TLS needs, in PEM.
-pub struct TlsFiles<'pem> {
-    /// Who may vouch for the server.
-    pub root_certificates_pem: &'pem str,
-    /// The terminal's own certificate with its issuer, and its key; none at enrolment.
-    pub client: Option<(&'pem str, &'pem str)>,
-}
-
-impl fmt::Debug for TlsFiles<'_> {
-    /// Leaves the key out.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("TlsFiles").finish_non_exhaustive()
-    }
-}
+use super::super::{ConnectError, TlsFiles};
 
 /// Reads what TLS needs.
 pub(super) fn tls_configuration(files: &TlsFiles<'_>) -> Result<Arc<ClientConfig>, ConnectError> {

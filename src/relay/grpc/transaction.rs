@@ -2,19 +2,25 @@
 
 use crate::domain::{DeclineReason, TransactionId};
 use crate::institution_api;
-use crate::terminal::TransactionState;
+use crate::terminal::{StoreGeneration, TransactionClaim, TransactionState};
 
 /// Takes the institution's answer only where it is about this transaction and can be understood.
 pub(super) fn read_transaction(
     transaction: Option<institution_api::Transaction>,
     transaction_id: TransactionId,
-) -> Result<(TransactionState, Option<Vec<u8>>), String> {
+) -> Result<TransactionClaim, String> {
     let transaction = transaction.ok_or("no transaction in it")?;
     if transaction.transaction_id != transaction_id.as_octets() {
         return Err("it is about another transaction".into());
     }
     let state = read_state(&transaction)?;
-    Ok((state, Some(transaction.receipt).filter(|receipt| !receipt.is_empty())))
+    let present = |octets: Vec<u8>| Some(octets).filter(|octets| !octets.is_empty());
+    Ok(TransactionClaim {
+        state,
+        receipt: present(transaction.receipt),
+        exclusion: present(transaction.exclusion),
+        store_generation: transaction.store_generation.try_into().ok().map(StoreGeneration),
+    })
 }
 
 /// How a transaction stands, where that can be understood.

@@ -6,7 +6,9 @@ use std::path::Path;
 use super::super::begun_elsewhere::begun_by_another;
 use super::super::configuration::JOURNAL_FILE;
 use super::encoding::{base64, written};
-use super::keys::{PENDING_FILE, pending_keys, read_channel_key, signing_request};
+use super::keys::{
+    ChannelKeyChoice, PENDING_FILE, pending_keys, read_channel_key, signing_request,
+};
 use super::machine::Machine;
 use super::stored::{ENROLMENT_FILE, EnrolmentFile, read_file};
 use super::{EnrolmentError, check_clock};
@@ -18,9 +20,23 @@ use crate::private_file;
 use crate::protocol::ChannelKey;
 use crate::relay::{Enrolled, enrol_terminal};
 
+/// What becomes of an enrolment that this terminal has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replacement {
+    /// It stays, and there is no new one.
+    Refused,
+    /// A new one takes its place, with the channel key that stickers name.
+    KeepChannelKey,
+    /// A new one takes its place, with a channel key of its own: stickers of before are void.
+    NewChannelKey,
+}
+
 /// Enrols this terminal: makes its keys, has the institution certify them, verifies the answer,
 /// and keeps it. `server_root_pem` vouches for the institution's server. The terminal becomes
 /// another one, or one of another institution, only while no payment is open.
+///
+/// A terminal that is enrolled already keeps its channel key, which stickers name, unless
+/// `replacement` says otherwise.
 ///
 /// # Errors
 /// [`EnrolmentError`]; an enrolment that was there before stays then.
@@ -29,18 +45,27 @@ pub async fn enrol(
     institution: &InstitutionAddress,
     server_root_pem: &str,
     code: &str,
-    replace: bool,
+    replacement: Replacement,
     now: UnixTime,
 ) -> Result<TerminalId, EnrolmentError> {
     check_clock(now)?;
     private_file::create_directory(state_directory)?;
     let path = state_directory.join(ENROLMENT_FILE);
-    if !replace && path.exists() {
+    if replacement == Replacement::Refused && path.exists() {
         let terminal_id = read_file(&path).ok().map(|file| file.terminal_id.clone());
         return Err(EnrolmentError::Enrolled { terminal_id, path });
     }
     let pending = state_directory.join(PENDING_FILE);
-    let keys = pending_keys(&pending)?;
+    // One that cannot be read has no key to keep.
+    let old = read_file(&path).ok();
+    let choice = match (&old, replacement) {
+        (None, _) => ChannelKeyChoice::First,
+        (Some(old), Replacement::NewChannelKey) => ChannelKeyChoice::Replace(&old.channel_key),
+        (Some(old), Replacement::Refused | Replacement::KeepChannelKey) => {
+            ChannelKeyChoice::Keep(&old.channel_key)
+        }
+    };
+    let keys = pending_keys(&pending, choice)?;
     let channel_key = read_channel_key(&keys.channel_key).map_err(EnrolmentError::Keys)?;
     let request = signing_request(&keys.client_key_pem)?;
     let enrolled =

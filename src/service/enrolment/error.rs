@@ -7,7 +7,7 @@ use crate::domain::{TerminalId, UnixTime};
 use crate::journal::SqliteJournalError;
 use crate::plural::counted;
 use crate::private_file::PrivateFileError;
-use crate::relay::EnrolError;
+use crate::relay::{EnrolError, RenewalError};
 
 /// Why there is no usable enrolment.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,8 @@ pub enum EnrolmentError {
     ClockUnset { now: UnixTime, built_at: UnixTime },
     #[error(transparent)]
     Enrol(#[from] EnrolError),
+    #[error(transparent)]
+    Renewal(#[from] RenewalError),
     /// The parts of the institution's answer do not belong together.
     #[error(
         "the institution's answer cannot be trusted: {0}; nothing was stored. Check that --root \

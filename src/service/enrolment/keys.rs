@@ -31,18 +31,48 @@ impl Drop for Keys {
     }
 }
 
-/// The keys of an attempt whose answer was lost; new ones if there was none.
-pub(super) fn pending_keys(path: &Path) -> Result<Keys, EnrolmentError> {
+/// Which channel key a terminal is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChannelKeyChoice<'key> {
+    /// This one, in base64, which stickers name.
+    Keep(&'key str),
+    /// Any other than this one.
+    Replace(&'key str),
+    /// There was none before.
+    First,
+}
+
+impl ChannelKeyChoice<'_> {
+    fn admits(self, channel_key: &str) -> bool {
+        match self {
+            Self::Keep(kept) => channel_key == kept,
+            Self::Replace(old) => channel_key != old,
+            Self::First => true,
+        }
+    }
+}
+
+/// The keys of an attempt whose answer was lost; new ones if there was none, or if it was to have
+/// another channel key.
+pub(super) fn pending_keys(
+    path: &Path,
+    choice: ChannelKeyChoice<'_>,
+) -> Result<Keys, EnrolmentError> {
     match private_file::read_text(path) {
         Ok(text) => {
-            if let Ok(keys) = toml::from_str(&text) {
+            if let Ok(keys) = toml::from_str::<Keys>(&text)
+                && choice.admits(&keys.channel_key)
+            {
                 return Ok(keys);
             }
         }
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
     }
-    let keys = new_keys()?;
+    let mut keys = new_keys()?;
+    if let ChannelKeyChoice::Keep(kept) = choice {
+        keys.channel_key = kept.to_owned();
+    }
     private_file::replace(path, &written(&keys)?)?;
     Ok(keys)
 }
@@ -93,12 +123,27 @@ mod tests {
     fn keys_whose_answer_was_lost_are_used_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(PENDING_FILE);
-        let first = pending_keys(&path).unwrap();
-        let again = pending_keys(&path).unwrap();
+        let first = pending_keys(&path, ChannelKeyChoice::First).unwrap();
+        let again = pending_keys(&path, ChannelKeyChoice::Replace("other")).unwrap();
         assert_eq!(first.channel_key, again.channel_key);
         assert_eq!(first.client_key_pem, again.client_key_pem);
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         signing_request(&first.client_key_pem).unwrap();
+    }
+
+    #[test]
+    fn the_channel_key_is_kept_or_replaced_as_the_operator_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(PENDING_FILE);
+        let first = pending_keys(&path, ChannelKeyChoice::First).unwrap();
+        // Keys that were lost on the way and have another channel key are not used again.
+        let kept = pending_keys(&path, ChannelKeyChoice::Keep("old")).unwrap();
+        assert_eq!(kept.channel_key, "old");
+        assert_ne!(kept.client_key_pem, first.client_key_pem);
+        let again = pending_keys(&path, ChannelKeyChoice::Keep("old")).unwrap();
+        assert_eq!(again.client_key_pem, kept.client_key_pem);
+        let replaced = pending_keys(&path, ChannelKeyChoice::Replace("old")).unwrap();
+        assert_ne!(replaced.channel_key, "old");
     }
 }

@@ -10,12 +10,15 @@ mod enrol;
 mod error;
 mod keys;
 mod machine;
+mod renew;
 mod stored;
 mod validity;
 
-pub use enrol::enrol;
+pub use enrol::{Replacement, enrol};
 pub use error::EnrolmentError;
 pub(super) use machine::moved_machine;
+pub(super) use renew::{is_due, refresh_keyring, renew};
+pub(super) use stored::ENROLMENT_FILE;
 pub use stored::Enrolment;
 pub use validity::check_clock;
 pub(super) use validity::{CertificatePeriod, EXPIRY_WARNING_S, Validity};

@@ -11,13 +11,14 @@ use super::EnrolmentError;
 use super::encoding::octets;
 use super::keys::read_channel_key;
 use super::validity::{CertificatePeriod, Validity, check_clock, validity_of};
+use crate::credential::VerifyingKey;
 use crate::domain::UnixTime;
 use crate::institution_address::InstitutionAddress;
 use crate::private_file;
 use crate::relay::TlsFiles;
 use crate::terminal::Identity;
 
-pub(super) const ENROLMENT_FILE: &str = "enrolment.toml";
+pub(in super::super) const ENROLMENT_FILE: &str = "enrolment.toml";
 
 /// The fields of [`EnrolmentFile`].
 const FIELDS: [&str; 9] = [
@@ -40,6 +41,8 @@ pub struct Enrolment {
     server_root_pem: String,
     client_certificate_pem: String,
     client_key_pem: Zeroizing<String>,
+    /// In base64.
+    root_public_key: String,
 }
 
 impl fmt::Debug for Enrolment {
@@ -102,6 +105,16 @@ impl Enrolment {
         Ok(Validity(self.certificates().map_err(EnrolmentError::Untrusted)?))
     }
 
+    /// Whether a service that runs with the earlier enrolment can go on with this one: it is the
+    /// same terminal, with the same channel key, at the same institution.
+    pub(in super::super) fn continues(&self, earlier: &Self) -> bool {
+        let channel_key = |enrolment: &Self| enrolment.identity.channel_key.public_key();
+        self.identity.terminal_id() == earlier.identity.terminal_id()
+            && channel_key(self) == channel_key(earlier)
+            && self.institution == earlier.institution
+            && self.root_public_key == earlier.root_public_key
+    }
+
     /// What the relay's TLS needs.
     pub fn tls_files(&self) -> TlsFiles<'_> {
         TlsFiles {
@@ -144,8 +157,15 @@ impl EnrolmentFile {
         let channel_key = read_channel_key(&self.channel_key).map_err(damaged)?;
         let certificate =
             octets("terminal_certificate", &self.terminal_certificate).map_err(damaged)?;
-        let identity =
-            Identity::new(certificate, channel_key).map_err(|error| damaged(error.to_string()))?;
+        let keyring = octets("keyring", &self.keyring).map_err(damaged)?;
+        let root_key = octets("root_public_key", &self.root_public_key)
+            .and_then(|octets| {
+                VerifyingKey::from_sec1(&octets)
+                    .map_err(|error| format!("root_public_key: {error}"))
+            })
+            .map_err(damaged)?;
+        let identity = Identity::new(certificate, channel_key, keyring, &root_key)
+            .map_err(|error| damaged(error.to_string()))?;
         let institution =
             self.institution.parse().map_err(|error| damaged(format!("institution: {error}")))?;
         validity_of(&self.client_certificate_pem).map_err(damaged)?;
@@ -155,6 +175,7 @@ impl EnrolmentFile {
             server_root_pem: self.server_root_pem.clone(),
             client_certificate_pem: self.client_certificate_pem.clone(),
             client_key_pem: Zeroizing::new(self.client_key_pem.clone()),
+            root_public_key: self.root_public_key.clone(),
         })
     }
 }

@@ -37,6 +37,11 @@ impl CertificatePeriod {
 pub(in super::super) struct Validity(pub(super) [CertificatePeriod; 2]);
 
 impl Validity {
+    /// The last second in which all are valid.
+    pub(in super::super) fn good_until(&self) -> UnixTime {
+        self.0.iter().map(|period| period.until).min().unwrap_or_default()
+    }
+
     /// Whether all are valid now, and the clock by which that is checked can be right.
     ///
     /// # Errors

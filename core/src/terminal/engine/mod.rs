@@ -11,6 +11,7 @@
 mod payments;
 mod phone_messages;
 mod phones;
+mod proofs;
 mod reoffers;
 mod requests;
 mod till_calls;
@@ -50,6 +51,8 @@ pub struct Terminal {
     leaving: BTreeSet<PhoneId>,
     gate: Gate<Effect>,
     outputs: Vec<Output>,
+    /// How many payments were given back since the start though their goods were released.
+    given_away: u64,
     pace: AdvertisingPace,
     /// The highest sequence number that this terminal has given to an authorisation.
     newest_sequence: u64,
@@ -105,6 +108,7 @@ impl Terminal {
             leaving: BTreeSet::new(),
             gate: Gate::new(),
             outputs: vec![Output::Advertise(AdvertisingPace::Slow)],
+            given_away: 0,
             pace: AdvertisingPace::Slow,
             newest_sequence,
             reoffers,
@@ -126,6 +130,13 @@ impl Terminal {
         let next = on_restart(state);
         if next != state {
             return self.move_to(transaction_id, next, None);
+        }
+        if state == PaymentState::Approved
+            && let Some(open) = self.open.get_mut(&transaction_id)
+        {
+            // Written down, so that restarts without end do not begin the till's time anew.
+            open.payment.dispense_restarts = open.payment.dispense_restarts.saturating_add(1);
+            self.append(transaction_id);
         }
         self.start_state(transaction_id);
         if state == PaymentState::Approved {
@@ -182,19 +193,33 @@ impl Terminal {
         payments.chain(phones).min_by_key(|deadline| deadline.moment)
     }
 
+    /// Takes renewed certificates: phones that connect from now on see them. What phones and
+    /// payments are under way goes on. Another terminal's are left alone.
+    pub fn renew_identity(&mut self, identity: Identity) {
+        if identity.terminal_id() == self.identity.terminal_id() {
+            self.identity = identity;
+        }
+    }
+
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
     /// The number of open payments.
     pub fn open_count(&self) -> usize {
-        self.open.len()
+        self.unsettled().count()
+    }
+
+    /// The payments that are not final. Memory also holds some that are: their last record is on
+    /// its way to the journal, or a phone waits for a proof.
+    fn unsettled(&self) -> impl Iterator<Item = &OpenPayment> {
+        self.open.values().filter(|open| !open.payment.state.is_final() || open.proof.is_none())
     }
 
     /// The open payments in figures: their states, their ages, and which need an operator.
     pub fn open_payments(&self, now: UnixTime) -> OpenPayments {
-        let payments = self.open.values().map(|open| &open.payment);
-        OpenPayments::of(payments, now, self.settings.escalate_after_s)
+        let payments = self.unsettled().map(|open| (&open.payment, open.dispute.is_some()));
+        OpenPayments::of(payments, now, self.settings.escalate_after_s, self.given_away)
     }
 
     /// The number of connected phones.
@@ -213,8 +238,9 @@ impl Terminal {
             .filter_map(PhoneSession::matching_code)
             .take(MATCHING_CODES_MAX)
             .collect();
-        let dispense_unknown = open.dispense_unknown;
-        Some(PaymentView { matching_codes, dispense_unknown, ..PaymentView::of(&open.payment) })
+        let (dispense_unknown, disputed) = (open.dispense_unknown, open.dispute.is_some());
+        let view = PaymentView::of(&open.payment);
+        Some(PaymentView { matching_codes, dispense_unknown, disputed, ..view })
     }
 
     /// Does what is due. Runs at the end of every step.
@@ -257,7 +283,9 @@ impl Terminal {
             Effect::Send { phone, message } => self.send(phone, &message),
             Effect::Emit(output) => self.outputs.push(output),
             Effect::Forget(transaction_id) => {
-                self.open.remove(&transaction_id);
+                if self.open.get(&transaction_id).is_some_and(|open| open.proof.is_none()) {
+                    self.open.remove(&transaction_id);
+                }
             }
             Effect::ShowOffer(transaction_id) => self.show_offer(transaction_id),
             Effect::AwaitDispense(transaction_id) => self.await_dispense(transaction_id),

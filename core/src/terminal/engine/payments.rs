@@ -1,12 +1,27 @@
 //! The course of a payment: its states, what enters them, and what is due in them.
 
+use rand_core::RngCore;
+
+use super::super::answer_check::ProvenTransaction;
+use super::super::open_payment::ProofStep;
 use super::super::replies::{reply_on_state, reply_to_bystander};
 use super::super::timers::Timer;
 use super::super::transition::on_dispense_timeout;
-use super::super::{InstitutionAnswer, PaymentState, PhoneId};
+use super::super::{InstitutionAnswer, JournalledCommand, PaymentState, PhoneId, TransactionState};
 use super::{Effect, Terminal, must_be_open};
-use crate::domain::TransactionId;
+use crate::domain::{TransactionId, UnixTime};
 use crate::protocol::FromTerminal;
+
+/// How many numbers a terminal has for each second: more than it can use.
+const SEQUENCE_PER_SECOND: u64 = 1 << 16;
+
+/// Where the numbers of a new journal begin. An earlier journal may have been lost, and its numbers
+/// must not come again: they are below this, since the clock was right when it began. `random` keeps
+/// two journals of one second apart.
+fn first_sequence(now: UnixTime, random: u32) -> u64 {
+    let within_second = u64::from(random) % (SEQUENCE_PER_SECOND / 2);
+    now.seconds.saturating_mul(SEQUENCE_PER_SECOND).min(u64::MAX / 4) + within_second
+}
 
 impl Terminal {
     /// The offer that waits for a phone, if there is one.
@@ -17,12 +32,13 @@ impl Terminal {
             .map(|(transaction_id, _)| *transaction_id)
     }
 
-    /// Changes a payment's state, writes it down, and lines up what follows.
+    /// Changes a payment's state, writes it down, and lines up what follows. `proven` is what the
+    /// institution proved, if the new state rests on that.
     pub(super) fn move_to(
         &mut self,
         transaction_id: TransactionId,
         next: PaymentState,
-        receipt: Option<Vec<u8>>,
+        proven: Option<ProvenTransaction>,
     ) {
         let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
         let previous = open.payment.state;
@@ -35,11 +51,20 @@ impl Terminal {
         if next == PaymentState::Authorising && open.payment.sequence == 0 {
             // In the same record, so that no request leaves with a number that a restart gives to
             // another.
+            if self.newest_sequence == 0 {
+                self.newest_sequence = first_sequence(self.now.wall, self.random.next_u32());
+            }
             self.newest_sequence += 1;
             open.payment.sequence = self.newest_sequence;
         }
-        if receipt.is_some() {
-            open.payment.receipt = receipt;
+        open.forget_requests();
+        if let Some(proven) = proven.filter(|it| it.state != TransactionState::Unknown) {
+            open.payment.receipt = proven.receipt;
+            open.payment.exclusion = proven.exclusion.or(open.payment.exclusion.take());
+            if open.payment.command.is_none() {
+                open.payment.command = proven.command_digest.map(JournalledCommand::Digest);
+            }
+            open.adopt_payer();
         }
         if matches!(next, PaymentState::Approved | PaymentState::Capturing) {
             // The record that says "approved" says "released" too: the till is told to release as
@@ -62,8 +87,26 @@ impl Terminal {
             self.after_record(transaction_id, Effect::Send { phone, message });
         }
         self.publish(transaction_id);
+        self.tell_claimants(transaction_id);
         if next.is_final() {
+            self.end(transaction_id);
+        }
+    }
+
+    /// The payment is final. Memory forgets it, unless a phone waits for a proof.
+    fn end(&mut self, transaction_id: TransactionId) {
+        let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
+        if open.payment.is_given_away() {
+            self.given_away = self.given_away.saturating_add(1);
+            tracing::error!(
+                %transaction_id,
+                "goods were released, and the money for them was given back or never taken"
+            );
+        }
+        if open.claimants.is_empty() {
             self.after_record(transaction_id, Effect::Forget(transaction_id));
+        } else {
+            open.start_proof(ProofStep::Inquiry, self.now.moment);
         }
     }
 
@@ -124,10 +167,10 @@ impl Terminal {
             return self.move_to(transaction_id, PaymentState::Expired, None);
         }
         if open.expire(Timer::DispenseTimeout, now) {
-            return match on_dispense_timeout(open.payment.state, self.settings.dispense_policy) {
-                Some(next) => self.move_to(transaction_id, next, None),
-                None => self.publish_dispense_unknown(transaction_id),
-            };
+            if on_dispense_timeout(open.payment.state, self.settings.dispense_policy) {
+                open.inquire_before_reversal(now);
+            }
+            return self.publish_dispense_unknown(transaction_id);
         }
         if open.expire(Timer::ResponseDue, now) {
             let detail = "the relay did not report in time".to_owned();

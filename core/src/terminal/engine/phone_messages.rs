@@ -7,11 +7,11 @@ use rand_core::RngCore;
 
 use super::super::phone_session::Received;
 use super::super::replies::{error, is_payer, reply_to_hello, reply_to_question, unknown_payment};
-use super::super::{Output, Payment, PaymentState, PhoneId, PhoneQuestion};
+use super::super::{JournalledCommand, Output, Payment, PaymentState, PhoneId, PhoneQuestion};
 use super::phones::must_be_connected;
 use super::{Effect, Terminal};
 use crate::credential::SealedCommand;
-use crate::domain::TransactionId;
+use crate::domain::{TransactionId, UnixTime};
 use crate::protocol::{
     FragmentTag, FromPhone, FromTerminal, MatchingNonce, ProtocolError, WireError,
 };
@@ -173,8 +173,8 @@ impl Terminal {
                     PhoneQuestion { transaction_id, command_digest, is_command },
                 );
             }
-            FromPhone::Opening { matching_nonce, keyring_issued_at: _ } => {
-                return self.phone_opened(phone, matching_nonce);
+            FromPhone::Opening { matching_nonce, keyring_issued_at } => {
+                return self.phone_opened(phone, matching_nonce, keyring_issued_at);
             }
             FromPhone::Cancel => self.phone_refuses(phone),
             FromPhone::ReceiptAck => tracing::debug!(?phone, "the phone has its receipt"),
@@ -202,7 +202,7 @@ impl Terminal {
             .get_mut(&transaction_id)
             .filter(|open| is_shown && open.is_payable(self.now.moment));
         if let Some(open) = payable {
-            open.payment.sealed_command = Some(sealed_command);
+            open.payment.command = Some(JournalledCommand::Full(sealed_command));
             open.payer = Some(phone);
             self.move_to(transaction_id, PaymentState::Authorising, None);
         } else {
@@ -215,14 +215,21 @@ impl Terminal {
         Ok(())
     }
 
-    /// The phone reveals the matching nonce, so that both sides can show the matching code.
+    /// The phone reveals the matching nonce, so that both sides can show the matching code. It gets
+    /// the institution's keyring if its own is older.
     fn phone_opened(
         &mut self,
         phone: PhoneId,
         matching_nonce: MatchingNonce,
+        keyring_issued_at: UnixTime,
     ) -> Result<(), ProtocolError> {
         let Some(session) = must_be_connected(&mut self.phones, phone) else { return Ok(()) };
         session.reveal(matching_nonce)?;
+        if keyring_issued_at < self.identity.keyring.issued_at {
+            let keyring = FromTerminal::Keyring(self.identity.keyring_octets.clone());
+            self.send(phone, &keyring);
+        }
+        let Some(session) = must_be_connected(&mut self.phones, phone) else { return Ok(()) };
         if let Some(shown) = session.shown {
             self.publish(shown);
         }
@@ -250,7 +257,12 @@ impl Terminal {
             // The payer came back on another connection, and later messages are for that one.
             open.payer = Some(phone);
         }
-        self.after_record(question.transaction_id, Effect::Send { phone, message });
+        let waits_for_proof = waits_for_proof(&open.payment, &question);
+        let PhoneQuestion { transaction_id, command_digest, .. } = question;
+        self.after_record(transaction_id, Effect::Send { phone, message });
+        if waits_for_proof {
+            self.claim(phone, transaction_id, command_digest, None);
+        }
     }
 
     /// Answers a question with what the journal holds.
@@ -265,5 +277,16 @@ impl Terminal {
             None => unknown_payment(),
         };
         self.send(phone, &message);
+        if let Some(payment) = payment.filter(|payment| waits_for_proof(payment, question))
+            && self.phones.contains_key(&phone)
+        {
+            let PhoneQuestion { transaction_id, command_digest, .. } = *question;
+            self.claim(phone, transaction_id, command_digest, Some(payment));
+        }
     }
+}
+
+/// Was the phone answered with the terminal's word, which is to be proven?
+fn waits_for_proof(payment: &Payment, question: &PhoneQuestion) -> bool {
+    !is_payer(payment, question) && !payment.is_excluded(question.command_digest)
 }

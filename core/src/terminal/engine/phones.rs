@@ -51,8 +51,9 @@ impl Terminal {
         if let Some(shown) = self.phones.remove(&phone).and_then(|session| session.shown) {
             self.publish(shown);
         }
-        for open in self.open.values_mut().filter(|open| open.payer == Some(phone)) {
-            open.payer = None;
+        for open in self.open.values_mut() {
+            open.payer = open.payer.filter(|payer| *payer != phone);
+            open.claimants.remove(&phone);
         }
     }
 

@@ -6,6 +6,7 @@
 
 use rand_core::RngCore;
 
+use super::super::answer_check::ProvenTransaction;
 use super::super::open_payment::OpenPayment;
 use super::super::{Payment, PaymentState};
 use super::{Effect, Terminal, must_be_open};
@@ -32,13 +33,13 @@ impl Terminal {
         &mut self,
         transaction_id: TransactionId,
         reason: DeclineReason,
-        receipt: Option<Vec<u8>>,
+        proven: Option<ProvenTransaction>,
     ) {
         let next = self.next_offer(transaction_id);
         let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
         open.is_superseded = next.is_some();
         let payer = open.payer;
-        self.move_to(transaction_id, PaymentState::Declined(reason), receipt);
+        self.move_to(transaction_id, PaymentState::Declined(reason), proven);
         if let Some(phone) = payer {
             let reason = "a command without a card";
             self.after_record(transaction_id, Effect::Dismiss { phone, reason });
@@ -83,9 +84,10 @@ impl Terminal {
             transaction_id: offer.transaction_id(),
             state: PaymentState::Offered,
             offer: encode_offer(&offer),
-            sealed_command: None,
+            command: None,
             sequence: 0,
             receipt: None,
+            exclusion: None,
             updated_at: self.now.wall,
             ..payment
         };

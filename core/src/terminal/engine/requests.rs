@@ -2,8 +2,9 @@
 
 use rand_core::RngCore;
 
+use super::super::answer_check::{CheckedAnswer, check_answer};
 use super::super::transition::{Verdict, on_institution};
-use super::super::{InstitutionAnswer, NotChargedReason, Output, PaymentState};
+use super::super::{InstitutionAnswer, Output, PaymentState, TransactionState};
 use super::{Effect, Terminal, must_be_open};
 use crate::domain::{Moment, TransactionId};
 
@@ -71,37 +72,113 @@ impl Terminal {
     ) {
         // A late answer may find the payment settled.
         let Some(open) = self.open.get_mut(&transaction_id) else { return };
-        open.request_ended();
+        open.request_ended(!matches!(answer, InstitutionAnswer::NotSent { .. }));
+        let (terminal_id, keyring) = (self.identity.terminal_id(), &self.identity.keyring);
+        let answer = check_answer(answer, &open.payment, terminal_id, keyring, self.now.wall);
+        if open.proof.is_some() {
+            return self.proof_answered(transaction_id, answer);
+        }
+        self.payment_answered(transaction_id, answer);
+    }
+
+    /// Acts on the checked answer to a payment's request.
+    pub(super) fn payment_answered(
+        &mut self,
+        transaction_id: TransactionId,
+        answer: CheckedAnswer,
+    ) {
+        let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
+        if !open.awaits_answer() {
+            return;
+        }
         let state = open.payment.state;
         match on_institution(state, open.payment.capture_after_dispense, &answer) {
             Verdict::Ignore => {}
             Verdict::Move(PaymentState::Declined(reason)) if reason.shows_no_card() => {
-                self.declined_without_card(transaction_id, reason, answer.into_receipt());
+                let proven = match answer {
+                    CheckedAnswer::Proven(proven) => Some(proven),
+                    CheckedAnswer::Unproven(_)
+                    | CheckedAnswer::NotSent { .. }
+                    | CheckedAnswer::Refused { .. }
+                    | CheckedAnswer::Unanswered { .. } => None,
+                };
+                self.declined_without_card(transaction_id, reason, proven);
             }
-            Verdict::Move(next) => self.move_to(transaction_id, next, answer.into_receipt()),
+            Verdict::Move(next) => {
+                let proven = match answer {
+                    CheckedAnswer::Proven(proven) if next != PaymentState::Unresolved => {
+                        Some(proven)
+                    }
+                    CheckedAnswer::Unproven(_) => {
+                        // The state is the right one, and an operator hears of the reason.
+                        self.move_to(transaction_id, next, None);
+                        return self.dispute(transaction_id, answer);
+                    }
+                    CheckedAnswer::Proven(_)
+                    | CheckedAnswer::NotSent { .. }
+                    | CheckedAnswer::Refused { .. }
+                    | CheckedAnswer::Unanswered { .. } => None,
+                };
+                self.move_to(transaction_id, next, proven);
+            }
             Verdict::Retry if state == PaymentState::Authorising => {
                 if !open.retry_authorisation(self.now.moment, &self.settings) {
-                    let reason = NotChargedReason::InstitutionUnreachable;
-                    self.move_to(transaction_id, PaymentState::NotCharged(reason), None);
+                    self.move_to(transaction_id, PaymentState::Unresolved, None);
                 }
             }
             Verdict::Retry => {
-                let backoff_ms = jittered(&mut self.random, open.retry_backoff_ms(&self.settings));
+                if matches!(answer, CheckedAnswer::Proven(_)) {
+                    self.end_dispute(transaction_id);
+                }
+                let backoff_ms = self.retry_later(transaction_id);
                 tracing::info!(
-                    %transaction_id, state = state.name(), backoff_ms, ?answer,
+                    %transaction_id, state = state.name(), backoff_ms, %answer,
                     "the request to the institution is retried"
                 );
-                open.schedule_request(self.now.moment.plus_ms(backoff_ms));
             }
             Verdict::Conflict => {
-                let backoff_ms = jittered(&mut self.random, open.retry_backoff_ms(&self.settings));
-                tracing::warn!(
-                    %transaction_id, state = state.name(), backoff_ms, ?answer,
-                    "the institution's answer contradicts this terminal's journal; the request is \
-                     retried, and an operator should look into it"
-                );
-                open.schedule_request(self.now.moment.plus_ms(backoff_ms));
+                self.dispute(transaction_id, answer);
+                self.retry_later(transaction_id);
             }
+        }
+    }
+
+    /// Schedules the next attempt, and returns in how many milliseconds it is.
+    pub(super) fn retry_later(&mut self, transaction_id: TransactionId) -> u64 {
+        let Some(open) = must_be_open(&mut self.open, transaction_id) else { return 0 };
+        let backoff_ms = jittered(&mut self.random, open.retry_backoff_ms(&self.settings));
+        open.schedule_request(self.now.moment.plus_ms(backoff_ms));
+        backoff_ms
+    }
+
+    /// Tells an operator that the institution's answer contradicts the journal or proves nothing.
+    fn dispute(&mut self, transaction_id: TransactionId, answer: CheckedAnswer) {
+        let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
+        tracing::error!(
+            %transaction_id, state = open.payment.state.name(), %answer,
+            "the institution's answer contradicts this terminal's journal or proves nothing; the \
+             terminal goes on asking, and an operator should look into it (`florin reconcile`)"
+        );
+        let proven = match answer {
+            CheckedAnswer::Proven(proven) => Some(proven),
+            CheckedAnswer::Unproven(_)
+            | CheckedAnswer::NotSent { .. }
+            | CheckedAnswer::Refused { .. }
+            | CheckedAnswer::Unanswered { .. } => None,
+        };
+        // Nobody knows why: the next request asks how the transaction stands.
+        open.inquires_next = proven.is_none();
+        let is_taken_there =
+            proven.as_ref().is_some_and(|proven| proven.state == TransactionState::Captured);
+        open.dispense_unknown |= is_taken_there && open.payment.state == PaymentState::Unresolved;
+        open.dispute = Some(proven);
+        self.publish(transaction_id);
+    }
+
+    fn end_dispute(&mut self, transaction_id: TransactionId) {
+        let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
+        if open.dispute.take().is_some() {
+            self.publish(transaction_id);
         }
     }
 }

@@ -4,7 +4,7 @@ use rand_core::RngCore;
 use sha2::{Digest, Sha256};
 
 use super::super::open_payment::OpenPayment;
-use super::super::transition::on_till;
+use super::super::transition::{on_resolve, on_till};
 use super::super::{
     Output, Payment, PaymentRequest, PaymentState, PaymentView, TillCallId, TillRefusal,
     TillRequest,
@@ -29,13 +29,17 @@ impl Terminal {
             | TillRequest::Cancel { transaction_id } => {
                 self.settle(*transaction_id, &request, stored)
             }
+            TillRequest::Resolve { transaction_id, dispensed } => {
+                self.resolve(*transaction_id, *dispensed, stored)
+            }
         };
         // A refusal, too, says how a payment stands, so it waits for that payment's record as every
         // other answer does.
         let about = match (&request, &answer) {
             (
                 TillRequest::Complete { transaction_id, .. }
-                | TillRequest::Cancel { transaction_id },
+                | TillRequest::Cancel { transaction_id }
+                | TillRequest::Resolve { transaction_id, .. },
                 _,
             ) => Some(*transaction_id),
             (TillRequest::Create(_), Ok(view)) => Some(view.transaction_id),
@@ -68,7 +72,7 @@ impl Terminal {
         if let Some(waiting) = self.waiting_offer().and_then(|id| self.view(id)) {
             return Err(TillRefusal::OfferWaiting(waiting.transaction_id));
         }
-        if self.open.len() >= self.settings.open_max {
+        if self.open_count() >= self.settings.open_max {
             return Err(TillRefusal::TooManyOpen(self.settings.open_max));
         }
         let (mut id, mut nonce) = ([0; 16], [0; 16]);
@@ -86,10 +90,12 @@ impl Terminal {
             reference: offer.reference().to_owned(),
             capture_after_dispense: offer.capture_after_dispense(),
             offer: encode_offer(&offer),
-            sealed_command: None,
+            command: None,
             sequence: 0,
             receipt: None,
+            exclusion: None,
             released: false,
+            dispense_restarts: 0,
             idempotency,
             created_at: self.now.wall,
             updated_at: self.now.wall,
@@ -166,13 +172,58 @@ impl Terminal {
     ) -> Result<PaymentView, TillRefusal> {
         let sale_id = stored.as_ref().map_or(transaction_id, |payment| payment.sale_id);
         let newest = self.newest_of_sale(sale_id);
-        let open = self.open.get(&newest).map(|open| open.payment.clone());
+        let open = self.open.get(&newest);
+        if let TillRequest::Complete { dispensed, .. } = request
+            && open.is_some_and(OpenPayment::is_taken_there)
+        {
+            return self.resolve(newest, *dispensed, stored);
+        }
+        let may_have_left = open.is_none_or(OpenPayment::may_have_left);
+        let open = open.map(|open| open.payment.clone());
         let payment = open.or(stored).ok_or(TillRefusal::Unknown(transaction_id))?;
-        let next = on_till(payment.state, payment.capture_after_dispense, request).map_err(
-            |explanation| TillRefusal::WrongState { state: payment.state.name(), explanation },
-        )?;
+        let (state, is_after_dispense) = (payment.state, payment.capture_after_dispense);
+        let next =
+            on_till(state, is_after_dispense, may_have_left, request).map_err(|explanation| {
+                TillRefusal::WrongState { state: payment.state.name(), explanation }
+            })?;
         if let Some(next) = next {
-            self.move_to(payment.transaction_id, next, None);
+            let transaction_id = payment.transaction_id;
+            if let PaymentState::Reversing(_) = next
+                && let Some(open) = self.open.get_mut(&transaction_id)
+            {
+                // The till says that the goods are not out.
+                open.payment.released = false;
+            }
+            self.move_to(transaction_id, next, None);
+        }
+        Ok(self.view_or(&payment))
+    }
+
+    /// Ends a disputed payment as the institution holds it, on a person's word about the goods.
+    fn resolve(
+        &mut self,
+        transaction_id: TransactionId,
+        dispensed: bool,
+        stored: Option<Payment>,
+    ) -> Result<PaymentView, TillRefusal> {
+        let open = self.open.get_mut(&transaction_id);
+        let payment = open
+            .as_ref()
+            .map(|open| open.payment.clone())
+            .or(stored)
+            .ok_or(TillRefusal::Unknown(transaction_id))?;
+        let dispute = open.as_ref().and_then(|open| open.dispute.clone());
+        let there = dispute.as_ref().and_then(Option::as_ref).map(|proven| proven.state);
+        let next = on_resolve(payment.state, dispute.is_some(), there).map_err(|explanation| {
+            TillRefusal::WrongState { state: payment.state.name(), explanation }
+        })?;
+        tracing::warn!(
+            %transaction_id, dispensed, next = next.name(),
+            "a disputed payment ends on a person's word"
+        );
+        if let Some(open) = open {
+            open.payment.released = dispensed;
+            self.move_to(transaction_id, next, dispute.flatten());
         }
         Ok(self.view_or(&payment))
     }

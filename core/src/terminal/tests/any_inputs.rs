@@ -18,7 +18,7 @@ fn any_answer() -> impl Strategy<Value = InstitutionAnswer> {
             TransactionState::Captured,
             TransactionState::Reversed,
         ])
-        .prop_map(|state| InstitutionAnswer::Transaction { state, receipt: None }),
+        .prop_map(|state| InstitutionAnswer::Transaction(TransactionClaim::bare(state))),
         Just(InstitutionAnswer::NotSent { detail: detail() }),
         Just(InstitutionAnswer::Refused { detail: detail() }),
         Just(InstitutionAnswer::Unanswered { detail: detail() }),

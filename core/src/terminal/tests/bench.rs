@@ -15,7 +15,9 @@ pub(super) struct Bench {
     pub(super) unconfirmed: Vec<RecordNumber>,
     pub(super) holds_journal: bool,
     pub(super) outputs: Vec<Output>,
-    next_call: u64,
+    pub(super) next_call: u64,
+    /// What the journal held at the start.
+    pub(super) resumed: Vec<Payment>,
 }
 
 impl Bench {
@@ -28,6 +30,7 @@ impl Bench {
             moment: Moment { milliseconds: 1_000 },
             wall: UnixTime { seconds: 1_700_000_000 },
         };
+        let resumed = open.clone();
         let (terminal, outputs) =
             Terminal::new(identity(), settings, [7; 32], open, NEWEST_SEQUENCE, now);
         let mut bench = Self {
@@ -38,6 +41,7 @@ impl Bench {
             holds_journal: false,
             outputs: Vec::new(),
             next_call: 0,
+            resumed,
         };
         bench.take(outputs);
         bench
@@ -166,19 +170,52 @@ impl Bench {
         self.outputs.iter().any(|output| matches!(output, Output::Publish(view) if view.release))
     }
 
+    /// An honest institution answers.
     pub(super) fn answer(&mut self, transaction_id: TransactionId, state: TransactionState) {
-        let answer = InstitutionAnswer::Transaction { state, receipt: Some(vec![1, 2, 3]) };
+        let claim = fixtures::claim(&self.payment(transaction_id), state);
+        self.claim(transaction_id, claim);
+    }
+
+    /// The institution has seen a reversal and no command.
+    pub(super) fn answer_tombstone(&mut self, transaction_id: TransactionId) {
+        let claim = fixtures::tombstone(&self.payment(transaction_id));
+        self.claim(transaction_id, claim);
+    }
+
+    /// The institution answers anything.
+    pub(super) fn claim(&mut self, transaction_id: TransactionId, claim: TransactionClaim) {
+        let answer = InstitutionAnswer::Transaction(claim);
         self.input(Input::Institution { transaction_id, answer });
+    }
+
+    /// The journal answers searches, as the driver does it.
+    pub(super) fn load(&mut self) {
+        let mut loads = Vec::new();
+        self.outputs.retain(|output| match output {
+            Output::Load { phone, question } => {
+                loads.push((*phone, question.clone()));
+                false
+            }
+            _ => true,
+        });
+        for (phone, question) in loads {
+            let id = question.transaction_id;
+            let of_id = |payment: &&Payment| payment.transaction_id == id;
+            let payment = self.journal.iter().rev().find(of_id).cloned();
+            self.input(Input::Loaded { phone, question, payment });
+        }
+    }
+
+    /// A payment's newest record.
+    pub(super) fn payment(&self, transaction_id: TransactionId) -> Payment {
+        let of_id = |payment: &&Payment| payment.transaction_id == transaction_id;
+        let open = self.resumed.iter().find(of_id);
+        self.journal.iter().rev().find(of_id).or(open).unwrap().clone()
     }
 
     /// The newest state of a payment in the journal.
     pub(super) fn state(&self, transaction_id: TransactionId) -> PaymentState {
-        self.journal
-            .iter()
-            .rev()
-            .find(|payment| payment.transaction_id == transaction_id)
-            .unwrap()
-            .state
+        self.payment(transaction_id).state
     }
 
     /// The values that a phone got since the last time.

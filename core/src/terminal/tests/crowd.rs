@@ -38,7 +38,7 @@ struct Person {
     hellos: u32,
     offer: Option<Vec<u8>>,
     /// The payments that the person has paid, or tried to, with the digests of the commands.
-    commands: Vec<(TransactionId, [u8; 32])>,
+    commands: Vec<(TransactionId, CommandDigest)>,
 }
 
 struct Crowd {
@@ -126,7 +126,7 @@ impl Crowd {
     fn inquire(&mut self, who: usize, whose: usize) {
         let Some(&(transaction_id, digest)) = self.people[whose].commands.last() else { return };
         // Nobody else knows the command.
-        let command_digest = if who == whose { digest } else { [0; 32] };
+        let command_digest = if who == whose { digest } else { CommandDigest([0; 32]) };
         let phone = &mut self.people[who].phone;
         if phone.channel.is_some() {
             let query = FromPhone::ResultQuery { transaction_id, command_digest };
@@ -151,24 +151,6 @@ impl Crowd {
                 _ => TransactionState::Approved,
             };
             self.bench.answer(request.transaction_id(), state);
-        }
-    }
-
-    /// The journal answers searches, as the driver does it.
-    fn load(&mut self) {
-        let mut loads = Vec::new();
-        self.bench.outputs.retain(|output| match output {
-            Output::Load { phone, question } => {
-                loads.push((*phone, question.clone()));
-                false
-            }
-            _ => true,
-        });
-        for (phone, question) in loads {
-            let id = question.transaction_id;
-            let of_id = |payment: &&Payment| payment.transaction_id == id;
-            let payment = self.bench.journal.iter().rev().find(of_id).cloned();
-            self.bench.input(Input::Loaded { phone, question, payment });
         }
     }
 
@@ -222,7 +204,7 @@ proptest! {
         let mut crowd = Crowd::new();
         for act in acts {
             crowd.act(act);
-            crowd.load();
+            crowd.bench.load();
             crowd.hear();
             crowd.check_evictions();
         }

@@ -14,7 +14,8 @@ fn a_capture_after_the_dispense_waits_for_the_tills_report() {
     bench.answer(transaction_id, TransactionState::Captured);
     assert_eq!(bench.state(transaction_id), PaymentState::Captured);
     assert_eq!(bench.terminal.open_count(), 0);
-    assert_eq!(outcomes(&phone.hear(&mut bench)), [Outcome::Approved]);
+    let told = outcomes(&phone.hear(&mut bench));
+    assert_eq!(told, [Outcome::Approved, Outcome::Captured], "the payer is still connected");
 }
 
 /// A payment that is approved and waits for the till's report on the goods.
@@ -32,6 +33,8 @@ fn a_payment_on_which_the_till_never_reports_is_reversed_when_its_time_is_over()
     bench.pass_ms(Settings::default().dispense_timeout_ms - 1);
     assert_eq!(bench.state(transaction_id), PaymentState::Approved);
     bench.pass_ms(1);
+    assert_eq!(bench.requests(), [InstitutionRequest::Inquire { transaction_id }]);
+    bench.answer(transaction_id, TransactionState::Approved);
     let reason = ReversalReason::DispenseUnknown;
     assert_eq!(bench.requests(), [InstitutionRequest::Reverse { transaction_id, reason }]);
     assert!(!bench.terminal.view(transaction_id).unwrap().release);
@@ -54,10 +57,77 @@ fn the_tills_time_begins_when_it_is_told_however_slow_the_journal_is() {
     bench.pass_ms(Settings::default().dispense_timeout_ms - 1);
     assert_eq!(bench.state(transaction_id), PaymentState::Approved);
     bench.pass_ms(1);
-    assert_eq!(
-        bench.state(transaction_id),
-        PaymentState::Reversing(ReversalReason::DispenseUnknown)
-    );
+    assert_eq!(bench.requests(), [InstitutionRequest::Inquire { transaction_id }]);
+}
+
+#[test]
+fn the_tills_late_word_counts_while_the_reversal_has_provably_not_left() {
+    let not_sent = || InstitutionAnswer::NotSent { detail: String::new() };
+    let unanswered = || InstitutionAnswer::Unanswered { detail: String::new() };
+    for (answer, counts) in [(not_sent(), true), (unanswered(), false)] {
+        let mut bench = Bench::new();
+        let transaction_id = approved(&mut bench);
+        bench.pass_ms(Settings::default().dispense_timeout_ms);
+        bench.answer(transaction_id, TransactionState::Approved);
+        bench.input(Input::Institution { transaction_id, answer });
+        let word = bench.till(TillRequest::Complete { transaction_id, dispensed: true });
+        assert_eq!(word.is_ok(), counts, "{word:?}");
+        let expected = if counts {
+            PaymentState::Capturing
+        } else {
+            PaymentState::Reversing(ReversalReason::DispenseUnknown)
+        };
+        assert_eq!(bench.state(transaction_id), expected);
+        // After a restart nobody knows what has left.
+        let mut bench = Bench::with(Settings::default(), vec![bench.payment(transaction_id)]);
+        let word = bench.till(TillRequest::Complete { transaction_id, dispensed: true });
+        assert_eq!(word.is_ok(), counts, "{word:?}");
+    }
+}
+
+#[test]
+fn the_tills_word_counts_while_the_terminal_inquires_before_a_reversal() {
+    let mut bench = Bench::new();
+    let transaction_id = approved(&mut bench);
+    bench.pass_ms(Settings::default().dispense_timeout_ms);
+    bench.requests();
+    bench.till(TillRequest::Complete { transaction_id, dispensed: true }).unwrap();
+    assert_eq!(bench.requests(), [InstitutionRequest::Capture { transaction_id }]);
+}
+
+#[test]
+fn goods_that_were_released_and_given_back_are_a_figure_of_their_own() {
+    let mut bench = Bench::new();
+    let transaction_id = approved(&mut bench);
+    bench.pass_ms(Settings::default().dispense_timeout_ms);
+    bench.answer(transaction_id, TransactionState::Approved);
+    bench.answer(transaction_id, TransactionState::Reversed);
+    assert_eq!(bench.terminal.open_payments(bench.now.wall).given_away, 1);
+    assert!(bench.published().last().unwrap().given_away);
+    // The till says that nothing is out.
+    let mut bench = Bench::new();
+    let transaction_id = approved(&mut bench);
+    bench.till(TillRequest::Complete { transaction_id, dispensed: false }).unwrap();
+    bench.answer(transaction_id, TransactionState::Reversed);
+    assert_eq!(bench.terminal.open_payments(bench.now.wall).given_away, 0);
+}
+
+#[test]
+fn restarts_without_end_do_not_give_the_till_time_without_end() {
+    let mut bench = Bench::new();
+    let transaction_id = approved(&mut bench);
+    let mut waited_ms = 0;
+    for _ in 0..80 {
+        bench = Bench::with(Settings::default(), vec![bench.payment(transaction_id)]);
+        let deadline = bench.terminal.next_deadline().unwrap();
+        let DeadlinePurpose::Payment { timer, .. } = deadline.purpose else { panic!("no phone") };
+        if timer == Timer::DispenseTimeout {
+            waited_ms += deadline.moment.since_ms(bench.now.moment);
+        }
+    }
+    assert!(waited_ms <= 10 * Settings::default().dispense_timeout_ms, "{waited_ms}");
+    bench.pass_ms(1);
+    assert_eq!(bench.requests(), [InstitutionRequest::Inquire { transaction_id }]);
 }
 
 #[test]

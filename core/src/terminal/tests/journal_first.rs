@@ -72,6 +72,22 @@ fn a_refusal_says_nothing_that_the_journal_does_not_hold() {
     );
 }
 
+/// What an operator does with a damaged journal: the next one is empty, and no number comes again.
+#[test]
+fn the_numbers_of_a_new_journal_are_above_those_of_one_that_was_lost() {
+    let first_number = |seconds| {
+        let now = Now { moment: Moment { milliseconds: 1_000 }, wall: UnixTime { seconds } };
+        let (terminal, _) =
+            Terminal::new(identity(), Settings::default(), [7; 32], Vec::new(), 0, now);
+        let mut bench = Bench::new();
+        (bench.terminal, bench.now) = (terminal, now);
+        bench.pay(false);
+        bench.journal.last().unwrap().sequence
+    };
+    let (lost, next) = (first_number(1_700_000_000), first_number(1_700_000_100));
+    assert!(lost > 0 && next > lost + 100 * 60_000);
+}
+
 #[test]
 fn the_number_of_an_authorisation_is_in_its_record_and_never_used_again() {
     let mut bench = Bench::new();

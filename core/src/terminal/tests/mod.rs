@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm)]
 
 mod any_inputs;
+mod belief;
 mod bench;
 mod crowd;
 mod deadlines;
@@ -12,19 +13,23 @@ mod journal_first;
 mod limits;
 mod offers;
 mod phone;
+mod proofs;
 mod reoffers;
 mod restart;
 mod results;
+mod stale_journal;
 
 use super::fixtures::{self, identity, request};
 use super::{
     AdvertisingPace, DeadlinePurpose, DispensePolicy, Input, InstitutionAnswer, InstitutionRequest,
-    NotChargedReason, Now, Output, Payment, PaymentRequest, PaymentState, PaymentView, PhoneId,
-    PhoneTimer, RecordNumber, Settings, Terminal, TillCallId, TillRefusal, TillRequest, Timer,
-    TransactionState,
+    Now, Output, Payment, PaymentRequest, PaymentState, PaymentView, PhoneId, PhoneTimer,
+    RecordNumber, Settings, Terminal, TillCallId, TillRefusal, TillRequest, Timer,
+    TransactionClaim, TransactionState,
 };
-use crate::credential::SealedCommand;
-use crate::domain::{DeclineReason, Moment, Outcome, ReversalReason, TransactionId, UnixTime};
+use crate::credential::{SealedCommand, sign_receipt};
+use crate::domain::{
+    CommandDigest, DeclineReason, Moment, Outcome, ReversalReason, TransactionId, UnixTime,
+};
 use crate::protocol::{
     FragmentTag, FromPhone, FromTerminal, Initiator, MessageKind, Reassembler, WireError,
     decode_plain_error,

@@ -18,7 +18,12 @@ fn the_first_command_wins_and_the_others_are_told() {
     assert_eq!(bench.requests().len(), 1);
     bench.answer(transaction_id, TransactionState::Approved);
     assert_eq!(outcomes(&winner.hear(&mut bench)), [Outcome::Approved]);
-    assert!(loser.hear(&mut bench).is_empty());
+    let exclusion = bench.payment(transaction_id).exclusion.unwrap();
+    assert_eq!(
+        loser.hear(&mut bench),
+        [FromTerminal::NotUsed { transaction_id, exclusion }],
+        "the proof follows the word"
+    );
     assert!(late.hear(&mut bench).is_empty());
 }
 
@@ -101,7 +106,7 @@ fn a_person_who_refuses_is_not_asked_again_and_others_may_pay() {
     let transaction_id = bench.offer(false);
     let mut phone = Phone::new(1, 512);
     phone.hello(&mut bench, None);
-    phone.say(&mut bench, &FromPhone::Cancel { transaction_id });
+    phone.say(&mut bench, &FromPhone::Cancel);
     assert_eq!(phone.hear(&mut bench), [FromTerminal::NothingToPay]);
     Phone::new(2, 512).pay(&mut bench);
     assert!(phone.hear(&mut bench).is_empty());

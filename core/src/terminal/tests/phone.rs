@@ -4,7 +4,9 @@
 use super::*;
 use crate::credential::{CardCommand, SealingKey, SigningKey};
 use crate::domain::{CardId, HolderVerification};
-use crate::protocol::{Channel, Fragmenter, Hello, HelloAnswer, decode_offer, digest_offer};
+use crate::protocol::{
+    Channel, Fragmenter, Hello, HelloAnswer, MatchingNonce, decode_offer, digest_offer,
+};
 
 pub(super) struct Phone {
     pub(super) id: PhoneId,
@@ -14,6 +16,7 @@ pub(super) struct Phone {
     pub(super) channel: Option<Channel>,
     pub(super) round_trips: u32,
     pub(super) octets: usize,
+    pub(super) keyring_issued_at: UnixTime,
 }
 
 impl Phone {
@@ -26,6 +29,7 @@ impl Phone {
             channel: None,
             round_trips: 0,
             octets: 0,
+            keyring_issued_at: UnixTime { seconds: u64::MAX },
         }
     }
 
@@ -56,7 +60,12 @@ impl Phone {
         transaction_id: Option<TransactionId>,
     ) -> FromTerminal {
         bench.input(Input::PhoneConnected(self.id));
-        let hello = Hello { value_octets_max: Some(self.value_octets_max as u32), transaction_id };
+        let matching_nonce = MatchingNonce([self.id.0 as u8; 16]);
+        let hello = Hello {
+            value_octets_max: Some(self.value_octets_max as u32),
+            transaction_id,
+            matching_commitment: matching_nonce.commitment(),
+        };
         let (initiator, message) =
             Initiator::start(&hello.encode(), [self.id.0 as u8 + 10; 32]).unwrap();
         self.write(bench, MessageKind::Handshake, &message);
@@ -66,6 +75,8 @@ impl Phone {
         let (channel, terminal_key, answer) = initiator.finish(&messages[0].1).unwrap();
         assert_eq!(terminal_key, identity().certificate.channel_key);
         self.channel = Some(channel);
+        let keyring_issued_at = self.keyring_issued_at;
+        self.say(bench, &FromPhone::Opening { matching_nonce, keyring_issued_at });
         HelloAnswer::decode(&answer).unwrap().first
     }
 

@@ -26,8 +26,12 @@ fn a_phone_that_comes_back_gets_its_result_and_no_other_phone_does() {
 
     let mut stranger = Phone::new(3, 512);
     stranger.hello(&mut bench, None);
-    stranger.say(&mut bench, &FromPhone::ResultQuery { transaction_id, command_digest: [0; 32] });
-    assert_eq!(errors(&stranger.hear(&mut bench)), [WireError::TransactionUnknown]);
+    stranger.say(
+        &mut bench,
+        &FromPhone::ResultQuery { transaction_id, command_digest: CommandDigest([0; 32]) },
+    );
+    let heard = stranger.hear(&mut bench);
+    assert!(matches!(heard[..], [FromTerminal::NotUsed { .. }]), "{heard:?}");
 
     // Memory does not hold a final payment any more: the journal is searched.
     bench.answer(transaction_id, TransactionState::Captured);
@@ -42,7 +46,21 @@ fn a_phone_that_comes_back_gets_its_result_and_no_other_phone_does() {
         .unwrap();
     let payment = bench.journal.last().cloned();
     bench.input(Input::Loaded { phone: again.id, question, payment });
-    assert_eq!(outcomes(&again.hear(&mut bench)), [Outcome::Approved]);
+    assert_eq!(outcomes(&again.hear(&mut bench)), [Outcome::Captured]);
+}
+
+#[test]
+fn a_phone_with_an_older_keyring_gets_the_terminals() {
+    let mut bench = Bench::new();
+    let issued_at = fixtures::keyring().issued_at.seconds;
+    for (seconds, is_sent) in [(issued_at - 1, true), (issued_at, false)] {
+        let mut phone = Phone::new(seconds, 512);
+        phone.keyring_issued_at = UnixTime { seconds };
+        phone.hello(&mut bench, None);
+        let keyring = FromTerminal::Keyring(identity().keyring_octets);
+        let expected = if is_sent { vec![keyring] } else { Vec::new() };
+        assert_eq!(phone.hear(&mut bench), expected);
+    }
 }
 
 #[test]

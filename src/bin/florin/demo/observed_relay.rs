@@ -64,7 +64,7 @@ impl<R: Relay> Relay for ObservedRelay<R> {
         let started = Instant::now();
         let answer = self.relay.ask(request, timeout_ms).await;
         let what = match &answer {
-            InstitutionAnswer::Transaction { state, .. } => match state {
+            InstitutionAnswer::Transaction(claim) => match claim.state {
                 TransactionState::Unknown => "never seen".to_owned(),
                 TransactionState::Declined(reason) => format!("declined ({})", reason.name()),
                 TransactionState::Approved => "approved: the amount is reserved".to_owned(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use florin::credential::VerifyingKey;
 use florin::domain::{Amount, CardId, Currency, TerminalId, UnixTime};
 use florin::institution::{
     CardTerms, EnrolmentCode, Institution, LedgerBalance, Server, authority_certificate_path,
@@ -65,7 +66,9 @@ impl Parties {
             now,
         )
         .await?;
-        let identity = Identity::new(enrolled.terminal_certificate, channel_key)?;
+        let root_key = VerifyingKey::from_sec1(&enrolled.root_public_key)?;
+        let identity =
+            Identity::new(enrolled.terminal_certificate, channel_key, enrolled.keyring, &root_key)?;
 
         let wallet = WalletDirectory::open(directory.join("wallet"))?;
         let request = EnrolmentRequest {

@@ -105,7 +105,6 @@ fn explanation(payment: &PaymentJson) -> String {
         "reversing" => format!("the amount is being given back ({reason})"),
         "reversed" => format!("nothing is charged ({reason})"),
         "declined" => format!("the institution declined ({reason})"),
-        "not_charged" => format!("nothing was charged ({reason})"),
         "cancelled" => "the offer was taken back".into(),
         "expired" => "nobody paid in time".into(),
         _ => reason.to_owned(),

@@ -10,6 +10,7 @@ mod books;
 mod books_check;
 mod enrolment;
 mod ledger;
+mod life;
 mod operations;
 mod payments;
 mod registry;

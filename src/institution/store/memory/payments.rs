@@ -9,7 +9,7 @@ use crate::institution::records::{
 };
 use crate::institution::store::{
     AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord, PageQuery,
-    PaymentStore, ReversalRecord, StoreError, TombstoneRecord, Written,
+    PaymentStore, ReversalRecord, SEQUENCE_GAP_MAX, StoreError, TombstoneRecord, Written,
 };
 
 impl MemoryStore {
@@ -25,8 +25,11 @@ impl MemoryStore {
         let has_number = |other: &&Transaction| {
             other.record.key.terminal == subject.key.terminal
                 && other.record.key.id != subject.key.id
-                && other.sequence.is_some()
-                && other.sequence == sequence
+                && other.sequence.zip(sequence).is_some_and(|((era, number), (ours, sequence))| {
+                    era == ours
+                        && (number == sequence
+                            || number > sequence.saturating_add(SEQUENCE_GAP_MAX))
+                })
         };
         let used_by = self.transactions.iter().find(has_number).map(|other| other.record.key.id);
         let terminal = terminal.map(|terminal| terminal.record.clone());
@@ -37,6 +40,15 @@ impl MemoryStore {
     fn numbered(&self, subject: &AuthorisationSubject) -> Option<(u64, u64)> {
         let terminal = self.terminals.get(&subject.key.terminal)?;
         Some((terminal.sequence_era, subject.sequence))
+    }
+
+    fn is_counter_used(&self, authorisation: &AuthorisationRecord) -> bool {
+        let (card, counter) = (authorisation.subject.card, authorisation.accepted_counter);
+        counter.is_some()
+            && self
+                .transactions
+                .iter()
+                .any(|other| other.accepted_counter == counter && other.record.card == card)
     }
 
     /// Whether the authorisation keeps the rules of the books.
@@ -51,9 +63,13 @@ impl MemoryStore {
         if facts.sequence_used_by.is_some() {
             return Err(rule_broken("a terminal gives each transaction a number of its own"));
         }
+        if self.is_counter_used(authorisation) {
+            return Err(rule_broken("a counter pays once"));
+        }
         let counter = facts.card.as_ref().map(|card| card.counter);
         if let (Some(counter), Some(accepted)) = (counter, authorisation.accepted_counter)
             && accepted <= counter
+            && !authorisation.is_presented
         {
             return Err(rule_broken("a card counter only moves up"));
         }
@@ -186,7 +202,7 @@ impl PaymentStore for MemoryStore {
         let card_public_key = facts.card_public_key();
         let card = facts.card.and_then(|card| self.cards.get_mut(&card.id));
         if let (Some(card), Some(counter)) = (card, authorisation.accepted_counter) {
-            card.record.counter = counter;
+            card.record.counter = card.record.counter.max(counter);
         }
         if let Ok(approval) = &authorisation.verdict {
             let made_at = authorisation.decided_at;
@@ -243,6 +259,18 @@ impl PaymentStore for MemoryStore {
         let record = record_of_tombstone(tombstone, self.next_number());
         self.insert(Transaction { record, accepted_counter: None, evidence: None, sequence: None });
         Ok(Written::Done)
+    }
+
+    fn approved_transactions(
+        &mut self,
+        terminal: Option<TerminalId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        let records = self.transactions.iter().map(|transaction| &transaction.record);
+        let approved = records
+            .filter(|record| record.state == TransactionState::Approved)
+            .filter(|record| terminal.is_none_or(|id| record.key.terminal == id));
+        Ok(approved.take(length(limit)).cloned().collect())
     }
 
     fn tombstones_since(

@@ -28,6 +28,8 @@ pub struct MemoryStore {
     /// The number of a request is its place, from 1.
     pub(super) requests: Vec<OperationRequest>,
     pub(super) maintenance: Vec<MaintenanceEntry>,
+    pub(super) generation: [u8; 16],
+    pub(super) server_start: [u8; 16],
     pub(super) operators: BTreeMap<OperatorName, RegisteredOperator>,
 }
 

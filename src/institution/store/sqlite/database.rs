@@ -77,6 +77,12 @@ impl SqliteStore {
         Ok(Self { connection })
     }
 
+    /// Writes all that is in the store into another file, which is empty or missing.
+    pub(super) fn copy_of_all(&mut self, path: &str) -> Result<(), StoreError> {
+        self.connection.execute("VACUUM INTO ?1", [path])?;
+        Ok(())
+    }
+
     /// Does all of `work` or nothing of it, and no other writer comes in between.
     pub(super) fn write<T>(
         &mut self,

@@ -15,6 +15,7 @@ mod error;
 mod ledger;
 mod ledger_check;
 mod ledger_tables;
+mod life;
 mod maintenance_table;
 mod operations;
 mod operator_table;

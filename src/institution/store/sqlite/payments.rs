@@ -63,7 +63,9 @@ impl PaymentStore for SqliteStore {
                 return Ok(Written::Outdated);
             }
             let number = transaction_table::insert(connection, authorisation, &facts)?;
-            if let (Some(card), Some(counter)) = (&facts.card, authorisation.accepted_counter) {
+            if let (Some(card), Some(counter)) = (&facts.card, authorisation.accepted_counter)
+                && (!authorisation.is_presented || counter > card.counter)
+            {
                 card_table::set_counter(connection, card.id, counter)?;
             }
             if let Ok(approval) = &authorisation.verdict {
@@ -112,6 +114,14 @@ impl PaymentStore for SqliteStore {
             transaction_table::insert_tombstone(connection, tombstone)?;
             Ok(Written::Done)
         })
+    }
+
+    fn approved_transactions(
+        &mut self,
+        terminal: Option<TerminalId>,
+        limit: u32,
+    ) -> Result<Vec<TransactionRecord>, StoreError> {
+        self.read(|connection| transaction_table::approved(connection, terminal, limit))
     }
 
     fn tombstones_since(

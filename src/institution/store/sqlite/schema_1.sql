@@ -325,3 +325,15 @@ CREATE TABLE operator (
   not_after INTEGER NOT NULL,
   removed_at INTEGER
 ) STRICT, WITHOUT ROWID;
+
+-- Which life of the store this is. A copy that is put back has to begin another one.
+CREATE TABLE store_life (
+  only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+  generation BLOB NOT NULL CHECK (length(generation) = 16),
+  -- Drawn at each start of a server, and kept in a file beside the store too.
+  server_start BLOB NOT NULL CHECK (length(server_start) = 16),
+  is_copy INTEGER NOT NULL DEFAULT 0 CHECK (is_copy IN (0, 1))
+) STRICT;
+
+INSERT INTO store_life (only_row, generation, server_start)
+VALUES (1, randomblob(16), randomblob(16));

@@ -187,8 +187,8 @@ fn the_schema_itself_refuses_what_breaks_the_books() {
          WHERE state = 'captured'",
         "UPDATE payment_transaction SET refunded_minor = 1, refund_receipt = x'00' \
          WHERE state = 'approved'",
-        "UPDATE payment_transaction SET state = 'reversed', reversed_at = 0 \
-         WHERE state = 'captured'",
+        "UPDATE payment_transaction SET state = 'reversed', reversed_at = 0, \
+         refunded_minor = 0, refund_receipt = NULL WHERE state = 'captured'",
         "DELETE FROM payment_transaction",
         "UPDATE audit_entry SET reason = 'x'",
         "DELETE FROM audit_entry",

@@ -9,7 +9,7 @@ use crate::domain::{
 use crate::institution::records::{AccountId, Evidence, TransactionKey, TransactionRecord};
 use crate::institution::store::{
     AuthorisationFacts, AuthorisationRecord, AuthorisationSubject, CaptureRecord, PageQuery,
-    RefundRecord, ReversalRecord, StoreError, TombstoneRecord, WriteOffRecord,
+    RefundRecord, ReversalRecord, SEQUENCE_GAP_MAX, StoreError, TombstoneRecord, WriteOffRecord,
 };
 
 const QUERY: &str = "SELECT number, terminal, payment_transaction.id, state, decline_reason, \
@@ -110,7 +110,7 @@ pub(super) fn find(
         .transpose()
 }
 
-/// The other transaction to which the terminal gave the same number in this era.
+/// Another transaction of the terminal in this era that another machine has sent.
 pub(super) fn with_sequence(
     connection: &Connection,
     subject: &AuthorisationSubject,
@@ -118,10 +118,16 @@ pub(super) fn with_sequence(
     let id: Option<[u8; 16]> = connection
         .prepare_cached(
             "SELECT id FROM payment_transaction WHERE terminal = ?1 AND sequence_era = \
-             (SELECT sequence_era FROM terminal WHERE id = ?1) AND sequence = ?2 AND id <> ?3",
+             (SELECT sequence_era FROM terminal WHERE id = ?1) AND id <> ?3 \
+             AND (sequence = ?2 OR sequence > ?4) LIMIT 1",
         )?
         .query_row(
-            params![subject.key.terminal.as_str(), subject.sequence, subject.key.id.as_octets()],
+            params![
+                subject.key.terminal.as_str(),
+                subject.sequence,
+                subject.key.id.as_octets(),
+                subject.sequence.saturating_add(SEQUENCE_GAP_MAX).min(i64::MAX as u64)
+            ],
             |row| row.get(0),
         )
         .optional()?;
@@ -338,6 +344,19 @@ pub(super) fn of_card(
         "{QUERY} WHERE payment_transaction.card = ? AND number < ? ORDER BY number DESC LIMIT ?"
     ))?;
     collect(statement.query(params![card.as_octets(), before_number.unwrap_or(i64::MAX), limit])?)
+}
+
+/// Reads approved transactions, the oldest first.
+pub(super) fn approved(
+    connection: &Connection,
+    terminal: Option<TerminalId>,
+    limit: u32,
+) -> Result<Vec<TransactionRecord>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "{QUERY} WHERE state = 'approved' AND (?1 IS NULL OR terminal = ?1) \
+         ORDER BY number LIMIT ?2"
+    ))?;
+    collect(statement.query(params![terminal.as_ref().map(TerminalId::as_str), limit])?)
 }
 
 pub(super) fn with_id(
