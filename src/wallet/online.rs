@@ -96,7 +96,7 @@ pub struct Online {
     client: CardholderClient<Channel>,
     directory: WalletDirectory,
     card: Arc<Card>,
-    /// The phone's clock.
+    /// By the phone's clock.
     now: UnixTime,
 }
 
