@@ -41,8 +41,8 @@ def declined_for_funds(bed):
 
 @scenario(controllers=2)
 def dispense_failed(bed):
-    """Approved, but the goods cannot be released: everything is given back, and the phone that stays
-    hears of it."""
+    """Approved, but the goods cannot be released: everything is given back, and the phone that
+    stays hears of it."""
     kiosk = Kiosk(bed)
     till = kiosk.offer("2.50", "--after-dispense", "--dispensed", "false")
     paid = kiosk.wallets[0].pay(exit_code=6)
