@@ -43,8 +43,8 @@ fn approved(programs: &Programs) -> String {
     let mut till =
         programs.florin(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let air = programs.air_address().to_string();
-    let paying = ["pay", "--yes", "--nearest", "--wait-ms", "20000", "--air", &air];
-    done(&mut programs.wallet(&paying));
+    let paying = ["--yes", "--nearest", "--stay-ms", "0", "--wait-ms", "20000", "--air", &air];
+    done(&mut programs.wallet(&[&["pay"], &paying[..]].concat()));
     let transaction_id = wait_for("the approval", || {
         let payment = open_payments(programs).first()?.clone();
         (payment["state"] == "approved")

@@ -52,16 +52,33 @@ fn a_payment_passes_between_the_programs() {
     assert_eq!(last_json(&till)["state"], "captured");
 
     let transaction_id = paid["transaction_id"].as_str().unwrap();
-    let asked = last_json(&done(&mut programs.wallet(&[
-        "result",
-        transaction_id,
-        "--json",
-        "--air",
-        &air,
-    ])));
-    assert_eq!(asked["outcome"], "approved", "{asked}");
+    let ask = |more: &[&str]| {
+        let words = [&["result", transaction_id, "--json"], more].concat();
+        last_json(&done(&mut programs.wallet(&words)))
+    };
+    assert_eq!(ask(&["--at-machine", "--air", &air])["receipt_verified"], true);
+    assert_eq!(ask(&["--online"])["outcome"], "captured");
+    let refreshed = last_json(&done(&mut programs.wallet(&["refresh", "--json"])));
+    assert_eq!((&refreshed["counter"], &refreshed["counter_before"]), (&1.into(), &Value::Null));
+    let listed = last_json(&done(&mut programs.wallet(&["receipts", "--online", "--json"])));
+    assert_eq!((&listed["standing"], &listed["merchant"]), (&"paid".into(), &paid["merchant"]));
+    let shown = last_json(&done(&mut programs.wallet(&["receipts", "--json"])));
+    assert_eq!((&shown["standing"], &shown["receipt_verified"]), (&"paid".into(), &true.into()));
+    // The institution is gone: the machine is asked.
+    institution.stop();
+    let asked = ask(&["--air", &air]);
+    assert_eq!(
+        (&asked["transaction_id"], &asked["exit_code"]),
+        (&transaction_id.into(), &0.into())
+    );
+    let institution = programs.start_institution(None);
     let at_bank = programs.institution(&["transaction", "show", transaction_id]);
     assert_eq!((&at_bank["state"], &at_bank["amount_minor"]), (&"captured".into(), &250.into()));
+
+    // To be near a machine is no consent to pay it.
+    let unasked = programs.wallet(&["pay", "--yes", "--nearest", "--json"]).output().unwrap();
+    assert_eq!(unasked.status.code(), Some(2), "{unasked:?}");
+    assert!(last_json(&unasked)["error"].as_str().unwrap().contains("no consent"), "{unasked:?}");
 
     // A machine with another code is not there.
     let other = ["terminals", "--scan-ms", "300", "--json", "--air", "unix:/nowhere/air.sock"];

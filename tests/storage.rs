@@ -64,7 +64,7 @@ impl Bench {
     /// goods: its id.
     fn approved_and_left_alone(&self) -> String {
         let mut till = self.offer(&["--after-dispense"]);
-        assert_eq!(self.phone_pays()["outcome"], "approved");
+        assert_eq!(self.phone_pays()["outcome"], "reserved");
         let transaction_id = wait_for("the approval", || {
             let listed = last_json(
                 &self.programs.florin(&["payments", "--open", "--json"]).output().unwrap(),
@@ -102,7 +102,8 @@ impl Bench {
 
     fn phone_pays(&self) -> Value {
         let air = self.air().to_string();
-        let words = ["pay", "--yes", "--nearest", "--json", "--wait-ms", "20000", "--air", &air];
+        let words = ["--yes", "--nearest", "--stay-ms", "0", "--wait-ms", "20000", "--air", &air];
+        let words = [&["pay", "--json"], &words[..]].concat();
         last_json(&self.programs.wallet(&words).output().unwrap())
     }
 

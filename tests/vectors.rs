@@ -456,10 +456,17 @@ fn vectors() -> Value {
         },
         "receipts_to_refuse": receipts_to_refuse(&receipt, &receipt_key, &certificate_key),
         "exclusion": signed(PayloadType::Exclusion, &signed_exclusion),
-        "exclusions_to_refuse":
-            exclusions_to_refuse(&elsewhere, receipt.command_digest, &receipt_key, &certificate_key),
-        "other_results":
-            other_results(&receipt, &receipt_key, &[("not_used_but_another", elsewhere), ("not_used_and_none", none)]),
+        "exclusions_to_refuse": exclusions_to_refuse(
+            &elsewhere,
+            receipt.command_digest,
+            &receipt_key,
+            &certificate_key,
+        ),
+        "other_results": other_results(
+            &receipt,
+            &receipt_key,
+            &[("not_used_but_another", elsewhere), ("not_used_and_none", none)],
+        ),
         "certificates_to_refuse":
             certificates_to_refuse(&certificate, &certificate_key, &receipt_key),
         "offers_to_refuse": offers_to_refuse(&offer),

@@ -277,6 +277,9 @@ async fn the_bank_says_what_became_of_a_payment_whatever_the_machine_said() {
     let ids: Vec<_> = listed.iter().map(|payment| payment.transaction_id).collect();
     assert_eq!(ids, [given_back.record.transaction_id(), taken.record.transaction_id()]);
     assert!(listed.iter().all(|payment| payment.merchant_name == KIOSK));
+    let standings: Vec<_> = listed.iter().map(|payment| payment.standing).collect();
+    assert_eq!(standings, ["given_back", "paid"]);
+    assert!(listed.iter().all(|payment| payment.receipt.is_some()));
     assert_eq!(online.payments(1).await.unwrap().len(), 1);
 }
 

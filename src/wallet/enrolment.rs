@@ -54,8 +54,8 @@ pub enum EnrolmentError {
 /// Enrols a card and puts it into the wallet.
 ///
 /// # Errors
-/// [`EnrolmentError`]. After [`EnrolmentError::Failed`] and [`EnrolmentError::Contact`] the same code
-/// can be tried again.
+/// [`EnrolmentError`]. After [`EnrolmentError::Failed`] and [`EnrolmentError::Contact`] the same
+/// code can be tried again.
 pub async fn enrol_card(
     directory: &WalletDirectory,
     request: EnrolmentRequest,

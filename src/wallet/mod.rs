@@ -1,5 +1,6 @@
 //! The phone's side around the pure session of `florin_core::wallet`: files, attempts, enrolment,
-//! questions to the institution, and a driver that runs a session over any [`crate::link::PhoneLink`].
+//! questions to the institution, and a driver that runs a session over any
+//! [`crate::link::PhoneLink`].
 //!
 //! This room knows no radio: `bluetooth::Central` and the binary choose the terminal.
 

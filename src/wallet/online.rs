@@ -2,7 +2,8 @@
 //! payments a card made, and how the card stands. Nothing here changes anything at the institution.
 //!
 //! The card signs each question over a fresh challenge. A receipt, an exclusion and a keyring in an
-//! answer are verified like those from a machine.
+//! answer are verified like those from a machine. Only the time is another: what comes from the
+//! institution itself may be older than the end of the key that signed it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::institution_api::cardholder_client::CardholderClient;
 use crate::institution_api::question::About;
 use crate::institution_api::{
     AskRequest, CardAnswer, CardPayment, CardQuestion, GetChallengeRequest, PaymentQuestion,
-    PaymentsQuestion, Question, Transaction,
+    PaymentsQuestion, Question, Transaction, TransactionState,
 };
 
 /// How many payments one question lists: as many as the institution answers at once.
@@ -63,8 +64,13 @@ pub enum OnlineError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedPayment {
     pub transaction_id: TransactionId,
-    /// The newest receipt. Its signature was verified.
-    pub receipt: Receipt,
+    /// How it stands, as [`PaymentRecord::standing`] names it.
+    pub standing: &'static str,
+    pub amount: Amount,
+    /// By the institution's clock.
+    pub created_at: UnixTime,
+    /// The newest receipt, if a key that the card's keyring still names signed it.
+    pub receipt: Option<Receipt>,
     /// As the institution names the merchant.
     pub merchant_name: String,
 }
@@ -90,7 +96,7 @@ pub struct Online {
     client: CardholderClient<Channel>,
     directory: WalletDirectory,
     card: Arc<Card>,
-    /// The phone's clock.
+    /// By the phone's clock.
     now: UnixTime,
 }
 
@@ -135,7 +141,7 @@ impl Online {
             }
             other => other,
         }
-        .map_err(|fault| unusable(fault))?;
+        .map_err(unusable)?;
         record.updated_at = self.now;
         self.directory.store(self.card.name()).update(&record)?;
         Ok(end)
@@ -146,13 +152,21 @@ impl Online {
         record: &mut PaymentRecord,
         transaction: &Transaction,
     ) -> Result<SessionEnd, ReceiptFault> {
-        let keyring = self.card.keyring();
+        let (keyring, signed_at) = (self.card.keyring(), self.signed_at(transaction));
         if transaction.receipt.is_empty() {
-            let exclusion = check_exclusion(record, &transaction.exclusion, keyring, self.now)?;
+            let exclusion = check_exclusion(record, &transaction.exclusion, keyring, signed_at)?;
             return Ok(exclude(record, exclusion, transaction.exclusion.clone()));
         }
-        let receipt = check_receipt(record, &transaction.receipt, keyring, self.now)?;
+        let receipt = check_receipt(record, &transaction.receipt, keyring, signed_at)?;
         Ok(settle(record, receipt, transaction.receipt.clone()))
+    }
+
+    /// A time at which every key that signed for this transaction was good.
+    fn signed_at(&self, transaction: &Transaction) -> UnixTime {
+        match transaction.created_at_unix_s {
+            0 => self.now,
+            seconds => self.now.min(UnixTime { seconds }),
+        }
     }
 
     /// Lists the payments that the institution decided on this card's commands, newest first:
@@ -187,14 +201,30 @@ impl Online {
 
     fn listed(&self, payment: CardPayment) -> Result<ListedPayment, OnlineError> {
         let transaction = payment.transaction.ok_or_else(|| unusable("no transaction"))?;
+        let transaction_id =
+            TransactionId::from_octets(&transaction.transaction_id).map_err(unusable)?;
+        let standing = match transaction.state() {
+            TransactionState::Approved => "reserved",
+            TransactionState::Captured => "paid",
+            TransactionState::Declined => "declined",
+            TransactionState::Reversed => "given_back",
+            TransactionState::Unspecified | TransactionState::Unknown => {
+                return Err(unusable("a payment in no state"));
+            }
+        };
+        let currency = transaction.currency.parse().map_err(unusable)?;
+        let amount = Amount::new(transaction.amount_minor, currency).map_err(unusable)?;
         let receipt = Signed::decode(&transaction.receipt)
-            .and_then(|signed| verify_receipt(&signed, self.card.keyring(), self.now))
-            .map_err(|error| unusable(error))?;
-        if receipt.transaction_id.as_octets().as_slice() != transaction.transaction_id {
-            return Err(unusable("a receipt of another payment"));
-        }
+            .and_then(|signed| {
+                verify_receipt(&signed, self.card.keyring(), self.signed_at(&transaction))
+            })
+            .ok()
+            .filter(|receipt| receipt.transaction_id == transaction_id);
         Ok(ListedPayment {
-            transaction_id: receipt.transaction_id,
+            transaction_id,
+            standing,
+            amount,
+            created_at: UnixTime { seconds: transaction.created_at_unix_s },
             receipt,
             merchant_name: payment.merchant_name,
         })
@@ -273,11 +303,11 @@ fn read_standing(answer: &CardAnswer) -> Result<(Amount, Signed), OnlineError> {
     if answer.counter > CardCommand::COUNTER_MAX {
         return Err(unusable("a counter out of its range"));
     }
-    let currency = answer.currency.parse().map_err(|error| unusable(error))?;
+    let currency = answer.currency.parse().map_err(unusable)?;
     // More than any payment can be is the same as no limit.
-    let payment_limit = Amount::new(answer.payment_limit_minor.min(MINOR_UNITS_MAX), currency)
-        .map_err(|error| unusable(error))?;
-    let keyring = Signed::decode(&answer.keyring).map_err(|error| unusable(error))?;
+    let payment_limit =
+        Amount::new(answer.payment_limit_minor.min(MINOR_UNITS_MAX), currency).map_err(unusable)?;
+    let keyring = Signed::decode(&answer.keyring).map_err(unusable)?;
     Ok((payment_limit, keyring))
 }
 

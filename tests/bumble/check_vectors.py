@@ -306,9 +306,7 @@ class Vectors(unittest.TestCase):
                 self.assertIs(concluded.payment, payment)
                 self.assertEqual(payment.state, "approved")
                 self.assertEqual(payment.receipt, VECTORS["receipt"]["encoded"])
-                self.assertEqual(
-                    session.acknowledge(), VECTORS["receipt_ack"]["fragments"][name]
-                )
+                self.assertEqual(session.acknowledge(), VECTORS["receipt_ack"]["fragments"][name])
 
     def test_result_query(self):
         session, payment, _ = paying()
@@ -345,7 +343,6 @@ class Vectors(unittest.TestCase):
                 with self.assertRaisesRegex(credentials.NotValid, said[why]):
                     phone.conclude(new_card(), payment, decode("Result", result), NOW_UNIX_S)
                 self.assertEqual((payment.state, payment.receipt), ("in_doubt", b""))
-
 
     def test_other_results(self):
         ends = {
@@ -688,7 +685,9 @@ class Results(unittest.TestCase):
 
     def test_declined_for_a_reason_of_a_later_version(self):
         terminal, payment = self.pay()
-        terminal.say(**self.result(2, decline_reason=99, receipt=receipt(2, payment, decline_reason=99)))
+        terminal.say(
+            **self.result(2, decline_reason=99, receipt=receipt(2, payment, decline_reason=99))
+        )
         self.assertEqual((payment.state, payment.decline_reason), ("declined", "other"))
 
     def test_declined_for_another_offer(self):
@@ -714,7 +713,9 @@ class Results(unittest.TestCase):
         terminal.say(**self.result(3))
         self.assertEqual(payment.state, "approved")
         self.assertIsInstance(terminal.say(**self.result(4))[0], phone.Unproven)
-        self.assertIsInstance(terminal.say(**self.result(4, receipt=receipt(1, payment)))[0], phone.Unproven)
+        self.assertIsInstance(
+            terminal.say(**self.result(4, receipt=receipt(1, payment)))[0], phone.Unproven
+        )
         self.assertEqual(payment.state, "approved")
         terminal.say(**self.result(4, receipt=receipt(3, payment)))
         self.assertEqual(payment.state, "reversed")
@@ -760,7 +761,9 @@ class Results(unittest.TestCase):
 
     def test_result_of_another_payment(self):
         terminal, payment = self.pay()
-        terminal.say(result={"transaction_id": bytes(16), "outcome": 1, "receipt": receipt(1, payment)})
+        terminal.say(
+            result={"transaction_id": bytes(16), "outcome": 1, "receipt": receipt(1, payment)}
+        )
         self.assertEqual(payment.state, "in_doubt")
 
     def test_coming_back(self):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Pays at a terminal over Bluetooth and prints what came of it as one line of JSON. Exit code 0:
-approved; 1: anything else.
+approved or captured; 1: anything else.
 
 With --visits it stays, reads the options of one visit from each line of standard input, and answers
 each with such a line."""
@@ -263,7 +263,7 @@ async def run():
     approved = True
     async for report in visits(parser, arguments):
         print(json.dumps(report), flush=True)
-        approved = report["outcome"] == "approved"
+        approved = report["outcome"] in ("approved", "captured")
     return 0 if approved else 1
 
 

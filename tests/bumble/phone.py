@@ -652,9 +652,7 @@ class Session:
             return [KeyringNeeded()]
 
     def _greet(self, first):
-        self.certificate = check_certificate(
-            self.card, *self._accepted, self.link, self.now()
-        )
+        self.certificate = check_certificate(self.card, *self._accepted, self.link, self.now())
         self._held = None
         greeted = Greeted(
             self.certificate.terminal_id,

@@ -446,10 +446,10 @@ impl SessionEnd {
             Self::Settled(_)
             | Self::Reserved(_)
             | Self::NotCharged(_)
+            | Self::Unproven(_)
             | Self::NotProven(_)
             | Self::Pending(PendingReason::Institution) => true,
             Self::Pending(_)
-            | Self::Unproven(_)
             | Self::NotPaid(_)
             | Self::Refused(_)
             | Self::LinkFailed(_)

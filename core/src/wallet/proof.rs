@@ -1,5 +1,5 @@
-//! What proves to a wallet how a payment stands: receipts and exclusions that the institution signed
-//! about this wallet's own command, whoever handed them over.
+//! What proves to a wallet how a payment stands: receipts and exclusions that the institution
+//! signed about this wallet's own command, whoever handed them over.
 
 use super::{PaymentRecord, PaymentStatus, ReceiptFault, SessionEnd};
 use crate::credential::{Keyring, Signed, verify_exclusion, verify_receipt};

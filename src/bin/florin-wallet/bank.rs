@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use florin::domain::ReceiptStatus;
 use florin::wallet::{
     Card, ListedPayment, Online, OnlineError, PaymentRecord, PendingReason, SessionEnd,
     WalletDirectory, ask_online,
@@ -47,35 +46,38 @@ pub async fn list(directory: &WalletDirectory, screen: &Screen, card: Card) -> a
     if payments.is_empty() {
         screen.say("Your bank has no payment of this card.");
     }
-    for ListedPayment { transaction_id, receipt, merchant_name } in payments {
-        let (standing, style) = match receipt.status {
-            ReceiptStatus::Approved { .. } => ("reserved", Style::Doubtful),
-            ReceiptStatus::Captured { .. } => ("paid", Style::Good),
-            ReceiptStatus::Declined(_) => ("declined", Style::Bad),
-            ReceiptStatus::Reversed => ("given_back", Style::Faint),
+    for payment in payments {
+        let ListedPayment { transaction_id, standing, amount, .. } = payment;
+        let style = match standing {
+            "paid" => Style::Good,
+            "declined" => Style::Bad,
+            "reserved" => Style::Doubtful,
+            _ => Style::Faint,
         };
-        let refunded_minor = screen::refunded_minor(&receipt);
-        let approval_code = screen::approval_code(&receipt);
+        let receipt = payment.receipt.as_ref();
+        let refunded_minor = receipt.and_then(screen::refunded_minor);
+        let approval_code = receipt.and_then(screen::approval_code);
         screen.event(json!({
             "event": "payment",
             "transaction_id": transaction_id.to_string(),
             "standing": standing,
-            "amount_minor": receipt.amount.minor(),
+            "amount_minor": amount.minor(),
             "refunded_minor": refunded_minor,
-            "currency": receipt.amount.currency().to_string(),
-            "merchant": merchant_name,
-            "terminal_id": receipt.terminal_id.to_string(),
+            "currency": amount.currency().to_string(),
+            "merchant": payment.merchant_name,
+            "terminal_id": receipt.map(|receipt| receipt.terminal_id.to_string()),
             "approval_code": approval_code,
-            "decided_at": receipt.decided_at.to_string(),
+            "receipt_verified": receipt.is_some(),
+            "created_at": payment.created_at.to_string(),
         }));
         screen.say(&format!(
             "{}  {:>14}  {}  {transaction_id}  {}  {}{}",
-            receipt.decided_at,
-            receipt.amount.to_string(),
+            payment.created_at,
+            amount.to_string(),
             screen.styled(style, &format!("{:<11}", standing.replace('_', " "))),
-            on_screen(&merchant_name),
+            on_screen(&payment.merchant_name),
             approval_code.unwrap_or_default(),
-            screen::refund_words(receipt.amount.currency(), refunded_minor),
+            screen::refund_words(amount.currency(), refunded_minor),
         ));
     }
     Ok(0)

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use florin::domain::{Currency, LineItem, Offer, Receipt, ReceiptStatus, UnixTime};
+use florin::domain::{Currency, DeclineReason, LineItem, Offer, Receipt, ReceiptStatus, UnixTime};
 use florin::wallet::{NotPaid, Notice, OfferView, SessionEnd};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -191,6 +191,9 @@ impl Screen {
             _ => Style::Strong,
         };
         print(&self.styled(style, &end.message()));
+        if let Some(advice) = advice(end) {
+            print(advice);
+        }
         if let Some(receipt) = end.receipt() {
             if let Some(approval_code) = approval_code {
                 print(&format!("  approval   {approval_code}"));
@@ -228,6 +231,14 @@ impl Screen {
             let _ = writeln!(io::stderr(), "florin-wallet: {error}");
         }
     }
+}
+
+/// What this program can do about it.
+fn advice(end: &SessionEnd) -> Option<&'static str> {
+    (end.decline_reason()? == DeclineReason::CounterReplayed).then_some(
+        "If this wallet was restored from a copy, run `florin-wallet refresh` and pay again. If it \
+         was not, somebody may have copied the card.",
+    )
 }
 
 /// What a session was about.
@@ -435,10 +446,44 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_every_outcome_with_its_exit_code() {
+        let manual = include_str!("../../../docs/wallet.md");
+        let rows: Vec<&str> = manual.lines().filter(|line| line.starts_with("| `")).collect();
+        for end in [
+            settled(ReceiptStatus::Approved { approval_code: String::new() }),
+            settled(ReceiptStatus::Captured { approval_code: String::new(), refunded_minor: 0 }),
+            settled(ReceiptStatus::Declined(florin::domain::DeclineReason::OverLimit)),
+            settled(ReceiptStatus::Reversed),
+            SessionEnd::Reserved(receipt(ReceiptStatus::Reversed)),
+            not_charged(),
+            SessionEnd::Pending(PendingReason::LinkLost),
+            SessionEnd::Unproven(TerminalWord::Taken),
+            SessionEnd::NotProven(ReceiptFault::Missing),
+            SessionEnd::NotPaid(NotPaid::Declined),
+            SessionEnd::NotPaid(NotPaid::NothingToPay),
+            SessionEnd::Refused(Refusal::LookAlike),
+            SessionEnd::LinkFailed(LinkFault::Lost),
+            SessionEnd::StoreFailed,
+        ] {
+            let (name, code) = (format!("`{}`", end.name()), format!("| {} |", exit_code(&end)));
+            let is_there = rows.iter().any(|row| row.contains(&name) && row.contains(&code));
+            assert!(is_there, "docs/wallet.md has no row with {name} and {code}");
+        }
+    }
+
+    #[test]
     fn an_item_that_costs_nothing_shows_so() {
         let water = LineItem { name: "Water".into(), quantity: 1, amount_minor: 0 };
         assert!(item_line(&water, "EUR".parse().unwrap()).ends_with(" 0.00 EUR"));
         assert!(item_line(&water, "JPY".parse().unwrap()).ends_with(" 0 JPY"));
+    }
+
+    #[test]
+    fn a_counter_that_was_used_leads_to_the_command_that_mends_it() {
+        let declined = |reason| settled(ReceiptStatus::Declined(reason));
+        let advice = super::advice(&declined(DeclineReason::CounterReplayed)).unwrap();
+        assert!(advice.contains("florin-wallet refresh"), "{advice}");
+        assert_eq!(super::advice(&declined(DeclineReason::OverLimit)), None);
     }
 
     #[test]

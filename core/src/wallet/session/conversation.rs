@@ -569,7 +569,16 @@ impl Session {
             // What is not on the disk is not used.
             Event::StoreFailed => match next {
                 Stage::AwaitingKeyring { refusal, .. } => end(SessionEnd::Refused(refusal)),
-                next => (next, Vec::new()),
+                next @ (Stage::AwaitingAnswer { .. }
+                | Stage::AwaitingKeyringStore { .. }
+                | Stage::AwaitingOffer { .. }
+                | Stage::AwaitingDecision { .. }
+                | Stage::AwaitingReservation { .. }
+                | Stage::AwaitingStore { .. }
+                | Stage::AwaitingResult(_)
+                | Stage::AwaitingApprovalStore(_)
+                | Stage::AwaitingLastStore { .. }
+                | Stage::Ended) => (next, Vec::new()),
             },
             Event::LinkLost => self.step(now, next, Event::LinkLost),
             Event::Answer(_)

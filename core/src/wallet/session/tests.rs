@@ -31,6 +31,8 @@ struct Terminal {
     fragmenter: Fragmenter,
     channel: Option<Channel>,
     opening: Option<FromPhone>,
+    /// The transaction of the hello.
+    asked_for: Option<TransactionId>,
 }
 
 impl Terminal {
@@ -40,6 +42,7 @@ impl Terminal {
             fragmenter: Fragmenter::new(FragmentTag::from_low_bits(TAG)),
             channel: None,
             opening: None,
+            asked_for: None,
         }
     }
 
@@ -93,7 +96,7 @@ impl Terminal {
         let messages = self.hear(hello);
         let [(MessageKind::Handshake, hello)] = messages.as_slice() else { panic!("{messages:?}") };
         let (channel, answer) = accept(hello, key, [9; 32], |payload| {
-            Hello::decode(payload)?;
+            self.asked_for = Hello::decode(payload)?.transaction_id;
             Ok(HelloAnswer { certificate: certificate.encode(), first }.encode())
         })
         .unwrap();
@@ -767,9 +770,12 @@ fn earlier_record() -> PaymentRecord {
 fn a_result_can_be_asked_for_later() {
     let record = earlier_record();
     let mut terminal = Terminal::new();
-    let (mut session, outputs) = Session::ask(card(), record.clone(), settings(), seed(2), at(0));
+    let scanned = link(Fingerprint::of(&channel_key().public_key()), Some(transaction_id()));
+    let with_link = SessionSettings { link: Some(scanned), ..settings() };
+    let (mut session, outputs) = Session::ask(card(), record.clone(), with_link, seed(2), at(0));
     let signed = certificate().sign(&certificate_key());
     let values = terminal.answer(&outputs, &channel_key(), &signed, FromTerminal::NothingToPay);
+    assert_eq!(terminal.asked_for, None, "nobody on the air learns which payment is asked about");
     let outputs = give(&mut session, at(10), values);
     let outputs = terminal.take_opening(outputs);
     assert_eq!(

@@ -359,12 +359,14 @@ class Till:
             state = journal.get(receipt["transaction_id"].replace("-", ""), {}).get("state")
             allowed = {
                 "approved": ("captured", "reversed"),
+                "captured": ("captured",),
                 "declined": ("declined",),
                 "reversed": ("reversed",),
                 "pending": (state,),
-            }.get(receipt["outcome"], ("reversed", "expired", "cancelled", None))
+                "not_proven": (state,),
+            }.get(receipt["outcome"], ("reversed", "expired", "cancelled", "not_charged", None))
             if state not in allowed or (
-                receipt["outcome"] == "approved" and not receipt["receipt_verified"]
+                receipt["outcome"] in ("approved", "captured") and not receipt["receipt_verified"]
             ):
                 wrong.append(f"the phone has {receipt}, the journal says {state}")
         if wrong:

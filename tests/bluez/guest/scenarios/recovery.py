@@ -175,7 +175,7 @@ class Recovery:
             )
             if self.bed.bluez_version() < FIXED_PLACES_SINCE:
                 self.forget_table()
-        self.bed.equal("the phone's outcome later", later["outcome"], "approved")
+        self.bed.equal("the phone's outcome later", later["outcome"], "captured")
 
 
 @scenario(controllers=2)

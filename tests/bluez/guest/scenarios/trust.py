@@ -1,5 +1,4 @@
-"""Machines and phones that lie or hold a place for nothing: nobody loses money or a sale by them.
-"""
+"""Machines and phones that lie or hold a place for nothing: nobody loses money or a sale by them."""
 
 import contextlib
 import threading
@@ -54,7 +53,9 @@ def dishonest_terminal(bed):
         taken = kiosk.transactions()[0]
         bed.equal("at the bank", (taken["state"], taken["amount_minor"]), ("captured", OFFER_MINOR))
         asked = wallet.ask_the_bank(told["transaction_id"])
-        bed.equal("what the bank says", (asked["outcome"], asked["receipt_verified"]), ("captured", True))
+        bed.equal(
+            "what the bank says", (asked["outcome"], asked["receipt_verified"]), ("captured", True)
+        )
         bed.equal("so many were taken", len(kiosk.transactions()), number)
         liar.stop()
 
