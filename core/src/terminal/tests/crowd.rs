@@ -182,7 +182,9 @@ impl Crowd {
                     }
                     FromTerminal::NotUsed { transaction_id, exclusion } => {
                         let signed = Signed::decode(&exclusion).unwrap();
-                        let exclusion = verify_exclusion(&signed, &fixtures::keyring()).unwrap();
+                        let exclusion =
+                            verify_exclusion(&signed, &fixtures::keyring(), bench.now.wall)
+                                .unwrap();
                         let used = self.bench.payment(transaction_id).command_digest();
                         for (_, own) in
                             person.commands.iter().filter(|(id, _)| *id == transaction_id)
