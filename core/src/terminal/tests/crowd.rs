@@ -183,7 +183,7 @@ impl Crowd {
                     FromTerminal::NotUsed { transaction_id, exclusion } => {
                         let signed = Signed::decode(&exclusion).unwrap();
                         let exclusion =
-                            verify_exclusion(&signed, &fixtures::keyring(), bench.now.wall)
+                            verify_exclusion(&signed, &fixtures::keyring(), self.bench.now.wall)
                                 .unwrap();
                         let used = self.bench.payment(transaction_id).command_digest();
                         for (_, own) in
