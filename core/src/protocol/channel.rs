@@ -144,6 +144,27 @@ fn builder(ephemeral: [u8; 32]) -> Result<snow::Builder<'static>, ProtocolError>
     Ok(snow::Builder::with_resolver(parameters, Box::new(SeededResolver(ephemeral))))
 }
 
+/// Refuses a public key of low order: with it the shared secret is zero, whatever the other key is
+/// (RFC 7748, section 6.1), and so nobody proves anything.
+fn check_contributory(public_key: &[u8]) -> Result<(), ProtocolError> {
+    // Any clamped scalar tells: it is a multiple of the cofactor.
+    const SCALAR: [u8; 32] = [0x08; 32];
+    let octets: [u8; PUBLIC_KEY_OCTETS] =
+        public_key.try_into().map_err(|_| handshake_failed("a key that has not 32 octets"))?;
+    let shared = x25519_dalek::StaticSecret::from(SCALAR)
+        .diffie_hellman(&x25519_dalek::PublicKey::from(octets));
+    if shared.was_contributory() {
+        Ok(())
+    } else {
+        Err(handshake_failed("a key of low order, which proves nothing"))
+    }
+}
+
+/// The ephemeral key of a handshake message, after its version octet.
+fn ephemeral_key(message: &[u8]) -> &[u8] {
+    message.get(1..1 + PUBLIC_KEY_OCTETS).unwrap_or_default()
+}
+
 fn hash_of(state: &snow::HandshakeState) -> Result<HandshakeHash, ProtocolError> {
     let octets =
         state.get_handshake_hash().try_into().map_err(|_| handshake_failed("no handshake hash"))?;
@@ -200,9 +221,11 @@ impl Initiator {
     /// [`WireError::HandshakeFailed`] if the message is not an answer to this hello.
     pub fn finish(mut self, message: &[u8]) -> Result<Answered, (Self, ProtocolError)> {
         let mut payload = vec![0; message.len()];
-        let result = peek_version(message).and_then(|_| {
-            self.0.read_message(&message[1..], &mut payload).map_err(handshake_failed)
-        });
+        let result = peek_version(message)
+            .and_then(|_| check_contributory(ephemeral_key(message)))
+            .and_then(|()| {
+                self.0.read_message(&message[1..], &mut payload).map_err(handshake_failed)
+            });
         let length = match result {
             Ok(length) => length,
             Err(error) => return Err((self, error)),
@@ -213,6 +236,9 @@ impl Initiator {
         else {
             return Err((self, handshake_failed("the answer holds no static key")));
         };
+        if let Err(error) = check_contributory(&terminal_key) {
+            return Err((self, error));
+        }
         let hash = match hash_of(&self.0) {
             Ok(hash) => hash,
             Err(error) => return Err((self, error)),
@@ -258,6 +284,7 @@ pub fn accept(
     answer: impl FnOnce(&[u8]) -> Result<Vec<u8>, ProtocolError>,
 ) -> Result<(Channel, Vec<u8>), ProtocolError> {
     let version = peek_version(message)?;
+    check_contributory(ephemeral_key(message))?;
     let prologue = prologue(version);
     let mut state = builder(ephemeral)?
         .prologue(&prologue)
@@ -395,6 +422,35 @@ mod tests {
         let (_, answer) = accept(&hello, &key, [2; 32], |_| Ok(Vec::new())).unwrap();
         let (_, error) = initiator.finish(&answer).unwrap_err();
         assert_eq!(error.wire, WireError::HandshakeFailed);
+    }
+
+    #[test]
+    fn keys_of_low_order_are_refused_on_both_sides() {
+        let mut one = [0; 32];
+        one[0] = 1;
+        let mut all_ones = [0xff; 32];
+        all_ones[31] = 0x7f;
+        let mut minus_one = all_ones;
+        minus_one[0] = 0xec;
+        let mut prime = all_ones;
+        prime[0] = 0xed;
+        let of_order_8: [u8; 32] = [
+            0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f,
+            0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16,
+            0x5f, 0x49, 0xb8, 0x00,
+        ];
+        let key = ChannelKey::from_octets([3; 32]);
+        for low in [[0; 32], one, minus_one, prime, of_order_8] {
+            assert!(check_contributory(&low).is_err(), "{low:x?}");
+            let (initiator, mut hello) = Initiator::start(b"hello", [1; 32]).unwrap();
+            let (_, mut answer) = accept(&hello, &key, [2; 32], |_| Ok(Vec::new())).unwrap();
+            hello[1..33].copy_from_slice(&low);
+            let refused = accept(&hello, &key, [2; 32], |_| Ok(Vec::new())).unwrap_err();
+            assert_eq!(refused.wire, WireError::HandshakeFailed);
+            answer[1..33].copy_from_slice(&low);
+            assert!(initiator.finish(&answer).is_err());
+        }
+        assert!(check_contributory(&key.public_key()).is_ok());
     }
 
     #[test]

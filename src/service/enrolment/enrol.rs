@@ -185,7 +185,7 @@ mod tests {
                         .unwrap()
                         .verifying_key()
                         .to_sec1(),
-                    not_after: UnixTime { seconds: self.not_after },
+                    not_after: UnixTime { seconds: NOW.seconds + 1000 },
                 }],
                 issued_at: NOW,
             };
