@@ -75,11 +75,6 @@ fn a_payment_passes_between_the_programs() {
     let at_bank = programs.institution(&["transaction", "show", transaction_id]);
     assert_eq!((&at_bank["state"], &at_bank["amount_minor"]), (&"captured".into(), &250.into()));
 
-    // To be near a machine is no consent to pay it.
-    let unasked = programs.wallet(&["pay", "--yes", "--nearest", "--json"]).output().unwrap();
-    assert_eq!(unasked.status.code(), Some(2), "{unasked:?}");
-    assert!(last_json(&unasked)["error"].as_str().unwrap().contains("no consent"), "{unasked:?}");
-
     // A machine with another code is not there.
     let other = ["terminals", "--scan-ms", "300", "--json", "--air", "unix:/nowhere/air.sock"];
     assert!(done(&mut programs.wallet(&other)).stdout.is_empty());
@@ -90,4 +85,13 @@ fn a_payment_passes_between_the_programs() {
     assert!(terminal.wait().success());
     assert!(!programs.air_address().path().exists(), "the socket is left behind");
     institution.stop();
+}
+
+#[test]
+fn to_be_near_a_machine_is_no_consent_to_pay_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let programs = Programs::set_up(&directory.path().join("a"));
+    let unasked = programs.wallet(&["pay", "--yes", "--nearest", "--json"]).output().unwrap();
+    assert_eq!(unasked.status.code(), Some(2), "{unasked:?}");
+    assert!(last_json(&unasked)["error"].as_str().unwrap().contains("no consent"), "{unasked:?}");
 }

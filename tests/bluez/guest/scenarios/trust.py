@@ -1,4 +1,4 @@
-"""Machines and phones that lie or hold a place for nothing: nobody loses money or a sale by them."""
+"""Machines and phones that lie or hold a place for nothing: nobody loses by them."""
 
 import contextlib
 import threading
