@@ -192,7 +192,10 @@ fn fill(journal: &Path, finished: u64) {
                      SELECT 1 UNION ALL SELECT number + 1 FROM count LIMIT {finished} + {OPEN})
                  SELECT number, hex(randomblob(16)) AS random, number > {finished} AS is_open
                  FROM count;
-             INSERT INTO payments
+             INSERT INTO payments (transaction_id, state, reason, is_open, amount_minor, currency,
+                     reference, capture_after_dispense, offer, sealed_command, receipt, released,
+                     idempotency_key, idempotency_digest, created_at_unix_s, updated_at_unix_s,
+                     number)
                  SELECT unhex(substr(random, 1, 12) || '4' || substr(random, 14, 3)
                          || '8' || substr(random, 18)),
                      CASE WHEN NOT made.is_open THEN state

@@ -79,6 +79,39 @@ fn journals_of_every_earlier_version_are_brought_up_to_date() {
     assert_eq!(versions, known - 1, "each version before the newest has its file in tests/journal");
 }
 
+#[test]
+fn a_journal_that_is_missing_or_empty_where_there_was_one_is_never_silently_new() {
+    let bench = Bench::filled(1);
+    let kept = bench.path.with_extension("kept");
+    for (number, lose) in [
+        (|path: &Path| fs::remove_file(path).unwrap()) as fn(&Path),
+        |path| fs::write(path, []).unwrap(),
+        |path| {
+            fs::remove_file(path).unwrap();
+            let empty = Connection::open(path).unwrap();
+            empty.execute_batch("CREATE TABLE other (a); DROP TABLE other").unwrap();
+        },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fs::copy(&bench.path, &kept).unwrap();
+        lose(&bench.path);
+        for _ in 0..2 {
+            let error = SqliteJournal::recover(&bench.path, RecoveryLevel::Open).unwrap_err();
+            assert!(matches!(error, SqliteJournalError::Lost { .. }), "{number}: {error}");
+            assert!(error.to_string().contains("put it back"), "{error}");
+        }
+        fs::copy(&kept, &bench.path).unwrap();
+        let mut journal = SqliteJournal::open(&bench.path).unwrap();
+        assert_eq!(journal.payments(true, 9).unwrap().len(), 1, "{number}: it is back");
+    }
+    fs::remove_file(&bench.path).unwrap();
+    fs::remove_file(bench.path.with_extension("exists")).unwrap();
+    let mut journal = SqliteJournal::open(&bench.path).unwrap();
+    assert!(journal.payments(false, 9).unwrap().is_empty(), "the operator said so");
+}
+
 /// Nothing was sent to the institution: nobody was charged.
 #[test]
 fn what_an_older_journal_calls_not_charged_is_reversed() {

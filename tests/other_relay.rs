@@ -85,7 +85,8 @@ impl CardHostRelay {
                 };
                 institution.authorise(&request, now, *random().unwrap())
             }
-            InstitutionRequest::Inquire { transaction_id } => {
+            InstitutionRequest::Inquire { transaction_id }
+            | InstitutionRequest::Present { transaction_id, .. } => {
                 institution.transaction(terminal_id, transaction_id)
             }
             InstitutionRequest::Capture { transaction_id } => {

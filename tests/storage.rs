@@ -343,6 +343,7 @@ fn a_damaged_journal_keeps_it_out_of_service_and_what_it_held_is_found_at_the_in
     bench.wait_out_of_service("it is damaged; stop the service, keep the file");
     terminal.stop();
     fs::rename(&journal, journal.with_extension("damaged")).unwrap();
+    fs::remove_file(journal.with_extension("exists")).unwrap();
     let terminal = bench.start_terminal(FaultKind::None, None);
     bench.sell();
     let (said, code) = bench.reconcile();

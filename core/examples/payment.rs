@@ -119,6 +119,7 @@ impl Payment {
                 terminal::Output::Publish(view) => self.state = Some(view.state),
                 terminal::Output::Disconnect { .. }
                 | terminal::Output::Load { .. }
+                | terminal::Output::FindUnconfirmed { .. }
                 | terminal::Output::AnswerTill { .. }
                 | terminal::Output::Advertise(_) => {}
             }
@@ -168,9 +169,9 @@ impl Institution {
                 }
                 TransactionState::Captured
             }
-            InstitutionRequest::Inquire { .. } | InstitutionRequest::Reverse { .. } => {
-                TransactionState::Unknown
-            }
+            InstitutionRequest::Inquire { .. }
+            | InstitutionRequest::Reverse { .. }
+            | InstitutionRequest::Present { .. } => TransactionState::Unknown,
         };
         let receipt = self.receipt.as_ref().map(fixtures::signed_receipt);
         let claim = TransactionClaim { receipt, ..TransactionClaim::bare(state) };

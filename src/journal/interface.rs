@@ -2,7 +2,7 @@
 
 use super::{RecoveryLevel, StorageFault};
 use crate::domain::TransactionId;
-use crate::terminal::Payment;
+use crate::terminal::{Payment, StoreGeneration};
 
 /// Why the journal does not do what it is asked. A terminal that cannot write its journal takes no
 /// payments.
@@ -89,4 +89,17 @@ pub trait Journal: Send {
     /// # Errors
     /// [`JournalError`].
     fn newest_sales(&mut self, limit: usize) -> Result<Vec<Payment>, JournalError>;
+
+    /// Final payments, at most `limit`, the newest first, that another life of the institution's
+    /// store confirmed than `generation`, and that can be presented to it again. With `before` only
+    /// those that are older than that payment.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    fn unconfirmed(
+        &mut self,
+        generation: StoreGeneration,
+        before: Option<TransactionId>,
+        limit: usize,
+    ) -> Result<Vec<Payment>, JournalError>;
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Journal, JournalError};
 use crate::domain::TransactionId;
-use crate::terminal::{Payment, RecordNumber};
+use crate::terminal::{Payment, RecordNumber, StoreGeneration};
 
 /// Which payments to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,14 @@ pub enum Search {
     /// The newest of each sale, the newest first, or all open ones, the oldest first.
     List {
         open_only: bool,
+        /// At most so many.
+        limit: usize,
+    },
+    /// What a life of the institution's store has not confirmed.
+    Unconfirmed {
+        generation: StoreGeneration,
+        /// Only payments that are older than this one.
+        before: Option<TransactionId>,
         /// At most so many.
         limit: usize,
     },
@@ -143,6 +151,9 @@ fn perform<Context>(
                 }
                 Search::List { open_only: true, limit } => journal.payments(true, limit)?,
                 Search::List { open_only: false, limit } => journal.newest_sales(limit)?,
+                Search::Unconfirmed { generation, before, limit } => {
+                    journal.unconfirmed(generation, before, limit)?
+                }
             };
             Ok(JournalAnswer::Found { payments, context })
         }
@@ -202,6 +213,15 @@ mod tests {
         fn newest_sales(&mut self, limit: usize) -> Result<Vec<Payment>, JournalError> {
             self.payments(false, limit)
         }
+
+        fn unconfirmed(
+            &mut self,
+            _: StoreGeneration,
+            _: Option<TransactionId>,
+            limit: usize,
+        ) -> Result<Vec<Payment>, JournalError> {
+            Ok(self.payments.iter().take(limit).cloned().collect())
+        }
     }
 
     fn payment(number: u8) -> Payment {
@@ -217,6 +237,7 @@ mod tests {
             sequence: 0,
             receipt: None,
             exclusion: None,
+            confirmed_generation: None,
             released: false,
             dispense_restarts: 0,
             idempotency: None,

@@ -32,6 +32,8 @@ const FILE_OCTETS_MAX: u64 = 64 * 1024;
 pub struct Configuration {
     /// Where the enrolment and the journal are.
     pub state_directory: PathBuf,
+    /// The state directory may be on a file system that a power cut forgets.
+    pub allows_volatile_state: bool,
     /// The Bluetooth adapter; the first if none.
     pub adapter: Option<String>,
     /// Where the till API listens.
@@ -46,6 +48,7 @@ impl Default for Configuration {
     fn default() -> Self {
         Self {
             state_directory: STATE_DIRECTORY.into(),
+            allows_volatile_state: false,
             adapter: None,
             till_address: TillAddress::Unix(TILL_ADDRESS.trim_start_matches("unix:").into()),
             institution: None,
@@ -96,6 +99,7 @@ struct Tables {
 #[serde(deny_unknown_fields, default, expecting = "a table, as in `[terminal]`")]
 struct TerminalTable {
     state_directory: Entry,
+    volatile_state: Entry,
 }
 
 #[derive(Deserialize, Default)]
@@ -175,6 +179,9 @@ impl Configuration {
             state_directory: source
                 .text(&tables.terminal.state_directory, state_directory)?
                 .unwrap_or(default.state_directory),
+            allows_volatile_state: source
+                .text(&tables.terminal.volatile_state, volatile_state)?
+                .unwrap_or(default.allows_volatile_state),
             adapter: source.text(&tables.bluetooth.adapter, adapter)?,
             till_address: source
                 .text(&tables.till.listen, |text| text.parse().map_err(|error| message_of(&error)))?
@@ -194,6 +201,14 @@ fn message_of(error: &dyn std::error::Error) -> String {
 fn state_directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_absolute() { Ok(path) } else { Err(format!("`{text}` is not an absolute path")) }
+}
+
+fn volatile_state(text: &str) -> Result<bool, String> {
+    match text {
+        "refuse" => Ok(false),
+        "allow" => Ok(true),
+        _ => Err("expected `refuse` or `allow`".to_owned()),
+    }
 }
 
 fn adapter(text: &str) -> Result<String, String> {

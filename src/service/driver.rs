@@ -20,7 +20,8 @@ use crate::link::LinkEvent;
 use crate::relay::{Relay, StandingError};
 use crate::terminal::{
     Deadline, Identity, Input, InstitutionAnswer, InstitutionRequest, Output, Payment, PaymentView,
-    PhoneId, PhoneQuestion, Settings, Terminal, TillCallId, TillRefusal, TillRequest,
+    PhoneId, PhoneQuestion, Settings, StoreGeneration, Terminal, TillCallId, TillRefusal,
+    TillRequest,
 };
 use crate::till::{Answer, PaymentList, TillCall};
 
@@ -58,6 +59,7 @@ enum Searcher {
     TillRead { transaction_id: TransactionId, answer: Answer<PaymentView> },
     TillList { open_only: bool, answer: Answer<PaymentList> },
     Phone { phone: PhoneId, question: PhoneQuestion },
+    Presentation { generation: StoreGeneration },
 }
 
 /// An offer that is made once the institution has said that somebody can pay it.
@@ -317,6 +319,11 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                     let context = Searcher::Phone { phone, question };
                     self.journal.ask(JournalRequest::Find { search, context });
                 }
+                Output::FindUnconfirmed { generation, before, limit } => {
+                    let search = Search::Unconfirmed { generation, before, limit };
+                    let context = Searcher::Presentation { generation };
+                    self.journal.ask(JournalRequest::Find { search, context });
+                }
                 Output::Request { request, timeout_ms } => {
                     self.ask_institution(request, timeout_ms);
                 }
@@ -434,6 +441,9 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
                         let more = open_only
                             .then(|| self.terminal.open_count().saturating_sub(views.len()));
                         let _ = answer.send(Ok(PaymentList { views, more }));
+                    }
+                    Searcher::Presentation { generation } => {
+                        self.step(Input::FoundUnconfirmed { generation, payments }).await;
                     }
                     Searcher::Phone { phone, question } => {
                         let payment = payments.into_iter().next();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::randomness::NoRandomness;
+use super::volatile_storage::volatile_storage_problem;
 use super::{ConfigurationError, DriverError, EnrolmentError};
 use crate::bluetooth::RadioFault;
 use crate::domain::TerminalId;
@@ -42,6 +43,9 @@ pub enum ServiceError {
         .0.display()
     )]
     StateDirectoryInUse(PathBuf),
+    /// What is written there does not survive a power cut.
+    #[error("{}", volatile_storage_problem(path, file_system))]
+    VolatileState { path: PathBuf, file_system: &'static str },
     #[error(transparent)]
     Journal(#[from] SqliteJournalError),
     /// The journal is another terminal's.
@@ -175,6 +179,7 @@ impl ServiceError {
             Self::StateDirectory(_)
             | Self::StateDirectoryUnusable { .. }
             | Self::StateDirectoryInUse(_)
+            | Self::VolatileState { .. }
             | Self::Journal(_) => ServiceExit::Journal,
             Self::OtherTerminal { .. } => ServiceExit::OtherTerminal,
             Self::Till(_) => ServiceExit::Till,

@@ -19,6 +19,7 @@ mod supervisor;
 mod systemd;
 mod terminal_service;
 mod toml_place;
+mod volatile_storage;
 
 pub use clock::wall_clock;
 pub use configuration::{

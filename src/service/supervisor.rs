@@ -12,10 +12,10 @@ use sd_notify::NotifyState;
 use tokio::time::Instant;
 
 use super::begun_elsewhere::begun_by_another;
-use super::configuration::JOURNAL_FILE;
 use super::frontend::{Frontend, LinkStopped};
 use super::randomness::random_octets;
 use super::systemd::tell_systemd;
+use super::volatile_storage::volatile_file_system;
 use super::{Configuration, Driver, DriverError, ServiceError};
 use crate::journal::{Journal, RecoveryLevel, SqliteJournal};
 use crate::private_file;
@@ -63,11 +63,8 @@ impl<R: Relay + 'static> Supervisor<R> {
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), ServiceError> {
         loop {
-            let opening = open_journal(
-                self.configuration.state_directory.clone(),
-                self.recovery_level,
-                self.wait_ms,
-            );
+            let opening =
+                open_journal(self.configuration.clone(), self.recovery_level, self.wait_ms);
             let opened = tokio::select! {
                 () = &mut stop => return Ok(()),
                 opened = frontend.serve_without_engine(opening) => match opened {
@@ -137,14 +134,21 @@ impl<R: Relay + 'static> Supervisor<R> {
 /// Opens the journal after a while. On threads of their own: to write it anew takes long, and a
 /// disk may hang.
 async fn open_journal(
-    state_directory: PathBuf,
+    configuration: Configuration,
     level: RecoveryLevel,
     wait_ms: u64,
 ) -> Result<SqliteJournal, ServiceError> {
     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
     let opening = tokio::task::spawn_blocking(move || {
-        private_file::create_directory(&state_directory)?;
-        let path = state_directory.join(JOURNAL_FILE);
+        let state_directory = &configuration.state_directory;
+        private_file::create_directory(state_directory)?;
+        if !configuration.allows_volatile_state
+            && let Some(file_system) = volatile_file_system(state_directory)
+        {
+            let path = state_directory.clone();
+            return Err(ServiceError::VolatileState { path, file_system });
+        }
+        let path = configuration.journal();
         // Before SQLite makes it: its side files get the permissions of this one.
         private_file::ensure(&path)?;
         Ok(SqliteJournal::recover(&path, level)?)

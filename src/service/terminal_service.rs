@@ -48,6 +48,7 @@ pub async fn serve<R: Relay + 'static>(
     let _only_one = lock(&configuration.state_directory)?;
     let listener = TillListener::bind(&configuration.till_address).await?;
     let relay = Arc::new(connect(&configuration, &enrolment)?);
+    let is_emulated = air.is_some();
     let link = start_link(&configuration, air, terminal_id)?;
     let (port, till) = TillPort::new();
     let mut frontend = Frontend::new(link, till);
@@ -80,6 +81,9 @@ pub async fn serve<R: Relay + 'static>(
     // The till is answered from here on. To open the journal may take long.
     tell_systemd(&[NotifyState::Ready, NotifyState::Status("opening the journal")]);
     let stop = std::pin::pin!(stays_ready(stop));
+    let mut configuration = configuration;
+    // Nobody can pay over Bluetooth then, so that nothing of worth is lost.
+    configuration.allows_volatile_state |= is_emulated;
     let mut supervisor = Supervisor::new(configuration, identity, relay);
     let result = supervisor.run(&mut frontend, stop).await;
     tell_systemd(&[NotifyState::Stopping]);

@@ -99,7 +99,8 @@ impl Programs {
 
     fn write_configuration(&self) {
         let text = format!(
-            "[terminal]\nstate_directory = \"{}\"\n[till]\nlisten = \"{}\"\n\
+            "[terminal]\nstate_directory = \"{}\"\nvolatile_state = \"allow\"\n\
+             [till]\nlisten = \"{}\"\n\
              [institution]\nurl = \"{}\"\n\
              retry_backoff_min_ms = 100\nretry_backoff_max_ms = 1000\n",
             self.state().display(),

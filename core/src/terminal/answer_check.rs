@@ -13,7 +13,7 @@ use crate::domain::{
 };
 use crate::protocol::digest_offer;
 
-use super::{InstitutionAnswer, Payment, TransactionClaim};
+use super::{InstitutionAnswer, Payment, StoreGeneration, TransactionClaim};
 
 /// An answer, after the check.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub(super) struct ProvenTransaction {
     pub(super) exclusion: Option<Vec<u8>>,
     /// The command that the institution decided on, if there is one.
     pub(super) command_digest: Option<CommandDigest>,
+    /// Which life of the institution's store says so.
+    pub(super) store_generation: Option<StoreGeneration>,
 }
 
 /// Why an answer proves nothing.
@@ -105,7 +107,7 @@ fn check_claim(
     keyring: &Keyring,
     now: UnixTime,
 ) -> Result<ProvenTransaction, AnswerFault> {
-    let state = claim.state;
+    let (state, store_generation) = (claim.state, claim.store_generation);
     if state == TransactionState::Unknown {
         // It claims nothing, and a tombstone follows before anybody relies on it.
         return Ok(ProvenTransaction {
@@ -113,6 +115,7 @@ fn check_claim(
             receipt: None,
             exclusion: None,
             command_digest: None,
+            store_generation,
         });
     }
     let Some(octets) = claim.receipt else {
@@ -125,7 +128,13 @@ fn check_claim(
             return Err(AnswerFault::OtherExclusion);
         }
         let exclusion = Some(octets);
-        return Ok(ProvenTransaction { state, receipt: None, exclusion, command_digest: None });
+        return Ok(ProvenTransaction {
+            state,
+            receipt: None,
+            exclusion,
+            command_digest: None,
+            store_generation,
+        });
     };
     let receipt = Signed::decode(&octets)
         .and_then(|signed| verify_receipt(&signed, keyring, now))
@@ -150,7 +159,8 @@ fn check_claim(
         read_exclusion(octets, keyring, now)
             .is_ok_and(|exclusion| fits(&exclusion, payment, terminal_id, command_digest))
     });
-    Ok(ProvenTransaction { state, receipt: Some(octets), exclusion, command_digest })
+    let receipt = Some(octets);
+    Ok(ProvenTransaction { state, receipt, exclusion, command_digest, store_generation })
 }
 
 fn read_exclusion(

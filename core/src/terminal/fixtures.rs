@@ -156,6 +156,7 @@ pub fn payment(number: u32, state: PaymentState) -> Payment {
         sequence: 0,
         receipt: None,
         exclusion: None,
+        confirmed_generation: None,
         released: state.is_paid(),
         dispense_restarts: 0,
         idempotency: None,

@@ -1,6 +1,6 @@
 //! The inputs of the engine, and what identifies them.
 
-use super::{InstitutionAnswer, Payment, PhoneId, TillRequest};
+use super::{InstitutionAnswer, Payment, PhoneId, StoreGeneration, TillRequest};
 use crate::domain::{CommandDigest, Moment, TransactionId, UnixTime};
 
 /// The time of an input.
@@ -47,6 +47,12 @@ pub enum Input {
         phone: PhoneId,
         question: PhoneQuestion,
         payment: Option<Payment>,
+    },
+    /// The journal was searched for payments that a life of the institution's store has not
+    /// confirmed.
+    FoundUnconfirmed {
+        generation: StoreGeneration,
+        payments: Vec<Payment>,
     },
     /// The institution answered a request, or will not.
     Institution {

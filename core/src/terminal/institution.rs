@@ -26,6 +26,21 @@ pub enum InstitutionRequest {
     Capture { transaction_id: TransactionId },
     /// Give the reserved amount back.
     Reverse { transaction_id: TransactionId, reason: ReversalReason },
+    /// Take note of a payment again: the institution's store was restored from a copy and may have
+    /// lost it. It believes its own signatures.
+    Present {
+        transaction_id: TransactionId,
+        /// The octets of the offer; empty where only a tombstone is presented.
+        offer: Vec<u8>,
+        /// The sealed command's octets; empty where only a tombstone is presented.
+        sealed_command: Vec<u8>,
+        /// The newest signed receipt, encoded; empty where only a tombstone is presented.
+        receipt: Vec<u8>,
+        /// The signed exclusion, encoded; empty if there is none.
+        exclusion: Vec<u8>,
+        /// The number of its authorisation; 0 for a tombstone.
+        sequence: u64,
+    },
 }
 
 impl InstitutionRequest {
@@ -34,7 +49,8 @@ impl InstitutionRequest {
             Self::Authorise { transaction_id, .. }
             | Self::Inquire { transaction_id }
             | Self::Capture { transaction_id }
-            | Self::Reverse { transaction_id, .. } => *transaction_id,
+            | Self::Reverse { transaction_id, .. }
+            | Self::Present { transaction_id, .. } => *transaction_id,
         }
     }
 
@@ -45,6 +61,7 @@ impl InstitutionRequest {
             Self::Inquire { .. } => "inquire",
             Self::Capture { .. } => "capture",
             Self::Reverse { .. } => "reverse",
+            Self::Present { .. } => "present",
         }
     }
 }

@@ -20,6 +20,7 @@ mod open_payment;
 mod output;
 mod payment;
 mod phone_session;
+mod presentation_search;
 mod reconciliation;
 mod replies;
 mod settings;

@@ -9,7 +9,7 @@ use super::answer_check::ProvenTransaction;
 use super::timers::{Timer, TimerTable};
 use super::{
     InstitutionRequest, JournalledCommand, Payment, PaymentState, PhoneId, RecordNumber, Settings,
-    TransactionState,
+    StoreGeneration, TransactionState,
 };
 use crate::domain::{CommandDigest, Moment, ReversalReason};
 
@@ -54,19 +54,22 @@ pub(super) struct OpenPayment {
     pub(super) dispute: Option<Option<ProvenTransaction>>,
     /// The next request in this state inquires: the last one was refused, and nobody knows why.
     pub(super) inquires_next: bool,
-    /// How far the terminal is with the proof that no command was used for an offer that ended.
+    /// What is still asked about a payment that has ended: for the proof that a command was not
+    /// used, or because the institution may have lost the payment.
     pub(super) proof: Option<ProofStep>,
     /// Phones that sent a command that was not accepted, and wait for the proof of it.
     pub(super) claimants: BTreeMap<PhoneId, CommandDigest>,
 }
 
-/// A step towards the institution's exclusion for a payment that has ended here without one.
+/// What the terminal still asks the institution about a payment that has ended here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProofStep {
     /// What does the institution know? The journal may be older than the payment.
     Inquiry,
     /// Nothing: a reversal leaves a tombstone.
     Tombstone,
+    /// The institution's store has a new life, and may have lost the payment.
+    Presentation,
 }
 
 impl OpenPayment {
@@ -236,6 +239,7 @@ impl OpenPayment {
         &self,
         now: Moment,
         settings: &Settings,
+        generation: Option<StoreGeneration>,
     ) -> Option<(InstitutionRequest, u64)> {
         let transaction_id = self.payment.transaction_id;
         let request = match self.payment.state {
@@ -258,6 +262,11 @@ impl OpenPayment {
             PaymentState::Capturing | PaymentState::Reversing(_) if self.inquires_next => {
                 InstitutionRequest::Inquire { transaction_id }
             }
+            PaymentState::Approved | PaymentState::Capturing | PaymentState::Reversing(_)
+                if self.may_be_lost(generation) =>
+            {
+                self.presentation()
+            }
             PaymentState::Unresolved => InstitutionRequest::Inquire { transaction_id },
             PaymentState::Approved if self.inquires_before_reversal => {
                 InstitutionRequest::Inquire { transaction_id }
@@ -278,9 +287,35 @@ impl OpenPayment {
                     let reason = ReversalReason::NotUsed;
                     InstitutionRequest::Reverse { transaction_id, reason }
                 }
+                ProofStep::Presentation => self.presentation(),
             },
         };
         Some((request, settings.request_timeout_ms))
+    }
+
+    /// The payment was confirmed by an earlier life of the institution's store, and the terminal
+    /// has what it takes to present it again.
+    fn may_be_lost(&self, generation: Option<StoreGeneration>) -> bool {
+        let confirmed = self.payment.confirmed_generation;
+        let command = self.payment.command.as_ref().and_then(JournalledCommand::octets);
+        confirmed.zip(generation).is_some_and(|(confirmed, now)| confirmed != now)
+            && command.is_some()
+            && self.payment.receipt.is_some()
+    }
+
+    fn presentation(&self) -> InstitutionRequest {
+        let payment = &self.payment;
+        let command = payment.command.as_ref().and_then(JournalledCommand::octets);
+        // Without a receipt there is only a tombstone to present.
+        let is_decided = payment.receipt.is_some();
+        InstitutionRequest::Present {
+            sequence: if is_decided { payment.sequence } else { 0 },
+            transaction_id: payment.transaction_id,
+            offer: if is_decided { payment.offer.clone() } else { Vec::new() },
+            sealed_command: command.filter(|_| is_decided).map(<[u8]>::to_vec).unwrap_or_default(),
+            receipt: payment.receipt.clone().unwrap_or_default(),
+            exclusion: payment.exclusion.clone().unwrap_or_default(),
+        }
     }
 
     fn authorisation_times_out_at(&self, settings: &Settings) -> Moment {

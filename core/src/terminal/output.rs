@@ -2,8 +2,9 @@
 
 use super::{
     AdvertisingPace, InstitutionRequest, Payment, PaymentView, PhoneId, PhoneQuestion,
-    RecordNumber, TillCallId, TillRefusal,
+    RecordNumber, StoreGeneration, TillCallId, TillRefusal,
 };
+use crate::domain::TransactionId;
 
 /// An action that the engine wants done. The driver carries out the actions of a step in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,15 @@ pub enum Output {
     /// Find what the journal holds of a payment, then give
     /// [`Input::Loaded`](super::Input::Loaded).
     Load { phone: PhoneId, question: PhoneQuestion },
+    /// Find final payments that this life of the institution's store has not confirmed, the newest
+    /// first, then give [`Input::FoundUnconfirmed`](super::Input::FoundUnconfirmed).
+    FindUnconfirmed {
+        generation: StoreGeneration,
+        /// Only payments that are older than this one.
+        before: Option<TransactionId>,
+        /// At most so many.
+        limit: usize,
+    },
     /// Send a request to the institution, then give
     /// [`Input::Institution`](super::Input::Institution).
     Request {

@@ -2,6 +2,7 @@
 //!
 //! Which state follows which is decided in `transition.rs`.
 
+use super::StoreGeneration;
 use crate::credential::SealedCommand;
 use crate::domain::{
     Amount, CommandDigest, DeclineReason, Outcome, ReversalReason, TransactionId, UnixTime,
@@ -164,6 +165,8 @@ pub struct Payment {
     /// The octets of the signed exclusion: on which command the institution decided, or that it
     /// will decide on none.
     pub exclusion: Option<Vec<u8>>,
+    /// Which life of the institution's store said last how the transaction stands.
+    pub confirmed_generation: Option<StoreGeneration>,
     /// The till was told to release the goods, and nobody has reported that it did not.
     pub released: bool,
     /// How often the terminal was restarted while the till had yet to report on the goods.

@@ -41,6 +41,17 @@ pub enum Difference {
 }
 
 impl Difference {
+    /// Every difference that there is.
+    pub const ALL: [Self; 7] = [
+        Self::UnknownHere,
+        Self::NotPaidThere,
+        Self::NotTakenThere,
+        Self::TakenThere,
+        Self::ChargedThere,
+        Self::OtherEnd,
+        Self::OtherAmount,
+    ];
+
     /// A stable name for programs: lower case, words joined by underscores.
     pub fn name(self) -> &'static str {
         match self {

@@ -322,6 +322,7 @@ mod tests {
             receipt: None,
             exclusion: None,
             command_digest: None,
+            store_generation: None,
         })
     }
 

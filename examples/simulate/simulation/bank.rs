@@ -268,7 +268,10 @@ impl Bank {
                 };
                 self.institution.authorise(&request, now, self.dice.octets())
             }
-            InstitutionRequest::Inquire { .. } => self.institution.transaction(terminal, id),
+            // It says nothing of lives of its store, so nothing is presented to it.
+            InstitutionRequest::Inquire { .. } | InstitutionRequest::Present { .. } => {
+                self.institution.transaction(terminal, id)
+            }
             InstitutionRequest::Capture { .. } => {
                 self.plant_second_taking(stage, id);
                 self.institution.capture(terminal, id, now)
@@ -307,6 +310,7 @@ impl Bank {
                 Some(SealedCommand::digest_of_encoded(sealed_command))
             }
             InstitutionRequest::Inquire { .. }
+            | InstitutionRequest::Present { .. }
             | InstitutionRequest::Capture { .. }
             | InstitutionRequest::Reverse { .. } => None,
         };

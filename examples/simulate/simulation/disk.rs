@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use florin::domain::TransactionId;
 use florin::journal::{Journal, JournalError, Search};
 use florin::terminal::{
-    Payment, PaymentState, PhoneId, PhoneQuestion, RecordNumber, TillCallId, TillRequest,
+    Payment, PaymentState, PhoneId, PhoneQuestion, RecordNumber, StoreGeneration, TillCallId,
+    TillRequest,
 };
 
 use super::randomness::Dice;
@@ -94,6 +95,15 @@ impl Journal for MemoryJournal {
         newest.retain(|payment| seen.insert(payment.sale_id));
         newest.truncate(limit);
         Ok(newest)
+    }
+
+    fn unconfirmed(
+        &mut self,
+        _: StoreGeneration,
+        _: Option<TransactionId>,
+        _: usize,
+    ) -> Result<Vec<Payment>, JournalError> {
+        Ok(Vec::new())
     }
 }
 

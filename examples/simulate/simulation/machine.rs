@@ -347,7 +347,8 @@ impl Machine {
         };
         let about = match &search {
             Some(Search::TransactionId(id) | Search::Sale(id)) => Some(*id),
-            Some(Search::IdempotencyKey(_) | Search::List { .. }) | None => None,
+            Some(Search::IdempotencyKey(_) | Search::List { .. } | Search::Unconfirmed { .. })
+            | None => None,
         };
         let engine_call = TillCallId(call);
         engine.calls.insert(engine_call, (call, about));
@@ -420,7 +421,7 @@ impl Machine {
                     }
                     Search::IdempotencyKey(key) => self.disk.journal.payment_by_key(key),
                     // Nobody lists payments here.
-                    Search::List { .. } => Ok(None),
+                    Search::List { .. } | Search::Unconfirmed { .. } => Ok(None),
                 };
                 let payment = found.ok().flatten();
                 match searcher {
@@ -477,6 +478,8 @@ impl Machine {
                     }
                 }
                 Output::Publish(view) => self.publish(stage, view),
+                // The institution here says nothing of lives of its store.
+                Output::FindUnconfirmed { .. } => {}
                 Output::Advertise(_) => {}
             }
         }

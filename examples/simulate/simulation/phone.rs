@@ -495,12 +495,10 @@ impl Phone {
                 )
             });
             if let Some(about) = about {
-                let word = match word_of(&end) {
-                    Word::Unknown if stage.is_planted(PlantedBug::PendingIsNotCharged) => {
-                        Word::NotCharged
-                    }
-                    word => word,
-                };
+                let mut word = word_of(&end);
+                if word == Word::Unknown && stage.is_planted(PlantedBug::PendingIsNotCharged) {
+                    word = Word::NotCharged;
+                }
                 stage.model.phone_is_told(told, about, word, name);
             }
         }

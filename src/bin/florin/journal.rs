@@ -103,6 +103,8 @@ struct ExportedPayment {
     offer: String,
     /// The octets of the institution's newest signed receipt, in base64.
     receipt: Option<String>,
+    /// The octets of the institution's signed exclusion, in base64.
+    exclusion: Option<String>,
     changes: Vec<ExportedChange>,
 }
 
@@ -217,6 +219,7 @@ fn write_payments(
             updated_at: payment.updated_at.to_string(),
             offer: BASE64.encode(&payment.offer),
             receipt: payment.receipt.as_ref().map(|receipt| BASE64.encode(receipt)),
+            exclusion: payment.exclusion.as_ref().map(|exclusion| BASE64.encode(exclusion)),
             idempotency_key: payment.idempotency.map(|(key, _)| key),
             reference: payment.reference,
             changes: changes.collect(),

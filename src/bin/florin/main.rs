@@ -188,6 +188,25 @@ mod tests {
     }
 
     #[test]
+    fn every_instruction_of_a_reconciliation_is_a_command_that_exists() {
+        let mut named = 0;
+        for difference in florin::terminal::Difference::ALL {
+            let advice = difference.to_string();
+            for words in advice.split('`').skip(1).step_by(2) {
+                let mut command = Arguments::command();
+                let mut words = words.split(' ');
+                assert_eq!(words.next(), Some("florin"), "{advice}");
+                for word in words {
+                    let found = command.find_subcommand(word).cloned();
+                    command = found.unwrap_or_else(|| panic!("no command `{word}`: {advice}"));
+                    named += 1;
+                }
+            }
+        }
+        assert!(named >= 3, "{named}");
+    }
+
+    #[test]
     fn what_is_wrong_is_a_usage_error() {
         for line in [
             "",

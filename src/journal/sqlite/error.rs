@@ -45,6 +45,18 @@ pub enum SqliteJournalError {
         io_error_text(.source)
     )]
     File { path: String, source: std::io::Error },
+    /// There was a journal, and it is missing or empty.
+    #[error(
+        "the journal {path} is missing or empty, and this terminal has had one: put it back, or \
+         mount the disk that holds it. If it is lost for good, remove the mark (`rm '{mark}'`): \
+         the terminal then begins a new journal, and nobody settles the payments that were open in \
+         the old one (docs/operations.md)"
+    )]
+    Lost {
+        path: String,
+        /// The file that says that there was a journal.
+        mark: String,
+    },
     /// SQLite's check found damage.
     #[error(
         "the journal {path} is damaged: {detail}; stop the service, keep the file, put a copy \
@@ -74,7 +86,7 @@ impl SqliteJournalError {
             Self::Journal(error) => error.recovery_level(),
             Self::File { .. } => RecoveryLevel::Rewrite,
             Self::Damaged { .. } => RecoveryLevel::Check,
-            Self::Newer { .. } | Self::Older { .. } => RecoveryLevel::Open,
+            Self::Newer { .. } | Self::Older { .. } | Self::Lost { .. } => RecoveryLevel::Open,
         }
     }
 }

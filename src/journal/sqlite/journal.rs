@@ -9,16 +9,17 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use super::super::{Journal, JournalError, RecoveryLevel};
 use super::SqliteJournalError;
 use super::error::storage_error;
+use super::existence_mark;
 use super::recovery_marker::{marked_level, raise_marker, remove_marker};
 use super::rewrite;
 use super::schema::{KNOWN_VERSION, migrate, schema_version};
 use crate::domain::{Amount, CommandDigest, TransactionId, UnixTime};
-use crate::terminal::{JournalledCommand, Payment, PaymentState};
+use crate::terminal::{JournalledCommand, Payment, PaymentState, StoreGeneration};
 
 const COLUMNS: &str = "transaction_id, sale_id, state, reason, amount_minor, currency, reference, \
     capture_after_dispense, offer, sealed_command, receipt, released, idempotency_key, \
     idempotency_digest, created_at_unix_s, updated_at_unix_s, sequence, command_digest, exclusion, \
-    dispense_restarts";
+    dispense_restarts, confirmed_generation";
 
 /// How long another program may hold the database. One that prunes or exports holds it for less.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +28,13 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// for its first two thousand payments. A step needs only the pages of the last payments, and the
 /// system caches the rest of the file.
 const CACHE_KIB: i32 = 128;
+
+/// How long the sealed command of a final payment is kept, in seconds: 35 days. As long the
+/// terminal can present the payment again to an institution that has lost it. Nightly
+/// reconciliation has compared it long before.
+const COMMAND_KEPT_S: u64 = 35 * 86_400;
+/// How many old commands one record replaces by their digests, so that no record takes long.
+const COMMANDS_REPLACED_AT_ONCE: u32 = 8;
 
 /// One record: a payment came to this state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,16 +54,38 @@ pub struct SqliteJournal {
 }
 
 impl SqliteJournal {
-    /// Opens the journal, makes it if there is none, and brings its schema up to date.
+    /// Opens the journal, makes it if there never was one, and brings its schema up to date.
     ///
     /// # Errors
-    /// [`SqliteJournalError`]: the disk, a newer version, or no journal at all.
+    /// [`SqliteJournalError`]: the disk, a newer version, no journal at all, or none where there
+    /// was one.
     pub fn open(path: &Path) -> Result<Self, SqliteJournalError> {
         rewrite::finish(path)?;
         let name = path.display().to_string();
+        Self::check_not_lost(path)?;
+        let was_there = existence_mark::is_marked(path);
         let connection =
             Connection::open(path).map_err(|error| SqliteJournalError::storage(path, error))?;
-        Self::prepare(connection, name)
+        let found = schema_version(&connection)
+            .map_err(|error| SqliteJournalError::storage(path, error))?;
+        if was_there && found == 0 {
+            return Err(existence_mark::lost(path));
+        }
+        let journal = Self::prepare(connection, name)?;
+        existence_mark::mark(path)?;
+        Ok(journal)
+    }
+
+    /// Checks that the journal is there, if there ever was one.
+    ///
+    /// # Errors
+    /// [`SqliteJournalError::Lost`]: it is missing or empty.
+    pub fn check_not_lost(path: &Path) -> Result<(), SqliteJournalError> {
+        let is_empty = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+        if is_empty && existence_mark::is_marked(path) {
+            return Err(existence_mark::lost(path));
+        }
+        Ok(())
     }
 
     /// Opens a journal to read it beside the service that writes it. Writes fail.
@@ -170,13 +200,13 @@ impl SqliteJournal {
         transaction
             .prepare_cached(&format!(
                 "INSERT INTO payments ({COLUMNS}, is_open, number)
-                 VALUES (?1, ?21, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
-                     ?16, ?17, ?18, ?19, ?20,
+                 VALUES (?1, ?22, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15,
+                     ?16, ?17, ?18, ?19, ?20, ?21,
                      (SELECT coalesce(max(number), 0) + 1 FROM payments))
                  ON CONFLICT (transaction_id) DO UPDATE SET state = ?2, reason = ?3,
                      sealed_command = ?9, receipt = ?10, released = ?11, updated_at_unix_s = ?15,
                      sequence = ?16, command_digest = ?17, exclusion = ?18,
-                     dispense_restarts = ?19, is_open = ?20"
+                     dispense_restarts = ?19, confirmed_generation = ?20, is_open = ?21"
             ))?
             .execute(params![
                 payment.transaction_id.as_octets(),
@@ -198,6 +228,7 @@ impl SqliteJournal {
                 payment.command_digest().map(|digest| digest.0),
                 payment.exclusion,
                 payment.dispense_restarts,
+                payment.confirmed_generation.map(|generation| generation.0),
                 !state.is_final(),
                 payment.sale_id.as_octets(),
             ])?;
@@ -217,6 +248,18 @@ impl SqliteJournal {
                 state.reason(),
                 payment.updated_at.seconds as i64
             ])?;
+        if state.is_final() {
+            let kept_since = payment.updated_at.seconds.saturating_sub(COMMAND_KEPT_S);
+            transaction
+                .prepare_cached(
+                    "UPDATE payments SET sealed_command = NULL WHERE transaction_id IN (
+                         SELECT transaction_id FROM payments
+                         WHERE NOT is_open AND sealed_command IS NOT NULL
+                             AND updated_at_unix_s < ?1 AND command_digest IS NOT NULL
+                         ORDER BY updated_at_unix_s LIMIT ?2)",
+                )?
+                .execute(params![kept_since as i64, COMMANDS_REPLACED_AT_ONCE])?;
+        }
         transaction.commit()
     }
 
@@ -264,6 +307,7 @@ impl SqliteJournal {
             exclusion: row.get(18)?,
             released: row.get(11)?,
             dispense_restarts: row.get(19)?,
+            confirmed_generation: row.get::<_, Option<[u8; 16]>>(20)?.map(StoreGeneration),
             idempotency: key.zip(digest),
             created_at: UnixTime { seconds: row.get::<_, i64>(14)? as u64 },
             updated_at: UnixTime { seconds: row.get::<_, i64>(15)? as u64 },
@@ -418,6 +462,30 @@ impl Journal for SqliteJournal {
         self.many(which, limit)
     }
 
+    fn unconfirmed(
+        &mut self,
+        generation: StoreGeneration,
+        before: Option<TransactionId>,
+        limit: usize,
+    ) -> Result<Vec<Payment>, JournalError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM payments
+             WHERE NOT is_open AND confirmed_generation IS NOT NULL AND confirmed_generation <> ?1
+                 AND (receipt IS NULL OR sealed_command IS NOT NULL)
+                 AND (?2 IS NULL
+                     OR number < (SELECT number FROM payments WHERE transaction_id = ?2))
+             ORDER BY number DESC LIMIT ?3"
+        );
+        let before = before.map(|transaction_id| transaction_id.as_octets().to_vec());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Result<Vec<_>, rusqlite::Error> =
+            self.connection.prepare_cached(&sql).and_then(|mut statement| {
+                let parameters = params![generation.0, before, limit];
+                statement.query_map(parameters, |row| self.read(row))?.collect()
+            });
+        rows.map_err(|error| self.storage(error))?.into_iter().collect()
+    }
+
     fn newest_sequence(&mut self) -> Result<u64, JournalError> {
         self.connection
             .query_row("SELECT newest_sequence FROM authorisations", [], |row| row.get::<_, i64>(0))
@@ -461,6 +529,7 @@ mod tests {
         first.receipt = Some(vec![5]);
         first.exclusion = Some(vec![6]);
         first.dispense_restarts = 7;
+        first.confirmed_generation = Some(StoreGeneration([8; 16]));
         first.released = true;
         journal.append(&first).unwrap();
         let mut second = payment(2);
@@ -594,6 +663,63 @@ mod tests {
         journal.prune(&[last.transaction_id]).unwrap();
         drop(journal);
         assert_eq!(SqliteJournal::open(&path).unwrap().newest_sequence().unwrap(), 8);
+    }
+
+    #[test]
+    fn what_a_life_of_the_store_has_not_confirmed_is_found_newest_first() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        let (old, new) = (StoreGeneration([1; 16]), StoreGeneration([2; 16]));
+        for number in 1..=5 {
+            journal
+                .append(&Payment {
+                    state: PaymentState::Captured,
+                    command: Some(JournalledCommand::Full(vec![number])),
+                    receipt: Some(vec![number]),
+                    confirmed_generation: [Some(old), Some(new), None][usize::from(number) % 3],
+                    ..payment(number)
+                })
+                .unwrap();
+        }
+        let mut ids = |generation, before, limit| -> Vec<TransactionId> {
+            let found = journal.unconfirmed(generation, before, limit).unwrap();
+            found.iter().map(|payment| payment.transaction_id).collect()
+        };
+        let id = |number| payment(number).transaction_id;
+        assert_eq!(ids(old, None, 9), [id(4), id(1)]);
+        assert_eq!(ids(old, None, 1), [id(4)]);
+        assert_eq!(ids(old, Some(id(4)), 9), [id(1)]);
+        assert_eq!(ids(new, None, 9), [id(3)]);
+    }
+
+    #[test]
+    fn old_commands_of_final_payments_are_replaced_by_their_digests() {
+        let mut journal = SqliteJournal::in_memory().unwrap();
+        let with_command = |number, state, seconds| Payment {
+            state,
+            command: Some(JournalledCommand::Full(vec![number; 100])),
+            updated_at: UnixTime { seconds },
+            ..payment(number)
+        };
+        let old = with_command(1, PaymentState::Captured, 10);
+        let open = with_command(2, PaymentState::Capturing, 10);
+        let young = with_command(3, PaymentState::Captured, 20);
+        for payment in [&old, &open, &young] {
+            journal.append(payment).unwrap();
+        }
+        let mut command = |payment: &Payment| {
+            journal.payment(payment.transaction_id).unwrap().unwrap().command.unwrap()
+        };
+        assert_eq!(command(&old).octets(), Some(&[1; 100][..]));
+        let later = with_command(4, PaymentState::Captured, COMMAND_KEPT_S + 20);
+        journal.append(&later).unwrap();
+        let mut command = |payment: &Payment| {
+            journal.payment(payment.transaction_id).unwrap().unwrap().command.unwrap()
+        };
+        assert_eq!(command(&old).octets(), None);
+        assert_eq!(command(&old).digest(), old.command_digest().unwrap(), "it is still found");
+        for payment in [&open, &young, &later] {
+            assert!(command(payment).octets().is_some());
+        }
     }
 
     #[test]

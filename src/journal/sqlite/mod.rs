@@ -1,6 +1,7 @@
 //! The journal in a SQLite file: write-ahead log, every commit synced.
 
 mod error;
+mod existence_mark;
 mod journal;
 mod recovery_marker;
 mod rewrite;

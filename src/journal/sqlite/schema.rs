@@ -56,6 +56,9 @@ const MIGRATIONS: [&str; 4] = [
     ALTER TABLE payments ADD COLUMN command_digest BLOB;
     ALTER TABLE payments ADD COLUMN exclusion BLOB;
     ALTER TABLE payments ADD COLUMN dispense_restarts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE payments ADD COLUMN confirmed_generation BLOB;
+    CREATE INDEX full_commands ON payments (updated_at_unix_s)
+        WHERE NOT is_open AND sealed_command IS NOT NULL;
     UPDATE payments SET state = 'reversed', reason = 'unanswered' WHERE state = 'not_charged';
     UPDATE changes SET state = 'reversed', reason = 'unanswered' WHERE state = 'not_charged';
 ",

@@ -138,6 +138,25 @@ async fn call(
             };
             client.reverse(message).await?.into_inner().transaction
         }
+        InstitutionRequest::Present {
+            transaction_id,
+            offer,
+            sealed_command,
+            receipt,
+            exclusion,
+            sequence,
+        } => {
+            let message = institution_api::PresentRequest {
+                transaction_id: octets(transaction_id),
+                terminal_id,
+                offer,
+                sealed_command,
+                receipt,
+                exclusion,
+                sequence,
+            };
+            client.present(message).await?.into_inner().transaction
+        }
     })
 }
 

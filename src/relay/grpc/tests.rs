@@ -401,7 +401,7 @@ async fn a_server_that_does_not_accept_the_certificate_is_not_sent_and_says_why(
 
 #[tokio::test]
 async fn what_the_server_itself_refuses_is_refused() {
-    for code in [3, 7, 9, 12, 16] {
+    for code in [3, 5, 7, 9, 12, 16] {
         for conduct in [Conduct::Status(code), Conduct::StatusInTrailers(code)] {
             let answer = ask(conduct).await;
             assert!(matches!(answer, InstitutionAnswer::Refused { .. }), "{conduct:?}: {answer:?}");

@@ -23,7 +23,10 @@ pub async fn examine<R: Relay>(
         let files = storage::files(&configuration.state_directory);
         is_owner = files.is_owner;
         findings.push(files.finding);
-        findings.push(storage::disk(&configuration.state_directory));
+        findings.push(storage::disk(
+            &configuration.state_directory,
+            configuration.allows_volatile_state,
+        ));
         findings.push(time::clock(wall_clock()).await);
     }
     let enrolment =

@@ -18,6 +18,9 @@ pub(super) async fn examine(
             "as this user SQLite would leave files behind that the service cannot use",
         );
     }
+    if let Err(error) = SqliteJournal::check_not_lost(&path) {
+        return Finding::fault(CHECK, &ServiceError::from(error));
+    }
     if !path.exists() {
         return Finding::fine(CHECK, format!("the service will create {}", path.display()));
     }

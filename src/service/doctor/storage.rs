@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::super::ServiceExit;
 use super::super::configuration::JOURNAL_FILE;
-use super::Finding;
+use super::super::volatile_storage::{volatile_file_system, volatile_storage_problem};
+use super::{Finding, Verdict};
 use crate::io_error_text::io_error_text;
 
 /// With less than this free, in octets, the terminal may soon be unable to take payments: 64 MiB.
@@ -96,7 +97,7 @@ fn fault(path: &Path, metadata: &Metadata, user: u32, expected: u32) -> Option<S
 }
 
 /// The disk under the state directory, or under the place where that will be.
-pub(super) fn disk(state_directory: &Path) -> Finding {
+pub(super) fn disk(state_directory: &Path, allows_volatile_state: bool) -> Finding {
     let there = state_directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     match rustix::fs::statvfs(there) {
         Ok(disk) => {
@@ -105,7 +106,14 @@ pub(super) fn disk(state_directory: &Path) -> Finding {
             let no_files_left = disk.f_files > 0 && disk.f_favail == 0;
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             let journal = journal_octets(state_directory);
-            disk_finding(there, free, journal, is_read_only, no_files_left)
+            let found = disk_finding(there, free, journal, is_read_only, no_files_left);
+            match volatile_file_system(state_directory) {
+                Some(name) if !allows_volatile_state && found.verdict != Verdict::Wrong => {
+                    let detail = volatile_storage_problem(state_directory, name);
+                    Finding::wrong("disk", detail, ServiceExit::Journal)
+                }
+                Some(_) | None => found,
+            }
         }
         Err(error) => Finding::wrong(
             "disk",
@@ -168,7 +176,6 @@ fn disk_finding(
 mod tests {
     use std::fs::{self, Permissions};
 
-    use super::super::Verdict;
     use super::*;
 
     #[test]
@@ -221,7 +228,12 @@ mod tests {
         assert_eq!(verdict(FREE_WRONG - 1, false, false), Verdict::Wrong);
         assert_eq!(verdict(FREE_ADVICE, true, false), Verdict::Wrong);
         assert_eq!(verdict(FREE_ADVICE, false, true), Verdict::Wrong);
-        assert!(disk(Path::new("/nowhere/at/all")).detail.contains(" under /"));
+        assert!(disk(Path::new("/nowhere/at/all"), true).detail.contains(" under /"));
+        if Path::new("/dev/shm").exists() {
+            let forgotten = disk(Path::new("/dev/shm"), false);
+            assert_eq!(forgotten.verdict, Verdict::Wrong);
+            assert!(forgotten.detail.contains("power cut"), "{}", forgotten.detail);
+        }
         let beside_journal =
             |free, journal| disk_finding(Path::new("/"), free, journal, false, false);
         assert_eq!(beside_journal(2 * FREE_ADVICE, 2 * FREE_ADVICE).verdict, Verdict::Fine);

@@ -68,7 +68,7 @@ class Kiosk:
     def _enrol_terminal(self, configuration, phones_max=None):
         places = f"phones_max = {phones_max}\n" if phones_max else ""
         self.configuration.write_text(
-            f'[terminal]\nstate_directory = "{self.state}"\n'
+            f'[terminal]\nstate_directory = "{self.state}"\nvolatile_state = "allow"\n'
             f'[bluetooth]\nadapter = "{self.controllers[0].name}"\n{places}'
             f'[till]\nlisten = "{self.till}"\n{configuration}'
         )

@@ -11,6 +11,7 @@
 mod payments;
 mod phone_messages;
 mod phones;
+mod presentations;
 mod proofs;
 mod reoffers;
 mod requests;
@@ -24,11 +25,12 @@ use rand_core::SeedableRng;
 use super::gate::Gate;
 use super::open_payment::OpenPayment;
 use super::phone_session::PhoneSession;
+use super::presentation_search::PresentationSearch;
 use super::token_bucket::TokenBucket;
 use super::transition::on_restart;
 use super::{
     AdvertisingPace, Deadline, DeadlinePurpose, Identity, Input, Now, OpenPayments, Output,
-    Payment, PaymentState, PaymentView, PhoneId, RecordNumber, Settings,
+    Payment, PaymentState, PaymentView, PhoneId, RecordNumber, Settings, StoreGeneration,
 };
 use crate::domain::{TransactionId, UnixTime};
 use crate::protocol::FromTerminal;
@@ -51,6 +53,10 @@ pub struct Terminal {
     leaving: BTreeSet<PhoneId>,
     gate: Gate<Effect>,
     outputs: Vec<Output>,
+    /// Which life of the institution's store answered last.
+    generation: Option<StoreGeneration>,
+    /// How far the search for payments that it has not confirmed is.
+    presenting: Option<PresentationSearch>,
     /// How many payments were given back since the start though their goods were released.
     given_away: u64,
     pace: AdvertisingPace,
@@ -108,6 +114,8 @@ impl Terminal {
             leaving: BTreeSet::new(),
             gate: Gate::new(),
             outputs: vec![Output::Advertise(AdvertisingPace::Slow)],
+            generation: None,
+            presenting: None,
             given_away: 0,
             pace: AdvertisingPace::Slow,
             newest_sequence,
@@ -164,6 +172,9 @@ impl Terminal {
             }
             Input::Loaded { phone, question, payment } => {
                 self.loaded(phone, &question, payment.as_ref());
+            }
+            Input::FoundUnconfirmed { generation, payments } => {
+                self.found_unconfirmed(generation, payments);
             }
             Input::Institution { transaction_id, answer } => {
                 self.institution_answered(transaction_id, answer);

@@ -60,6 +60,7 @@ impl Terminal {
         open.forget_requests();
         if let Some(proven) = proven.filter(|it| it.state != TransactionState::Unknown) {
             open.payment.receipt = proven.receipt;
+            open.payment.confirmed_generation = proven.store_generation;
             open.payment.exclusion = proven.exclusion.or(open.payment.exclusion.take());
             if open.payment.command.is_none() {
                 open.payment.command = proven.command_digest.map(JournalledCommand::Digest);

@@ -62,6 +62,9 @@ impl Terminal {
     /// Acts on the answer to a request for a proof.
     pub(super) fn proof_answered(&mut self, transaction_id: TransactionId, answer: CheckedAnswer) {
         let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
+        if open.proof == Some(ProofStep::Presentation) {
+            return self.presentation_answered(transaction_id, &answer);
+        }
         let proven = match answer {
             CheckedAnswer::Proven(proven) => proven,
             CheckedAnswer::Unproven(_)
@@ -86,6 +89,7 @@ impl Terminal {
             // A payment that was decided here keeps its receipt.
             if let Some(exclusion) = proven.exclusion {
                 open.payment.exclusion = Some(exclusion);
+                open.payment.confirmed_generation = proven.store_generation;
                 self.append(transaction_id);
                 self.tell_claimants(transaction_id);
             }
@@ -105,7 +109,7 @@ impl Terminal {
         self.payment_answered(transaction_id, CheckedAnswer::Proven(proven));
     }
 
-    fn end_proof(&mut self, transaction_id: TransactionId) {
+    pub(super) fn end_proof(&mut self, transaction_id: TransactionId) {
         let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
         open.end_proof();
         self.after_record(transaction_id, Effect::Forget(transaction_id));

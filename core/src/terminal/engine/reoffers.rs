@@ -88,6 +88,7 @@ impl Terminal {
             sequence: 0,
             receipt: None,
             exclusion: None,
+            confirmed_generation: None,
             updated_at: self.now.wall,
             ..payment
         };

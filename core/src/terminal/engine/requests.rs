@@ -56,7 +56,8 @@ impl Terminal {
     /// Sends the request that the payment's state calls for.
     pub(super) fn send_request(&mut self, transaction_id: TransactionId) {
         let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
-        let Some((request, timeout_ms)) = open.request(self.now.moment, &self.settings) else {
+        let (now, generation) = (self.now.moment, self.generation);
+        let Some((request, timeout_ms)) = open.request(now, &self.settings, generation) else {
             debug_assert!(false, "`{}` calls for no request", open.payment.state.name());
             return;
         };
@@ -70,6 +71,11 @@ impl Terminal {
         transaction_id: TransactionId,
         answer: InstitutionAnswer,
     ) {
+        if let InstitutionAnswer::Transaction(claim) = &answer
+            && let Some(generation) = claim.store_generation
+        {
+            self.heard_generation(generation);
+        }
         // A late answer may find the payment settled.
         let Some(open) = self.open.get_mut(&transaction_id) else { return };
         open.request_ended(!matches!(answer, InstitutionAnswer::NotSent { .. }));
@@ -127,7 +133,8 @@ impl Terminal {
                 }
             }
             Verdict::Retry => {
-                if matches!(answer, CheckedAnswer::Proven(_)) {
+                if let CheckedAnswer::Proven(proven) = &answer {
+                    open.payment.confirmed_generation = proven.store_generation;
                     self.end_dispute(transaction_id);
                 }
                 let backoff_ms = self.retry_later(transaction_id);

@@ -96,6 +96,7 @@ impl Terminal {
             exclusion: None,
             released: false,
             dispense_restarts: 0,
+            confirmed_generation: None,
             idempotency,
             created_at: self.now.wall,
             updated_at: self.now.wall,

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::credential::{Signed, verify_exclusion};
 
 /// What four people with their phones, the till, the institution and the clock may do.
 #[derive(Debug, Clone)]
@@ -125,6 +126,10 @@ impl Crowd {
 
     fn inquire(&mut self, who: usize, whose: usize) {
         let Some(&(transaction_id, digest)) = self.people[whose].commands.last() else { return };
+        let has_own = self.people[who].commands.iter().any(|(id, _)| *id == transaction_id);
+        if who != whose && has_own {
+            return;
+        }
         // Nobody else knows the command.
         let command_digest = if who == whose { digest } else { CommandDigest([0; 32]) };
         let phone = &mut self.people[who].phone;
@@ -146,11 +151,19 @@ impl Crowd {
 
     fn decide(&mut self) {
         for request in self.bench.requests() {
+            let transaction_id = request.transaction_id();
+            let was_sent = self.bench.payment(transaction_id).command.is_some();
             let state = match request {
                 InstitutionRequest::Capture { .. } => TransactionState::Captured,
+                InstitutionRequest::Inquire { .. } if !was_sent => TransactionState::Unknown,
+                InstitutionRequest::Reverse { .. } if was_sent => TransactionState::Reversed,
+                InstitutionRequest::Reverse { .. } => {
+                    self.bench.answer_tombstone(transaction_id);
+                    continue;
+                }
                 _ => TransactionState::Approved,
             };
-            self.bench.answer(request.transaction_id(), state);
+            self.bench.answer(transaction_id, state);
         }
     }
 
@@ -166,6 +179,20 @@ impl Crowd {
                     FromTerminal::Result { transaction_id, .. } => {
                         let is_own = person.commands.iter().any(|(own, _)| *own == transaction_id);
                         assert!(is_own, "another's result");
+                    }
+                    FromTerminal::NotUsed { transaction_id, exclusion } => {
+                        let signed = Signed::decode(&exclusion).unwrap();
+                        let exclusion =
+                            verify_exclusion(&signed, &fixtures::keyring(), self.bench.now.wall)
+                                .unwrap();
+                        let used = self.bench.payment(transaction_id).command_digest();
+                        for (_, own) in
+                            person.commands.iter().filter(|(id, _)| *id == transaction_id)
+                        {
+                            let terminal_id = identity().terminal_id();
+                            assert!(exclusion.excludes(transaction_id, terminal_id, *own));
+                            assert_ne!(Some(*own), used, "the command that was used");
+                        }
                     }
                     FromTerminal::Offer(offer) => person.offer = Some(offer),
                     _ => {}

@@ -13,6 +13,7 @@ mod journal_first;
 mod limits;
 mod offers;
 mod phone;
+mod presentations;
 mod proofs;
 mod reoffers;
 mod restart;
@@ -22,9 +23,9 @@ mod stale_journal;
 use super::fixtures::{self, identity, request};
 use super::{
     AdvertisingPace, DeadlinePurpose, DispensePolicy, Input, InstitutionAnswer, InstitutionRequest,
-    Now, Output, Payment, PaymentRequest, PaymentState, PaymentView, PhoneId, PhoneTimer,
-    RecordNumber, Settings, Terminal, TillCallId, TillRefusal, TillRequest, Timer,
-    TransactionClaim, TransactionState,
+    JournalledCommand, Now, Output, Payment, PaymentRequest, PaymentState, PaymentView, PhoneId,
+    PhoneTimer, RecordNumber, Settings, StoreGeneration, Terminal, TillCallId, TillRefusal,
+    TillRequest, Timer, TransactionClaim, TransactionState,
 };
 use crate::credential::{SealedCommand, sign_receipt};
 use crate::domain::{

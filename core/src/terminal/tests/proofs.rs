@@ -41,7 +41,7 @@ fn a_late_command_is_answered_with_the_word_and_later_with_the_proof() {
         bench.answer_tombstone(transaction_id);
         let exclusion = bench.payment(transaction_id).exclusion.unwrap();
         let proof = FromTerminal::NotUsed { transaction_id, exclusion };
-        assert_eq!(phone.hear(&mut bench), [proof.clone()]);
+        assert_eq!(phone.hear(&mut bench), std::slice::from_ref(&proof));
         assert_eq!(bench.state(transaction_id), before, "for the till it ended as it had");
         assert_eq!(bench.published(), []);
         // The journal keeps the proof for whoever asks later.
@@ -111,6 +111,6 @@ fn the_losers_proof_of_a_payment_that_was_never_sent_is_the_tombstone() {
     bench.answer_tombstone(transaction_id);
     let exclusion = bench.payment(transaction_id).exclusion.unwrap();
     let proof = FromTerminal::NotUsed { transaction_id, exclusion };
-    assert_eq!(loser.hear(&mut bench), [proof.clone()]);
+    assert_eq!(loser.hear(&mut bench), std::slice::from_ref(&proof));
     assert_eq!(winner.hear(&mut bench).last(), Some(&proof));
 }
