@@ -1,8 +1,6 @@
 """Machines and phones that lie, or hold a place for nothing: nobody loses money or a sale."""
 
 import contextlib
-import threading
-import time
 
 from harness import scenario
 from kiosk import Kiosk
@@ -13,8 +11,6 @@ LIES = ("taken", "expired", "unreachable", "reversed")
 OFFER_MINOR = 250
 # What the wallet ends with where nothing is proven, and the payment stays open.
 UNPROVEN = 12
-SILENT = 7
-PAYMENTS = 6
 HOSTILE = 3
 
 
@@ -81,37 +77,6 @@ def hostile_phone(bed):
     answer = till.wait(60, exit_code=0).json()
     bed.equal("the till's answer", answer["state"], "captured")
     kiosk.check_books(250)
-
-
-@scenario(controllers=2 + SILENT, python=True, seconds=400)
-def silent_connections(bed):
-    """Seven phones that say nothing and come back keep nobody out: six payments get through."""
-    kiosk = Kiosk(bed, phones_max=SILENT)
-    terminal, _, *silent = bed.controllers
-    is_over = threading.Event()
-
-    def stay(controller):
-        while not is_over.is_set():
-            with contextlib.suppress(Exception), RawPhone(controller, terminal) as raw:
-                while raw.is_connected() and not is_over.is_set():
-                    time.sleep(0.2)
-            time.sleep(0.5)
-
-    threads = [threading.Thread(target=stay, args=(one,), daemon=True) for one in silent]
-    for thread in threads:
-        thread.start()
-    bed.wait_until(
-        "the places to be taken", lambda: kiosk.metrics()["florin_phones_connected"] >= SILENT - 1
-    )
-    for _ in range(PAYMENTS):
-        till = kiosk.offer("1.00")
-        paid = kiosk.wallets[0].pay("--wait-ms", "30000")
-        bed.equal("the wallet's outcome", paid["outcome"], "approved")
-        till.wait(60, exit_code=0)
-    is_over.set()
-    for thread in threads:
-        thread.join()
-    kiosk.check_books(PAYMENTS * 100)
 
 
 @scenario(controllers=2, seconds=300)
