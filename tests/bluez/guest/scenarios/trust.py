@@ -85,6 +85,7 @@ def sticker_after_renewal(bed):
     kiosk = Kiosk(bed)
     sticker = kiosk.status()["engagement_link"]
     kiosk.enrol_again()
+    kiosk.terminal.expect("goes on with the renewed enrolment", 30)
     till = kiosk.offer("2.50")
     paid = kiosk.wallets[0].start("pay", "--link", sticker, "--yes").wait(60, exit_code=0).json()
     bed.equal("the wallet's outcome", paid["outcome"], "approved")
