@@ -26,7 +26,7 @@ def zeros():
     return phone.encode("SealedCommand", parts)
 
 
-@scenario(controllers=2, dishonest=True, seconds=300)
+@scenario(controllers=2, seconds=300)
 def dishonest_terminal(bed):
     """A certified terminal takes the money and lies: the wallet believes none of it, and the bank
     tells the cardholder."""
