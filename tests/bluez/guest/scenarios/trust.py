@@ -23,7 +23,7 @@ def zeros():
         "encapsulated_key": bytes(31) + b"\x09",
         "ciphertext": bytes(150),
     }
-    return phone.encode("SealedCommand", parts)
+    return phone.encode("SealedCommand", **parts)
 
 
 @scenario(controllers=2, seconds=300)
