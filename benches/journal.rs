@@ -399,6 +399,7 @@ impl Phone {
                 holder_verification: HolderVerification::Consent,
                 wall_clock: wall_clock(),
             },
+            busy_wait_ms: 0,
             vanish_after_command: false,
         };
         let reported =

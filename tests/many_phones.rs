@@ -7,8 +7,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use florin::credential::{CardCommand, SealingKey, SigningKey};
-use florin::domain::{CardId, HolderVerification, Outcome, TransactionId, UnixTime};
+use florin::credential::{CardCommand, KeyId, SEAL_SUITE, SealedCommand, SealingKey, SigningKey};
+use florin::domain::{CardId, DeclineReason, HolderVerification, Outcome, TransactionId, UnixTime};
 use florin::journal::SqliteJournal;
 use florin::link::{EmulatedAir, EmulatedPhoneLink, PhoneLink};
 use florin::protocol::{
@@ -19,7 +19,7 @@ use florin::relay::{ConnectError, Relay, StatementError};
 use florin::service::{Driver, DriverError, Frontend};
 use florin::terminal::{
     InstitutionAnswer, InstitutionRequest, InstitutionTransaction, PaymentRequest, PaymentView,
-    Settings, TillRequest, TransactionState, fixtures,
+    PhoneAddress, Settings, TillRefusal, TillRequest, TransactionState, fixtures,
 };
 use florin::till::{TillCall, TillPort};
 use tokio::sync::oneshot;
@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 
 const PHONES: usize = 64;
 
-/// Approves everything; its receipts name the payment.
+/// Approves everything but commands of zeros; its receipts name the payment.
 struct Institution;
 
 impl Relay for Institution {
@@ -38,6 +38,11 @@ impl Relay for Institution {
     ) -> impl Future<Output = InstitutionAnswer> + Send {
         let receipt = Some(receipt_of(request.transaction_id()));
         let state = match request {
+            InstitutionRequest::Authorise { sealed_command, .. }
+                if sealed_command == command_of_zeros() =>
+            {
+                TransactionState::Declined(DeclineReason::MalformedCommand)
+            }
             InstitutionRequest::Authorise { .. } => TransactionState::Approved,
             InstitutionRequest::Capture { .. } => TransactionState::Captured,
             other => panic!("nothing here is in doubt or given back: {other:?}"),
@@ -67,6 +72,17 @@ impl Relay for Institution {
     ) -> Result<InstitutionTransaction, StatementError> {
         Err(StatementError::Failed("it keeps no books".into()))
     }
+}
+
+/// Well-formed, and nobody's.
+fn command_of_zeros() -> Vec<u8> {
+    SealedCommand {
+        suite: SEAL_SUITE,
+        key_id: KeyId([0; 8]),
+        encapsulated_key: [0; 32],
+        ciphertext: vec![0; 100],
+    }
+    .encode()
 }
 
 fn receipt_of(transaction_id: TransactionId) -> Vec<u8> {
@@ -107,13 +123,24 @@ impl Terminal {
         Self { air, till, stop, running }
     }
 
+    /// Waits until the terminal is in service, and offers a payment.
     async fn offer(&self) -> TransactionId {
-        let request = TillRequest::Create(PaymentRequest {
-            valid_for_s: Some(3_600),
-            ..fixtures::request(false)
-        });
-        let created = self.till.call(|answer| TillCall::Request { request, answer }).await;
-        created.unwrap().unwrap().transaction_id
+        loop {
+            let request = TillRequest::Create(PaymentRequest {
+                valid_for_s: Some(3_600),
+                ..fixtures::request(false)
+            });
+            let created = self.till.call(|answer| TillCall::Request { request, answer }).await;
+            match created.unwrap() {
+                Err(TillRefusal::OutOfService(_)) => tokio::task::yield_now().await,
+                created => return created.unwrap().transaction_id,
+            }
+        }
+    }
+
+    async fn read(&self, transaction_id: TransactionId) -> PaymentView {
+        let read = self.till.call(|answer| TillCall::Read { transaction_id, answer }).await;
+        read.unwrap().unwrap()
     }
 
     async fn until_final(&self, transaction_id: TransactionId) -> PaymentView {
@@ -156,10 +183,18 @@ struct Phone {
 impl Phone {
     /// Connects over an MTU of its own.
     async fn connect(terminal: &Terminal, number: usize) -> Self {
+        Self::connect_from(terminal, number, None).await
+    }
+
+    async fn connect_from(
+        terminal: &Terminal,
+        number: usize,
+        address: Option<PhoneAddress>,
+    ) -> Self {
         let att_mtu = [23, 50, 185, 247, 517][number % 5];
         Self {
             number,
-            link: terminal.air.connect(att_mtu).await.unwrap(),
+            link: terminal.air.connect_from(address, att_mtu).await.unwrap(),
             fragmenter: Fragmenter::new(FragmentTag::from_low_bits((number % 16) as u8)),
             reassembler: Reassembler::default(),
             channel: None,
@@ -203,6 +238,16 @@ impl Phone {
             self.heard.push(Reply::NothingToPay);
         }
         first
+    }
+
+    /// Says hello and gets the offer, which may not be durable yet.
+    async fn offered(&mut self) -> Vec<u8> {
+        let first = match self.hello().await {
+            FromTerminal::NothingToPay => self.hear().await,
+            first => first,
+        };
+        let FromTerminal::Offer(offer) = first else { panic!("{first:?}") };
+        offer
     }
 
     async fn say(&mut self, message: &FromPhone) -> bool {
@@ -395,5 +440,86 @@ async fn sixty_four_phones_are_served_and_those_that_misbehave_change_nothing_fo
         "it was disconnected when no more would fit"
     );
     drop(silent);
+    terminal.finish().await;
+}
+
+#[tokio::test]
+async fn seven_silent_phones_that_come_back_at_once_keep_nobody_out() {
+    let terminal = Terminal::start(Settings::default());
+    let silent: Vec<JoinHandle<()>> = (0..7)
+        .map(|_| {
+            let air = terminal.air.clone();
+            tokio::spawn(async move {
+                while let Ok(mut link) = air.connect(517).await {
+                    while link.next_value().await.is_ok() {}
+                }
+            })
+        })
+        .collect();
+    for number in 0..6 {
+        let sale = terminal.offer().await;
+        let mut phone = Phone::connect(&terminal, number).await;
+        let offer = phone.offered().await;
+        let command = phone.command(&offer);
+        assert!(phone.say(&command).await);
+        assert!(matches!(phone.hear().await, FromTerminal::Result { .. }), "payment {number}");
+        assert_eq!(terminal.until_final(sale).await.state.name(), "captured");
+    }
+    for phone in silent {
+        phone.abort();
+    }
+    terminal.finish().await;
+}
+
+#[tokio::test]
+async fn a_phone_without_a_card_ends_no_sale_and_the_till_polls_its_first_id_alone() {
+    let terminal = Terminal::start(Settings::default());
+    let sale = terminal.offer().await;
+    let (mut commands, address) = (0, Some(PhoneAddress([1; 6])));
+    for number in 0..20 {
+        let mut hostile = Phone::connect_from(&terminal, number, address).await;
+        let hello = Hello { value_octets_max: None, transaction_id: None };
+        let (initiator, message) = Initiator::start(&hello.encode(), [3; 32]).unwrap();
+        hostile.write(MessageKind::Handshake, &message).await;
+        let answer = hostile.read().await.filter(|(kind, _)| *kind == MessageKind::Handshake);
+        if let Some((_, answer)) = answer {
+            let (channel, _, answer) = initiator.finish(&answer).unwrap();
+            hostile.channel = Some(channel);
+            let FromTerminal::Offer(offer) = HelloAnswer::decode(&answer).unwrap().first else {
+                panic!("no offer")
+            };
+            let transaction_id = decode_offer(&offer).unwrap().transaction_id();
+            let sealed_command = command_of_zeros();
+            hostile.say(&FromPhone::PaymentCommand { transaction_id, sealed_command }).await;
+            commands += 1;
+        }
+        // It is disconnected, whether it came to its command or not.
+        while hostile.read().await.is_some() {}
+        assert!(!terminal.read(sale).await.state.is_final());
+    }
+    assert_eq!(commands, 1, "it is held off for longer than this takes");
+    // Another seven without a card, each with an address of its own.
+    for number in 1..=7 {
+        let address = Some(PhoneAddress([100 + number; 6]));
+        let mut hostile = Phone::connect_from(&terminal, number.into(), address).await;
+        let offer = hostile.offered().await;
+        let transaction_id = decode_offer(&offer).unwrap().transaction_id();
+        let sealed_command = command_of_zeros();
+        hostile.say(&FromPhone::PaymentCommand { transaction_id, sealed_command }).await;
+        while hostile.read().await.is_some() {}
+    }
+    let mut honest = Phone::connect(&terminal, 9).await;
+    let offer = honest.offered().await;
+    let command = honest.command(&offer);
+    assert!(honest.say(&command).await);
+    let FromTerminal::Result { transaction_id, outcome, .. } = honest.hear().await else {
+        panic!("no result")
+    };
+    assert_eq!(outcome, Outcome::Approved);
+    let view = terminal.until_final(sale).await;
+    assert_eq!((view.transaction_id, view.current_transaction_id), (sale, transaction_id));
+    assert_eq!(view.state.name(), "captured");
+    let list = terminal.till.call(|answer| TillCall::List { open_only: false, limit: 50, answer });
+    assert_eq!(list.await.unwrap().unwrap().views, [view], "one payment for the till");
     terminal.finish().await;
 }

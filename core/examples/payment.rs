@@ -70,7 +70,7 @@ impl Payment {
             request: create,
             stored: None,
         });
-        payment.at_terminal(terminal::Input::PhoneConnected(PHONE));
+        payment.at_terminal(terminal::Input::PhoneConnected { phone: PHONE, address: None });
         payment.take_from_wallet(hello);
         while let Some(event) = payment.events.pop_front() {
             match event {

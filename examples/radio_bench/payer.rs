@@ -68,6 +68,7 @@ impl Payer {
                 holder_verification: HolderVerification::None,
                 wall_clock: wall_clock(),
             },
+            busy_wait_ms: 0,
             vanish_after_command: false,
         };
         let mut octets = [0; 65];

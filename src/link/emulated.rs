@@ -14,7 +14,7 @@ use super::{
     COMMANDS_MAX, EVENTS_MAX, LinkCommand, LinkEvent, PhoneLink, PhoneLinkError, TerminalLink,
     VALUES_WAITING_MAX, att,
 };
-use crate::terminal::PhoneId;
+use crate::terminal::{PhoneAddress, PhoneId};
 
 /// What one connection has carried, counted as ATT PDUs.
 #[derive(Debug, Default)]
@@ -127,6 +127,18 @@ impl EmulatedAir {
     /// # Errors
     /// [`PhoneLinkError::Lost`] if the terminal's side was dropped.
     pub async fn connect(&self, att_mtu: usize) -> Result<EmulatedPhoneLink, PhoneLinkError> {
+        self.connect_from(None, att_mtu).await
+    }
+
+    /// Connects a phone that has this device address.
+    ///
+    /// # Errors
+    /// As [`EmulatedAir::connect`].
+    pub async fn connect_from(
+        &self,
+        address: Option<PhoneAddress>,
+        att_mtu: usize,
+    ) -> Result<EmulatedPhoneLink, PhoneLinkError> {
         let phone = PhoneId(self.shared.next_phone.fetch_add(1, Ordering::Relaxed));
         let (sender, values) = mpsc::channel(VALUES_WAITING_MAX);
         let traffic = Arc::new(Traffic::default());
@@ -139,7 +151,7 @@ impl EmulatedAir {
             value_octets_max: 0,
         };
         link.set_att_mtu(att_mtu);
-        link.report(LinkEvent::Connected { phone }).await?;
+        link.report(LinkEvent::Connected { phone, address }).await?;
         Ok(link)
     }
 }
@@ -155,6 +167,11 @@ pub struct EmulatedPhoneLink {
 }
 
 impl EmulatedPhoneLink {
+    /// Its number among the connections of this air, from 1.
+    pub fn number(&self) -> u64 {
+        self.phone.0
+    }
+
     /// What this connection has carried.
     pub fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)

@@ -17,7 +17,7 @@ pub use socket_air::{AirAddress, AirAddressError};
 #[cfg(all(unix, feature = "terminal"))]
 pub use socket_air::{SocketAirError, start_socket_air};
 
-use crate::terminal::{AdvertisingPace, PhoneId};
+use crate::terminal::{AdvertisingPace, PhoneAddress, PhoneId};
 use tokio::sync::mpsc;
 
 /// How many events of the link may wait for the driver. A phone sends at most a few values a
@@ -36,6 +36,8 @@ pub enum LinkEvent {
     /// A phone is connected. Its connection may be older than this event.
     Connected {
         phone: PhoneId,
+        /// Its device address; none on a link without addresses.
+        address: Option<PhoneAddress>,
     },
     /// A phone wrote a value to the inbox.
     Wrote {

@@ -103,6 +103,7 @@ struct TerminalTable {
 struct BluetoothTable {
     adapter: Entry,
     phones_max: Entry,
+    hold_off_max_s: Entry,
 }
 
 #[derive(Deserialize, Default)]
@@ -133,6 +134,7 @@ struct PaymentsTable {
 
 /// What each number may be. The reasons are in deploy/florin.toml.
 const PHONES: RangeInclusive<i64> = 1..=64;
+const HOLD_OFF_MAX_S: RangeInclusive<i64> = 0..=3_600;
 const REQUEST_TIMEOUT_MS: RangeInclusive<i64> = 1_000..=60_000;
 const RETRY_BACKOFF_MIN_MS: RangeInclusive<i64> = 100..=60_000;
 const RETRY_BACKOFF_MAX_MS: RangeInclusive<i64> = 1_000..=3_600_000;
@@ -267,6 +269,8 @@ impl Source<'_> {
             default.dispense_timeout_ms / 1000,
         )?;
         let dispense_policy = self.text(&payments.dispense_policy, dispense_policy)?;
+        let hold_off_max_s: u64 =
+            self.number(&bluetooth.hold_off_max_s, HOLD_OFF_MAX_S, default.hold_off_max_ms / 1000)?;
         let (retry_backoff_min_ms, retry_backoff_max_ms) = self.retry_backoff_ms(institution)?;
         Ok(Settings {
             dispense_timeout_ms: dispense_timeout_s * 1000,
@@ -277,6 +281,7 @@ impl Source<'_> {
                 default.escalate_after_s,
             )?,
             phones_max: self.number(&bluetooth.phones_max, PHONES, default.phones_max)?,
+            hold_off_max_ms: hold_off_max_s * 1000,
             request_timeout_ms: self.number(
                 &institution.request_timeout_ms,
                 REQUEST_TIMEOUT_MS,
@@ -389,6 +394,7 @@ mod tests {
             "state_directory",
             "adapter",
             "phones_max",
+            "hold_off_max_s",
             "listen",
             "url",
             "request_timeout_ms",

@@ -165,7 +165,7 @@ impl<'frontend, R: Relay + 'static> Driver<'frontend, R> {
 
     async fn handle_link_event(&mut self, event: LinkEvent) {
         match self.frontend.handle_link_event(event) {
-            Some(Input::PhoneConnected(phone) | Input::PhoneWrote { phone, .. })
+            Some(Input::PhoneConnected { phone, .. } | Input::PhoneWrote { phone, .. })
                 if self.journal_hangs =>
             {
                 self.frontend.disconnect(phone).await;

@@ -107,11 +107,11 @@ impl Frontend {
     /// Takes what the link reports, and returns what an engine needs to know of it.
     pub(super) fn handle_link_event(&mut self, event: LinkEvent) -> Option<Input> {
         match event {
-            LinkEvent::Connected { phone } => {
+            LinkEvent::Connected { phone, address } => {
                 self.phones.insert(phone);
                 self.metrics.phone_seen();
                 self.metrics.phones(self.phones.len());
-                Some(Input::PhoneConnected(phone))
+                Some(Input::PhoneConnected { phone, address })
             }
             LinkEvent::Wrote { phone, value_octets_max, value } => {
                 Some(Input::PhoneWrote { phone, value_octets_max, value })
@@ -284,7 +284,7 @@ impl Frontend {
                 event = self.link.events.recv() => {
                     let input = self.handle_link_event(event.ok_or(LinkStopped)?);
                     if let Some(
-                        Input::PhoneWrote { phone, .. } | Input::PhoneConnected(phone),
+                        Input::PhoneWrote { phone, .. } | Input::PhoneConnected { phone, .. },
                     ) = input
                     {
                         self.disconnect(phone).await;
@@ -488,7 +488,8 @@ mod tests {
             }
         };
         for phone in [1, 2] {
-            frontend.handle_link_event(LinkEvent::Connected { phone: PhoneId(phone) });
+            frontend
+                .handle_link_event(LinkEvent::Connected { phone: PhoneId(phone), address: None });
         }
         frontend.handle_link_event(LinkEvent::Up);
         shows(

@@ -7,17 +7,24 @@ use std::time::Duration;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
+use tokio::time::Instant;
+
 use super::{
-    Card, Cardholder, DriverSettings, PaymentRecord, PaymentStatus, PaymentStore, Reported,
-    SessionEnd, SessionSeed, StoreError, drive,
+    Card, Cardholder, DriverSettings, LinkFault, NotPaid, PaymentRecord, PaymentStatus,
+    PaymentStore, Reported, SessionEnd, SessionSeed, StoreError, drive,
 };
 use crate::link::PhoneLink;
+use crate::protocol::WireError;
 
 /// How often a payment is tried if no command was sent. Radios fail often enough that one attempt
-/// is too few; after three a person has to look.
+/// is too few; after three a person has to look. A terminal without room is tried more often, see
+/// [`DriverSettings::busy_wait_ms`].
 pub const PAY_ATTEMPTS_MAX: u32 = 3;
 /// How often the result is asked for after the connection was lost.
 pub const ASK_ATTEMPTS_MAX: u32 = 3;
+/// The first and the longest pause before a terminal without room is tried again, in milliseconds.
+/// It doubles each time.
+const BUSY_PAUSES_MS: (u64, u64) = (250, 4_000);
 /// How long to wait between two connections, in milliseconds: some Bluetooth stacks take a moment
 /// to notice that one has ended.
 pub const PAUSE_MS: u64 = 500;
@@ -48,12 +55,9 @@ pub async fn pay<C: Connector>(
 ) -> Result<Reported, C::Error> {
     let mut reported =
         run(connector.connect().await?, &card, None, &settings, store, cardholder).await;
-    for _ in 1..PAY_ATTEMPTS_MAX {
-        if !reported.end.may_retry() {
-            break;
-        }
-        pause().await;
-        let Ok(link) = connector.connect().await else { break };
+    let mut attempts = Attempts::new(PAY_ATTEMPTS_MAX, &settings);
+    while attempts.may_go_on(&reported).await {
+        let Ok(link) = connector.connect().await else { continue };
         reported = run(link, &card, None, &settings, store, cardholder).await;
     }
     if settings.vanish_after_command {
@@ -106,16 +110,64 @@ pub async fn ask<C: Connector>(
     let mut reported =
         run(connector.connect().await?, &card, Some(record.clone()), &settings, store, cardholder)
             .await;
-    for _ in 1..ASK_ATTEMPTS_MAX {
-        if !reported.end.may_retry() {
-            break;
-        }
-        pause().await;
-        let Ok(link) = connector.connect().await else { break };
+    let mut attempts = Attempts::new(ASK_ATTEMPTS_MAX, &settings);
+    while attempts.may_go_on(&reported).await {
+        let Ok(link) = connector.connect().await else { continue };
         reported = run(link, &card, Some(record.clone()), &settings, store, cardholder).await;
     }
     reported.end = reported.end.given_earlier(record.status);
     Ok(reported)
+}
+
+/// How often it was tried, and until when a terminal without room is tried.
+struct Attempts {
+    made: u32,
+    attempts_max: u32,
+    busy_until: Instant,
+}
+
+impl Attempts {
+    /// The first is made.
+    fn new(attempts_max: u32, settings: &DriverSettings) -> Self {
+        let busy_until = Instant::now() + Duration::from_millis(settings.busy_wait_ms);
+        Self { made: 1, attempts_max, busy_until }
+    }
+
+    /// Whether to try once more. If so, waits for the pause before that.
+    async fn may_go_on(&mut self, reported: &Reported) -> bool {
+        let pause_ms = if found_no_room(reported) {
+            busy_pause_ms(self.made, OsRng.try_next_u64().unwrap_or(u64::MAX))
+        } else {
+            PAUSE_MS
+        };
+        let pause = Duration::from_millis(pause_ms);
+        let is_in_time = found_no_room(reported) && Instant::now() + pause <= self.busy_until;
+        if !reported.end.may_retry() || !(is_in_time || self.made < self.attempts_max) {
+            return false;
+        }
+        self.made = self.made.saturating_add(1);
+        tokio::time::sleep(pause).await;
+        true
+    }
+}
+
+/// The terminal had no room, or may have had none: a phone that is sent away before it has said
+/// hello may hear no reason.
+fn found_no_room(reported: &Reported) -> bool {
+    let is_turned_away = matches!(
+        reported.end,
+        SessionEnd::NotPaid(NotPaid::Terminal(WireError::Busy))
+            | SessionEnd::LinkFailed(LinkFault::Lost)
+    );
+    is_turned_away && reported.offer.is_none()
+}
+
+/// The pause after so many attempts: a random one in the upper half, so that the phones at one
+/// terminal do not come back in step.
+fn busy_pause_ms(attempts: u32, random: u64) -> u64 {
+    let (min_ms, max_ms) = BUSY_PAUSES_MS;
+    let half_ms = (min_ms << attempts.saturating_sub(1).min(10)).min(max_ms) / 2;
+    half_ms + random % (half_ms + 1)
 }
 
 async fn run<L: PhoneLink>(
@@ -153,4 +205,20 @@ fn record_to_ask_about(
     let transaction_id = reported.end.to_ask_about(offered, linked)?;
     let record = store.record(&transaction_id).ok()??;
     (record.status == PaymentStatus::Pending).then_some(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pauses_before_a_terminal_without_room_is_tried_again_grow_and_differ() {
+        let bounds = |attempts| (busy_pause_ms(attempts, 0), busy_pause_ms(attempts, u64::MAX / 2));
+        for (attempts, half_ms) in [(1, 125), (2, 250), (3, 500), (5, 2_000), (6, 2_000)] {
+            let (least_ms, other_ms) = bounds(attempts);
+            assert_eq!(least_ms, half_ms);
+            assert!(other_ms > least_ms && other_ms <= 2 * half_ms, "{other_ms}");
+        }
+        assert_eq!(busy_pause_ms(u32::MAX, 0), 2_000);
+    }
 }

@@ -14,7 +14,7 @@ use crate::link::{
 };
 use crate::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, HelloAnswer, MessageKind,
-    Reassembler, accept, encode_offer,
+    ProtocolError, Reassembler, WireError, accept, encode_offer, encode_plain_error,
 };
 
 /// What the terminal does with a command.
@@ -25,6 +25,8 @@ enum TerminalBehaviour {
     BreakAfterCommand,
     /// Breaks the first connection at the hello.
     BreakFirstConnection,
+    /// Has no room for so many connections, and says so to every other of them.
+    HaveNoRoom(u64),
     /// Takes the command, and from then on says that it is taken and answers nothing.
     TakeAndGoSilent,
 }
@@ -57,6 +59,21 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
             channel: None,
             value_octets_max,
         });
+        if let TerminalBehaviour::HaveNoRoom(times) = behaviour
+            && id.0 <= times
+        {
+            if id.0 % 2 == 1 {
+                let busy = ProtocolError::new(WireError::Busy, "too many phones");
+                let values = Fragmenter::new(phone.tag)
+                    .cut(MessageKind::PlainError, &encode_plain_error(&busy), 512)
+                    .unwrap();
+                for value in values {
+                    link.commands.send(LinkCommand::Notify { phone: id, value }).await.unwrap();
+                }
+            }
+            link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
+            continue;
+        }
         let Some((kind, message)) = phone.reassembler.put(&value).unwrap() else { continue };
         let (kind, answer) = match (kind, &mut phone.channel) {
             (MessageKind::Handshake, _) => {
@@ -80,7 +97,9 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
                 let breaks = match behaviour {
                     TerminalBehaviour::BreakAfterCommand => is_command,
                     TerminalBehaviour::TakeAndGoSilent => true,
-                    TerminalBehaviour::Approve | TerminalBehaviour::BreakFirstConnection => false,
+                    TerminalBehaviour::Approve
+                    | TerminalBehaviour::HaveNoRoom(_)
+                    | TerminalBehaviour::BreakFirstConnection => false,
                 };
                 if breaks {
                     link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
@@ -162,7 +181,7 @@ fn scene(behaviour: TerminalBehaviour, att_mtu: usize) -> Scene {
 }
 
 fn driver_settings() -> DriverSettings {
-    DriverSettings { session: settings(), vanish_after_command: false }
+    DriverSettings { session: settings(), busy_wait_ms: 30_000, vanish_after_command: false }
 }
 
 async fn pay_in(scene: &mut Scene, settings: DriverSettings) -> Reported {
@@ -195,6 +214,28 @@ async fn the_connection_is_tried_again_where_nothing_was_sent() {
     let mut scene = scene(TerminalBehaviour::BreakFirstConnection, 517);
     let reported = pay_in(&mut scene, driver_settings()).await;
     assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_without_room_is_tried_again_as_long_as_the_person_waits() {
+    let mut scene = scene(TerminalBehaviour::HaveNoRoom(7), 517);
+    let reported = pay_in(&mut scene, driver_settings()).await;
+    assert_eq!(reported.end, SessionEnd::Settled(fixtures::receipt()));
+    assert_eq!(scene.terminal.await.unwrap()[0].0, 8, "the eighth connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_that_never_has_room_is_given_up_when_the_wait_is_over() {
+    for (busy_wait_ms, attempts) in [(0, 3..=3), (10_000, 5..=8)] {
+        let mut scene = scene(TerminalBehaviour::HaveNoRoom(u64::MAX), 517);
+        let settings = DriverSettings { busy_wait_ms, ..driver_settings() };
+        let reported = pay_in(&mut scene, settings).await;
+        assert!(reported.end.may_retry(), "{:?}", reported.end);
+        assert!(scene.cardholder.seen.is_empty());
+        let next = scene.connector.air.connect(517).await.unwrap();
+        let made = next.number() - 1;
+        assert!(attempts.contains(&made), "{made} attempts in {busy_wait_ms} ms");
+    }
 }
 
 #[tokio::test]

@@ -39,6 +39,9 @@ pub trait Cardholder: Send {
 pub struct DriverSettings {
     /// For the session. The driver sets the length of a value to the link's.
     pub session: SessionSettings,
+    /// How long a terminal without room is tried again, in milliseconds. It is tried three times in
+    /// any case.
+    pub busy_wait_ms: u64,
     /// For tests: disconnect as soon as the command is sent, without waiting for the result.
     pub vanish_after_command: bool,
 }

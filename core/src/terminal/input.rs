@@ -1,6 +1,6 @@
 //! The inputs of the engine, and what identifies them.
 
-use super::{InstitutionAnswer, Payment, PhoneId, TillRequest};
+use super::{InstitutionAnswer, Payment, PhoneAddress, PhoneId, TillRequest};
 use crate::domain::{Moment, TransactionId, UnixTime};
 
 /// The time of an input.
@@ -24,7 +24,11 @@ pub struct RecordNumber(pub u64);
 /// An event that the driver reports to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    PhoneConnected(PhoneId),
+    PhoneConnected {
+        phone: PhoneId,
+        /// None if the link has no addresses.
+        address: Option<PhoneAddress>,
+    },
     /// A phone wrote a value to the inbox.
     PhoneWrote {
         phone: PhoneId,

@@ -7,6 +7,7 @@
 //! Also here, and pure as well: the payment as the journal keeps it, what the till and the
 //! institution are told and tell, and the reconciliation of the journal with the institution.
 
+mod addresses;
 mod engine;
 mod figures;
 #[cfg(any(test, feature = "test-support"))]
@@ -46,6 +47,18 @@ pub use timers::{Deadline, DeadlinePurpose, PhoneTimer, Timer};
 /// is not an address: addresses rotate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhoneId(pub u64);
+
+/// The device address of a phone, as its link reports it. Phones change theirs every few minutes,
+/// and anybody can forge one: it helps against a nuisance, and identifies nobody.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PhoneAddress(pub [u8; 6]);
+
+impl std::fmt::Debug for PhoneAddress {
+    /// Leaves out the octets: a log is no place for people's devices.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("PhoneAddress").finish_non_exhaustive()
+    }
+}
 
 /// How often the terminal advertises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

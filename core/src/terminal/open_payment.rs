@@ -4,7 +4,9 @@
 //! the engine's business.
 
 use super::timers::{Timer, TimerTable};
-use super::{InstitutionRequest, Payment, PaymentState, PhoneId, RecordNumber, Settings};
+use super::{
+    InstitutionRequest, Payment, PaymentState, PhoneAddress, PhoneId, RecordNumber, Settings,
+};
 use crate::domain::Moment;
 
 /// How much longer than its own time-out a request may stay without an answer before the engine
@@ -31,6 +33,8 @@ pub(super) struct OpenPayment {
     pub(super) is_superseded: bool,
     /// The phone that sent the command, while it is connected.
     pub(super) payer: Option<PhoneId>,
+    /// The device address of the phone that sent the command, connected or not.
+    pub(super) payer_address: Option<PhoneAddress>,
     timers: TimerTable,
     /// How many requests were sent to the institution in this state.
     attempts: u32,
@@ -60,6 +64,7 @@ impl OpenPayment {
             reoffers: 0,
             is_superseded: false,
             payer: None,
+            payer_address: None,
             timers: TimerTable::default(),
             attempts: 0,
             dispense_unknown: false,

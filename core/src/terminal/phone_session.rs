@@ -12,7 +12,7 @@ use crate::protocol::{
 
 use super::timers::PhoneTimer;
 use super::token_bucket::TokenBucket;
-use super::{Identity, Settings};
+use super::{Identity, PhoneAddress, Settings};
 
 /// What a value completes.
 #[derive(Debug)]
@@ -42,6 +42,9 @@ pub(super) struct PhoneSession {
     pub(super) wanted: Option<TransactionId>,
     /// The offer that the person refused. It is not shown again on this channel.
     pub(super) refused: Option<TransactionId>,
+    /// Its device address, once the link has reported it.
+    pub(super) address: Option<PhoneAddress>,
+    pub(super) has_said_hello: bool,
     pub(super) hellos: u32,
     pub(super) protocol_errors: u32,
     /// When the phone has to have said something more.
@@ -55,7 +58,7 @@ pub(super) struct PhoneSession {
 }
 
 impl PhoneSession {
-    pub(super) fn new(now: Moment, settings: &Settings) -> Self {
+    pub(super) fn new(address: Option<PhoneAddress>, now: Moment, settings: &Settings) -> Self {
         Self {
             reassembler: Reassembler::default(),
             fragmenter: Fragmenter::default(),
@@ -65,6 +68,8 @@ impl PhoneSession {
             shown: None,
             wanted: None,
             refused: None,
+            address,
+            has_said_hello: false,
             hellos: 0,
             protocol_errors: 0,
             silence_ends_at: now.plus_ms(settings.hello_timeout_ms),
@@ -199,6 +204,7 @@ impl PhoneSession {
             self.wanted = hello.transaction_id;
         }
         self.channel = Some(channel);
+        self.has_said_hello = true;
         self.fragmenter.cut(MessageKind::Handshake, &reply, self.value_octets_max())
     }
 

@@ -57,9 +57,20 @@ pub struct Settings {
     /// supports, so that a newcomer can connect and the engine can choose which phone leaves. No
     /// controller reports its limit; 8 is common.
     pub phones_max: usize,
-    /// How long a phone keeps its slot at least when a newcomer needs one, in milliseconds. Most
-    /// people pay within this time.
+    /// The most newcomers that wait, connected, for the slot of a phone that has not said hello. A
+    /// controller that carries one phone more than there are slots lets one wait.
+    pub waiting_max: usize,
+    /// How long a phone that has not finished a hello keeps its slot at least when a newcomer needs
+    /// one, in milliseconds.
+    pub silent_hold_min_ms: u64,
+    /// How long a phone that has said hello keeps its slot at least when a newcomer needs one, in
+    /// milliseconds. Most people pay within this time.
     pub slot_hold_min_ms: u64,
+    /// How long a device address is held off after a command without a card, or after a bound on
+    /// numbers was exceeded, in milliseconds. It doubles with each time.
+    pub hold_off_min_ms: u64,
+    /// The longest time for which an address is held off, in milliseconds.
+    pub hold_off_max_ms: u64,
     /// How long a connected phone may take to say hello, in milliseconds. Connecting takes 3 s at
     /// worst.
     pub hello_timeout_ms: u64,
@@ -104,7 +115,11 @@ impl Default for Settings {
             reoffers_burst_max: 32,
             reoffers_per_s: 1,
             phones_max: 7,
+            waiting_max: 16,
+            silent_hold_min_ms: 2_000,
             slot_hold_min_ms: 20_000,
+            hold_off_min_ms: 10_000,
+            hold_off_max_ms: 300_000,
             hello_timeout_ms: 15_000,
             silence_timeout_ms: 180_000,
             message_timeout_ms: 30_000,

@@ -3,7 +3,7 @@
 //! A controller supports few connections, and a phone that holds one without paying keeps others
 //! out. This file chooses the phone; the engine tells and disconnects it.
 
-use super::PhoneId;
+use super::{PhoneId, Settings};
 use crate::domain::Moment;
 
 /// The slot of a connected phone.
@@ -13,22 +13,41 @@ pub(super) struct Slot {
     /// Since when the phone has held its slot without a payment under way: since it connected, or
     /// since its last payment was decided.
     pub(super) held_since: Moment,
+    /// The phone has finished a hello.
+    pub(super) has_said_hello: bool,
     /// The institution is deciding on the phone's command.
     pub(super) is_paying: bool,
 }
 
-/// The phone that has held its slot longest, among those that are not paying and have held theirs
-/// for at least `slot_hold_min_ms`; of several, the one that connected first. None if all are
+impl Slot {
+    /// Until when no newcomer may have this slot, if the phone is not paying.
+    pub(super) fn held_until(&self, settings: &Settings) -> Moment {
+        self.held_since.plus_ms(if self.has_said_hello {
+            settings.slot_hold_min_ms
+        } else {
+            settings.silent_hold_min_ms
+        })
+    }
+}
+
+/// The phone that has been connected longest of those that have not finished a hello.
+pub(super) fn longest_silent(slots: impl IntoIterator<Item = Slot>) -> Option<PhoneId> {
+    let silent = slots.into_iter().filter(|slot| !slot.has_said_hello);
+    silent.min_by_key(|slot| (slot.held_since, slot.phone)).map(|slot| slot.phone)
+}
+
+/// The phone that has proven least: one that has not finished a hello before any that has, and of
+/// those the one that has held its slot longest, the one that connected first. None if all are
 /// paying or new.
 pub(super) fn phone_to_evict(
     slots: impl IntoIterator<Item = Slot>,
     now: Moment,
-    slot_hold_min_ms: u64,
+    settings: &Settings,
 ) -> Option<PhoneId> {
     slots
         .into_iter()
-        .filter(|slot| !slot.is_paying && now.since_ms(slot.held_since) >= slot_hold_min_ms)
-        .min_by_key(|slot| (slot.held_since, slot.phone))
+        .filter(|slot| !slot.is_paying && slot.held_until(settings) <= now)
+        .min_by_key(|slot| (slot.has_said_hello, slot.held_since, slot.phone))
         .map(|slot| slot.phone)
 }
 
@@ -39,52 +58,64 @@ mod tests {
     use super::*;
 
     const NOW: Moment = Moment { milliseconds: 100_000 };
-    const SLOT_HOLD_MIN_MS: u64 = 20_000;
 
-    fn slot(phone: u64, held_ms: u64, is_paying: bool) -> Slot {
+    fn slot(phone: u64, held_ms: u64, has_said_hello: bool, is_paying: bool) -> Slot {
         let held_since = Moment { milliseconds: NOW.milliseconds - held_ms };
-        Slot { phone: PhoneId(phone), held_since, is_paying }
+        Slot { phone: PhoneId(phone), held_since, has_said_hello, is_paying }
+    }
+
+    fn evicted(slots: impl IntoIterator<Item = Slot>) -> Option<PhoneId> {
+        phone_to_evict(slots, NOW, &Settings::default())
     }
 
     #[test]
     fn the_phone_that_held_its_slot_longest_leaves_but_never_one_that_is_paying_or_new() {
         let all = [
-            slot(1, 30_000, false),
-            slot(2, 90_000, true),
-            slot(3, 40_000, false),
-            slot(4, 40_000, false),
+            slot(1, 30_000, true, false),
+            slot(2, 90_000, true, true),
+            slot(3, 40_000, true, false),
+            slot(4, 40_000, true, false),
         ];
-        assert_eq!(phone_to_evict(all, NOW, SLOT_HOLD_MIN_MS), Some(PhoneId(3)));
-        let none = [slot(1, 19_999, false), slot(2, 90_000, true)];
-        assert_eq!(phone_to_evict(none, NOW, SLOT_HOLD_MIN_MS), None);
-        assert_eq!(
-            phone_to_evict([slot(1, 20_000, false)], NOW, SLOT_HOLD_MIN_MS),
-            Some(PhoneId(1))
-        );
+        assert_eq!(evicted(all), Some(PhoneId(3)));
+        assert_eq!(evicted([slot(1, 19_999, true, false), slot(2, 90_000, true, true)]), None);
+        assert_eq!(evicted([slot(1, 20_000, true, false)]), Some(PhoneId(1)));
+    }
+
+    #[test]
+    fn a_phone_without_a_hello_leaves_before_any_other_and_sooner() {
+        let all = [
+            slot(1, 90_000, true, false),
+            slot(2, 3_000, false, false),
+            slot(3, 2_000, false, false),
+        ];
+        assert_eq!(evicted(all), Some(PhoneId(2)));
+        assert_eq!(evicted([slot(3, 2_000, false, false)]), Some(PhoneId(3)));
+        assert_eq!(evicted([slot(3, 1_999, false, false)]), None);
     }
 
     proptest! {
         #[test]
-        fn the_phone_that_leaves_has_held_its_slot_longest_of_all_that_may_leave(
-            phones in prop::collection::vec((0u64..100_000, any::<bool>()), 0..20)
+        fn the_phone_that_leaves_has_proven_least_and_held_its_slot_longest_of_all_that_may_leave(
+            phones in prop::collection::vec((0u64..100_000, any::<bool>(), any::<bool>()), 0..20)
         ) {
             let slots: Vec<Slot> = (1..)
                 .zip(&phones)
-                .map(|(phone, (held_ms, is_paying))| slot(phone, *held_ms, *is_paying))
+                .map(|(phone, (held_ms, hello, paying))| slot(phone, *held_ms, *hello, *paying))
                 .collect();
-            let may_leave: Vec<&Slot> = slots
-                .iter()
-                .filter(|slot| !slot.is_paying && NOW.since_ms(slot.held_since) >= SLOT_HOLD_MIN_MS)
-                .collect();
-            let leaves = phone_to_evict(slots.iter().copied(), NOW, SLOT_HOLD_MIN_MS);
-            prop_assert_eq!(leaves.is_some(), !may_leave.is_empty());
-            if let Some(phone) = leaves {
-                let longest = may_leave.iter().map(|slot| slot.held_since).min();
-                let chosen = may_leave
-                    .iter()
-                    .find(|slot| slot.phone == phone)
-                    .map(|slot| slot.held_since);
-                prop_assert_eq!(chosen, longest);
+            let may_leave = |slot: &&Slot| {
+                let hold_min_ms = if slot.has_said_hello { 20_000 } else { 2_000 };
+                !slot.is_paying && NOW.since_ms(slot.held_since) >= hold_min_ms
+            };
+            let leaves = evicted(slots.iter().copied());
+            prop_assert_eq!(leaves.is_some(), slots.iter().any(|slot| may_leave(&slot)));
+            let Some(leaves) = leaves else { return Ok(()) };
+            let chosen = slots.iter().find(|slot| slot.phone == leaves).unwrap();
+            prop_assert!(may_leave(&chosen));
+            for other in slots.iter().filter(may_leave) {
+                prop_assert!(chosen.has_said_hello <= other.has_said_hello);
+                if chosen.has_said_hello == other.has_said_hello {
+                    prop_assert!(chosen.held_since <= other.held_since);
+                }
             }
         }
     }

@@ -95,6 +95,8 @@ pub enum PhoneTimer {
     Silence,
     /// When to disconnect a phone that has not finished the message it began.
     UnfinishedMessage,
+    /// When a phone has had its slot so long that one that waits may have it.
+    SlotHold,
 }
 
 impl fmt::Display for PhoneTimer {
@@ -102,6 +104,7 @@ impl fmt::Display for PhoneTimer {
         formatter.write_str(match self {
             Self::Silence => "silence of a phone",
             Self::UnfinishedMessage => "unfinished message of a phone",
+            Self::SlotHold => "slot of a phone for one that waits",
         })
     }
 }

@@ -269,7 +269,7 @@ impl Machine {
             return;
         }
         match what {
-            FromAir::Connected => self.step(stage, Input::PhoneConnected(phone)),
+            FromAir::Connected => self.step(stage, Input::PhoneConnected { phone, address: None }),
             FromAir::Value(value) if stage.link.is_whole(phone) => {
                 self.step(stage, Input::PhoneWrote { phone, value_octets_max, value });
             }

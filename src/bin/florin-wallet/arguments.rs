@@ -207,7 +207,7 @@ pub struct PayArguments {
         default_value_t = 30_000,
         value_parser = whole_number::<u64>("milliseconds", WAIT_MS),
         help = milliseconds(
-            "How long to look for the machine, and as long again for its offer",
+            "How long to look for the machine, and as long again for room at it and for its offer",
             &WAIT_MS,
         ),
     )]

@@ -211,6 +211,7 @@ async fn pay_once(
             },
             ..session_settings()
         },
+        busy_wait_ms: arguments.wait_ms,
         vanish_after_command: arguments.vanish_after_command,
     };
     let air = Air::open(arguments.radio).await?;
@@ -253,6 +254,7 @@ async fn ask_for_result(
                 .map(|link| florin::protocol::EngagementLink { transaction_id: None, ..link }),
             ..session_settings()
         },
+        busy_wait_ms: wait_ms,
         vanish_after_command: false,
     };
     let air = Air::open(radio).await?;

@@ -23,7 +23,7 @@ use super::notification_socket::NotificationSocket;
 use super::phones::{Phones, SendOutcome};
 use super::settings::PeripheralSettings;
 use crate::link::{LinkCommand, LinkEvent, RecoveryAction, att};
-use crate::terminal::{AdvertisingPace, PhoneId};
+use crate::terminal::{AdvertisingPace, PhoneAddress, PhoneId};
 
 /// How many inputs may wait for the loop. The loop never waits for a phone, so they are few.
 const INPUTS_MAX: usize = 1024;
@@ -264,7 +264,8 @@ impl Service {
         let (phone, is_new) = self.phones.get_or_add(address, watch)?;
         if is_new {
             tracing::debug!(?phone, "a phone is connected");
-            let _ = events.send(LinkEvent::Connected { phone }).await;
+            let address = Some(PhoneAddress(address.0));
+            let _ = events.send(LinkEvent::Connected { phone, address }).await;
             // So that the next phone finds the terminal.
             self.advertising.refresh();
         }

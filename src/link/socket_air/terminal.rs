@@ -219,7 +219,7 @@ impl Connection {
             )
         })?;
         let phone = self.phone;
-        if self.events.send(LinkEvent::Connected { phone }).await.is_err() {
+        if self.events.send(LinkEvent::Connected { phone, address: None }).await.is_err() {
             return Ok(());
         }
         let ended = tokio::select! {
@@ -306,9 +306,15 @@ mod tests {
         let place = place();
         let mut link = started(&place).await;
         let mut first = SocketPhoneLink::connect(&place.address, 517).await.unwrap();
-        assert_eq!(link.events.recv().await, Some(LinkEvent::Connected { phone: PhoneId(1) }));
+        assert_eq!(
+            link.events.recv().await,
+            Some(LinkEvent::Connected { phone: PhoneId(1), address: None })
+        );
         let mut second = SocketPhoneLink::connect(&place.address, 23).await.unwrap();
-        assert_eq!(link.events.recv().await, Some(LinkEvent::Connected { phone: PhoneId(2) }));
+        assert_eq!(
+            link.events.recv().await,
+            Some(LinkEvent::Connected { phone: PhoneId(2), address: None })
+        );
         assert_eq!(first.info().terminal_id, "0123456789");
         assert_eq!((first.value_octets_max(), second.value_octets_max()), (512, 20));
 
@@ -331,7 +337,10 @@ mod tests {
         let place = place();
         let mut link = started(&place).await;
         let mut phone = SocketPhoneLink::connect(&place.address, 100).await.unwrap();
-        assert_eq!(link.events.recv().await, Some(LinkEvent::Connected { phone: PhoneId(1) }));
+        assert_eq!(
+            link.events.recv().await,
+            Some(LinkEvent::Connected { phone: PhoneId(1), address: None })
+        );
         link.commands
             .send(LinkCommand::Notify { phone: PhoneId(1), value: vec![1] })
             .await
@@ -342,7 +351,10 @@ mod tests {
         assert_eq!(link.events.recv().await, Some(LinkEvent::Disconnected { phone: PhoneId(1) }));
 
         let mut phone = SocketPhoneLink::connect(&place.address, 100).await.unwrap();
-        assert_eq!(link.events.recv().await, Some(LinkEvent::Connected { phone: PhoneId(2) }));
+        assert_eq!(
+            link.events.recv().await,
+            Some(LinkEvent::Connected { phone: PhoneId(2), address: None })
+        );
         phone.disconnect().await;
         assert_eq!(link.events.recv().await, Some(LinkEvent::Disconnected { phone: PhoneId(2) }));
         assert!(phone.write(vec![1]).await.is_err());

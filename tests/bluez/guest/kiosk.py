@@ -12,15 +12,25 @@ BALANCE_MINOR = 2000
 class Kiosk:
     """The parties, enrolled and running."""
 
-    def __init__(self, bed, wallets=1, configuration="", phones_max=None, user=None, serves=True):
-        """user: whom the terminal runs as, instead of root; serves: whether it is started."""
+    def __init__(
+        self,
+        bed,
+        wallets=1,
+        configuration="",
+        phones_max=None,
+        user=None,
+        serves=True,
+        hold_off_max_s=None,
+    ):
+        """user: whom the terminal runs as, instead of root; serves: whether it is started;
+        hold_off_max_s: 0 where phones that are hostile on purpose come back at once."""
         self._arrange(bed, bed.directory / "bank", user)
         self._institution_command("init", "--name", "Example Bank", "--host-name", "localhost")
         self.account = self._institution_command(
             "account", "create", "--name", "Alice", "--currency", "EUR", "--balance", BALANCE
         )["account"]
         self.start_institution()
-        self._enrol_terminal(configuration, phones_max)
+        self._enrol_terminal(configuration, phones_max, hold_off_max_s)
         self.terminal = None
         if serves:
             self.serve()
@@ -65,8 +75,10 @@ class Kiosk:
         self.port = int(self.institution.expect(r'"address":"127\.0\.0\.1:(\d+)"')[1])
         self.url = f"https://localhost:{self.port}"
 
-    def _enrol_terminal(self, configuration, phones_max=None):
+    def _enrol_terminal(self, configuration, phones_max=None, hold_off_max_s=None):
         places = f"phones_max = {phones_max}\n" if phones_max else ""
+        if hold_off_max_s is not None:
+            places += f"hold_off_max_s = {hold_off_max_s}\n"
         self.configuration.write_text(
             f'[terminal]\nstate_directory = "{self.state}"\n'
             f'[bluetooth]\nadapter = "{self.controllers[0].name}"\n{places}'

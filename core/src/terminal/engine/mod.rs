@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
+use super::addresses::Addresses;
 use super::gate::Gate;
 use super::open_payment::OpenPayment;
 use super::phone_session::PhoneSession;
@@ -27,7 +28,7 @@ use super::token_bucket::TokenBucket;
 use super::transition::on_restart;
 use super::{
     AdvertisingPace, Deadline, DeadlinePurpose, Identity, Input, Now, OpenPayments, Output,
-    Payment, PaymentState, PaymentView, PhoneId, RecordNumber, Settings,
+    Payment, PaymentState, PaymentView, PhoneId, PhoneTimer, RecordNumber, Settings,
 };
 use crate::domain::{TransactionId, UnixTime};
 use crate::protocol::FromTerminal;
@@ -45,6 +46,7 @@ pub struct Terminal {
     now: Now,
     open: BTreeMap<TransactionId, OpenPayment>,
     phones: BTreeMap<PhoneId, PhoneSession>,
+    addresses: Addresses,
     /// Phones that the engine has disconnected and the link has not reported as gone. What they
     /// still write is ignored.
     leaving: BTreeSet<PhoneId>,
@@ -71,7 +73,7 @@ enum Effect {
     /// The approval is durable and the till is told: its time to report on the goods begins.
     AwaitDispense(TransactionId),
     /// The phone has its answer and is disconnected.
-    Dismiss {
+    TurnAway {
         phone: PhoneId,
         reason: &'static str,
     },
@@ -96,6 +98,7 @@ impl Terminal {
             now,
             open: BTreeMap::new(),
             phones: BTreeMap::new(),
+            addresses: Addresses::default(),
             leaving: BTreeSet::new(),
             gate: Gate::new(),
             outputs: vec![Output::Advertise(AdvertisingPace::Slow)],
@@ -129,7 +132,7 @@ impl Terminal {
     pub fn handle(&mut self, now: Now, input: Input) -> Vec<Output> {
         self.now = now;
         match input {
-            Input::PhoneConnected(phone) => self.phone_connected(phone),
+            Input::PhoneConnected { phone, address } => self.phone_connected(phone, address),
             Input::PhoneWrote { phone, value_octets_max, value } => {
                 self.phone_wrote(phone, value_octets_max, &value);
             }
@@ -170,7 +173,11 @@ impl Terminal {
             let (moment, timer) = session.deadline();
             Deadline { moment, purpose: DeadlinePurpose::Phone { phone: *phone, timer } }
         });
-        payments.chain(phones).min_by_key(|deadline| deadline.moment)
+        let slot = self.next_slot().map(|(moment, phone)| {
+            let timer = PhoneTimer::SlotHold;
+            Deadline { moment, purpose: DeadlinePurpose::Phone { phone, timer } }
+        });
+        payments.chain(phones).chain(slot).min_by_key(|deadline| deadline.moment)
     }
 
     pub fn identity(&self) -> &Identity {
@@ -222,6 +229,7 @@ impl Terminal {
         }
         self.send_background_requests();
         self.dismiss_silent_phones();
+        self.give_away_slots();
         self.update_pace();
     }
 
@@ -252,9 +260,9 @@ impl Terminal {
             }
             Effect::ShowOffer(transaction_id) => self.show_offer(transaction_id),
             Effect::AwaitDispense(transaction_id) => self.await_dispense(transaction_id),
-            Effect::Dismiss { phone, reason } => {
+            Effect::TurnAway { phone, reason } => {
                 if self.phones.contains_key(&phone) {
-                    self.dismiss(phone, reason);
+                    self.turn_away(phone, reason);
                 }
             }
         }

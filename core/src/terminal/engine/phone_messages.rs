@@ -20,7 +20,7 @@ const SEALED_COMMAND_OCTETS_MAX: usize = 2048;
 impl Terminal {
     pub(super) fn phone_wrote(&mut self, phone: PhoneId, value_octets_max: usize, value: &[u8]) {
         // A write can overtake the news of its connection.
-        self.phone_connected(phone);
+        self.phone_connected(phone, None);
         // The phone may be leaving, or have found no slot.
         let Some(session) = self.phones.get_mut(&phone) else { return };
         let now = self.now.moment;
@@ -82,7 +82,7 @@ impl Terminal {
             self.dismiss(phone, "too many hellos on this connection");
             return Ok(());
         }
-        let was_shown = session.shown;
+        let (was_shown, is_first) = (session.shown, !session.has_said_hello);
         let mut shown = None;
         let answered = session.answer_hello(message, tag, &self.identity, ephemeral, |hello| {
             // An engagement link may name an offer that was made again since.
@@ -104,6 +104,9 @@ impl Terminal {
         let changed: BTreeSet<TransactionId> = was_shown.into_iter().chain(session.shown).collect();
         for transaction_id in changed {
             self.publish(transaction_id);
+        }
+        if is_first && result.is_ok() {
+            self.seat_after_hello(phone);
         }
         result
     }
@@ -168,8 +171,8 @@ impl Terminal {
         }
         SealedCommand::decode(&sealed_command)
             .map_err(|error| ProtocolError::new(WireError::MalformedMessage, error))?;
-        let is_shown =
-            self.phones.get(&phone).is_some_and(|session| session.shown == Some(transaction_id));
+        let Some(session) = must_be_connected(&mut self.phones, phone) else { return Ok(()) };
+        let (is_shown, address) = (session.shown == Some(transaction_id), session.address);
         let payable = self
             .open
             .get_mut(&transaction_id)
@@ -177,6 +180,7 @@ impl Terminal {
         if let Some(open) = payable {
             open.payment.sealed_command = Some(sealed_command);
             open.payer = Some(phone);
+            open.payer_address = address;
             self.move_to(transaction_id, PaymentState::Authorising, None);
         } else {
             let command_digest = SealedCommand::digest_of_encoded(&sealed_command);

@@ -37,11 +37,14 @@ impl Terminal {
         let next = self.next_offer(transaction_id);
         let Some(open) = must_be_open(&mut self.open, transaction_id) else { return };
         open.is_superseded = next.is_some();
-        let payer = open.payer;
+        let (payer, address) = (open.payer, open.payer_address);
+        if let Some(address) = address {
+            self.hold_off(address);
+        }
         self.move_to(transaction_id, PaymentState::Declined(reason), receipt);
         if let Some(phone) = payer {
             let reason = "a command without a card";
-            self.after_record(transaction_id, Effect::Dismiss { phone, reason });
+            self.after_record(transaction_id, Effect::TurnAway { phone, reason });
         }
         if let Some(next) = next {
             tracing::warn!(

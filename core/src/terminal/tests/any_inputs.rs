@@ -14,6 +14,7 @@ fn any_answer() -> impl Strategy<Value = InstitutionAnswer> {
         prop::sample::select(vec![
             TransactionState::Unknown,
             TransactionState::Declined(DeclineReason::CardBlocked),
+            TransactionState::Declined(DeclineReason::MalformedCommand),
             TransactionState::Approved,
             TransactionState::Captured,
             TransactionState::Reversed,
@@ -39,7 +40,10 @@ fn any_input() -> impl Strategy<Value = Input> {
         id().prop_map(|transaction_id| TillRequest::Cancel { transaction_id }),
     ];
     prop_oneof![
-        1 => phone().prop_map(Input::PhoneConnected),
+        1 => (phone(), prop::option::of(any::<bool>())).prop_map(|(phone, address)| {
+            let address = address.map(|address| PhoneAddress([address.into(); 6]));
+            Input::PhoneConnected { phone, address }
+        }),
         1 => phone().prop_map(Input::PhoneDisconnected),
         1 => (phone(), value, 0usize..600).prop_map(|(phone, value, value_octets_max)| {
             Input::PhoneWrote { phone, value_octets_max, value }
@@ -94,6 +98,7 @@ proptest! {
                 }
             }
         }
-        prop_assert!(terminal.phone_count() <= Settings::default().phones_max);
+        let Settings { phones_max, waiting_max, .. } = Settings::default();
+        prop_assert!(terminal.phone_count() <= phones_max + waiting_max);
     }
 }

@@ -52,7 +52,12 @@ struct Crowd {
 
 impl Crowd {
     fn new() -> Self {
-        let settings = Settings { phones_max: 3, slot_hold_min_ms: 10_000, ..Settings::default() };
+        let settings = Settings {
+            phones_max: 3,
+            waiting_max: 1,
+            slot_hold_min_ms: 10_000,
+            ..Settings::default()
+        };
         let mut crowd = Self {
             bench: Bench::with(settings, Vec::new()),
             people: Vec::new(),
@@ -95,7 +100,7 @@ impl Crowd {
             self.reconnect(who);
         }
         let person = &mut self.people[who];
-        self.bench.input(Input::PhoneConnected(person.phone.id));
+        self.bench.input(Input::PhoneConnected { phone: person.phone.id, address: None });
         if !self.bench.is_disconnected(person.phone.id) {
             person.hellos += 1;
             person.phone.reassembler = Reassembler::default();
@@ -198,7 +203,10 @@ impl Crowd {
             .outputs
             .iter()
             .filter_map(|output| match output {
-                Output::Disconnect { phone, reason: "a newcomer needs its slot" } => Some(*phone),
+                Output::Disconnect {
+                    phone,
+                    reason: "a newcomer needs its slot" | "another phone has said hello",
+                } => Some(*phone),
                 _ => None,
             })
             .collect();
@@ -209,7 +217,7 @@ impl Crowd {
             assert!(!is_paying, "the payer was evicted");
         }
         self.evicted = evictions.len();
-        assert!(self.bench.terminal.phone_count() <= 3);
+        assert!(self.bench.terminal.phone_count() <= 4);
     }
 }
 

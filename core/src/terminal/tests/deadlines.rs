@@ -53,7 +53,7 @@ fn an_approved_payment_waits_for_the_till() {
 #[test]
 fn a_silent_phone_is_named() {
     let mut bench = Bench::new();
-    bench.input(Input::PhoneConnected(PhoneId(7)));
+    bench.input(Input::PhoneConnected { phone: PhoneId(7), address: None });
     let deadline = bench.terminal.next_deadline().unwrap();
     let (phone, timer) = (PhoneId(7), PhoneTimer::Silence);
     assert_eq!(deadline.purpose, DeadlinePurpose::Phone { phone, timer });

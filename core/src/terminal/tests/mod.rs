@@ -7,6 +7,7 @@ mod bench;
 mod crowd;
 mod deadlines;
 mod dispense;
+mod hold_off;
 mod institution;
 mod journal_first;
 mod limits;
@@ -15,13 +16,14 @@ mod phone;
 mod reoffers;
 mod restart;
 mod results;
+mod slots;
 
 use super::fixtures::{self, identity, request};
 use super::{
     AdvertisingPace, DeadlinePurpose, DispensePolicy, Input, InstitutionAnswer, InstitutionRequest,
-    NotChargedReason, Now, Output, Payment, PaymentRequest, PaymentState, PaymentView, PhoneId,
-    PhoneTimer, RecordNumber, Settings, Terminal, TillCallId, TillRefusal, TillRequest, Timer,
-    TransactionState,
+    NotChargedReason, Now, Output, Payment, PaymentRequest, PaymentState, PaymentView,
+    PhoneAddress, PhoneId, PhoneTimer, RecordNumber, Settings, Terminal, TillCallId, TillRefusal,
+    TillRequest, Timer, TransactionState,
 };
 use crate::credential::SealedCommand;
 use crate::domain::{DeclineReason, Moment, Outcome, ReversalReason, TransactionId, UnixTime};

@@ -55,7 +55,7 @@ impl Phone {
         bench: &mut Bench,
         transaction_id: Option<TransactionId>,
     ) -> FromTerminal {
-        bench.input(Input::PhoneConnected(self.id));
+        bench.input(Input::PhoneConnected { phone: self.id, address: None });
         let hello = Hello { value_octets_max: Some(self.value_octets_max as u32), transaction_id };
         let (initiator, message) =
             Initiator::start(&hello.encode(), [self.id.0 as u8 + 10; 32]).unwrap();

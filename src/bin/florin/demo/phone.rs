@@ -84,7 +84,7 @@ fn settings() -> DriverSettings {
         holder_verification: HolderVerification::Consent,
         wall_clock: wall_clock(),
     };
-    DriverSettings { session, vanish_after_command: false }
+    DriverSettings { session, busy_wait_ms: 30_000, vanish_after_command: false }
 }
 
 /// Connects over the emulated air.

@@ -561,7 +561,7 @@ class Attack:
 def hostile(bed):
     """Garbage, replays, floods, giant lengths, half of everything, leaving at each step and coming
     back: nothing is left of it."""
-    kiosk = Kiosk(bed)
+    kiosk = Kiosk(bed, hold_off_max_s=0)
     attack = Attack(bed, kiosk)
 
     def honest(number):

@@ -185,7 +185,7 @@ def controller_is_full(bed):
 def bad_neighbours(bed):
     """A phone pays as fast beside one that is silent, slow or floods as without it: times compared,
     in turns."""
-    kiosk = Kiosk(bed, wallets=0)
+    kiosk = Kiosk(bed, wallets=0, hold_off_max_s=0)
     card = Card(kiosk)
     terminal, controller, neighbours = bed.controllers
     took = {kind: [] for kind in (None, *RATIO_MAX)}
