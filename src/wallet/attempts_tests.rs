@@ -16,6 +16,7 @@ use crate::protocol::{
     Channel, FragmentTag, Fragmenter, FromPhone, FromTerminal, HelloAnswer, MessageKind,
     ProtocolError, Reassembler, WireError, accept, encode_offer, encode_plain_error,
 };
+use crate::terminal::PhoneId;
 
 /// What the terminal does with a command.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,6 +30,28 @@ enum TerminalBehaviour {
     HaveNoRoom(u64),
     /// Takes the command, and from then on says that it is taken and answers nothing.
     TakeAndGoSilent,
+}
+
+impl TerminalBehaviour {
+    /// Breaks the connection after a message, which may be a command.
+    fn breaks_after(self, is_command: bool) -> bool {
+        match self {
+            Self::BreakAfterCommand => is_command,
+            Self::TakeAndGoSilent => true,
+            Self::Approve | Self::HaveNoRoom(_) | Self::BreakFirstConnection => false,
+        }
+    }
+}
+
+/// Disconnects a phone, and tells every other one why.
+async fn turn_away(link: &TerminalLink, phone: PhoneId, tag: FragmentTag) {
+    if phone.0 % 2 == 1 {
+        let busy = encode_plain_error(&ProtocolError::new(WireError::Busy, "too many phones"));
+        for value in Fragmenter::new(tag).cut(MessageKind::PlainError, &busy, 512).unwrap() {
+            link.commands.send(LinkCommand::Notify { phone, value }).await.unwrap();
+        }
+    }
+    link.commands.send(LinkCommand::Disconnect { phone }).await.unwrap();
 }
 
 /// A terminal with one offer. Returns every command it got, by connection.
@@ -62,16 +85,7 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
         if let TerminalBehaviour::HaveNoRoom(times) = behaviour
             && id.0 <= times
         {
-            if id.0 % 2 == 1 {
-                let busy = ProtocolError::new(WireError::Busy, "too many phones");
-                let values = Fragmenter::new(phone.tag)
-                    .cut(MessageKind::PlainError, &encode_plain_error(&busy), 512)
-                    .unwrap();
-                for value in values {
-                    link.commands.send(LinkCommand::Notify { phone: id, value }).await.unwrap();
-                }
-            }
-            link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
+            turn_away(&link, id, phone.tag).await;
             continue;
         }
         let Some((kind, message)) = phone.reassembler.put(&value).unwrap() else { continue };
@@ -94,14 +108,7 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
                 let message = FromPhone::decode(&channel.open(&message).unwrap()).unwrap();
                 heard.push((id.0, message.clone()));
                 let is_command = matches!(message, FromPhone::PaymentCommand { .. });
-                let breaks = match behaviour {
-                    TerminalBehaviour::BreakAfterCommand => is_command,
-                    TerminalBehaviour::TakeAndGoSilent => true,
-                    TerminalBehaviour::Approve
-                    | TerminalBehaviour::HaveNoRoom(_)
-                    | TerminalBehaviour::BreakFirstConnection => false,
-                };
-                if breaks {
+                if behaviour.breaks_after(is_command) {
                     link.commands.send(LinkCommand::Disconnect { phone: id }).await.unwrap();
                     continue;
                 }
