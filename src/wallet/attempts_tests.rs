@@ -93,11 +93,9 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
             (MessageKind::Handshake, _) => {
                 let signed = certificate().sign(&fixtures::certificate_key()).encode();
                 let (channel, answer) = accept(&message, &channel_key(), [9; 32], |_| {
-                    let first = if is_taken {
-                        FromTerminal::Taken(transaction_id())
-                    } else {
-                        FromTerminal::Offer(encode_offer(&offer()))
-                    };
+                    let offered = || FromTerminal::Offer(encode_offer(&offer()));
+                    let taken = FromTerminal::Taken(transaction_id());
+                    let first = if is_taken { taken } else { offered() };
                     Ok(HelloAnswer { certificate: signed, first }.encode())
                 })
                 .unwrap();
