@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// Each step takes the schema from the version of its index to the next.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE payments (
         transaction_id BLOB PRIMARY KEY,
@@ -44,15 +44,13 @@ const MIGRATIONS: [&str; 4] = [
 ",
     // For what asks about a period: reconciliation, export, pruning.
     "CREATE INDEX finished_payments ON payments (updated_at_unix_s) WHERE NOT is_open;",
-    // The numbers of authorisations, which go on when payments are pruned.
+    // The numbers of authorisations, which go on when payments are pruned. Proofs for phones, and
+    // what lets a command be forgotten. A payment that was never sent to the institution has no
+    // state of its own any more: nobody was charged for it.
     "
     ALTER TABLE payments ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE authorisations (newest_sequence INTEGER NOT NULL) STRICT;
     INSERT INTO authorisations VALUES (0);
-  ",
-    // Proofs for phones, and what lets a command be forgotten. A payment that was never sent to the
-    // institution has no state of its own any more: nobody was charged for it.
-    "
     ALTER TABLE payments ADD COLUMN command_digest BLOB;
     ALTER TABLE payments ADD COLUMN exclusion BLOB;
     ALTER TABLE payments ADD COLUMN dispense_restarts INTEGER NOT NULL DEFAULT 0;
