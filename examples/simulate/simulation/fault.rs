@@ -91,7 +91,7 @@ fault_kinds! {
     /// The till completes without reason, or against its own word.
     TillContradicts = 15_000 "till_contradicts",
     /// The till makes the same request again.
-    TillRepeats = 20_000 "till_repeats",
+    TillRepeats = 80_000 "till_repeats",
     /// The till uses a key again for other content.
     TillReusesKey = 10_000 "till_reuses_key",
     /// The till asks for what makes no sense.
