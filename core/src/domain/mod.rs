@@ -6,6 +6,7 @@
 mod amount;
 mod currency;
 mod decline_reason;
+mod displayed_text;
 mod holder_verification;
 mod idempotency_key;
 mod identifiers;
@@ -19,13 +20,16 @@ mod typed_amount;
 pub use amount::{Amount, AmountError, MINOR_UNITS_MAX};
 pub use currency::{Currency, CurrencyError};
 pub use decline_reason::DeclineReason;
+pub use displayed_text::{
+    CharacterFault, DisplayedTextError, MARKS_PER_BASE_MAX, check_displayed_text, displayable,
+};
 pub use holder_verification::HolderVerification;
 pub use idempotency_key::{IdempotencyKey, IdempotencyKeyError};
 pub use identifiers::{CardId, IdentifierError, TerminalId, TransactionId};
 pub use moment::{Moment, UnixTime, UnixTimeError};
 pub use offer::{
     LINE_ITEMS_MAX, LineItem, Offer, OfferDigest, OfferError, OfferParts, QUANTITY_MAX,
-    TEXT_OCTETS_MAX, VALID_FOR_S_MAX,
+    TEXT_OCTETS_MAX, VALID_FOR_S_MAX, check_merchant_name,
 };
 pub use outcome::{Outcome, ReversalReason};
 pub use receipt::{

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{Amount, MINOR_UNITS_MAX, TerminalId, TransactionId};
+use super::{
+    Amount, DisplayedTextError, MINOR_UNITS_MAX, TerminalId, TransactionId, check_displayed_text,
+};
 
 /// The longest validity of an offer, in seconds: an hour. After that a person has forgotten what
 /// was ordered.
@@ -38,7 +40,7 @@ pub struct Offer(OfferParts);
 pub struct OfferParts {
     pub transaction_id: TransactionId,
     pub terminal_id: TerminalId,
-    /// 1 to 40 octets.
+    /// 1 to 40 octets; see [`check_merchant_name`].
     pub merchant_name: String,
     pub amount: Amount,
     /// How long the offer is good for, in seconds after it was made, 1 to [`VALID_FOR_S_MAX`].
@@ -56,10 +58,18 @@ pub struct OfferParts {
 
 /// What is wrong with a field of an offer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {expected}")]
+#[error("{field}: {problem}")]
 pub struct OfferError {
-    pub field: &'static str,
-    pub expected: String,
+    /// As tills name it, such as `items[2].name`.
+    pub field: String,
+    /// What is wrong with it, or what was expected.
+    pub problem: String,
+}
+
+impl OfferError {
+    fn new(field: impl Into<String>, problem: impl ToString) -> Self {
+        Self { field: field.into(), problem: problem.to_string() }
+    }
 }
 
 impl Offer {
@@ -68,38 +78,29 @@ impl Offer {
     /// # Errors
     /// [`OfferError`], naming the first field that is out of its range.
     pub fn new(parts: OfferParts) -> Result<Self, OfferError> {
-        let out_of_range = |field, expected: String| Err(OfferError { field, expected });
-        let name = &parts.merchant_name;
-        if name.is_empty() || !is_line(name, MERCHANT_NAME_OCTETS_MAX) {
-            return out_of_range(
-                "merchant_name",
-                format!("1 to {MERCHANT_NAME_OCTETS_MAX} octets on one line"),
-            );
-        }
+        check_merchant_name(&parts.merchant_name)
+            .map_err(|error| OfferError::new("merchant_name", error))?;
         if !(1..=VALID_FOR_S_MAX).contains(&parts.valid_for_s) {
-            return out_of_range("valid_for_s", format!("1 to {VALID_FOR_S_MAX} seconds"));
+            let problem = format!("expected 1 to {VALID_FOR_S_MAX} seconds");
+            return Err(OfferError::new("valid_for_s", problem));
         }
-        if !is_line(&parts.reference, TEXT_OCTETS_MAX) {
-            return out_of_range(
-                "reference",
-                format!("at most {TEXT_OCTETS_MAX} octets on one line"),
-            );
-        }
+        check_displayed_text(&parts.reference, 0..=TEXT_OCTETS_MAX)
+            .map_err(|error| OfferError::new("reference", error))?;
         if parts.items.len() > LINE_ITEMS_MAX {
-            return out_of_range("items", format!("at most {LINE_ITEMS_MAX}"));
+            return Err(OfferError::new("items", format!("expected at most {LINE_ITEMS_MAX}")));
         }
-        for item in &parts.items {
-            if item.name.is_empty() || !is_line(&item.name, TEXT_OCTETS_MAX) {
-                return out_of_range(
-                    "items.name",
-                    format!("1 to {TEXT_OCTETS_MAX} octets on one line"),
-                );
+        for (index, item) in parts.items.iter().enumerate() {
+            let wrong = |field, problem: String| {
+                Err(OfferError::new(format!("items[{index}].{field}"), problem))
+            };
+            if let Err(error) = check_displayed_text(&item.name, 1..=TEXT_OCTETS_MAX) {
+                return wrong("name", error.to_string());
             }
             if !(1..=QUANTITY_MAX).contains(&item.quantity) {
-                return out_of_range("items.quantity", format!("1 to {QUANTITY_MAX}"));
+                return wrong("quantity", format!("expected 1 to {QUANTITY_MAX}"));
             }
             if item.amount_minor > MINOR_UNITS_MAX {
-                return out_of_range("items.amount_minor", format!("at most {MINOR_UNITS_MAX}"));
+                return wrong("amount_minor", format!("expected at most {MINOR_UNITS_MAX}"));
             }
         }
         Ok(Self(parts))
@@ -150,25 +151,13 @@ impl Offer {
     }
 }
 
-/// Is this text that a small screen can show? It has no control characters, and no characters that
-/// break a line, turn the direction of writing or are invisible (Unicode Standard Annex 9), so
-/// nobody can paint over an amount. Joiners (U+200C, U+200D) are allowed: Persian and emoji need
-/// them.
-fn is_line(text: &str, octets_max: usize) -> bool {
-    let misleads = |character: char| {
-        character.is_control()
-            || matches!(
-                character,
-                '\u{061c}'
-                    | '\u{200b}'
-                    | '\u{200e}'
-                    | '\u{200f}'
-                    | '\u{2028}'..='\u{202e}'
-                    | '\u{2060}'..='\u{206f}'
-                    | '\u{feff}'
-            )
-    };
-    text.len() <= octets_max && !text.chars().any(misleads)
+/// Checks the name of a merchant, which every offer of the merchant shows. An institution refuses
+/// another name before it stores it, a terminal and a phone when they read a certificate.
+///
+/// # Errors
+/// [`DisplayedTextError`].
+pub fn check_merchant_name(name: &str) -> Result<(), DisplayedTextError> {
+    check_displayed_text(name, 1..=MERCHANT_NAME_OCTETS_MAX)
 }
 
 /// SHA-256 over the octets of an offer as they were sent: what the card signs.
@@ -215,10 +204,13 @@ mod tests {
             (OfferParts { reference: "x".repeat(65), ..parts() }, "reference"),
             (OfferParts { reference: "2.50 \u{202e}50".into(), ..parts() }, "reference"),
             (items(vec![item("Coffee", 1, 250); 33]), "items"),
-            (items(vec![item("", 1, 250)]), "items.name"),
-            (items(vec![item("Coffee", 0, 250)]), "items.quantity"),
-            (items(vec![item("Coffee", 10_001, 250)]), "items.quantity"),
-            (items(vec![item("Coffee", 1, 1_000_000_000_000)]), "items.amount_minor"),
+            (items(vec![item("", 1, 250)]), "items[0].name"),
+            (items(vec![item("a", 1, 1), item(" ", 1, 1)]), "items[1].name"),
+            (items(vec![item("a\u{200b}", 1, 1)]), "items[0].name"),
+            (OfferParts { merchant_name: "\u{3164}".into(), ..parts() }, "merchant_name"),
+            (items(vec![item("Coffee", 0, 250)]), "items[0].quantity"),
+            (items(vec![item("Coffee", 10_001, 250)]), "items[0].quantity"),
+            (items(vec![item("Coffee", 1, 1_000_000_000_000)]), "items[0].amount_minor"),
         ] {
             assert_eq!(Offer::new(parts).unwrap_err().field, field);
         }

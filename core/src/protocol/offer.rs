@@ -116,7 +116,7 @@ mod tests {
                 "merchant_name",
             ),
             (generated::Offer { reference: "x".repeat(65), ..message() }, "reference"),
-            (generated::Offer { items: vec![no_coffee], ..message() }, "items.quantity"),
+            (generated::Offer { items: vec![no_coffee], ..message() }, "items[0].quantity"),
             (generated::Offer { nonce: vec![2; 15], ..message() }, "nonce"),
             (generated::Offer { amount_minor: 0, ..message() }, "amount"),
         ] {
