@@ -6,12 +6,12 @@ use super::records::{
     Account, AccountId, CodeSubject, EnrolmentCode, IssuedCard, NewAccount, NewCard,
     NewEnrolmentCode, NewTerminal, RegisteredTerminal,
 };
-use crate::domain::{Amount, CardId, Currency, MINOR_UNITS_MAX, TerminalId, UnixTime};
+use crate::credential::MERCHANT_ID_OCTETS_MAX;
+use crate::domain::{
+    Amount, CardId, Currency, MINOR_UNITS_MAX, TerminalId, UnixTime, check_displayed_text,
+    check_merchant_name,
+};
 
-/// How long the id of a merchant may be, in octets.
-const MERCHANT_ID_OCTETS_MAX: usize = 32;
-/// How long the name of a merchant may be, in octets: as in an offer.
-const MERCHANT_NAME_OCTETS_MAX: usize = 40;
 /// How long the name of an account may be, in octets.
 const ACCOUNT_NAME_OCTETS_MAX: usize = 64;
 
@@ -79,7 +79,8 @@ impl Institution {
         now: UnixTime,
     ) -> Result<(), InstitutionError> {
         check_line("merchant_id", merchant_id, MERCHANT_ID_OCTETS_MAX)?;
-        check_line("merchant_name", merchant_name, MERCHANT_NAME_OCTETS_MAX)?;
+        check_merchant_name(merchant_name)
+            .map_err(|error| InstitutionError::invalid("merchant_name", error))?;
         let terminal = NewTerminal {
             id,
             merchant_id: merchant_id.to_owned(),
@@ -195,20 +196,12 @@ fn check_currency(
     }
 }
 
+/// Checks text that the institution's people are shown.
 pub(super) fn check_line(
     field: &'static str,
     text: &str,
     octets_max: usize,
 ) -> Result<(), InstitutionError> {
-    let invalid = |got: String| {
-        let detail = format!("expected 1 to {octets_max} octets of text on one line, got {got}");
-        Err(InstitutionError::invalid(field, detail))
-    };
-    if text.trim().is_empty() {
-        return invalid("none".to_owned());
-    }
-    if text.chars().any(char::is_control) {
-        return invalid("a line break or another control character".to_owned());
-    }
-    if text.len() > octets_max { invalid(text.len().to_string()) } else { Ok(()) }
+    check_displayed_text(text, 1..=octets_max)
+        .map_err(|error| InstitutionError::invalid(field, error))
 }

@@ -120,12 +120,7 @@ impl From<TillRefusal> for Problem {
     fn from(refusal: TillRefusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
-            TillRefusal::Invalid(_) => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid-field",
-                "A field of the request is not as it should be",
-                detail,
-            ),
+            TillRefusal::Invalid(error) => Self::invalid(&error.field, error.problem),
             TillRefusal::Unknown(transaction_id) => {
                 let mut problem = Self::new(
                     StatusCode::NOT_FOUND,

@@ -7,9 +7,8 @@ use super::problem::Problem;
 use super::query::shortened;
 use crate::domain::{
     Amount, Currency, IdempotencyKey, LINE_ITEMS_MAX, LineItem, MINOR_UNITS_MAX, QUANTITY_MAX,
-    TEXT_OCTETS_MAX, VALID_FOR_S_MAX,
+    TEXT_OCTETS_MAX, VALID_FOR_S_MAX, check_displayed_text,
 };
-use crate::plural::counted;
 use crate::terminal::PaymentRequest;
 
 const PAYMENT_FIELDS: [&str; 6] =
@@ -172,21 +171,13 @@ fn whole_number(
     number.map(Some).ok_or_else(problem)
 }
 
-/// A text on one line, of `octets_min` to [`TEXT_OCTETS_MAX`] octets.
+/// A text that people are shown, of `octets_min` to [`TEXT_OCTETS_MAX`] octets.
 fn line(fields: &mut Fields, name: &str, octets_min: usize) -> Result<Option<String>, Problem> {
-    let expected = format!(
-        "a text of {octets_min} to {TEXT_OCTETS_MAX} octets of UTF-8 on one line, without control \
-         characters"
-    );
+    let expected = format!("a text of {octets_min} to {TEXT_OCTETS_MAX} octets of UTF-8");
     let Some(line) = text(fields, name, &expected)? else { return Ok(None) };
-    let got = if line.chars().any(char::is_control) {
-        "one with a control character".to_owned()
-    } else if (octets_min..=TEXT_OCTETS_MAX).contains(&line.len()) {
-        return Ok(Some(line));
-    } else {
-        counted(line.len() as u64, "octet", "octets")
-    };
-    Err(Problem::invalid(&fields.path(name), format!("expected {expected}; got {got}")))
+    check_displayed_text(&line, octets_min..=TEXT_OCTETS_MAX)
+        .map_err(|error| Problem::invalid(&fields.path(name), error))?;
+    Ok(Some(line))
 }
 
 #[cfg(test)]
@@ -228,6 +219,10 @@ mod tests {
             (r#"{"amount_minor":250,"amount_minor":1,"currency":"EUR"}"#, "amount_minor"),
             (r#"{"amount_minor":250,"currency":"EUR","amuont":1}"#, "amuont"),
             (r#"{"amount_minor":250,"currency":"EUR","reference":"a\nb"}"#, "reference"),
+            (
+                "{\"amount_minor\":250,\"currency\":\"EUR\",\"reference\":\"a\u{202e}b\"}",
+                "reference",
+            ),
             (r#"{"amount_minor":250,"currency":"EUR","capture":"later"}"#, "capture"),
             (r#"{"amount_minor":250,"currency":"EUR","valid_for_s":0}"#, "valid_for_s"),
             (r#"{"amount_minor":250,"currency":"EUR","valid_for_s":3601}"#, "valid_for_s"),
@@ -297,6 +292,12 @@ mod tests {
                 r#"{"amount_minor":250,"amuont":1}"#,
                 "amuont: is not known; expected only amount_minor, currency, reference, items, \
                  capture, valid_for_s",
+            ),
+            (
+                r#"{"amount_minor":250,"currency":"EUR","items":[{"name":"a","amount_minor":1},
+                    {"name":"2\u200b50","amount_minor":1}]}"#,
+                "items[1].name: U+200B (character 2) is invisible or changes how the text around \
+                 it is shown",
             ),
             (
                 "[]",

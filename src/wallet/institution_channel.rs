@@ -11,6 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime as TlsTime};
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
+use crate::domain::displayable;
 use crate::institution_address::InstitutionAddress;
 
 /// How long the connection to the institution may take, in milliseconds.
@@ -123,9 +124,9 @@ impl ServerCertVerifier for Tls13Only {
     }
 }
 
-/// What another party wrote, shortened and without control characters.
+/// What another party wrote, shortened and as a screen can show it.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(200).collect()
+    displayable(text).chars().take(200).collect()
 }
 
 /// The cause with the most detail: tonic's own text is only "transport error".

@@ -6,6 +6,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use x25519_dalek::{PublicKey, StaticSecret};
 
+use super::key_agreement::shared_secret;
 use super::signature::enrolment_code_octets;
 use super::{CredentialError, SealingKey, SealingPublicKey};
 
@@ -23,8 +24,7 @@ pub fn channel_key_proof(
     code: &str,
 ) -> Result<[u8; 32], CredentialError> {
     let channel_key = PublicKey::from(&StaticSecret::from(*private_channel_key)).to_bytes();
-    let proof = proof(private_channel_key, &sealing_key.0, &channel_key, code)
-        .ok_or(CredentialError::BadKey("X25519 public key"))?;
+    let proof = proof(private_channel_key, &sealing_key.0, &channel_key, code)?;
     Ok(proof.finalize().into_bytes().into())
 }
 
@@ -39,32 +39,29 @@ pub fn verify_channel_key_proof(
     code: &str,
     claimed: &[u8],
 ) -> Result<(), CredentialError> {
-    proof(sealing_key.expose_octets(), channel_key, channel_key, code)
-        .ok_or(CredentialError::BadKey("X25519 public key"))?
+    proof(sealing_key.expose_octets(), channel_key, channel_key, code)?
         .verify_slice(claimed)
         .map_err(|_| CredentialError::BadSignature(PROOF))
 }
 
-/// None if the shared secret is the same whatever the private key is.
 fn proof(
     private: &[u8; 32],
     public: &[u8; 32],
     channel_key: &[u8; 32],
     code: &str,
-) -> Option<Hmac<Sha256>> {
-    let shared = StaticSecret::from(*private).diffie_hellman(&PublicKey::from(*public));
-    if !shared.was_contributory() {
-        return None;
-    }
-    let mut mac = Hmac::<Sha256>::new_from_slice(shared.as_bytes()).ok()?;
+) -> Result<Hmac<Sha256>, CredentialError> {
+    let secret = shared_secret(private, public)?;
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
+        .map_err(|_| CredentialError::BadKey("secret of a channel key"))?;
     mac.update(PREFIX);
     mac.update(channel_key);
     mac.update(&enrolment_code_octets(code));
-    Some(mac)
+    Ok(mac)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::key_agreement::low_order_keys;
     use super::*;
 
     const CODE: &str = "ABCD-EFGH-JKMN-PQRS";
@@ -91,10 +88,11 @@ mod tests {
     #[test]
     fn a_key_of_low_order_proves_nothing() {
         let sealing = SealingKey::from_octets([3; 32]);
-        let bad = CredentialError::BadKey("X25519 public key");
-        let refused = verify_channel_key_proof(&[0; 32], &sealing, CODE, &[0; 32]);
-        assert_eq!(refused, Err(bad.clone()));
-        let low_order = SealingPublicKey([0; 32]);
-        assert_eq!(channel_key_proof(&[5; 32], &low_order, CODE), Err(bad));
+        for key in low_order_keys() {
+            let refused = verify_channel_key_proof(&key, &sealing, CODE, &[0; 32]);
+            assert!(matches!(refused, Err(CredentialError::BadKey(_))), "{refused:?}");
+            let refused = channel_key_proof(&[5; 32], &SealingPublicKey(key), CODE);
+            assert!(matches!(refused, Err(CredentialError::BadKey(_))), "{refused:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod card_command;
 mod cardholder_question;
 mod channel_key_proof;
 mod exclusion;
+mod key_agreement;
 mod keyring;
 mod receipt;
 mod seal;
@@ -18,14 +19,17 @@ pub use card_command::CardCommand;
 pub use cardholder_question::{sign_cardholder_question, verify_cardholder_question};
 pub use channel_key_proof::{channel_key_proof, verify_channel_key_proof};
 pub use exclusion::{sign_exclusion, verify_exclusion};
-pub use keyring::{InstitutionKey, KeyPurpose, Keyring};
+pub use key_agreement::check_public_key;
+#[cfg(any(test, feature = "test-support"))]
+pub use key_agreement::low_order_keys;
+pub use keyring::{INSTITUTION_NAME_OCTETS_MAX, InstitutionKey, KeyPurpose, Keyring};
 pub use receipt::{sign_receipt, verify_receipt};
 pub use seal::{SEAL_SUITE, SealedCommand, SealingKey, SealingPublicKey};
 pub use signature::{
     KeyId, PayloadType, Signed, SigningKey, VerifyingKey, card_enrolment_proof,
     plain_enrolment_code, verify_card_enrolment_proof,
 };
-pub use terminal_certificate::TerminalCertificate;
+pub use terminal_certificate::{MERCHANT_ID_OCTETS_MAX, TerminalCertificate};
 
 /// The generated types of `credential.proto`; nothing outside this room sees them.
 mod generated {

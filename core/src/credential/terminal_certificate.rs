@@ -2,10 +2,14 @@
 
 use prost::Message;
 
+use super::key_agreement::check_public_key;
 use super::{
     CredentialError, KeyPurpose, Keyring, PayloadType, Signed, SigningKey, generated, malformed,
 };
-use crate::domain::{TerminalId, UnixTime};
+use crate::domain::{TerminalId, UnixTime, check_displayed_text, check_merchant_name};
+
+/// The longest id of a merchant, in octets of UTF-8.
+pub const MERCHANT_ID_OCTETS_MAX: usize = 32;
 
 const WHAT: &str = "terminal certificate";
 
@@ -13,7 +17,7 @@ const WHAT: &str = "terminal certificate";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TerminalCertificate {
     pub terminal_id: TerminalId,
-    /// The institution's name for the merchant.
+    /// The institution's name for the merchant: 1 to [`MERCHANT_ID_OCTETS_MAX`] octets.
     pub merchant_id: String,
     /// The merchant's name, as the person sees it.
     pub merchant_name: String,
@@ -69,19 +73,26 @@ impl TerminalCertificate {
     /// Reads a certificate without trusting it, such as the terminal's own.
     ///
     /// # Errors
-    /// [`CredentialError::Malformed`] if the body is not a terminal certificate.
+    /// [`CredentialError::Malformed`] if the body is not a terminal certificate, or names a merchant
+    /// as no phone shows one; [`CredentialError::BadKey`] if the channel key is of low order.
     pub fn read_unverified(signed: &Signed) -> Result<Self, CredentialError> {
         let message = generated::TerminalCertificate::decode(signed.body.as_slice())
             .map_err(|error| malformed(WHAT, error))?;
+        let channel_key = message
+            .channel_key
+            .as_slice()
+            .try_into()
+            .map_err(|_| malformed(WHAT, "a channel key that has not 32 octets"))?;
+        check_public_key(&channel_key)?;
+        check_displayed_text(&message.merchant_id, 1..=MERCHANT_ID_OCTETS_MAX)
+            .map_err(|error| malformed(WHAT, format!("merchant_id: {error}")))?;
+        check_merchant_name(&message.merchant_name)
+            .map_err(|error| malformed(WHAT, format!("merchant_name: {error}")))?;
         Ok(Self {
             terminal_id: message.terminal_id.parse().map_err(|error| malformed(WHAT, error))?,
             merchant_id: message.merchant_id,
             merchant_name: message.merchant_name,
-            channel_key: message
-                .channel_key
-                .as_slice()
-                .try_into()
-                .map_err(|_| malformed(WHAT, "a channel key that has not 32 octets"))?,
+            channel_key,
             not_before: UnixTime { seconds: message.not_before_unix_s },
             not_after: UnixTime { seconds: message.not_after_unix_s },
         })

@@ -202,10 +202,7 @@ impl Place {
 }
 
 fn is_selector(character: char) -> bool {
-    matches!(
-        character,
-        ZERO_WIDTH_NON_JOINER | ZERO_WIDTH_JOINER | TEXT_SELECTOR | EMOJI_SELECTOR
-    )
+    matches!(character, ZERO_WIDTH_NON_JOINER | ZERO_WIDTH_JOINER | TEXT_SELECTOR | EMOJI_SELECTOR)
 }
 
 fn is_emoji(character: char) -> bool {

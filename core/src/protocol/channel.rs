@@ -113,13 +113,63 @@ impl Random for Seed {
     }
 }
 
+/// X25519 that refuses a public key of low order: everybody knows the secret that such a key agrees
+/// on, which is zero (RFC 7748, section 6.1). Noise leaves the check to the protocol.
+struct Contributory(Box<dyn Dh>);
+
+impl Dh for Contributory {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn pub_len(&self) -> usize {
+        self.0.pub_len()
+    }
+
+    fn priv_len(&self) -> usize {
+        self.0.priv_len()
+    }
+
+    fn set(&mut self, private_key: &[u8]) {
+        self.0.set(private_key);
+    }
+
+    fn generate(&mut self, random: &mut dyn Random) -> Result<(), snow::Error> {
+        self.0.generate(random)
+    }
+
+    fn pubkey(&self) -> &[u8] {
+        self.0.pubkey()
+    }
+
+    fn privkey(&self) -> &[u8] {
+        self.0.privkey()
+    }
+
+    fn dh(&self, public_key: &[u8], secret: &mut [u8]) -> Result<(), snow::Error> {
+        self.0.dh(public_key, secret)?;
+        let length = self.dh_len();
+        // Folded over all octets, so that the time does not depend on the secret.
+        let secret = secret.get(..length).ok_or(snow::Error::Dh)?;
+        if secret.iter().fold(0, |all, octet| all | octet) == 0 {
+            return Err(snow::Error::Dh);
+        }
+        Ok(())
+    }
+
+    fn dh_len(&self) -> usize {
+        self.0.dh_len()
+    }
+}
+
 impl CryptoResolver for SeededResolver {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
         Some(Box::new(Seed(Some(self.0))))
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        DefaultResolver.resolve_dh(choice)
+        let inner = DefaultResolver.resolve_dh(choice)?;
+        Some(Box::new(Contributory(inner)))
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -334,6 +384,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::credential::low_order_keys;
 
     fn handshake() -> (Channel, Channel) {
         let key = ChannelKey::from_octets([3; 32]);
@@ -395,6 +446,114 @@ mod tests {
         let (_, answer) = accept(&hello, &key, [2; 32], |_| Ok(Vec::new())).unwrap();
         let (_, error) = initiator.finish(&answer).unwrap_err();
         assert_eq!(error.wire, WireError::HandshakeFailed);
+    }
+
+    #[test]
+    fn a_key_of_low_order_opens_no_channel_on_either_side() {
+        let key = ChannelKey::from_octets([3; 32]);
+        for low in low_order_keys() {
+            let (initiator, mut hello) = Initiator::start(b"hello", [1; 32]).unwrap();
+            let (_, mut answer) = accept(&hello, &key, [2; 32], |_| Ok(Vec::new())).unwrap();
+            // The phone's ephemeral key.
+            hello[1..33].copy_from_slice(&low);
+            let refused = accept(&hello, &key, [2; 32], |_| Ok(Vec::new())).unwrap_err();
+            assert_eq!(refused.wire, WireError::HandshakeFailed);
+            assert!(refused.detail.contains("diffie-hellman"), "{refused}");
+            // The terminal's ephemeral key.
+            answer[1..33].copy_from_slice(&low);
+            let (_, refused) = initiator.finish(&answer).unwrap_err();
+            assert_eq!(refused.wire, WireError::HandshakeFailed);
+            assert!(refused.detail.contains("diffie-hellman"), "{refused}");
+        }
+    }
+
+    /// A terminal that shows another static key than it has.
+    struct Impostor([u8; 32], [u8; 32]);
+
+    impl CryptoResolver for Impostor {
+        fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+            Some(Box::new(Seed(Some(self.0))))
+        }
+
+        fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+            Some(Box::new(Shown { inner: DefaultResolver.resolve_dh(choice)?, shown: self.1 }))
+        }
+
+        fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+            DefaultResolver.resolve_hash(choice)
+        }
+
+        fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+            DefaultResolver.resolve_cipher(choice)
+        }
+    }
+
+    /// A key pair that shows `shown`, of low order, and agrees on the zero that the other side gets.
+    struct Shown {
+        inner: Box<dyn Dh>,
+        shown: [u8; 32],
+    }
+
+    impl Dh for Shown {
+        fn name(&self) -> &'static str {
+            self.inner.name()
+        }
+
+        fn pub_len(&self) -> usize {
+            self.inner.pub_len()
+        }
+
+        fn priv_len(&self) -> usize {
+            self.inner.priv_len()
+        }
+
+        fn set(&mut self, private_key: &[u8]) {
+            self.inner.set(private_key);
+        }
+
+        fn generate(&mut self, random: &mut dyn Random) -> Result<(), snow::Error> {
+            self.inner.generate(random)
+        }
+
+        fn pubkey(&self) -> &[u8] {
+            // Only the static key is a false one.
+            if self.inner.privkey() == [7; 32] { &self.shown } else { self.inner.pubkey() }
+        }
+
+        fn privkey(&self) -> &[u8] {
+            self.inner.privkey()
+        }
+
+        fn dh(&self, public_key: &[u8], secret: &mut [u8]) -> Result<(), snow::Error> {
+            if self.inner.privkey() == [7; 32] {
+                secret[..32].fill(0);
+                return Ok(());
+            }
+            self.inner.dh(public_key, secret)
+        }
+    }
+
+    #[test]
+    fn a_terminal_with_a_static_key_of_low_order_is_no_terminal() {
+        for low in low_order_keys() {
+            let (initiator, hello) = Initiator::start(b"hello", [1; 32]).unwrap();
+            let mut state = snow::Builder::with_resolver(
+                NOISE_NAME.parse().unwrap(),
+                Box::new(Impostor([2; 32], low)),
+            )
+            .prologue(&prologue(VERSION))
+            .and_then(|builder| builder.local_private_key(&[7; 32]))
+            .and_then(snow::Builder::build_responder)
+            .unwrap();
+            let mut payload = [0; 64];
+            state.read_message(&hello[1..], &mut payload).unwrap();
+            let mut answer = vec![VERSION; 256];
+            let length = state.write_message(b"answer", &mut answer[1..]).unwrap();
+            answer.truncate(1 + length);
+            let (_, refused) = initiator.finish(&answer).unwrap_err();
+            assert_eq!(refused.wire, WireError::HandshakeFailed);
+            assert!(refused.detail.contains("diffie-hellman"), "{refused}");
+        }
     }
 
     #[test]

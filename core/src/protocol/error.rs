@@ -1,5 +1,7 @@
 //! The closed list of wire errors, and what decoding can find wrong.
 
+use crate::domain::displayable;
+
 /// Who has to change something after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
@@ -167,10 +169,10 @@ pub struct ProtocolError {
 }
 
 impl ProtocolError {
-    /// An error with its detail, cut to 120 octets. Control characters are replaced: the detail may
-    /// be the other side's, and a log is read on a terminal.
+    /// An error with its detail, cut to 120 octets. Characters that a screen cannot show are
+    /// replaced: the detail may be the other side's, and a log is read on a terminal.
     pub fn new(wire: WireError, detail: impl ToString) -> Self {
-        let mut detail = detail.to_string().replace(char::is_control, "?");
+        let mut detail = displayable(&detail.to_string());
         while detail.len() > 120 {
             detail.pop();
         }
@@ -195,6 +197,6 @@ mod tests {
     #[test]
     fn a_detail_is_short_and_cannot_steer_a_terminal() {
         let error = ProtocolError::new(WireError::Busy, format!("\u{1b}[2J{}", "é".repeat(100)));
-        assert!(error.detail.starts_with("?[2J") && error.detail.len() <= 120, "{error}");
+        assert!(error.detail.starts_with("\u{fffd}[2J") && error.detail.len() <= 120, "{error}");
     }
 }

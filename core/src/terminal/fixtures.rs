@@ -7,8 +7,8 @@ use super::{
     TransactionState,
 };
 use crate::credential::{
-    InstitutionKey, KeyPurpose, Keyring, SigningKey, TerminalCertificate, sign_exclusion,
-    sign_receipt,
+    InstitutionKey, KeyPurpose, Keyring, SealingKey, SigningKey, TerminalCertificate,
+    sign_exclusion, sign_receipt,
 };
 use crate::domain::{
     CommandDigest, Exclusion, Offer, OfferParts, Receipt, ReceiptStatus, TransactionId, UnixTime,
@@ -20,6 +20,11 @@ pub fn receipt_key() -> SigningKey {
     SigningKey::from_scalar(&[3; 32]).unwrap()
 }
 
+/// The institution's key for terminal certificates.
+fn certificate_key() -> SigningKey {
+    SigningKey::from_scalar(&[6; 32]).unwrap()
+}
+
 /// The institution's root key.
 pub fn root_key() -> SigningKey {
     SigningKey::from_scalar(&[2; 32]).unwrap()
@@ -27,14 +32,19 @@ pub fn root_key() -> SigningKey {
 
 /// The institution's keyring, with [`receipt_key`] in it.
 pub fn keyring() -> Keyring {
-    let receipt_key = InstitutionKey {
-        purpose: KeyPurpose::Receipt,
-        public_key: receipt_key().verifying_key().to_sec1(),
+    let key = |purpose, public_key| InstitutionKey {
+        purpose,
+        public_key,
         not_after: UnixTime { seconds: u64::MAX },
     };
+    let sealing_key = SealingKey::from_octets([5; 32]).public_key();
     Keyring {
         institution_name: "Bank".into(),
-        keys: vec![receipt_key],
+        keys: vec![
+            key(KeyPurpose::TerminalCertificate, certificate_key().verifying_key().to_sec1()),
+            key(KeyPurpose::Receipt, receipt_key().verifying_key().to_sec1()),
+            key(KeyPurpose::Sealing, sealing_key.0.to_vec()),
+        ],
         issued_at: UnixTime { seconds: 100 },
     }
 }
@@ -105,7 +115,7 @@ pub fn identity() -> Identity {
         not_before: UnixTime { seconds: 0 },
         not_after: UnixTime { seconds: u64::MAX },
     };
-    let signed = certificate.sign(&SigningKey::from_scalar(&[6; 32]).unwrap());
+    let signed = certificate.sign(&certificate_key());
     let keyring = keyring().sign(&root_key()).encode();
     Identity::new(signed.encode(), channel_key, keyring, &root_key().verifying_key()).unwrap()
 }

@@ -2,7 +2,7 @@
 //!
 //! How a request is carried is the till room's business.
 
-use crate::domain::{Amount, IdempotencyKey, LineItem, TransactionId, UnixTime};
+use crate::domain::{Amount, IdempotencyKey, LineItem, OfferError, TransactionId, UnixTime};
 
 use super::{Payment, PaymentState};
 
@@ -47,9 +47,9 @@ pub enum TillRequest {
 /// Why the engine refuses a request of the till. A refused request changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TillRefusal {
-    /// A field is out of its range.
+    /// A field of the request is out of its range.
     #[error("{0}")]
-    Invalid(String),
+    Invalid(OfferError),
     /// The terminal has no such open payment.
     #[error("no open payment has the id {0}")]
     Unknown(TransactionId),

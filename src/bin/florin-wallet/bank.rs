@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use florin::domain::displayable;
 use florin::wallet::{
     Card, ListedPayment, Online, OnlineError, PaymentRecord, PendingReason, SessionEnd,
     WalletDirectory, ask_online,
 };
 use serde_json::json;
 
-use crate::screen::{self, Screen, SessionContext, Style, on_screen, wall_clock};
+use crate::screen::{self, Screen, SessionContext, Style, wall_clock};
 
 /// How long the bank may take before the machine is asked, in milliseconds.
 const RESULT_MS_MAX: u64 = 10_000;
@@ -75,7 +76,7 @@ pub async fn list(directory: &WalletDirectory, screen: &Screen, card: Card) -> a
             payment.created_at,
             amount.to_string(),
             screen.styled(style, &format!("{:<11}", standing.replace('_', " "))),
-            on_screen(&payment.merchant_name),
+            displayable(&payment.merchant_name),
             approval_code.unwrap_or_default(),
             screen::refund_words(amount.currency(), refunded_minor),
         ));

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use clap::Parser;
 use florin::causes::with_causes;
 use florin::command_line::yes_or_no;
-use florin::domain::{Amount, HolderVerification, Offer, Receipt, TransactionId};
+use florin::domain::{Amount, HolderVerification, Offer, Receipt, TransactionId, displayable};
 use florin::institution_address::InstitutionAddress;
 use florin::log::{LogForm, start_log};
 use florin::wallet::{
@@ -38,7 +38,7 @@ use self::arguments::{Arguments, Command, LOG_LEVEL, PayArguments, RadioArgument
 use self::failure::{NoCard, Usage, name_and_exit_code};
 use self::keyboard::typed_line;
 use self::radio::{Radio, Target};
-use self::screen::{Screen, SessionContext, Style, on_screen, wall_clock};
+use self::screen::{Screen, SessionContext, Style, wall_clock};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -165,7 +165,7 @@ async fn enrol(
         "{} Card {} of {}, up to {} at once, good until {}.",
         screen.styled(Style::Good, "Enrolled."),
         screen.styled(Style::Strong, card.name().as_str()),
-        on_screen(&card.keyring().institution_name),
+        displayable(&card.keyring().institution_name),
         card.payment_limit(),
         card.not_after(),
     ));
@@ -193,7 +193,7 @@ fn cards(directory: &WalletDirectory, screen: Screen) -> anyhow::Result<u8> {
         screen.say(&format!(
             "{}  {}  …{}  up to {}  good until {}  counter {counter}",
             screen.styled(Style::Strong, &format!("{:<16}", name.as_str())),
-            on_screen(&card.keyring().institution_name),
+            displayable(&card.keyring().institution_name),
             card.card_id().hint(),
             card.payment_limit(),
             card.not_after(),
@@ -443,7 +443,7 @@ impl Cardholder for Customer {
         let question = format!(
             "Pay {} to {}? [y/N] ",
             offer.offer.amount(),
-            on_screen(offer.offer.merchant_name())
+            displayable(offer.offer.merchant_name())
         );
         Box::pin(async move {
             match typed_line(&question).await {

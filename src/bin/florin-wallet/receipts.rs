@@ -1,9 +1,10 @@
 //! `florin-wallet receipts`: the payments of this wallet, with their receipts verified again.
 
+use florin::domain::displayable;
 use florin::wallet::{PaymentStatus, WalletDirectory};
 use serde_json::json;
 
-use crate::screen::{self, Screen, Style, on_screen};
+use crate::screen::{self, Screen, Style};
 
 /// Lists the payments of this wallet.
 pub fn list(directory: &WalletDirectory, screen: &Screen) -> anyhow::Result<u8> {
@@ -59,7 +60,7 @@ pub fn list(directory: &WalletDirectory, screen: &Screen) -> anyhow::Result<u8> 
             offer.amount().to_string(),
             screen.styled(style, &format!("{:<11}", record.standing().replace('_', " "))),
             record.transaction_id(),
-            on_screen(offer.merchant_name()),
+            displayable(offer.merchant_name()),
             proof.trim_end(),
         ));
     }

@@ -2,7 +2,9 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use florin::domain::{Currency, DeclineReason, LineItem, Offer, Receipt, ReceiptStatus, UnixTime};
+use florin::domain::{
+    Currency, DeclineReason, LineItem, Offer, Receipt, ReceiptStatus, UnixTime, displayable,
+};
 use florin::wallet::{NotPaid, Notice, OfferView, SessionEnd};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -137,14 +139,14 @@ impl Screen {
         }
         print(&format!(
             "{} wants {}",
-            self.styled(Style::Strong, &on_screen(offer.merchant_name())),
+            self.styled(Style::Strong, &displayable(offer.merchant_name())),
             self.styled(Style::Strong, &offer.amount().to_string())
         ));
         for item in offer.items() {
             print(&item_line(item, offer.amount().currency()));
         }
         if !offer.reference().is_empty() {
-            print(&format!("  reference  {}", on_screen(offer.reference())));
+            print(&format!("  reference  {}", displayable(offer.reference())));
         }
         print(&format!("  machine    {}", offer.terminal_id()));
         print(&format!(
@@ -251,7 +253,7 @@ pub struct SessionContext<'a> {
 /// One line of what is paid for. It can cost nothing.
 fn item_line(item: &LineItem, currency: Currency) -> String {
     let amount = currency.format_minor(item.amount_minor);
-    format!("  {:>3} x {:<32} {amount:>12}", item.quantity, on_screen(&item.name))
+    format!("  {:>3} x {:<32} {amount:>12}", item.quantity, displayable(&item.name))
 }
 
 struct Outcome {
@@ -352,24 +354,6 @@ fn exit_code(end: &SessionEnd) -> u8 {
 pub fn print(line: &str) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-}
-
-/// Text of another party, safe for a screen: without characters that are not seen or that turn the
-/// direction of writing.
-pub fn on_screen(text: &str) -> String {
-    text.chars()
-        .map(|character| match character {
-            '\u{061c}'
-            | '\u{200b}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' => '\u{fffd}',
-            character if character.is_control() => '\u{fffd}',
-            character => character,
-        })
-        .collect()
 }
 
 /// The phone's clock.
@@ -488,6 +472,6 @@ mod tests {
 
     #[test]
     fn text_of_others_cannot_paint_over_the_amount() {
-        assert_eq!(on_screen("Caf\u{202e}é\u{1b}[2J"), "Caf\u{fffd}é\u{fffd}[2J");
+        assert_eq!(displayable("Caf\u{202e}é\u{1b}[2J"), "Caf\u{fffd}é\u{fffd}[2J");
     }
 }

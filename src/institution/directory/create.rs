@@ -9,15 +9,14 @@ use super::error::DirectoryError;
 use super::key_files::{self, NewKeys};
 use super::layout::{DESCRIPTION_FILE, STORE_FILE, authority_certificate_path};
 use super::serving::note_store;
-use crate::domain::UnixTime;
+use crate::credential::INSTITUTION_NAME_OCTETS_MAX;
+use crate::domain::{UnixTime, check_displayed_text};
 use crate::institution::certificate_authority::CertificateAuthority;
 use crate::institution::keys::{InstitutionKeys, KEY_SEED_OCTETS};
 use crate::institution::randomness::random;
 use crate::institution::store::{LifeStore, SqliteOpenError, SqliteStore};
 use crate::private_file;
 
-/// How long the name of an institution may be, in octets.
-const NAME_OCTETS_MAX: usize = 64;
 /// How many host names a server may have.
 const HOST_NAMES_MAX: usize = 16;
 
@@ -47,7 +46,8 @@ pub fn create_institution_of_two(
     two_people_above_minor: Option<u64>,
     now: UnixTime,
 ) -> Result<(), DirectoryError> {
-    check_name(name)?;
+    check_displayed_text(name, 1..=INSTITUTION_NAME_OCTETS_MAX)
+        .map_err(|error| invalid("name", error.to_string()))?;
     check_host_names(host_names)?;
     refuse_occupied(path)?;
     let seed = random::<KEY_SEED_OCTETS>()?;
@@ -74,20 +74,6 @@ pub fn create_institution_of_two(
 
 fn invalid(field: &'static str, detail: String) -> DirectoryError {
     DirectoryError::Invalid { field, detail }
-}
-
-fn check_name(name: &str) -> Result<(), DirectoryError> {
-    let expected = format!("expected 1 to {NAME_OCTETS_MAX} octets of text on one line");
-    let got = if name.trim().is_empty() {
-        "none".to_owned()
-    } else if name.chars().any(char::is_control) {
-        "a line break or another control character".to_owned()
-    } else if name.len() > NAME_OCTETS_MAX {
-        name.len().to_string()
-    } else {
-        return Ok(());
-    };
-    Err(invalid("name", format!("{expected}, got {got}")))
 }
 
 fn check_host_names(host_names: &[String]) -> Result<(), DirectoryError> {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tonic::{Code, Status};
 
+use crate::domain::displayable;
 use crate::terminal::{InstitutionAnswer, TransactionClaim};
 
 /// What was seen of one exchange, noted by the connection while it happened.
@@ -135,7 +136,7 @@ pub(super) fn describe(status: &Status) -> String {
         }
         source = cause.source();
     }
-    detail.chars().filter(|character| !character.is_control()).take(300).collect()
+    displayable(&detail).chars().take(300).collect()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::super::StandingError;
 use super::channel::{Channel, connect_timeout};
 use super::connection::{Connection, no_answer};
 use super::delivery::DeliveryEvidence;
+use crate::domain::displayable;
 use crate::institution_api::{CheckStandingRequest, CheckStandingResponse, Standing};
 
 /// After how long without an answer a second connection is made, in milliseconds: some round trips
@@ -83,7 +84,8 @@ pub(super) async fn ask_once(
 
 fn read(answer: &Response<CheckStandingResponse>) -> Word {
     let answer = answer.get_ref();
-    let detail = answer.detail.chars().filter(|character| !character.is_control()).take(300);
+    let detail = displayable(&answer.detail);
+    let detail = detail.chars().take(300);
     match answer.standing() {
         Standing::Good => Ok(()),
         Standing::Blocked | Standing::Unknown => {

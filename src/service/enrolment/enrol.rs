@@ -151,7 +151,7 @@ fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::{InstitutionKey, KeyPurpose, SigningKey};
+    use crate::credential::{InstitutionKey, KeyPurpose, SealingKey, SigningKey};
     use crate::terminal::{PaymentState, fixtures};
 
     const NOW: UnixTime = UnixTime { seconds: 4_000_000_000 };
@@ -177,16 +177,21 @@ mod tests {
         }
 
         fn enrolled(&self) -> Enrolled {
+            let key = |purpose, public_key| InstitutionKey {
+                purpose,
+                public_key,
+                not_after: UnixTime { seconds: self.not_after },
+            };
+            let signing =
+                |scalar| SigningKey::from_scalar(&[scalar; 32]).unwrap().verifying_key().to_sec1();
+            let sealing = SealingKey::from_octets([5; 32]).public_key();
             let keyring = Keyring {
                 institution_name: "Bank".into(),
-                keys: vec![InstitutionKey {
-                    purpose: KeyPurpose::TerminalCertificate,
-                    public_key: SigningKey::from_scalar(&[8; 32])
-                        .unwrap()
-                        .verifying_key()
-                        .to_sec1(),
-                    not_after: UnixTime { seconds: self.not_after },
-                }],
+                keys: vec![
+                    key(KeyPurpose::TerminalCertificate, signing(8)),
+                    key(KeyPurpose::Receipt, signing(9)),
+                    key(KeyPurpose::Sealing, sealing.0.to_vec()),
+                ],
                 issued_at: NOW,
             };
             let certificate = TerminalCertificate {

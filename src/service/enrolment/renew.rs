@@ -126,7 +126,7 @@ mod tests {
 
     use super::super::Enrolment;
     use super::*;
-    use crate::credential::{InstitutionKey, KeyPurpose, SigningKey};
+    use crate::credential::{InstitutionKey, KeyPurpose, SealingKey, SigningKey};
     use crate::domain::TransactionId;
     use crate::protocol::ChannelKey;
     use crate::relay::{ConnectError, RenewalError, Renewed, StatementError};
@@ -171,13 +171,19 @@ mod tests {
 
     impl Bank {
         fn signed_keyring(&self) -> Vec<u8> {
+            let entry = |purpose, public_key| InstitutionKey {
+                purpose,
+                public_key,
+                not_after: UnixTime { seconds: NOW.seconds + 9_000 * DAY_S },
+            };
+            let sealing = SealingKey::from_octets([5; 32]).public_key();
             let keyring = Keyring {
                 institution_name: "Bank".into(),
-                keys: vec![InstitutionKey {
-                    purpose: KeyPurpose::TerminalCertificate,
-                    public_key: key(8).verifying_key().to_sec1(),
-                    not_after: UnixTime { seconds: NOW.seconds + 9_000 * DAY_S },
-                }],
+                keys: vec![
+                    entry(KeyPurpose::TerminalCertificate, key(8).verifying_key().to_sec1()),
+                    entry(KeyPurpose::Receipt, key(9).verifying_key().to_sec1()),
+                    entry(KeyPurpose::Sealing, sealing.0.to_vec()),
+                ],
                 issued_at: UnixTime { seconds: self.keyring_issued_at },
             };
             keyring.sign(&self.root).encode()

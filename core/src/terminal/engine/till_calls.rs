@@ -61,9 +61,7 @@ impl Terminal {
         request: &PaymentRequest,
         stored: Option<Payment>,
     ) -> Result<PaymentView, TillRefusal> {
-        let content = self
-            .content_digest(request)
-            .map_err(|error| TillRefusal::Invalid(error.to_string()))?;
+        let content = self.content_digest(request).map_err(no_offer)?;
         if let Some(key) = &request.idempotency_key
             && let Some(answer) = self.repeated(key, content, stored.as_ref())
         {
@@ -78,9 +76,8 @@ impl Terminal {
         let (mut id, mut nonce) = ([0; 16], [0; 16]);
         self.random.fill_bytes(&mut id);
         self.random.fill_bytes(&mut nonce);
-        let offer = self
-            .offer_for(request, TransactionId::from_random(id), nonce)
-            .map_err(|error| TillRefusal::Invalid(error.to_string()))?;
+        let offer =
+            self.offer_for(request, TransactionId::from_random(id), nonce).map_err(no_offer)?;
         let idempotency = request.idempotency_key.as_ref().map(|key| (key.to_string(), content));
         let payment = Payment {
             transaction_id: offer.transaction_id(),
@@ -232,5 +229,17 @@ impl Terminal {
     /// The view of a payment as it is now: the engine's if it is open, the journal's otherwise.
     fn view_or(&self, stored: &Payment) -> PaymentView {
         self.view(stored.sale_id).unwrap_or_else(|| PaymentView::of(stored))
+    }
+}
+
+/// Why the request becomes no offer. The merchant's name is not the till's.
+fn no_offer(error: OfferError) -> TillRefusal {
+    if error.field == "merchant_name" {
+        TillRefusal::OutOfService(format!(
+            "no phone takes the merchant's name in the terminal's certificate ({error}); ask the \
+             institution for another name and a code, and run `florin enrol --replace`"
+        ))
+    } else {
+        TillRefusal::Invalid(error)
     }
 }
