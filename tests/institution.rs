@@ -269,6 +269,11 @@ fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code, words: &st
     assert!(status.message().contains(words), "{status}");
 }
 
+/// How a payment stands, as the number on the wire says.
+fn state_of(number: u64) -> TransactionState {
+    TransactionState::try_from(i32::try_from(number).unwrap()).unwrap()
+}
+
 fn capture_of(request: &AuthoriseRequest) -> CaptureRequest {
     let AuthoriseRequest { transaction_id, terminal_id, .. } = request.clone();
     CaptureRequest { transaction_id, terminal_id }
@@ -276,7 +281,7 @@ fn capture_of(request: &AuthoriseRequest) -> CaptureRequest {
 
 fn reversal_of(request: &AuthoriseRequest) -> ReverseRequest {
     let AuthoriseRequest { transaction_id, terminal_id, .. } = request.clone();
-    ReverseRequest { transaction_id, terminal_id, reason: ReversalReason::DispenseFailed.into() }
+    ReverseRequest { transaction_id, terminal_id, reason: ReversalReason::DispenseFailed as u64 }
 }
 
 fn inquiry_of(request: &AuthoriseRequest) -> GetTransactionRequest {
@@ -330,7 +335,7 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     let mut client = Client(bench.institution(Some(&terminal.identity)).await);
     let request = payment(&terminal, &card, 1, "2.50");
     let approved = client.authorise(request.clone()).await;
-    assert_eq!(approved.state(), TransactionState::Approved);
+    assert_eq!(state_of(approved.state), TransactionState::Approved);
     let receipt =
         verify_receipt(&Signed::decode(&approved.receipt).unwrap(), &keyring(&terminal), now())
             .unwrap();
@@ -345,9 +350,12 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     refused(refusal, Code::AlreadyExists, "nothing was charged for this one");
 
     let captured = client.capture(capture_of(&request)).await;
-    assert_eq!(captured.state(), TransactionState::Captured);
+    assert_eq!(state_of(captured.state), TransactionState::Captured);
     let declined = client.authorise(payment(&terminal, &card, 2, "50.01")).await;
-    assert_eq!((declined.state(), declined.decline_reason), (TransactionState::Declined, 9));
+    assert_eq!(
+        (state_of(declined.state), declined.decline_reason),
+        (TransactionState::Declined, 9)
+    );
     assert_eq!(client.inquire(inquiry_of(&request)).await, captured);
     // Captured money a terminal cannot give back.
     let refusal = client.0.reverse(reversal_of(&request)).await;
@@ -355,12 +363,12 @@ async fn a_payment_from_enrolment_to_reconciliation() {
     let third = payment(&terminal, &card, 3, "2.50");
     client.authorise(third.clone()).await;
     let reversed = client.reverse(reversal_of(&third)).await;
-    assert_eq!(reversed.state(), TransactionState::Reversed);
+    assert_eq!(state_of(reversed.state), TransactionState::Reversed);
     let refusal = client.0.capture(capture_of(&third)).await;
     refused(refusal, Code::FailedPrecondition, "cannot be captured");
     // Only then does a REVERSED carry a decline reason: in the answer to an Authorise.
     let late = client.authorise(third.clone()).await;
-    assert_eq!((late.state(), late.decline_reason), (TransactionState::Reversed, 14));
+    assert_eq!((state_of(late.state), late.decline_reason), (TransactionState::Reversed, 14));
     assert_eq!(reversed.decline_reason, 0);
     let tombstone = an_id_never_seen_becomes_a_tombstone(&mut client, &request).await;
 
@@ -381,11 +389,14 @@ async fn an_id_never_seen_becomes_a_tombstone(
 ) -> Transaction {
     let unseen = AuthoriseRequest { transaction_id: uuid(9), ..seen.clone() };
     let unknown = client.inquire(inquiry_of(&unseen)).await;
-    assert_eq!(unknown.state(), TransactionState::Unknown);
+    assert_eq!(state_of(unknown.state), TransactionState::Unknown);
     let refusal = client.0.capture(capture_of(&unseen)).await;
     refused(refusal, Code::NotFound, "authorise it first");
     let tombstone = client.reverse(reversal_of(&unseen)).await;
-    assert_eq!((tombstone.state(), tombstone.receipt.len()), (TransactionState::Reversed, 0));
+    assert_eq!(
+        (state_of(tombstone.state), tombstone.receipt.len()),
+        (TransactionState::Reversed, 0)
+    );
     tombstone
 }
 
@@ -460,13 +471,16 @@ async fn a_terminal_that_the_registry_does_not_know_is_let_in_and_declined() {
     let mut client = Client(bench.institution(Some(&stranger.identity)).await);
     let request = payment(&stranger, &card, 1, "2.50");
     let unknown = client.inquire(inquiry_of(&request)).await;
-    assert_eq!(unknown.state(), TransactionState::Unknown);
+    assert_eq!(state_of(unknown.state), TransactionState::Unknown);
     let refusal = client.0.capture(capture_of(&request)).await;
     refused(refusal, Code::NotFound, "authorise it first");
     let declined = client.authorise(request.clone()).await;
-    assert_eq!((declined.state(), declined.decline_reason), (TransactionState::Declined, 10));
+    assert_eq!(
+        (state_of(declined.state), declined.decline_reason),
+        (TransactionState::Declined, 10)
+    );
     let unseen = ReverseRequest { transaction_id: uuid(2), ..reversal_of(&request) };
-    assert_eq!(client.reverse(unseen).await.state(), TransactionState::Reversed);
+    assert_eq!(state_of(client.reverse(unseen).await.state), TransactionState::Reversed);
 }
 
 #[tokio::test]
@@ -497,7 +511,7 @@ async fn bad_input_is_refused_in_words() {
     refused(client.reverse(reverse).await, Code::InvalidArgument, "reason");
     // Nothing of it was kept.
     let approved = client.authorise(good).await.unwrap().into_inner().transaction.unwrap();
-    assert_eq!(approved.state(), TransactionState::Approved);
+    assert_eq!(state_of(approved.state), TransactionState::Approved);
 }
 
 #[tokio::test]
@@ -601,11 +615,11 @@ async fn a_store_that_was_lost_is_restored_step_by_step_and_loses_no_payment() {
 
     let mut client = Client(bench.institution(Some(&terminal.identity)).await);
     let unknown = client.inquire(inquiry_of(&lost)).await;
-    assert_eq!(unknown.state(), TransactionState::Unknown);
+    assert_eq!(state_of(unknown.state), TransactionState::Unknown);
     assert_ne!(unknown.store_generation, generation, "the terminal sees that it has to present");
     // The used command is good for nothing new, also not under its own id.
     let declined = client.authorise(payment(&terminal, &card, 3, "1.50")).await;
-    assert_eq!(declined.state(), TransactionState::Declined, "sealed to the key of before");
+    assert_eq!(state_of(declined.state), TransactionState::Declined, "sealed to the key of before");
     let present = PresentRequest {
         transaction_id: lost.transaction_id.clone(),
         terminal_id: terminal.id.clone(),
@@ -617,13 +631,13 @@ async fn a_store_that_was_lost_is_restored_step_by_step_and_loses_no_payment() {
     };
     let presented = client.0.present(present.clone()).await.unwrap().into_inner().transaction;
     let presented = presented.unwrap();
-    assert_eq!(presented.state(), TransactionState::Captured);
+    assert_eq!(state_of(presented.state), TransactionState::Captured);
     assert_eq!(presented.receipt, lost_capture.receipt);
     assert_eq!(client.0.present(present).await.unwrap().into_inner().transaction, Some(presented));
     assert_eq!(client.authorise(lost).await.receipt, lost_approval.receipt);
     // What the copy had is settled as ever.
     assert_eq!(client.inquire(inquiry_of(&kept)).await.receipt, kept_approval.receipt);
-    assert_eq!(client.capture(capture_of(&kept)).await.state(), TransactionState::Captured);
+    assert_eq!(state_of(client.capture(capture_of(&kept)).await.state), TransactionState::Captured);
     assert_eq!(bench.institution.check_ledger().unwrap().faults, []);
     // New commands are sealed to the new key.
     let published =
@@ -632,7 +646,7 @@ async fn a_store_that_was_lost_is_restored_step_by_step_and_loses_no_payment() {
         EnrolTerminalResponse { keyring: published.keyring, ..terminal.response.clone() };
     let terminal = EnrolledTerminal { response, ..terminal };
     let approved = client.authorise(payment(&terminal, &card, 4, "1.00")).await;
-    assert_eq!(approved.state(), TransactionState::Approved);
+    assert_eq!(state_of(approved.state), TransactionState::Approved);
 }
 
 #[tokio::test]
@@ -852,14 +866,17 @@ async fn operators_end_and_refund_payments_under_their_own_names() {
     }
     let mut anna = bench.administration(Some(&operator)).await;
     let seen = anna.get_payment(question_of(&requests[0])).await.unwrap().into_inner();
-    assert_eq!(seen.payment.unwrap().state(), TransactionState::Approved);
+    assert_eq!(state_of(seen.payment.unwrap().state), TransactionState::Approved);
     let order = order_of(&requests[0]);
     let captured = anna.capture_payment(CapturePaymentRequest { order }).await.unwrap();
     let captured = payment_of(captured.into_inner().outcome);
-    assert_eq!(captured.state(), TransactionState::Captured);
+    assert_eq!(state_of(captured.state), TransactionState::Captured);
     let order = order_of(&requests[1]);
     let reversed = anna.reverse_payment(ReversePaymentRequest { order }).await.unwrap();
-    assert_eq!(payment_of(reversed.into_inner().outcome).state(), TransactionState::Reversed);
+    assert_eq!(
+        state_of(payment_of(reversed.into_inner().outcome).state),
+        TransactionState::Reversed
+    );
     let order = order_of(&requests[2]);
     let written_off = anna.write_off_payment(WriteOffPaymentRequest { order }).await.unwrap();
     assert!(payment_of(written_off.into_inner().outcome).is_written_off);

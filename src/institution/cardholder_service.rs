@@ -76,7 +76,7 @@ impl Cardholder for CardholderService {
         let octets = random().map_err(no_randomness)?;
         Ok(Response::new(institution_api::GetChallengeResponse {
             challenge: self.challenges.issue(self.now(), *octets),
-            valid_for_s: CHALLENGE_VALIDITY_S,
+            valid_for_s: CHALLENGE_VALIDITY_S.into(),
         }))
     }
 
@@ -142,17 +142,20 @@ fn payment_subject(about: &institution_api::PaymentQuestion) -> Result<QuestionS
 }
 
 fn payments_subject(about: &institution_api::PaymentsQuestion) -> Result<QuestionSubject, Status> {
-    if !(1..=CARD_PAYMENTS_MAX).contains(&about.count_max) {
-        return Err(Status::invalid_argument(format!(
-            "question.payments.count_max: expected 1 to {CARD_PAYMENTS_MAX}, got {}",
-            about.count_max
-        )));
-    }
+    let count_max = u32::try_from(about.count_max)
+        .ok()
+        .filter(|count| (1..=CARD_PAYMENTS_MAX).contains(count))
+        .ok_or_else(|| {
+            Status::invalid_argument(format!(
+                "question.payments.count_max: expected 1 to {CARD_PAYMENTS_MAX}, got {}",
+                about.count_max
+            ))
+        })?;
     let before_number = match about.before_number {
         0 => None,
         number => Some(i64::try_from(number).unwrap_or(i64::MAX)),
     };
-    Ok(QuestionSubject::Payments { before_number, count_max: about.count_max })
+    Ok(QuestionSubject::Payments { before_number, count_max })
 }
 
 fn message_of_answer(answer: CardholderAnswer, generation: StoreGeneration) -> Answer {

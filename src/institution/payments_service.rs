@@ -363,7 +363,7 @@ pub(super) fn message_of(transaction: Transaction) -> institution_api::Transacti
             TransactionState::Reversed => institution_api::TransactionState::Reversed,
         }
         .into(),
-        decline_reason: transaction.decline_reason().map_or(0, |reason| reason.code()),
+        decline_reason: transaction.decline_reason().map_or(0, |reason| reason.code().into()),
         amount_minor: transaction.amount.map_or(0, |amount| amount.minor()),
         currency: transaction
             .amount

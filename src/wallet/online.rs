@@ -181,7 +181,7 @@ impl Online {
         let mut before_number = 0;
         while listed.len() < count_max {
             let about =
-                About::Payments(PaymentsQuestion { before_number, count_max: PAYMENTS_MAX });
+                About::Payments(PaymentsQuestion { before_number, count_max: PAYMENTS_MAX.into() });
             let Answer::Payments(answer) = self.ask(about).await? else {
                 return Err(other_answer());
             };

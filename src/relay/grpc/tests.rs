@@ -125,7 +125,7 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 /// What a gRPC server does with a request.
 #[derive(Clone, Copy, Debug)]
 enum Conduct {
-    Answer(institution_api::TransactionState, u32),
+    Answer(institution_api::TransactionState, u64),
     Standing(institution_api::Standing),
     AnotherTransaction,
     NoTransaction,
@@ -159,7 +159,7 @@ fn with_status(body: Bytes, code: i32) -> Answer {
 
 fn transaction(
     state: institution_api::TransactionState,
-    decline_reason: u32,
+    decline_reason: u64,
 ) -> institution_api::Transaction {
     institution_api::Transaction {
         transaction_id: id().as_octets().to_vec(),

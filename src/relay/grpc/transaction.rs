@@ -31,7 +31,7 @@ pub(super) fn read_state(
         institution_api::TransactionState::Unknown => TransactionState::Unknown,
         institution_api::TransactionState::Declined => {
             // Whatever the reason, it is the institution's word that nothing is charged.
-            let reason = DeclineReason::heard(transaction.decline_reason.into());
+            let reason = DeclineReason::heard(transaction.decline_reason);
             TransactionState::Declined(reason.ok_or("a decline for no reason")?)
         }
         institution_api::TransactionState::Approved => TransactionState::Approved,
