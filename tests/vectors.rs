@@ -8,8 +8,8 @@
 
 use florin::credential::{
     CardCommand, InstitutionKey, KeyPurpose, Keyring, PayloadType, SealedCommand, SealingKey,
-    Signed, SigningKey, TerminalCertificate, card_enrolment_proof, sign_exclusion, sign_receipt,
-    verify_exclusion, verify_receipt,
+    Signed, SigningKey, TerminalCertificate, card_enrolment_proof, low_order_keys, sign_exclusion,
+    sign_receipt, verify_exclusion, verify_receipt,
 };
 use florin::domain::{
     CardId, CommandDigest, DeclineReason, Exclusion, HolderVerification, LineItem, Offer,
@@ -18,7 +18,7 @@ use florin::domain::{
 use florin::protocol::{
     ChannelKey, EngagementLink, Fingerprint, FragmentTag, Fragmenter, FromPhone, FromTerminal,
     Hello, HelloAnswer, Info, Initiator, MatchingNonce, MessageKind, ProtocolError, Reassembler,
-    WireError, accept, digest_offer, encode_offer, encode_plain_error, matching_code,
+    WireError, accept, decode_offer, digest_offer, encode_offer, encode_plain_error, matching_code,
 };
 use serde_json::{Value, json};
 
@@ -108,6 +108,55 @@ fn keyring(
     }
 }
 
+/// Keyrings that a reader must refuse though the root signed them, each with the reason.
+fn keyrings_to_refuse(keyring: &Keyring, root: &SigningKey) -> Value {
+    let with = |change: &dyn Fn(&mut Vec<InstitutionKey>)| {
+        let mut changed = keyring.clone();
+        change(&mut changed.keys);
+        hex(changed.sign(root).encode())
+    };
+    json!([
+        { "why": "no key for terminal certificates", "keyring": with(&|keys| drop(keys.remove(0))) },
+        { "why": "no key for receipts", "keyring": with(&|keys| drop(keys.remove(1))) },
+        { "why": "no key for sealing", "keyring": with(&|keys| drop(keys.remove(2))) },
+        { "why": "a key is there twice",
+          "keyring": with(&|keys| keys.push(keys[0].clone())) },
+        { "why": "a key for receipts is no point of the curve",
+          "keyring": with(&|keys| keys[1].public_key[64] ^= 1) },
+        { "why": "a key for receipts has 33 octets",
+          "keyring": with(&|keys| keys[1].public_key.truncate(33)) },
+        { "why": "a key for sealing has 65 octets",
+          "keyring": with(&|keys| keys[2].public_key = vec![4; 65]) },
+        { "why": "a key for sealing is of low order",
+          "keyring": with(&|keys| keys[2].public_key = vec![0; 32]) },
+    ])
+}
+
+/// These octets with the one occurrence of some others replaced.
+fn replaced(octets: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut places = octets.windows(from.len()).enumerate().filter(|(_, here)| *here == from);
+    let (place, _) = places.next().unwrap();
+    assert!(places.next().is_none(), "there are two");
+    [&octets[..place], to, &octets[place + from.len()..]].concat()
+}
+
+/// The same signature with the other s: the order of P-256 less s (SEC 1, section 4.1.4).
+fn with_other_s(signed: &Signed) -> Signed {
+    const ORDER: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63,
+        0x25, 0x51,
+    ];
+    let mut other = signed.clone();
+    let mut borrow = 0_i16;
+    for index in (0..32).rev() {
+        let difference = i16::from(ORDER[index]) - i16::from(signed.signature[32 + index]) - borrow;
+        borrow = i16::from(difference < 0);
+        other.signature[32 + index] = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    other
+}
+
 /// Receipts that prove nothing of the payment, each with the reason.
 fn receipts_to_refuse(
     receipt: &Receipt,
@@ -177,6 +226,8 @@ fn certificates_to_refuse(
     let ended = TerminalCertificate { not_after: time(1_749_999_999), ..certificate.clone() };
     let not_yet = TerminalCertificate { not_before: time(1_750_000_001), ..certificate.clone() };
     let other_key = TerminalCertificate { channel_key: [9; 32], ..certificate.clone() };
+    let low_order = TerminalCertificate { channel_key: [0; 32], ..certificate.clone() };
+    let invisible = TerminalCertificate { merchant_name: "\u{3164}".into(), ..certificate.clone() };
     json!([
         { "why": "signed with the institution's key for receipts",
           "certificate": signed_by(receipt_key, certificate) },
@@ -184,6 +235,10 @@ fn certificates_to_refuse(
         { "why": "its time has not begun", "certificate": signed_by(certificate_key, &not_yet) },
         { "why": "for another channel key than the handshake proved",
           "certificate": signed_by(certificate_key, &other_key) },
+        { "why": "the channel key is of low order",
+          "certificate": signed_by(certificate_key, &low_order) },
+        { "why": "the merchant's name cannot be seen, U+3164",
+          "certificate": signed_by(certificate_key, &invisible) },
     ])
 }
 
@@ -204,7 +259,35 @@ fn offers_to_refuse(offer: &Offer) -> Value {
         change(&mut parts);
         hex(encode_offer(&Offer::new(parts).unwrap()))
     };
+    let octets = encode_offer(offer);
+    let replaced = |from: &[u8], to: &[u8]| hex(replaced(&octets, from, to));
+    // Of as many octets as the offer's own reference, so that no length changes.
+    let reference = |text: &str| replaced(offer.reference().as_bytes(), text.as_bytes());
+    let mut version_1 = *offer.transaction_id().as_octets();
+    version_1[6] = 0x10 | version_1[6] & 0x0f;
     json!([
+        { "why": "valid_for_s is 2^32 + 120",
+          "offer": replaced(&[0x30, 120], &[0x30, 0xf8, 0x80, 0x80, 0x80, 0x10]) },
+        { "why": "the transaction id is a UUID of version 1",
+          "offer": replaced(offer.transaction_id().as_octets(), &version_1) },
+        { "why": "the reference turns the direction of writing, U+202E",
+          "offer": reference("orde\u{202e}7") },
+        { "why": "the reference has a space without width, U+200B",
+          "offer": reference("orde\u{200b}7") },
+        { "why": "the reference has a filler that is not seen, U+3164",
+          "offer": reference("orde\u{3164}7") },
+        { "why": "the reference has a space that is not U+0020, U+00A0",
+          "offer": reference("orde\u{a0}17") },
+        { "why": "the reference breaks the line, U+2028", "offer": reference("orde\u{2028}7") },
+        { "why": "the reference has a joiner between Latin letters, U+200D",
+          "offer": reference("ord\u{200d}er") },
+        { "why": "the reference begins with a space", "offer": reference(" rder 17") },
+        { "why": "the reference begins with a mark, U+0301",
+          "offer": reference("\u{301}rder17") },
+        { "why": "the reference has three marks on one letter",
+          "offer": reference("o\u{301}\u{302}\u{303}7") },
+        { "why": "the reference has a code point for private use, U+E000",
+          "offer": reference("orde\u{e000}7") },
         { "why": "another terminal than the certificate's",
           "offer": with(&|parts| parts.terminal_id = "7M3KQ0ZT4W".parse().unwrap()) },
         { "why": "another merchant than the certificate's",
@@ -454,6 +537,9 @@ fn vectors() -> Value {
             "plaintext": hex(&acknowledgement),
             "fragments": fragments(MessageKind::Sealed, tag, &acknowledgement_message),
         },
+        "receipt_with_other_s": hex(with_other_s(&signed_receipt).encode()),
+        "low_order_keys": low_order_keys().iter().map(hex).collect::<Vec<_>>(),
+        "keyrings_to_refuse": keyrings_to_refuse(&keyring, &root),
         "receipts_to_refuse": receipts_to_refuse(&receipt, &receipt_key, &certificate_key),
         "exclusion": signed(PayloadType::Exclusion, &signed_exclusion),
         "exclusions_to_refuse": exclusions_to_refuse(
@@ -522,6 +608,52 @@ fn the_vectors_hold_no_receipt_to_refuse_that_verifies_for_the_offer() {
     assert_eq!(to_refuse.len(), 7);
     for case in to_refuse {
         assert!(read(&case["receipt"]).as_ref() != Ok(&good), "{}", case["why"]);
+    }
+}
+
+#[test]
+fn both_forms_of_a_signature_are_good() {
+    let (committed, keyring, now) = committed();
+    let signed = |value: &Value| Signed::decode(&octets(value)).unwrap();
+    let one = signed(&committed["receipt"]["encoded"]);
+    let other = signed(&committed["receipt_with_other_s"]);
+    assert_ne!(one.signature, other.signature);
+    assert_eq!(verify_receipt(&one, &keyring, now), verify_receipt(&other, &keyring, now));
+    verify_receipt(&other, &keyring, now).unwrap();
+}
+
+#[test]
+fn the_vectors_hold_no_keyring_to_refuse_that_verifies() {
+    let (committed, _, _) = committed();
+    let root = octets(&committed["keys"]["root_public"]);
+    let root = florin::credential::VerifyingKey::from_sec1(&root).unwrap();
+    let to_refuse = committed["keyrings_to_refuse"].as_array().unwrap();
+    assert_eq!(to_refuse.len(), 8);
+    for case in to_refuse {
+        let signed = Signed::decode(&octets(&case["keyring"])).unwrap();
+        let refusal = Keyring::verify(&signed, &root).unwrap_err();
+        let is_about_the_root =
+            matches!(refusal, florin::credential::CredentialError::BadSignature(_));
+        assert!(!is_about_the_root, "{}: {refusal}", case["why"]);
+    }
+}
+
+#[test]
+fn the_vectors_hold_no_offer_to_refuse_that_a_phone_shows() {
+    let (committed, keyring, now) = committed();
+    let signed = Signed::decode(&octets(&committed["terminal_certificate"]["encoded"])).unwrap();
+    let certificate = TerminalCertificate::verify(&signed, &keyring, now).unwrap();
+    let is_shown = |value: &Value| {
+        decode_offer(&octets(value)).is_ok_and(|offer| {
+            offer.terminal_id() == certificate.terminal_id
+                && offer.merchant_name() == certificate.merchant_name
+                && offer.amount().currency().code() == "EUR"
+                && offer.amount().minor() <= 5000
+        })
+    };
+    assert!(is_shown(&committed["offer"]["octets"]));
+    for case in committed["offers_to_refuse"].as_array().unwrap() {
+        assert!(!is_shown(&case["offer"]), "{}", case["why"]);
     }
 }
 

@@ -322,6 +322,32 @@ class Vectors(unittest.TestCase):
             self.assertEqual(events, [phone.Failed("busy", False, "too many phones")])
         self.assertEqual(payment.state, "in_doubt")
 
+    def test_both_forms_of_a_signature(self):
+        keys = new_card().keys
+        body = keys.open("receipt", "receipt", VECTORS["receipt_with_other_s"], NOW_UNIX_S)
+        self.assertEqual(body, VECTORS["receipt"]["body"])
+        self.assertNotEqual(VECTORS["receipt_with_other_s"], VECTORS["receipt"]["encoded"])
+
+    def test_low_order_keys(self):
+        for low in VECTORS["low_order_keys"]:
+            with self.subTest(low.hex()):
+                self.assertTrue(noise.is_low_order(low))
+                with self.assertRaises(noise.DoesNotOpen):
+                    credentials.hpke_seal(low, b"", b"", b"pay", RANDOM["phone_ephemeral_private"])
+                initiator = noise.Initiator(b"", RANDOM["phone_ephemeral_private"])
+                initiator.write(b"")
+                with self.assertRaises(noise.DoesNotOpen):
+                    initiator.read(low + bytes(200))
+        self.assertFalse(noise.is_low_order(KEYS["channel_public"]))
+
+    def test_keyrings_to_refuse(self):
+        credentials.Keyring(VECTORS["keyring"]["encoded"], KEYS["root_public"])
+        for vector in VECTORS["keyrings_to_refuse"]:
+            with self.subTest(vector["why"]), self.assertRaisesRegex(
+                credentials.NotValid, "of the keyring|in the keyring|the keyring has no"
+            ):
+                credentials.Keyring(vector["keyring"], KEYS["root_public"])
+
     def test_receipts_to_refuse(self):
         # What this phone says of each: that it refuses for the reason for which it should.
         said = {
@@ -581,6 +607,10 @@ class BeforeTheOfferIsShown(unittest.TestCase):
             {"valid_for_s": 3600},
             {"reference": "x" * 64},
             {"reference": ""},
+            {"reference": "Cafe\u0301 \u2615\ufe0f"},
+            {"reference": "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"},
+            {"reference": "\u091c\u093c\u093f\u0902\u0926\u0917\u0940"},
+            {"reference": "\U0001f469\u200d\U0001f373 1\ufe0f\u20e3"},
             {"items": [item] * 32},
             {"items": []},
             {"items": [{**item, "quantity": 10_000}]},
@@ -625,15 +655,15 @@ class NewerKeyrings(unittest.TestCase):
 
     def test_a_certificate_of_a_new_key(self):
         session = new_session()
-        terminal = Terminal(session, certificate=certificate(key="receipt"))
+        terminal = Terminal(session, certificate=certificate(key="card"))
         self.assertEqual(terminal.greet(), [phone.KeyringNeeded()])
         for worthless in (
-            keyring(1_700_000_000, certificate_key="receipt"),
-            keyring(self.LATER, key="card", certificate_key="receipt"),
+            keyring(1_700_000_000, certificate_key="card"),
+            keyring(self.LATER, key="card", certificate_key="card"),
             b"",
         ):
             self.assertIsInstance(terminal.say(keyring=worthless)[0], phone.Dropped)
-        newer = keyring(self.LATER, certificate_key="receipt")
+        newer = keyring(self.LATER, certificate_key="card")
         renewed, greeted, offered = terminal.say(keyring=newer)
         self.assertEqual(renewed, phone.KeyringRenewed())
         self.assertEqual(greeted.terminal_id, "7M3KQ0ZT4V")
@@ -645,9 +675,9 @@ class NewerKeyrings(unittest.TestCase):
         terminal = Terminal(session)
         terminal.greet()
         with self.assertRaises(phone.Refused):
-            terminal.say(keyring=keyring(self.LATER, certificate_key="receipt"))
+            terminal.say(keyring=keyring(self.LATER, certificate_key="card"))
         session = new_session()
-        terminal = Terminal(session, certificate=certificate(key="receipt"))
+        terminal = Terminal(session, certificate=certificate(key="root"))
         terminal.greet()
         with self.assertRaises(phone.Refused):
             terminal.say(keyring=keyring(self.LATER, certificate_key="card"))

@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 import noise
+from displayed_text import NotDisplayed, check_displayed
 from messages import ENUMERATIONS, decode, encode
 
 TYPE = "application/vnd.florin.%s.v1"
 KEY_ID_OCTETS = 8
+SEC1_OCTETS = 65
 SUITE = 1
 SEAL_INFORMATION = b"florin card-command v1"
 PURPOSES = {
@@ -88,6 +90,16 @@ def verify(public, kind, body, signature):
 # Keyring
 
 
+def _is_of_its_kind(key):
+    if key.purpose == PURPOSES["sealing"]:
+        return len(key.public_key) == noise.KEY_OCTETS and not noise.is_low_order(key.public_key)
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key.public_key)
+    except ValueError:
+        return False
+    return len(key.public_key) == SEC1_OCTETS
+
+
 class Keyring:
     """The institution's keys, vouched for by its root key."""
 
@@ -97,7 +109,25 @@ class Keyring:
             raise NotValid("the keyring is signed by another root key")
         verify(root_public, "keyring", signed.body, signed.signature)
         self._keyring = decode("Keyring", signed.body)
+        self._check_keys()
         self.issued_at_unix_s = self._keyring.issued_at_unix_s
+
+    def _check_keys(self):
+        try:
+            check_displayed(self._keyring.institution_name, 1, 64)
+        except NotDisplayed as error:
+            raise NotValid(f"the name of the institution: {error}") from error
+        purposes = set(PURPOSES.values()) - {0}
+        known = [key for key in self._keyring.keys if key.purpose in purposes]
+        if {key.purpose for key in known} != purposes:
+            raise NotValid("the keyring has no key for one of its purposes")
+        if len({key.public_key for key in known}) != len(known):
+            raise NotValid("a key is in the keyring twice")
+        for key in known:
+            if key.key_id != digest(key.public_key)[:KEY_ID_OCTETS]:
+                raise NotValid("a key of the keyring has another id")
+            if not _is_of_its_kind(key):
+                raise NotValid("a key of the keyring is not of its kind")
 
     def open(self, purpose, kind, encoded, now_unix_s):
         """The body of a `Signed`, if a key of that purpose signed it."""

@@ -30,6 +30,15 @@ def agree(private, public):
         raise DoesNotOpen(str(error)) from error
 
 
+def is_low_order(public):
+    """Whether every private key agrees on the same secret with this key."""
+    try:
+        agree(bytes(31) + b"\x40", public)
+    except DoesNotOpen:
+        return True
+    return False
+
+
 class Cipher:
     """One direction's key with its counter."""
 

@@ -18,12 +18,12 @@ import dataclasses
 import re
 import secrets
 import time
-import unicodedata
 import uuid
 
 import credentials
 import noise
 from credentials import NotValid, digest
+from displayed_text import NotDisplayed, check_displayed
 from messages import ENUMERATIONS, Malformed, decode, encode
 
 VERSION = 1
@@ -347,13 +347,16 @@ class Dropped:
 # What must be checked (section 9)
 
 
-def has_control_characters(text):
-    return any(unicodedata.category(character) == "Cc" for character in text)
-
-
 def check(condition, why):
     if not condition:
         raise Refused(why)
+
+
+def check_text(text, least, most, what):
+    try:
+        check_displayed(text, least, most)
+    except NotDisplayed as error:
+        raise Refused(f"{what}: {error}") from error
 
 
 def check_certificate(card, certificate, channel_key, link, now_unix_s):
@@ -372,6 +375,9 @@ def check_certificate(card, certificate, channel_key, link, now_unix_s):
         "the certificate is not good now",
     )
     check(named.channel_key == channel_key, "the certificate is for another channel key")
+    check(not noise.is_low_order(named.channel_key), "the channel key is of low order")
+    check_text(named.merchant_id, 1, 32, "the merchant's id")
+    check_text(named.merchant_name, 1, 40, "the merchant's name")
     if link is not None:
         check(
             named.terminal_id == link.terminal_id, "this is not the terminal of the engagement link"
@@ -405,14 +411,12 @@ def check_offer(card, octets, certificate, link):
     check(re.fullmatch("[A-Z]{3}", offer.currency), "the currency is none")
     check(1 <= offer.valid_for_s <= 3600, "the offer's time is out of range")
     check(len(offer.nonce) == 16, "the nonce has not 16 octets")
-    check(len(offer.reference.encode()) <= 64, "the reference is too long")
-    check(len(offer.merchant_name.encode()) <= 40, "the merchant's name is too long")
+    check_text(offer.merchant_name, 1, 40, "the merchant's name")
+    check_text(offer.reference, 0, 64, "the reference")
     check(len(offer.items) <= 32, "too many items")
     for item in offer.items:
-        check(len(item.name.encode()) <= 64, "an item's name is too long")
+        check_text(item.name, 1, 64, "an item's name")
         check(1 <= item.quantity <= 10_000, "an item's quantity is out of range")
-    for text in (offer.merchant_name, offer.reference, *(item.name for item in offer.items)):
-        check(not has_control_characters(text), "a text holds control characters")
     check(offer.currency == card.currency, "the card does not pay in this currency")
     check(offer.amount_minor <= card.payment_limit_minor, "the amount is above the card's limit")
     return offer

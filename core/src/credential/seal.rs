@@ -10,6 +10,7 @@ use prost::Message;
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::{Digest, Sha256};
 
+use super::key_agreement::check_public_key;
 use super::{CredentialError, KeyId, generated, malformed};
 use crate::domain::{CommandDigest, OfferDigest};
 
@@ -100,6 +101,7 @@ impl SealingPublicKey {
         key_material: [u8; 32],
     ) -> Result<SealedCommand, CredentialError> {
         let bad_key = || CredentialError::BadKey("X25519 public key");
+        check_public_key(&self.0)?;
         let public =
             <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&self.0).map_err(|_| bad_key())?;
         let mut random = KeyMaterial(key_material);
@@ -199,6 +201,7 @@ impl SealedCommand {
 
 #[cfg(test)]
 mod tests {
+    use super::super::key_agreement::low_order_keys;
     use super::*;
 
     #[test]
@@ -218,6 +221,20 @@ mod tests {
         assert_eq!(key.open(&altered, &offer), Err(CredentialError::DoesNotOpen));
         let unknown_suite = SealedCommand { suite: 2, ..sealed };
         assert!(matches!(key.open(&unknown_suite, &offer), Err(CredentialError::Malformed { .. })));
+    }
+
+    #[test]
+    fn nothing_is_sealed_to_a_key_of_low_order_nor_opened_with_one() {
+        let key = SealingKey::from_octets([3; 32]);
+        let offer = OfferDigest([1; 32]);
+        let good = key.public_key().seal(b"pay", &offer, [5; 32]).unwrap();
+        for low in low_order_keys() {
+            let refused = SealingPublicKey(low).seal(b"pay", &offer, [5; 32]).unwrap_err();
+            assert!(matches!(refused, CredentialError::BadKey(_)), "{refused}");
+            // Sealed by somebody who knows the secret of such a key without any private key.
+            let sealed = SealedCommand { encapsulated_key: low, ..good.clone() };
+            assert_eq!(key.open(&sealed, &offer), Err(CredentialError::DoesNotOpen));
+        }
     }
 
     #[test]

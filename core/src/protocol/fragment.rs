@@ -234,6 +234,14 @@ impl Reassembler {
         Ok(Some((partial.kind, partial.content)))
     }
 
+    /// Forgets an unfinished message if this value begins another, and tells whether it did. A
+    /// phone does so before it puts the value: what is left of the lost message will not come. For
+    /// a terminal it is an error, as [`Reassembler::put`] says.
+    pub fn give_way_to(&mut self, value: &[u8]) -> bool {
+        let begins_another = value.first().is_some_and(|header| header & FIRST != 0);
+        begins_another && self.partial.take().is_some()
+    }
+
     /// Tells whether a message is unfinished.
     pub fn is_partial(&self) -> bool {
         self.partial.is_some()
@@ -311,6 +319,24 @@ mod tests {
             assert_eq!(reassembler.put(value), Ok(None));
         }
         assert!(reassembler.put(&values[values.len() - 1]).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_unfinished_message_gives_way_to_the_beginning_of_another_only() {
+        let cut =
+            |message: &[u8]| Fragmenter::default().cut(MessageKind::Sealed, message, 20).unwrap();
+        let (lost, short, long) = (cut(&[1; 60]), cut(&[2; 5]), cut(&[3; 60]));
+        for next in [&short, &long] {
+            let mut reassembler = Reassembler::default();
+            assert!(!reassembler.give_way_to(&lost[0]), "there is none");
+            reassembler.put(&lost[0]).unwrap();
+            assert!(!reassembler.give_way_to(&lost[1]) && !reassembler.give_way_to(&[]));
+            reassembler.put(&lost[1]).unwrap();
+            assert!(reassembler.give_way_to(&next[0]));
+            let out: Vec<_> =
+                next.iter().filter_map(|value| reassembler.put(value).unwrap()).collect();
+            assert_eq!(out.len(), 1);
+        }
     }
 
     #[test]

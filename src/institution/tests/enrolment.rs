@@ -1,12 +1,39 @@
 //! Enrolment: what a code is good for, and how often.
 
 use super::*;
+use crate::credential::{low_order_keys, plain_enrolment_code};
 
 for_every_store!(
     a_terminal_code_is_good_once,
     a_channel_key_is_proved_or_refused,
+    a_name_that_no_phone_shows_is_not_stored,
     a_card_code_wants_the_cards_key_and_is_good_once,
 );
+
+fn a_name_that_no_phone_shows_is_not_stored(mut bench: Bench) {
+    let id = TerminalId::from_random([9; 10]);
+    let institution = &mut bench.institution;
+    let before = institution.terminals().unwrap().len();
+    for (name, words) in [
+        ("", "expected 1 to 40 octets"),
+        ("\u{3164}", "U+3164 (character 1)"),
+        ("Ki\u{202e}osk", "U+202E (character 3)"),
+        ("Kiosk ", "U+0020 (character 6)"),
+        (&"x".repeat(41), "got 41"),
+    ] {
+        let refused = institution.add_terminal(id, "kiosk-2", name, &code(3), LATER, NOW);
+        let Err(InstitutionError::InvalidRequest { field: "merchant_name", detail }) = refused
+        else {
+            panic!("{name:?}: {refused:?}")
+        };
+        assert!(detail.contains(words), "{detail}");
+        assert!(
+            institution.create_account(name, "EUR".parse().unwrap(), None, NOW).is_err()
+                || name.len() == 41
+        );
+    }
+    assert_eq!(institution.terminals().unwrap().len(), before);
+}
 
 fn a_channel_key_is_proved_or_refused(mut bench: Bench) {
     let other = TerminalId::from_random([9; 10]);
@@ -14,11 +41,15 @@ fn a_channel_key_is_proved_or_refused(mut bench: Bench) {
     institution.add_terminal(other, "kiosk-2", "Kiosk 2", &code(3), LATER, NOW).unwrap();
     let text = code(3).expose_text();
     let good = claim(1, &text);
-    let low_order = ChannelKeyClaim { channel_key: [0; 32], proof: vec![0; 32] };
+    // Anybody can compute the proof of such a key: its secret is zero.
+    let low_order = low_order_keys().into_iter().map(|channel_key| ChannelKeyClaim {
+        channel_key,
+        proof: proof_of_zero_secret(&channel_key, &text),
+    });
     let others = ChannelKeyClaim { channel_key: claim(2, &text).channel_key, ..good.clone() };
     let other_code = claim(1, &code(4).expose_text());
     let none = ChannelKeyClaim { proof: Vec::new(), ..good.clone() };
-    for wrong in [low_order, others, other_code, none] {
+    for wrong in low_order.chain([others, other_code, none]) {
         assert!(matches!(
             institution.enrol_terminal(&text, &wrong, &[2; 32], NOW),
             Err(InstitutionError::InvalidRequest { field: "channel_key_proof", .. })
@@ -26,6 +57,16 @@ fn a_channel_key_is_proved_or_refused(mut bench: Bench) {
     }
     // None of them has used the code.
     institution.enrol_terminal(&text, &good, &[2; 32], NOW).unwrap();
+}
+
+/// As a channel key's proof, with the secret that every key of low order agrees on.
+fn proof_of_zero_secret(channel_key: &[u8; 32], code: &str) -> Vec<u8> {
+    use hmac::{Hmac, Mac};
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&[0; 32]).unwrap();
+    mac.update(b"florin channel key");
+    mac.update(channel_key);
+    mac.update(plain_enrolment_code(code).as_bytes());
+    mac.finalize().into_bytes().to_vec()
 }
 
 fn a_terminal_code_is_good_once(mut bench: Bench) {

@@ -11,6 +11,7 @@ use super::keys::{
 };
 use super::machine::Machine;
 use super::stored::{ENROLMENT_FILE, EnrolmentFile, read_file};
+use super::validity::check_client_key;
 use super::{EnrolmentError, check_clock};
 use crate::credential::{Keyring, Signed, TerminalCertificate, VerifyingKey};
 use crate::domain::{TerminalId, UnixTime};
@@ -70,7 +71,7 @@ pub async fn enrol(
     let request = signing_request(&keys.client_key_pem)?;
     let enrolled =
         enrol_terminal(institution, server_root_pem, code, request, &channel_key, now).await?;
-    let terminal_id = verify(&enrolled, &channel_key, now)?;
+    let terminal_id = verify(&enrolled, &channel_key, &keys.client_key_pem, now)?;
     let root_public_key = base64(&enrolled.root_public_key);
     refuse_to_leave_open(state_directory, terminal_id, &root_public_key)?;
     let file = EnrolmentFile {
@@ -124,10 +125,11 @@ fn refuse_to_leave_open(
 }
 
 /// All parts of the answer must belong together: the keyring signed by the root, the certificate by
-/// the keyring, and for our own key.
+/// the keyring, and both certificates for our own keys.
 fn verify(
     enrolled: &Enrolled,
     channel_key: &ChannelKey,
+    client_key_pem: &str,
     now: UnixTime,
 ) -> Result<TerminalId, EnrolmentError> {
     let root = VerifyingKey::from_sec1(&enrolled.root_public_key)?;
@@ -145,6 +147,8 @@ fn verify(
             certificate.terminal_id
         )));
     }
+    check_client_key(&enrolled.client_certificate_pem, client_key_pem)
+        .map_err(EnrolmentError::Untrusted)?;
     Ok(certificate.terminal_id)
 }
 
@@ -162,16 +166,28 @@ mod tests {
         signer: SigningKey,
         channel_key: [u8; 32],
         terminal_id: &'static str,
+        merchant_name: &'static str,
+        client_certificate_pem: String,
         not_after: u64,
     }
 
+    fn client_key() -> rcgen::KeyPair {
+        rcgen::KeyPair::generate().unwrap()
+    }
+
+    fn client_certificate(key: &rcgen::KeyPair) -> String {
+        rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(key).unwrap().pem()
+    }
+
     impl Institution {
-        fn for_key(channel_key: &ChannelKey) -> Self {
+        fn for_keys(channel_key: &ChannelKey, client_key: &rcgen::KeyPair) -> Self {
             Self {
                 root: SigningKey::from_scalar(&[7; 32]).unwrap(),
                 signer: SigningKey::from_scalar(&[8; 32]).unwrap(),
                 channel_key: channel_key.public_key(),
                 terminal_id: "0123456789",
+                merchant_name: "Kiosk",
+                client_certificate_pem: client_certificate(client_key),
                 not_after: NOW.seconds + 1000,
             }
         }
@@ -180,7 +196,7 @@ mod tests {
             let key = |purpose, public_key| InstitutionKey {
                 purpose,
                 public_key,
-                not_after: UnixTime { seconds: self.not_after },
+                not_after: UnixTime { seconds: NOW.seconds + 1000 },
             };
             let signing =
                 |scalar| SigningKey::from_scalar(&[scalar; 32]).unwrap().verifying_key().to_sec1();
@@ -197,14 +213,14 @@ mod tests {
             let certificate = TerminalCertificate {
                 terminal_id: "0123456789".parse().unwrap(),
                 merchant_id: "m".into(),
-                merchant_name: "Kiosk".into(),
+                merchant_name: self.merchant_name.into(),
                 channel_key: self.channel_key,
                 not_before: UnixTime { seconds: NOW.seconds - 1000 },
                 not_after: UnixTime { seconds: self.not_after },
             };
             Enrolled {
                 terminal_id: self.terminal_id.into(),
-                client_certificate_pem: String::new(),
+                client_certificate_pem: self.client_certificate_pem.clone(),
                 terminal_certificate: certificate.sign(&self.signer).encode(),
                 keyring: keyring.sign(&self.root).encode(),
                 root_public_key: SigningKey::from_scalar(&[7; 32])
@@ -218,17 +234,27 @@ mod tests {
     #[test]
     fn what_does_not_hold_together_is_refused() {
         let channel_key = ChannelKey::from_octets([5; 32]);
-        let good = || Institution::for_key(&channel_key);
-        verify(&good().enrolled(), &channel_key, NOW).unwrap();
+        let client_key = client_key();
+        let client_key_pem = client_key.serialize_pem();
+        let good = || Institution::for_keys(&channel_key, &client_key);
+        verify(&good().enrolled(), &channel_key, &client_key_pem, NOW).unwrap();
+        let other_client = client_certificate(&self::client_key());
         let other = SigningKey::from_scalar(&[9; 32]).unwrap();
         for (institution, words) in [
             (Institution { root: other.clone(), ..good() }, "keyring"),
             (Institution { signer: other, ..good() }, "keyring"),
             (Institution { channel_key: [1; 32], ..good() }, "another channel key"),
+            (Institution { channel_key: [0; 32], ..good() }, "low order"),
+            (Institution { merchant_name: "Ki\u{202e}osk", ..good() }, "merchant_name: U+202E"),
+            (Institution { merchant_name: "\u{3164}", ..good() }, "merchant_name: U+3164"),
+            (Institution { client_certificate_pem: other_client, ..good() }, "another key"),
+            (Institution { client_certificate_pem: String::new(), ..good() }, "in PEM"),
             (Institution { terminal_id: "ABCDEFGHJK", ..good() }, "another terminal"),
             (Institution { not_after: NOW.seconds - 1, ..good() }, "good from"),
         ] {
-            let error = verify(&institution.enrolled(), &channel_key, NOW).unwrap_err().to_string();
+            let enrolled = institution.enrolled();
+            let refused = verify(&enrolled, &channel_key, &client_key_pem, NOW).unwrap_err();
+            let error = refused.to_string();
             assert!(error.contains(words) && error.contains("nothing was stored"), "{error}");
         }
     }

@@ -147,6 +147,7 @@ mod tests {
         channel_key: [u8; 32],
         terminal_id: &'static str,
         keyring_issued_at: u64,
+        certifies_another_client: bool,
         /// What it was asked to certify.
         requests: Mutex<Vec<Vec<u8>>>,
     }
@@ -158,15 +159,18 @@ mod tests {
             channel_key: ChannelKey::from_octets([5; 32]).public_key(),
             terminal_id: TERMINAL,
             keyring_issued_at: NOW.seconds,
+            certifies_another_client: false,
             requests: Mutex::default(),
         }
     }
 
-    fn client_certificate() -> String {
+    fn client_certificate(key: &impl rcgen::PublicKeyData) -> String {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         params.not_before = rcgen::date_time_ymd(2090, 1, 1);
         params.not_after = rcgen::date_time_ymd(2150, 1, 1);
-        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+        let authority = rcgen::KeyPair::generate().unwrap();
+        let issuer = rcgen::Issuer::new(rcgen::CertificateParams::default(), authority);
+        params.signed_by(key, &issuer).unwrap().pem()
     }
 
     impl Bank {
@@ -189,7 +193,7 @@ mod tests {
             keyring.sign(&self.root).encode()
         }
 
-        fn answer(&self) -> Renewed {
+        fn answer(&self, client_key: &impl rcgen::PublicKeyData) -> Renewed {
             let certificate = TerminalCertificate {
                 terminal_id: self.terminal_id.parse().unwrap(),
                 merchant_id: "m".into(),
@@ -199,7 +203,7 @@ mod tests {
                 not_after: UnixTime { seconds: NOW.seconds + 1_000 * DAY_S },
             };
             Renewed {
-                client_certificate_pem: client_certificate(),
+                client_certificate_pem: client_certificate(client_key),
                 terminal_certificate: certificate.sign(&self.signer).encode(),
                 keyring: self.signed_keyring(),
             }
@@ -235,8 +239,14 @@ mod tests {
         }
 
         async fn renew(&self, request: Vec<u8>) -> Result<Renewed, RenewalError> {
+            let requested =
+                rcgen::CertificateSigningRequestParams::from_der(&request.as_slice().into());
+            let requested = requested.unwrap().public_key;
             self.requests.lock().unwrap().push(request);
-            Ok(self.answer())
+            if self.certifies_another_client {
+                return Ok(self.answer(&rcgen::KeyPair::generate().unwrap()));
+            }
+            Ok(self.answer(&requested))
         }
 
         async fn keyring(&self) -> Result<Vec<u8>, RenewalError> {
@@ -248,12 +258,13 @@ mod tests {
     fn enrolled() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         let bank = bank();
-        let answer = bank.answer();
+        let client_key = rcgen::KeyPair::generate().unwrap();
+        let answer = bank.answer(&client_key);
         let file = EnrolmentFile {
             terminal_id: TERMINAL.into(),
             institution: "https://localhost:7443".into(),
             channel_key: base64(&[5; 32]),
-            client_key_pem: rcgen::KeyPair::generate().unwrap().serialize_pem(),
+            client_key_pem: client_key.serialize_pem(),
             client_certificate_pem: answer.client_certificate_pem,
             server_root_pem: String::new(),
             terminal_certificate: base64(&answer.terminal_certificate),
@@ -295,6 +306,7 @@ mod tests {
             Bank { signer: key(9), ..bank() },
             Bank { channel_key: [1; 32], ..bank() },
             Bank { terminal_id: "ABCDEFGHJK", ..bank() },
+            Bank { certifies_another_client: true, ..bank() },
         ] {
             renew(directory.path(), &wrong, NOW).await.unwrap_err();
             assert_eq!(text(&directory), before);

@@ -10,7 +10,7 @@ use super::super::toml_place::place;
 use super::EnrolmentError;
 use super::encoding::octets;
 use super::keys::read_channel_key;
-use super::validity::{CertificatePeriod, Validity, check_clock, validity_of};
+use super::validity::{CertificatePeriod, Validity, check_client_key, check_clock, validity_of};
 use crate::credential::VerifyingKey;
 use crate::domain::UnixTime;
 use crate::institution_address::InstitutionAddress;
@@ -168,7 +168,12 @@ impl EnrolmentFile {
             .map_err(|error| damaged(error.to_string()))?;
         let institution =
             self.institution.parse().map_err(|error| damaged(format!("institution: {error}")))?;
+        if identity.terminal_id().to_string() != self.terminal_id {
+            let problem = format!("the terminal certificate is for {}", identity.terminal_id());
+            return Err(damaged(problem));
+        }
         validity_of(&self.client_certificate_pem).map_err(damaged)?;
+        check_client_key(&self.client_certificate_pem, &self.client_key_pem).map_err(damaged)?;
         Ok(Enrolment {
             identity,
             institution,

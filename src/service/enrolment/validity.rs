@@ -64,15 +64,37 @@ pub fn check_clock(now: UnixTime) -> Result<(), EnrolmentError> {
 
 /// First and last second of the first certificate in the PEM.
 pub(super) fn validity_of(pem: &str) -> Result<(UnixTime, UnixTime), String> {
-    let fault = |detail: String| format!("client_certificate_pem: {detail}");
-    let block = Pem::iter_from_buffer(pem.as_bytes())
-        .next()
-        .ok_or_else(|| fault("expected a certificate in PEM".into()))?
-        .map_err(|error| fault(error.to_string()))?;
-    let certificate = block.parse_x509().map_err(|error| fault(error.to_string()))?;
+    let block = first_certificate(pem)?;
+    let certificate = block.parse_x509().map_err(|error| client_fault(&error))?;
     let seconds = |timestamp: i64| UnixTime { seconds: u64::try_from(timestamp).unwrap_or(0) };
     let validity = certificate.validity();
     Ok((seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp())))
+}
+
+/// Whether the first certificate in the PEM was issued for this private key. With another key TLS
+/// would fail at the first payment.
+pub(super) fn check_client_key(certificate_pem: &str, key_pem: &str) -> Result<(), String> {
+    let key = rcgen::KeyPair::from_pem(key_pem)
+        .map_err(|_| "client_key_pem: expected a private key in PEM".to_owned())?;
+    let block = first_certificate(certificate_pem)?;
+    let certificate = block.parse_x509().map_err(|error| client_fault(&error))?;
+    let certified = certificate.public_key().subject_public_key.data.as_ref();
+    if certified == rcgen::PublicKeyData::der_bytes(&key) {
+        Ok(())
+    } else {
+        Err(client_fault(&"it was issued for another key than this terminal's"))
+    }
+}
+
+fn first_certificate(pem: &str) -> Result<Pem, String> {
+    Pem::iter_from_buffer(pem.as_bytes())
+        .next()
+        .ok_or_else(|| client_fault(&"expected a certificate in PEM"))?
+        .map_err(|error| client_fault(&error))
+}
+
+fn client_fault(detail: &dyn std::fmt::Display) -> String {
+    format!("client_certificate_pem: {detail}")
 }
 
 #[cfg(test)]

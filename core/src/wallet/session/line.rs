@@ -127,6 +127,12 @@ impl Line {
         if FragmentTag::of_value(value) != Some(self.tag) {
             return Reading::Nothing;
         }
+        if self.reassembler.give_way_to(value) {
+            self.octets = 0;
+            if self.count_unreadable() {
+                return Reading::TooManyUnreadable;
+            }
+        }
         self.octets += value.len();
         let (kind, message) = match self.reassembler.put(value) {
             Ok(Some(whole)) => whole,

@@ -940,6 +940,19 @@ fn notifications_for_other_phones_are_ignored() {
 }
 
 #[test]
+fn a_message_that_breaks_off_costs_the_next_one_nothing() {
+    let mut terminal = Terminal::new();
+    let (mut session, hello) = Session::pay(card(), settings(), seed(1), at(0)).unwrap();
+    let first = FromTerminal::Offer(encode_offer(&offer()));
+    let signed = certificate().sign(&certificate_key());
+    let mine = terminal.answer(&hello, &channel_key(), &signed, first);
+    // The beginning of another phone's answer, with the same tag; the rest of it never comes.
+    assert!(mine.len() > 1);
+    assert_eq!(give(&mut session, at(10), vec![mine[0].clone()]), []);
+    asked(&give(&mut session, at(10), mine));
+}
+
+#[test]
 fn neither_debug_nor_words_hold_keys_or_card_identifiers() {
     let full_id = card_id().to_full_text();
     let key_pem = card_key().to_pem().unwrap();
