@@ -116,7 +116,8 @@ fn keyrings_to_refuse(keyring: &Keyring, root: &SigningKey) -> Value {
         hex(changed.sign(root).encode())
     };
     json!([
-        { "why": "no key for terminal certificates", "keyring": with(&|keys| drop(keys.remove(0))) },
+        { "why": "no key for terminal certificates",
+          "keyring": with(&|keys| drop(keys.remove(0))) },
         { "why": "no key for receipts", "keyring": with(&|keys| drop(keys.remove(1))) },
         { "why": "no key for sealing", "keyring": with(&|keys| drop(keys.remove(2))) },
         { "why": "a key is there twice",

@@ -25,8 +25,8 @@ pub fn sign_exclusion(exclusion: &Exclusion, institution_key: &SigningKey) -> Si
     institution_key.sign(PayloadType::Exclusion, body)
 }
 
-/// Verifies an exclusion against the institution's keyring, with a key whose time has not run out at
-/// `now`, and reads it.
+/// Verifies an exclusion against the institution's keyring, with a key whose time has not run out
+/// at `now`, and reads it.
 ///
 /// The caller still has to ask it whether it excludes the command in question.
 ///

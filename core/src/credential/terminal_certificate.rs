@@ -73,8 +73,8 @@ impl TerminalCertificate {
     /// Reads a certificate without trusting it, such as the terminal's own.
     ///
     /// # Errors
-    /// [`CredentialError::Malformed`] if the body is not a terminal certificate, or names a merchant
-    /// as no phone shows one; [`CredentialError::BadKey`] if the channel key is of low order.
+    /// [`CredentialError::Malformed`] if the body is not a terminal certificate, or if no phone
+    /// shows the merchant's name; [`CredentialError::BadKey`] if the channel key is of low order.
     pub fn read_unverified(signed: &Signed) -> Result<Self, CredentialError> {
         let message = generated::TerminalCertificate::decode(signed.body.as_slice())
             .map_err(|error| malformed(WHAT, error))?;

@@ -6,7 +6,10 @@
 
 use std::ops::RangeInclusive;
 
-use unicode_properties::{GeneralCategory, UnicodeEmoji, UnicodeGeneralCategory};
+use unicode_properties::{
+    GeneralCategory as Category, GeneralCategoryGroup as Group, UnicodeEmoji,
+    UnicodeGeneralCategory,
+};
 
 /// The most marks that do not take room of their own (accents) on one base.
 pub const MARKS_PER_BASE_MAX: usize = 2;
@@ -132,52 +135,45 @@ struct Place {
 
 impl Place {
     fn fault(&self, character: char) -> Option<CharacterFault> {
-        use GeneralCategory as Category;
         let needs = |is_needed: bool| (!is_needed).then_some(CharacterFault::Misplaced);
         match character {
-            ZERO_WIDTH_NON_JOINER => return needs(self.is_inside_joining_script()),
-            ZERO_WIDTH_JOINER => {
-                return needs(self.is_inside_joining_script() || self.is_between_emoji());
-            }
-            TEXT_SELECTOR | EMOJI_SELECTOR => return needs(self.is_after_selectable()),
-            other if is_blank(other) => return Some(CharacterFault::Invisible),
-            _ => {}
+            ' ' => None,
+            ZERO_WIDTH_NON_JOINER => needs(self.is_inside_joining_script()),
+            ZERO_WIDTH_JOINER => needs(self.is_inside_joining_script() || self.is_between_emoji()),
+            TEXT_SELECTOR | EMOJI_SELECTOR => needs(self.is_after_selectable()),
+            other if is_blank(other) => Some(CharacterFault::Invisible),
+            other => self.fault_of_category(other),
         }
-        match character.general_category() {
-            Category::Control => Some(CharacterFault::Control),
-            Category::Format => Some(CharacterFault::Invisible),
-            Category::LineSeparator | Category::ParagraphSeparator => {
-                Some(CharacterFault::Separator)
-            }
-            Category::SpaceSeparator if character != ' ' => Some(CharacterFault::Separator),
-            Category::Unassigned | Category::PrivateUse | Category::Surrogate => {
-                Some(CharacterFault::Unassigned)
-            }
-            Category::NonspacingMark | Category::EnclosingMark | Category::SpacingMark
-                if !self.has_base =>
-            {
-                Some(CharacterFault::LoneMark)
-            }
-            Category::NonspacingMark | Category::EnclosingMark
-                if self.marks >= MARKS_PER_BASE_MAX =>
-            {
-                Some(CharacterFault::ManyMarks)
-            }
-            _ => None,
+    }
+
+    /// By the category of a character that is none of the exceptions.
+    fn fault_of_category(&self, character: char) -> Option<CharacterFault> {
+        let category = character.general_category();
+        let is_private = matches!(category, Category::PrivateUse | Category::Surrogate);
+        if category == Category::Control {
+            Some(CharacterFault::Control)
+        } else if category == Category::Format {
+            Some(CharacterFault::Invisible)
+        } else if is_separator(category) {
+            Some(CharacterFault::Separator)
+        } else if category == Category::Unassigned || is_private {
+            Some(CharacterFault::Unassigned)
+        } else if is_mark(character) && !self.has_base {
+            Some(CharacterFault::LoneMark)
+        } else if takes_no_room(character) && self.marks >= MARKS_PER_BASE_MAX {
+            Some(CharacterFault::ManyMarks)
+        } else {
+            None
         }
     }
 
     fn advance(&mut self, character: char, fault: Option<CharacterFault>) {
-        use GeneralCategory as Category;
-        match character.general_category() {
-            // Joiners and selectors leave the base as it is.
-            _ if is_selector(character) => {}
-            Category::NonspacingMark | Category::EnclosingMark => self.marks += 1,
-            Category::SpacingMark => {}
-            _ => {
-                self.has_base = fault.is_none() && character != ' ';
-                self.marks = 0;
-            }
+        // Joiners and selectors leave the base as it is.
+        if takes_no_room(character) && !is_selector(character) {
+            self.marks += 1;
+        } else if !is_mark(character) && !is_selector(character) {
+            self.has_base = fault.is_none() && character != ' ';
+            self.marks = 0;
         }
         self.previous = Some(character);
     }
@@ -205,17 +201,36 @@ fn is_selector(character: char) -> bool {
     matches!(character, ZERO_WIDTH_NON_JOINER | ZERO_WIDTH_JOINER | TEXT_SELECTOR | EMOJI_SELECTOR)
 }
 
+fn is_separator(category: Category) -> bool {
+    matches!(
+        category,
+        Category::SpaceSeparator | Category::LineSeparator | Category::ParagraphSeparator
+    )
+}
+
+/// Stands on the character before it.
+fn is_mark(character: char) -> bool {
+    matches!(character.general_category_group(), Group::Mark)
+}
+
+/// A mark that takes no room of its own.
+fn takes_no_room(character: char) -> bool {
+    let category = character.general_category();
+    matches!(category, Category::NonspacingMark | Category::EnclosingMark)
+}
+
 fn is_emoji(character: char) -> bool {
     !character.is_ascii() && character.is_emoji_char()
 }
 
 /// The scripts from Arabic to Myanmar, Khmer, Mongolian, and the historic ones of India.
 fn is_of_joining_script(character: char) -> bool {
-    use unicode_properties::GeneralCategoryGroup as Group;
-    matches!(
+    let is_letter = matches!(character.general_category_group(), Group::Letter);
+    let is_in_range = matches!(
         character,
         '\u{600}'..='\u{109f}' | '\u{1780}'..='\u{18af}' | '\u{11000}'..='\u{11fff}'
-    ) && matches!(character.general_category_group(), Group::Letter | Group::Mark)
+    );
+    is_in_range && (is_letter || is_mark(character))
 }
 
 /// Not seen, though its general category is that of something that is seen: what has the property
@@ -341,12 +356,12 @@ mod tests {
         for character in '\0'..=char::MAX {
             let hides = matches!(
                 character.general_category(),
-                GeneralCategory::Control
-                    | GeneralCategory::Format
-                    | GeneralCategory::LineSeparator
-                    | GeneralCategory::ParagraphSeparator
-                    | GeneralCategory::PrivateUse
-                    | GeneralCategory::Unassigned
+                Category::Control
+                    | Category::Format
+                    | Category::LineSeparator
+                    | Category::ParagraphSeparator
+                    | Category::PrivateUse
+                    | Category::Unassigned
             );
             if hides || is_blank(character) {
                 for text in [format!("{character}"), format!("a{character}b")] {

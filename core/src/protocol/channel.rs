@@ -488,7 +488,8 @@ mod tests {
         }
     }
 
-    /// A key pair that shows `shown`, of low order, and agrees on the zero that the other side gets.
+    /// A key pair that shows `shown`, of low order, and agrees on the zero that the other side
+    /// gets.
     struct Shown {
         inner: Box<dyn Dh>,
         shown: [u8; 32],
