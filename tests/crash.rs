@@ -466,6 +466,12 @@ fn booked_otherwise(record: &PaymentJson, at_bank: &[TransactionDetail]) -> Opti
         }
         "declined" => matches!(states[..], [TransactionState::Declined(_)]),
         "reversed" => states == [TransactionState::Reversed],
+        // A command that came when the offer had ended left a tombstone: nothing was ever charged.
+        "expired" | "cancelled" => {
+            states.is_empty()
+                || states == [TransactionState::Reversed]
+                    && at_bank.iter().all(|transaction| transaction.amount.is_none())
+        }
         _ => states.is_empty(),
     };
     let (id, state) = (&record.transaction_id, &record.state);

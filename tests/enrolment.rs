@@ -27,6 +27,12 @@ fn payments(programs: &Programs, words: &[&str]) -> Vec<Value> {
     listed["payments"].as_array().unwrap().clone()
 }
 
+/// The till never says what became of the goods, so the wallet need not wait for it.
+fn pay_and_leave(programs: &Programs, air: &str) {
+    let words = ["--yes", "--nearest", "--stay-ms", "0", "--wait-ms", "20000", "--air", air];
+    done(&mut programs.wallet(&[&["pay"], &words[..]].concat()));
+}
+
 #[test]
 fn open_payments_stay_with_the_terminal_that_began_them() {
     let directory = tempfile::tempdir().unwrap();
@@ -42,9 +48,7 @@ fn open_payments_stay_with_the_terminal_that_began_them() {
     let mut till =
         programs.florin(&words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let air = programs.air_address().to_string();
-    // The till never says what became of the goods, so the wallet need not wait for it.
-    let words = ["--yes", "--nearest", "--stay-ms", "0", "--wait-ms", "20000", "--air", &air];
-    done(&mut programs.wallet(&[&["pay"], &words[..]].concat()));
+    pay_and_leave(&programs, &air);
     let payment = wait_for("the approval", || {
         payments(&programs, &["--open"]).into_iter().find(|payment| payment["state"] == "approved")
     });

@@ -447,6 +447,7 @@ async fn the_clients_find_the_service_where_the_configuration_says() {
         &["metrics"],
         &["cancel", id],
         &["complete", id, "--dispensed", "true"],
+        &["resolve", id, "--dispensed", "yes"],
         &["pay", "1 EUR"],
     ] {
         let (code, said) = code(&[words, &with].concat(), &[]).await;

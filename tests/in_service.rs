@@ -1,5 +1,5 @@
-//! `in_service` answers the customer's question: can somebody pay now? Whatever keeps a payment from
-//! being decided takes the terminal out of service, and says so everywhere.
+//! `in_service` answers the customer's question: can somebody pay now? Whatever keeps a payment
+//! from being decided takes the terminal out of service, and says so everywhere.
 
 #![cfg(all(
     feature = "terminal",

@@ -6,7 +6,7 @@
 
 mod programs;
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use programs::{Programs, done, wait_for};
 use serde_json::Value;
@@ -37,7 +37,7 @@ fn a_payment_passes_between_the_programs() {
 
     let till = programs
         .florin(&["pay", "2.50", "EUR", "--json", "--until", "final"])
-        .stdout(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn();
     let wallet =
         ["pay", "--yes", "--json", "--air", &air, "--code", status["short_code"].as_str().unwrap()];
@@ -75,11 +75,6 @@ fn a_payment_passes_between_the_programs() {
     let at_bank = programs.institution(&["transaction", "show", transaction_id]);
     assert_eq!((&at_bank["state"], &at_bank["amount_minor"]), (&"captured".into(), &250.into()));
 
-    // To be near a machine is no consent to pay it.
-    let unasked = programs.wallet(&["pay", "--yes", "--nearest", "--json"]).output().unwrap();
-    assert_eq!(unasked.status.code(), Some(2), "{unasked:?}");
-    assert!(last_json(&unasked)["error"].as_str().unwrap().contains("no consent"), "{unasked:?}");
-
     // A machine with another code is not there.
     let other = ["terminals", "--scan-ms", "300", "--json", "--air", "unix:/nowhere/air.sock"];
     assert!(done(&mut programs.wallet(&other)).stdout.is_empty());
@@ -89,5 +84,45 @@ fn a_payment_passes_between_the_programs() {
     terminal.ask_to_stop();
     assert!(terminal.wait().success());
     assert!(!programs.air_address().path().exists(), "the socket is left behind");
+    institution.stop();
+}
+
+#[test]
+fn to_be_near_a_machine_is_no_consent_to_pay_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let programs = Programs::set_up(&directory.path().join("a"));
+    let unasked = programs.wallet(&["pay", "--yes", "--nearest", "--json"]).output().unwrap();
+    assert_eq!(unasked.status.code(), Some(2), "{unasked:?}");
+    assert!(last_json(&unasked)["error"].as_str().unwrap().contains("no consent"), "{unasked:?}");
+}
+
+#[test]
+fn the_phone_that_stays_is_told_what_became_of_a_reserved_amount() {
+    let directory = tempfile::tempdir().unwrap();
+    let programs = Programs::set_up(&directory.path().join("a"));
+    let institution = programs.start_institution(None);
+    let terminal = programs.start_terminal(None);
+    let air = programs.air_address().to_string();
+    wait_for("the terminal", || {
+        programs.florin(&["status"]).output().unwrap().status.success().then_some(())
+    });
+    for (dispensed, outcome, exit_code, standing) in
+        [("true", "captured", 0, "paid"), ("false", "reversed", 6, "given_back")]
+    {
+        let words = ["pay", "2.50", "EUR", "--after-dispense", "--dispensed", dispensed];
+        let mut till = programs.florin(&words);
+        let till = till.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let words = ["pay", "--yes", "--nearest", "--json", "--air", &air];
+        let paid = programs.wallet(&words).output().unwrap();
+        assert_eq!(paid.status.code(), Some(exit_code), "{paid:?}");
+        let text = String::from_utf8_lossy(&paid.stdout);
+        assert!(text.contains(r#""event":"reserved""#), "{text}");
+        let end = last_json(&paid);
+        assert_eq!((&end["outcome"], &end["receipt_verified"]), (&outcome.into(), &true.into()));
+        till.unwrap().wait().unwrap();
+        let shown = last_json(&done(&mut programs.wallet(&["receipts", "--json"])));
+        assert_eq!(shown["standing"], standing, "{shown}");
+    }
+    terminal.stop();
     institution.stop();
 }

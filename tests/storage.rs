@@ -331,6 +331,24 @@ fn a_journal_of_a_newer_version_keeps_it_out_of_service_until_that_is_gone() {
 }
 
 #[test]
+fn a_journal_that_is_gone_keeps_it_out_of_service_until_it_is_back() {
+    let bench = Bench::new();
+    let terminal = bench.start_terminal(FaultKind::None, None);
+    bench.sell();
+    terminal.stop();
+    let journal = bench.programs.journal();
+    let elsewhere = journal.with_extension("elsewhere");
+    fs::rename(&journal, &elsewhere).unwrap();
+    let terminal = bench.programs.start_terminal(None);
+    bench.wait_out_of_service("is missing or empty, and this terminal has had one");
+    fs::rename(&elsewhere, &journal).unwrap();
+    bench.wait_in_service();
+    bench.sell();
+    bench.assert_reconciled(2);
+    terminal.stop();
+}
+
+#[test]
 fn a_damaged_journal_keeps_it_out_of_service_and_what_it_held_is_found_at_the_institution() {
     let bench = Bench::new();
     let terminal = bench.start_terminal(FaultKind::None, None);

@@ -59,6 +59,7 @@ enum Lie {
 
 /// A terminal that takes the money and lies.
 #[derive(Debug, Parser)]
+#[command(version)]
 struct Arguments {
     /// The state directory of an enrolled terminal.
     #[arg(long)]

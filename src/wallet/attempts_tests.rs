@@ -30,6 +30,21 @@ enum TerminalBehaviour {
     TakeAndGoSilent,
 }
 
+fn digest_in(message: &FromPhone) -> Option<CommandDigest> {
+    let FromPhone::PaymentCommand { sealed_command, .. } = message else { return None };
+    Some(SealedCommand::digest_of_encoded(sealed_command))
+}
+
+/// The result of the command with this digest.
+fn approved(digest: CommandDigest) -> Vec<u8> {
+    FromTerminal::Result {
+        transaction_id: transaction_id(),
+        outcome: Outcome::Approved,
+        receipt: Some(signed_receipt(&fixtures::receipt(digest))),
+    }
+    .encode()
+}
+
 /// A terminal with one offer. Returns every command it got, by connection.
 async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64, FromPhone)> {
     struct Phone {
@@ -40,11 +55,6 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
     }
     let mut phones: BTreeMap<_, Phone> = BTreeMap::new();
     let mut heard = Vec::new();
-    let approved = |digest: CommandDigest| FromTerminal::Result {
-        transaction_id: transaction_id(),
-        outcome: Outcome::Approved,
-        receipt: Some(signed_receipt(&fixtures::receipt(digest))),
-    };
     let mut digest = CommandDigest([0; 32]);
     while let Some(event) = link.events.recv().await {
         let LinkEvent::Wrote { phone: id, value_octets_max, value } = event else { continue };
@@ -81,9 +91,7 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
                     continue;
                 }
                 heard.push((id.0, message.clone()));
-                if let FromPhone::PaymentCommand { sealed_command, .. } = &message {
-                    digest = SealedCommand::digest_of_encoded(sealed_command);
-                }
+                digest = digest_in(&message).unwrap_or(digest);
                 let is_command = matches!(message, FromPhone::PaymentCommand { .. });
                 let breaks = match behaviour {
                     TerminalBehaviour::BreakAfterCommand => is_command,
@@ -97,7 +105,7 @@ async fn play(mut link: TerminalLink, behaviour: TerminalBehaviour) -> Vec<(u64,
                 if matches!(message, FromPhone::ReceiptAck) {
                     return heard;
                 }
-                (MessageKind::Sealed, channel.seal(&approved(digest).encode()).unwrap())
+                (MessageKind::Sealed, channel.seal(&approved(digest)).unwrap())
             }
             (_, None) => panic!("sealed before a hello"),
         };

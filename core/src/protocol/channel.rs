@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_low_order_opens_no_channel_on_either_side() {
+    fn keys_of_low_order_are_refused_on_both_sides() {
         let key = ChannelKey::from_octets([3; 32]);
         for low in low_order_keys() {
             let (initiator, mut hello) = Initiator::start(b"hello", [1; 32]).unwrap();

@@ -106,3 +106,62 @@ fn is_outdated(receipt: &Receipt, record: &PaymentRecord, keyring: &Keyring) -> 
         | PaymentStatus::NotProven => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::sign_exclusion;
+    use crate::protocol::encode_offer;
+    use crate::wallet::fixtures::{
+        NOW, card, offer, receipt, receipt_key, signed_receipt, terminal_id, transaction_id,
+    };
+
+    fn record() -> PaymentRecord {
+        let (name, hint) = (card().name().clone(), card().card_id().hint());
+        PaymentRecord::new(encode_offer(&offer()), name, hint, vec![1, 2, 3], NOW).unwrap()
+    }
+
+    fn captured(record: &PaymentRecord, refunded_minor: u64) -> Receipt {
+        let status = ReceiptStatus::Captured { approval_code: "123456".into(), refunded_minor };
+        Receipt { status, ..receipt(record.command_digest()) }
+    }
+
+    #[test]
+    fn what_was_refunded_only_grows_and_what_was_taken_stays_taken() {
+        let mut record = record();
+        let check = |record: &PaymentRecord, receipt: &Receipt| {
+            check_receipt(record, &signed_receipt(receipt), card().keyring(), NOW)
+        };
+        let half = captured(&record, 125);
+        check(&record, &half).unwrap();
+        settle(&mut record, half.clone(), signed_receipt(&half));
+        assert_eq!(record.standing(), "paid");
+        assert_eq!(check(&record, &half), Ok(half));
+        let all = captured(&record, 250);
+        assert_eq!(check(&record, &all), Ok(all));
+        let approved = receipt(record.command_digest());
+        let reversed = Receipt { status: ReceiptStatus::Reversed, ..approved.clone() };
+        for older in [captured(&record, 0), captured(&record, 124), approved, reversed] {
+            assert_eq!(check(&record, &older), Err(ReceiptFault::Outdated));
+        }
+    }
+
+    #[test]
+    fn an_exclusion_takes_nothing_back_that_a_receipt_proves() {
+        let mut record = record();
+        let exclusion = Exclusion {
+            transaction_id: transaction_id(),
+            terminal_id: terminal_id(),
+            command_digest: None,
+            decided_at: NOW,
+        };
+        let octets = sign_exclusion(&exclusion, &receipt_key()).encode();
+        assert_eq!(check_exclusion(&record, &octets, card().keyring(), NOW), Ok(exclusion));
+        let approved = receipt(record.command_digest());
+        settle(&mut record, approved.clone(), signed_receipt(&approved));
+        assert_eq!(
+            check_exclusion(&record, &octets, card().keyring(), NOW),
+            Err(ReceiptFault::NoExclusion)
+        );
+    }
+}

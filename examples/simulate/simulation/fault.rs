@@ -70,6 +70,8 @@ fault_kinds! {
     AnswerLost = 60_000 "answer_lost",
     /// An answer arrives after the time-out.
     AnswerLate = 40_000 "answer_late",
+    /// An answer comes without its proofs.
+    AnswerUnproven = 15_000 "answer_unproven",
     /// The relay says nothing at all.
     RelaySilent = 15_000 "relay_silent",
     /// The institution's process dies before it does what it was asked.

@@ -92,7 +92,12 @@ impl Stage {
     }
 
     /// The institution answers.
-    pub fn bank_answers(&mut self, ask: u64, answer: InstitutionAnswer) {
+    pub fn bank_answers(&mut self, ask: u64, mut answer: InstitutionAnswer) {
+        if let InstitutionAnswer::Transaction(claim) = &mut answer
+            && self.fault(FaultKind::AnswerUnproven).is_some()
+        {
+            *claim = TransactionClaim::bare(claim.state);
+        }
         if let Some(mut dice) = self.fault(FaultKind::AnswerLost) {
             if dice.percent(50) {
                 let delay_ms = dice.below(2_000);

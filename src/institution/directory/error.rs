@@ -67,8 +67,8 @@ pub enum DirectoryError {
     /// The store is a copy, or older than what was served last.
     #[error(
         "{} is not the store that was served here last: {what}. Payments that were made since may \
-         be missing in it. To go on with it all the same, run `florin-acquirer store adopt --reason \
-         REASON`: terminals then present again what it has lost", path.display()
+         be missing in it. To go on with it all the same, run `florin-acquirer store adopt \
+         --reason REASON`: terminals then present again what it has lost", path.display()
     )]
     Restored {
         path: PathBuf,

@@ -66,7 +66,6 @@ def scenario(
     binaries=True,
     python=False,
     bench=False,
-    dishonest=False,
     by_name=False,
     keeps=False,
     seconds=180,
@@ -87,7 +86,6 @@ def scenario(
                         scenario does)
     python              whether it runs the phone of tests/bumble, with its packages
     bench               whether it runs examples/radio_bench as well
-    dishonest           whether it runs examples/dishonest_terminal as well
     by_name             whether it runs only when it is named: what it shows of Florin holds, and
                         what it runs on does not
     keeps               whether it finds what its last run left in bed.directory and bed.results, in
@@ -110,7 +108,6 @@ def scenario(
         function.binaries = binaries
         function.python = python
         function.bench = bench
-        function.dishonest = dishonest
         function.by_name = by_name
         function.keeps = keeps
         function.seconds = seconds

@@ -92,6 +92,22 @@ class Kiosk:
             self.bed.run("chown", "--recursive", f"{self.user}:", self.state)
             self.bed.run("chown", f"{self.user}:", self.bed.directory)
 
+    def enrol_again(self):
+        """Enrols the terminal anew, under the running service."""
+        code = self._institution_command("terminal", "code", self.terminal_id)["code"]
+        self.bed.run(
+            self.bed.binary("florin"),
+            "enrol",
+            "--replace",
+            "--configuration",
+            self.configuration,
+            "--institution",
+            self.url,
+            "--root",
+            self.root,
+            code,
+        )
+
     def as_user(self, *command):
         """The command, run by the terminal's user."""
         if not self.user:

@@ -120,7 +120,7 @@ def main():
         for name, function in harness.SCENARIOS.items():
             needs = [
                 need
-                for need in ("binaries", "python", "bench", "dishonest", "by_name")
+                for need in ("binaries", "python", "bench", "by_name")
                 if getattr(function, need)
             ]
             print(f"{name}\t{','.join(needs) or '-'}\t{function.summary}")

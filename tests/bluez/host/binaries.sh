@@ -25,16 +25,15 @@ build_binaries() {
     export CARGO_TARGET_DIR=$target
     cargo build --release --locked --no-default-features --features terminal --bin florin
     put_binary "$target/release/florin"
-    cargo build --profile bed --locked --bin florin-wallet --bin florin-acquirer
+    # In one build: an example by itself would have all crates built again, with other features.
+    cargo build --profile bed --locked --bin florin-wallet --bin florin-acquirer \
+        --example dishonest_terminal
     put_binary "$target/bed/florin-wallet"
     put_binary "$target/bed/florin-acquirer"
+    put_binary "$target/bed/examples/dishonest_terminal"
     if $needs_bench; then
         cargo build --profile bed --locked --example radio_bench
         put_binary "$target/bed/examples/radio_bench"
-    fi
-    if $needs_dishonest; then
-        cargo build --profile bed --locked --example dishonest_terminal
-        put_binary "$target/bed/examples/dishonest_terminal"
     fi
 }
 

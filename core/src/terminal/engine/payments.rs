@@ -16,8 +16,8 @@ use crate::protocol::FromTerminal;
 const SEQUENCE_PER_SECOND: u64 = 1 << 16;
 
 /// Where the numbers of a new journal begin. An earlier journal may have been lost, and its numbers
-/// must not come again: they are below this, since the clock was right when it began. `random` keeps
-/// two journals of one second apart.
+/// must not come again: they are below this, since the clock was right when it began. `random`
+/// keeps two journals of one second apart.
 fn first_sequence(now: UnixTime, random: u32) -> u64 {
     let within_second = u64::from(random) % (SEQUENCE_PER_SECOND / 2);
     now.seconds.saturating_mul(SEQUENCE_PER_SECOND).min(u64::MAX / 4) + within_second

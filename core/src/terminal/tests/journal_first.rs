@@ -95,7 +95,7 @@ fn the_number_of_an_authorisation_is_in_its_record_and_never_used_again() {
         let transaction_id = bench.offer(false);
         let mut phone = Phone::new(number, 512);
         phone.pay(&mut bench);
-        let expected = super::bench::NEWEST_SEQUENCE + u64::from(number);
+        let expected = super::bench::NEWEST_SEQUENCE + number;
         let requests = bench.requests();
         let [InstitutionRequest::Authorise { sequence, .. }] = requests[..] else {
             panic!("{requests:?}")

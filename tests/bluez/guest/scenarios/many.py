@@ -58,7 +58,7 @@ def eight_phones(bed):
                 f"what phone {number} hears when {payer} pays", type(event).__name__, expected
             )
         bed.equal("the payer's outcome", payment.state, "approved")
-        card.say(raws[payer], sessions[payer].acknowledge(payment))
+        card.say(raws[payer], sessions[payer].acknowledge())
         sessions[payer].payment = None
         bed.equal("the till's answer", till.wait(60, exit_code=0).json()["state"], "captured")
     for raw in raws:
