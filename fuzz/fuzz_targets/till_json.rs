@@ -40,7 +40,7 @@ fuzz_target!(|octets: &[u8]| {
 });
 
 fn is_line(text: &str) -> bool {
-    text.len() <= 64 && !text.chars().any(char::is_control)
+    florin::domain::check_displayed_text(text, 0..=64).is_ok()
 }
 
 /// A problem is a short JSON object with what RFC 9457 wants in it.

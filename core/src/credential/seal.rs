@@ -10,7 +10,6 @@ use prost::Message;
 use secrecy::{ExposeSecret, SecretBox};
 use sha2::{Digest, Sha256};
 
-use super::key_agreement::check_public_key;
 use super::{CredentialError, KeyId, generated, malformed};
 use crate::domain::{CommandDigest, OfferDigest};
 
@@ -101,7 +100,6 @@ impl SealingPublicKey {
         key_material: [u8; 32],
     ) -> Result<SealedCommand, CredentialError> {
         let bad_key = || CredentialError::BadKey("X25519 public key");
-        check_public_key(&self.0)?;
         let public =
             <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&self.0).map_err(|_| bad_key())?;
         let mut random = KeyMaterial(key_material);

@@ -259,7 +259,11 @@ fn is_blank(character: char) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::{LineItem, Offer, OfferParts, TransactionId, UnixTime, check_merchant_name};
     use super::*;
+    use crate::credential::{Keyring, SigningKey, TerminalCertificate};
+    use crate::protocol::ChannelKey;
+    use crate::terminal::fixtures;
 
     fn fault(text: &str) -> Option<(char, usize, CharacterFault)> {
         match check_displayed_text(text, 0..=1000) {
@@ -368,6 +372,70 @@ mod tests {
                     assert!(fault(&text).is_some(), "U+{:04X}", u32::from(character));
                 }
             }
+        }
+    }
+
+    /// A text of characters that are often at fault, or any.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[ a\u{300}-\u{303}\u{a0}\u{200b}-\u{200f}\u{202e}\u{3164}\u{fe0f}ی☕]{0,6}",
+            ".{0,12}",
+        ]
+    }
+
+    fn offer_with(change: impl FnOnce(&mut OfferParts)) -> bool {
+        let item = LineItem { name: "Coffee".into(), quantity: 1, amount_minor: 1 };
+        let mut parts = OfferParts {
+            transaction_id: TransactionId::from_random([1; 16]),
+            terminal_id: "0123456789".parse().unwrap(),
+            merchant_name: "Kiosk".into(),
+            amount: "2.50 EUR".parse().unwrap(),
+            valid_for_s: 60,
+            nonce: [2; 16],
+            reference: String::new(),
+            items: vec![item],
+            capture_after_dispense: false,
+        };
+        change(&mut parts);
+        Offer::new(parts).is_ok()
+    }
+
+    fn is_certified(merchant_id: &str, merchant_name: &str) -> bool {
+        let certificate = TerminalCertificate {
+            terminal_id: "0123456789".parse().unwrap(),
+            merchant_id: merchant_id.into(),
+            merchant_name: merchant_name.into(),
+            channel_key: ChannelKey::from_octets([3; 32]).public_key(),
+            not_before: UnixTime { seconds: 0 },
+            not_after: UnixTime { seconds: 1 },
+        };
+        let key = SigningKey::from_scalar(&[7; 32]).unwrap();
+        TerminalCertificate::read_unverified(&certificate.sign(&key)).is_ok()
+    }
+
+    fn names_an_institution(name: &str) -> bool {
+        let keyring = Keyring { institution_name: name.into(), ..fixtures::keyring() };
+        let signed = keyring.sign(&fixtures::root_key());
+        Keyring::verify(&signed, &fixtures::root_key().verifying_key()).is_ok()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_place_takes_the_same_texts(text in text()) {
+            let takes = |octets| check_displayed_text(&text, octets).is_ok();
+            prop_assert_eq!(
+                offer_with(|parts| parts.merchant_name.clone_from(&text)), takes(1..=40)
+            );
+            prop_assert_eq!(offer_with(|parts| parts.reference.clone_from(&text)), takes(0..=64));
+            prop_assert_eq!(
+                offer_with(|parts| parts.items[0].name.clone_from(&text)), takes(1..=64)
+            );
+            prop_assert_eq!(check_merchant_name(&text).is_ok(), takes(1..=40));
+            prop_assert_eq!(is_certified("m", &text), takes(1..=40));
+            prop_assert_eq!(is_certified(&text, "Kiosk"), takes(1..=32));
+            prop_assert_eq!(names_an_institution(&text), takes(1..=64));
         }
     }
 

@@ -32,6 +32,17 @@ fn an_institution_opens_again_with_the_same_keys() {
 }
 
 #[test]
+fn a_name_that_nobody_can_see_makes_no_institution() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bank");
+    for (name, words) in [("", "got 0"), ("\u{200b}", "U+200B"), ("Ba\u{202e}nk", "character 3")] {
+        let refused = create_institution(&path, name, &hosts(), NOW).unwrap_err().to_string();
+        assert!(refused.contains("name") && refused.contains(words), "{refused}");
+        assert!(!path.exists());
+    }
+}
+
+#[test]
 fn everything_is_the_owners_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bank");

@@ -1,6 +1,7 @@
 //! The terminal, among a journal, a till and an institution that do what a test says.
 
 use super::*;
+use crate::terminal::Identity;
 
 /// The highest sequence number in the bench's journal.
 pub(super) const NEWEST_SEQUENCE: u64 = 40;
@@ -26,13 +27,17 @@ impl Bench {
     }
 
     pub(super) fn with(settings: Settings, open: Vec<Payment>) -> Self {
+        Self::of(identity(), settings, open)
+    }
+
+    pub(super) fn of(identity: Identity, settings: Settings, open: Vec<Payment>) -> Self {
         let now = Now {
             moment: Moment { milliseconds: 1_000 },
             wall: UnixTime { seconds: 1_700_000_000 },
         };
         let resumed = open.clone();
         let (terminal, outputs) =
-            Terminal::new(identity(), settings, [7; 32], open, NEWEST_SEQUENCE, now);
+            Terminal::new(identity, settings, [7; 32], open, NEWEST_SEQUENCE, now);
         let mut bench = Self {
             terminal,
             now,

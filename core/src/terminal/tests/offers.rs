@@ -1,6 +1,7 @@
 //! Offers: how they are made, shown, taken, refused and ended.
 
 use super::*;
+use crate::domain::LineItem;
 
 #[test]
 fn the_first_command_wins_and_the_others_are_told() {
@@ -136,4 +137,32 @@ fn the_same_key_is_the_same_payment_and_other_content_is_refused() {
         Err(TillRefusal::KeyReused(first.transaction_id))
     );
     assert_eq!(bench.journal.len(), 2);
+}
+
+#[test]
+fn what_is_wrong_with_a_text_is_named_as_the_till_names_it() {
+    let mut bench = Bench::new();
+    let item = |name: &str| LineItem { name: name.into(), quantity: 1, amount_minor: 1 };
+    for (items, reference, field) in [
+        (vec![item("a"), item("b"), item("2\u{202e}50")], "7", "items[2].name"),
+        (Vec::new(), "\u{3164}", "reference"),
+    ] {
+        let request = PaymentRequest { items, reference: reference.into(), ..request(false) };
+        let refusal = bench.till(TillRequest::Create(request)).unwrap_err();
+        let TillRefusal::Invalid(error) = &refusal else { panic!("{refusal}") };
+        assert_eq!(error.field, field);
+        assert!(refusal.to_string().contains("U+"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_merchants_name_that_no_phone_takes_is_not_the_tills_fault() {
+    let mut identity = identity();
+    identity.certificate.merchant_name = "Ki\u{200b}osk".into();
+    let mut bench = Bench::of(identity, Settings::default(), Vec::new());
+    let refusal = bench.till(TillRequest::Create(request(false))).unwrap_err();
+    assert!(matches!(refusal, TillRefusal::OutOfService(_)), "{refusal}");
+    let said = refusal.to_string();
+    assert!(said.contains("merchant") && said.contains("U+200B (character 3)"), "{said}");
+    assert!(said.contains("florin enrol --replace"), "{said}");
 }
