@@ -41,7 +41,16 @@ pub(super) fn reply_to_question(payment: &Payment, question: &PhoneQuestion) -> 
     if is_payer(payment, question) {
         return reply_to_payer(payment).unwrap_or_else(unknown_payment);
     }
+    if never_came(payment, question) {
+        return unknown_payment();
+    }
     reply_to_bystander(payment.transaction_id, payment.state)
+}
+
+/// The phone asks about a command that did not arrive, and the offer still stands: the same command
+/// can still be sent.
+pub(super) fn never_came(payment: &Payment, question: &PhoneQuestion) -> bool {
+    payment.state == PaymentState::Offered && !question.is_command
 }
 
 /// The institution's proof that this command was not used, if the terminal has it.

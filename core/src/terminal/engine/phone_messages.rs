@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use rand_core::RngCore;
 
 use super::super::phone_session::Received;
-use super::super::replies::{error, is_payer, reply_to_hello, reply_to_question, unknown_payment};
+use super::super::replies::{
+    error, is_payer, never_came, reply_to_hello, reply_to_question, unknown_payment,
+};
 use super::super::{JournalledCommand, Output, Payment, PaymentState, PhoneId, PhoneQuestion};
 use super::phones::must_be_connected;
 use super::{Effect, Terminal};
@@ -288,5 +290,7 @@ impl Terminal {
 
 /// Was the phone answered with the terminal's word, which is to be proven?
 fn waits_for_proof(payment: &Payment, question: &PhoneQuestion) -> bool {
-    !is_payer(payment, question) && !payment.is_excluded(question.command_digest)
+    !is_payer(payment, question)
+        && !never_came(payment, question)
+        && !payment.is_excluded(question.command_digest)
 }

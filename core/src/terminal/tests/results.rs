@@ -96,3 +96,18 @@ fn the_till_sees_no_matching_code_of_a_channel_that_is_gone() {
     phone.hello(&mut bench, Some(TransactionId::from_random([9; 16])));
     assert!(codes(&mut bench).is_empty());
 }
+
+#[test]
+fn a_phone_whose_command_never_came_is_told_so_while_the_offer_stands_and_pays_with_the_same() {
+    let mut bench = Bench::new();
+    let transaction_id = bench.offer(false);
+    let mut phone = Phone::new(1, 512);
+    phone.hello(&mut bench, None);
+    phone.hear(&mut bench);
+    let query = FromPhone::ResultQuery { transaction_id, command_digest: CommandDigest([3; 32]) };
+    phone.say(&mut bench, &query);
+    assert_eq!(errors(&phone.hear(&mut bench)), [WireError::TransactionUnknown]);
+    let mut payer = Phone::new(2, 512);
+    payer.pay(&mut bench);
+    assert!(matches!(bench.requests()[..], [InstitutionRequest::Authorise { .. }]));
+}

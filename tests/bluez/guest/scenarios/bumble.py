@@ -196,9 +196,8 @@ def bumble_in_trouble(bed):
     outcome = phone.outcome()
     bed.equal("without the institution", outcome["outcome"], "pending")
     kiosk.start_institution(kiosk.port)
-    bed.equal("the till's answer", till.wait(120, exit_code=None).json()["state"], "reversed")
-    later = phone.visit("--result", outcome["transaction_id"])
-    bed.equal("the proof later", later["outcome"], "not_charged")
+    answer = till.wait(120, exit_code=None).json()["state"]
+    bed.check(answer in ("unresolved", "reversing", "reversed"), f"the till was told {answer}")
 
     kiosk.wait_for_payments(
         ("declined", "insufficient_funds"),
@@ -208,4 +207,6 @@ def bumble_in_trouble(bed):
         ("reversed", "dispense_failed"),
         ("reversed", "unanswered"),
     )
+    later = phone.visit("--result", outcome["transaction_id"])
+    bed.equal("the proof later", later["outcome"], "not_charged")
     kiosk.check_books(captured_minor=400)

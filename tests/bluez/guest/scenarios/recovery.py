@@ -158,7 +158,8 @@ class Recovery:
         """The phone of the payment under way got its result, or gets it when it comes back."""
         outcome = self.phone.wait(120, exit_code=None).json()
         self.bed.note(f"the phone's outcome of the payment under way: {outcome['outcome']}")
-        if outcome["outcome"] == "approved":
+        # After the capture the terminal, or the bank, says so at once.
+        if outcome["outcome"] in ("approved", "captured"):
             return
         self.bed.equal("the phone's outcome", outcome["outcome"], "pending")
         for controller in self.bed.controllers:
