@@ -8,7 +8,7 @@ use super::{
 };
 use crate::domain::{
     Amount, CommandDigest, DeclineReason, OfferDigest, Receipt, ReceiptStatus, TransactionId,
-    UnixTime,
+    UnixTime, check_displayed_text,
 };
 
 const WHAT: &str = "receipt";
@@ -85,6 +85,11 @@ pub fn verify_receipt(
             return Err(malformed(WHAT, "no (or an unknown) status"));
         }
     };
+    // Phones show it, and terminals may print it.
+    if matches!(status, ReceiptStatus::Approved { .. } | ReceiptStatus::Captured { .. }) {
+        check_displayed_text(&message.approval_code, 1..=usize::MAX)
+            .map_err(|error| malformed(WHAT, format!("approval_code: {error}")))?;
+    }
     let currency = message.currency.parse().map_err(|error| malformed(WHAT, error))?;
     Ok(Receipt {
         transaction_id: TransactionId::from_octets(&message.transaction_id)
@@ -109,4 +114,26 @@ pub fn verify_receipt(
         terminal_id: message.terminal_id.parse().map_err(|error| malformed(WHAT, error))?,
         decided_at: UnixTime { seconds: message.decided_at_unix_s },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wallet::fixtures;
+
+    #[test]
+    fn an_approval_code_that_repaints_the_screen_is_malformed() {
+        let receipt = fixtures::receipt(CommandDigest([1; 32]));
+        let read = |code: &str| {
+            let status = ReceiptStatus::Approved { approval_code: code.into() };
+            let signed =
+                sign_receipt(&Receipt { status, ..receipt.clone() }, &fixtures::receipt_key());
+            verify_receipt(&signed, fixtures::card().keyring(), fixtures::NOW)
+        };
+        read("A1B2C3").unwrap();
+        for code in ["", "12\u{202e}34", "\u{1b}[2J", "\u{3164}"] {
+            let refused = read(code).unwrap_err().to_string();
+            assert!(refused.contains("approval_code"), "{refused}");
+        }
+    }
 }

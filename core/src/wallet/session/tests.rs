@@ -769,6 +769,22 @@ fn earlier_record() -> PaymentRecord {
 }
 
 #[test]
+fn a_stored_receipt_is_judged_by_the_time_at_which_it_was_stored() {
+    let mut record = earlier_record();
+    record.receipt = Some(signed_receipt(&receipt()));
+    let keyring_until = |not_after| {
+        let mut keyring = card().keyring().clone();
+        keyring.keys.iter_mut().for_each(|key| key.not_after = not_after);
+        keyring
+    };
+    // The key has long ended by now; it had not when the receipt came.
+    let kept = record.verified_receipt(&keyring_until(record.updated_at)).unwrap();
+    assert_eq!(kept, Some(receipt()));
+    let ended_before = UnixTime { seconds: record.updated_at.seconds - 1 };
+    assert!(record.verified_receipt(&keyring_until(ended_before)).is_err());
+}
+
+#[test]
 fn a_result_can_be_asked_for_later() {
     let record = earlier_record();
     let mut terminal = Terminal::new();
