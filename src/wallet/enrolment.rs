@@ -170,3 +170,51 @@ fn failed(status: &tonic::Status) -> EnrolmentError {
         | Code::DataLoss => EnrolmentError::Failed(message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::Keyring;
+    use crate::terminal::fixtures;
+
+    fn key(number: u8) -> SigningKey {
+        SigningKey::from_scalar(&[number; 32]).unwrap()
+    }
+
+    fn answer(keyring: &Keyring, signer: &SigningKey) -> EnrolCardResponse {
+        EnrolCardResponse {
+            card_id: vec![0xab; 16],
+            root_public_key: fixtures::root_key().verifying_key().to_sec1(),
+            keyring: keyring.sign(signer).encode(),
+            not_after_unix_s: 1_000,
+            payment_limit_minor: 5_000,
+            currency: "EUR".into(),
+        }
+    }
+
+    #[test]
+    fn a_card_is_made_only_of_a_usable_keyring_that_the_root_signed() {
+        let root = fixtures::root_key();
+        let read = |answer| read_answer(answer, key(9), None).map_err(|error| error.to_string());
+        read(answer(&fixtures::keyring(), &root)).unwrap();
+        let without = |index: usize| {
+            let mut keyring = fixtures::keyring();
+            keyring.keys.remove(index);
+            keyring
+        };
+        let unseen = Keyring { institution_name: "\u{200b}".into(), ..fixtures::keyring() };
+        let mut low_order = fixtures::keyring();
+        low_order.keys[2].public_key = vec![0; 32];
+        for (keyring, signer, words) in [
+            (fixtures::keyring(), key(8), "signature of the keyring"),
+            (without(0), root.clone(), "no key for terminal certificates"),
+            (without(1), root.clone(), "no key for receipts"),
+            (without(2), root.clone(), "no key for sealing"),
+            (low_order, root.clone(), "low order"),
+            (unseen, root.clone(), "institution_name: U+200B"),
+        ] {
+            let refused = read(answer(&keyring, &signer)).unwrap_err();
+            assert!(refused.contains(words), "{refused}");
+        }
+    }
+}
