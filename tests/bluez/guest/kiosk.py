@@ -135,9 +135,8 @@ class Kiosk:
 
     def status(self):
         """What the terminal says of itself."""
-        return self.bed.run_json(
-            self.bed.binary("florin"), "status", "--json", "--till", self.till
-        )
+        command = (self.bed.binary("florin"), "status", "--json", "--till", self.till)
+        return self.bed.run(*command, exit_code=None).json()
 
     def metrics(self):
         """The terminal's figures, {"florin_bluetooth_up": 1.0,

@@ -207,6 +207,8 @@ def bumble_in_trouble(bed):
         ("reversed", "dispense_failed"),
         ("reversed", "unanswered"),
     )
+    # Until the terminal has asked the institution again it says that it is out of service.
+    bed.wait_until("the terminal to be in service", lambda: kiosk.status()["in_service"], 90)
     later = phone.visit("--result", outcome["transaction_id"])
     bed.equal("the proof later", later["outcome"], "not_charged")
     kiosk.check_books(captured_minor=400)
