@@ -1,5 +1,5 @@
-//! `in_service` answers the customer's question: can somebody pay now? Whatever keeps a payment from
-//! being decided takes the terminal out of service, and says so everywhere.
+//! `in_service` answers the customer's question: can somebody pay now? Whatever keeps a payment
+//! from being decided takes the terminal out of service, and says so everywhere.
 
 #![cfg(all(
     feature = "terminal",
@@ -11,7 +11,18 @@
 
 mod programs;
 
-use florin::till::{NewPayment, StatusJson, TillClient, TillClientError};
+use std::sync::Arc;
+
+use florin::domain::{TransactionId, UnixTime};
+use florin::journal::SqliteJournal;
+use florin::link::EmulatedAir;
+use florin::relay::{ConnectError, Relay, StandingError, StatementError};
+use florin::service::{Driver, Frontend};
+use florin::terminal::{
+    InstitutionAnswer, InstitutionRequest, InstitutionTransaction, Settings, TillRefusal,
+    TillRequest, fixtures,
+};
+use florin::till::{NewPayment, StatusJson, TillCall, TillClient, TillClientError, TillPort};
 use programs::{Programs, Running, done};
 
 fn coffee() -> NewPayment {
@@ -117,4 +128,75 @@ async fn what_keeps_people_from_paying_takes_the_terminal_out_of_service() {
     everybody_says(&programs, "terminal_not_accepted", "replaced by a newer enrolment").await;
     service.stop();
     institution.stop();
+}
+
+/// Takes every question and answers none.
+struct Silence;
+
+impl Relay for Silence {
+    fn address(&self) -> String {
+        "nowhere".into()
+    }
+
+    async fn ask(&self, _: InstitutionRequest, _: u64) -> InstitutionAnswer {
+        std::future::pending().await
+    }
+
+    async fn check_reachable(&self) -> Result<(), ConnectError> {
+        std::future::pending().await
+    }
+
+    async fn check_standing(&self, _: TransactionId) -> Result<(), StandingError> {
+        std::future::pending().await
+    }
+
+    async fn statement(
+        &self,
+        _: UnixTime,
+        _: UnixTime,
+    ) -> Result<Vec<InstitutionTransaction>, StatementError> {
+        std::future::pending().await
+    }
+
+    async fn transaction(
+        &self,
+        _: TransactionId,
+    ) -> Result<InstitutionTransaction, StatementError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn an_offer_waits_for_the_institutions_word_and_not_for_ever() {
+    let (air, link) = EmulatedAir::new();
+    let (port, till_end) = TillPort::new();
+    let mut frontend = Frontend::new(link, till_end);
+    let journal = SqliteJournal::in_memory().unwrap();
+    let driver = Driver::start(
+        fixtures::identity(),
+        Settings::default(),
+        [7; 32],
+        journal,
+        Arc::new(Silence),
+        &mut frontend,
+    )
+    .await
+    .unwrap();
+    // The link is up with the first phone's connection, at the latest.
+    let _phone = air.connect(517).await.unwrap();
+    let asking = async {
+        let request = TillRequest::Create(fixtures::request(false));
+        let offered = port.call(|answer| TillCall::Request { request, answer }).await.unwrap();
+        let listing =
+            port.call(|answer| TillCall::List { open_only: true, limit: 9, answer }).await;
+        (offered, listing.unwrap().unwrap())
+    };
+    let run = driver.run(std::future::pending());
+    let (offered, listed) = tokio::select! {
+        ended = run => panic!("{ended:?}"),
+        told = asking => told,
+    };
+    let Err(TillRefusal::OutOfService(reason)) = offered else { panic!("{offered:?}") };
+    assert!(reason.contains("has not said within 5000 ms"), "{reason}");
+    assert_eq!(listed.views, [], "nothing was offered");
 }

@@ -72,7 +72,7 @@ impl EnrolmentService {
         let key_digest = request.key_digest();
         let enrolment = self
             .queue
-            .run(move |institution| {
+            .run(Instant::now(), move |institution| {
                 institution.enrol_terminal(&message.code, &channel_key, &key_digest, now)
             })
             .await
@@ -97,7 +97,7 @@ impl EnrolmentService {
     ) -> Result<institution_api::EnrolCardResponse, Status> {
         let enrolment = self
             .queue
-            .run(move |institution| {
+            .run(Instant::now(), move |institution| {
                 let now = unix_time();
                 institution.enrol_card(&message.code, &message.card_public_key, &message.proof, now)
             })

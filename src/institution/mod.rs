@@ -23,6 +23,7 @@ mod error;
 mod inquiry;
 mod keys;
 mod payments_service;
+mod places;
 mod presented_payment;
 mod randomness;
 pub mod records;
@@ -84,6 +85,15 @@ impl Institution {
     /// The institution with these keys and this store.
     pub fn new(keys: InstitutionKeys, store: impl Store + 'static) -> Self {
         Self { keys, store: Box::new(store) }
+    }
+
+    /// From now on, what it is asked fails with [`StoreError::Busy`] where another process has been
+    /// writing to its store for so long.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn wait_for_lock_at_most(&mut self, milliseconds: u64) -> Result<(), StoreError> {
+        self.store.wait_for_lock_at_most(milliseconds)
     }
 
     /// The keys it works with.

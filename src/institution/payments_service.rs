@@ -38,7 +38,12 @@ pub(super) struct PaymentsService {
 
 impl PaymentsService {
     /// The terminal that asks, by its client certificate. The message has to name the same one.
-    async fn terminal<T>(&self, request: &Request<T>, named: &str) -> Result<TerminalId, Status> {
+    async fn terminal<T>(
+        &self,
+        heard_at: Instant,
+        request: &Request<T>,
+        named: &str,
+    ) -> Result<TerminalId, Status> {
         let identity = match peer(request)?.identity {
             Some(Ok(identity)) => identity,
             Some(Err(detail)) => return Err(Status::unauthenticated(detail)),
@@ -57,7 +62,9 @@ impl PaymentsService {
             )));
         }
         self.queue
-            .run(move |institution| institution.check_client_key(terminal_id, &key_digest))
+            .run(heard_at, move |institution| {
+                institution.check_client_key(terminal_id, &key_digest)
+            })
             .await
             .map_err(status)?;
         Ok(terminal_id)
@@ -71,7 +78,7 @@ impl Payments for PaymentsService {
         request: Request<institution_api::AuthoriseRequest>,
     ) -> Result<Response<institution_api::AuthoriseResponse>, Status> {
         let heard_at = Instant::now();
-        let terminal_id = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let terminal_id = self.terminal(heard_at, &request, &request.get_ref().terminal_id).await?;
         let message = request.into_inner();
         check_length("offer", &message.offer)?;
         check_length("sealed_command", &message.sealed_command)?;
@@ -82,11 +89,13 @@ impl Payments for PaymentsService {
             offer_age_ms: message.offer_age_ms,
             sealed_command: message.sealed_command,
         };
+        let age_when_heard_ms = request.offer_age_ms;
         let octets = random().map_err(no_randomness)?;
         let transaction = self
             .queue
-            .run(move |institution| {
-                request.offer_age_ms = age_by_now(request.offer_age_ms, heard_at);
+            .run(heard_at, move |institution| {
+                // At each attempt: the wait for the store's lock counts.
+                request.offer_age_ms = age_by_now(age_when_heard_ms, heard_at);
                 institution.authorise(&request, unix_time(), *octets)
             })
             .await
@@ -107,11 +116,12 @@ impl Payments for PaymentsService {
         &self,
         request: Request<institution_api::CaptureRequest>,
     ) -> Result<Response<institution_api::CaptureResponse>, Status> {
-        let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let heard_at = Instant::now();
+        let terminal = self.terminal(heard_at, &request, &request.get_ref().terminal_id).await?;
         let id = transaction_id(&request.get_ref().transaction_id)?;
         let transaction = self
             .queue
-            .run(move |institution| institution.capture(terminal, id, unix_time()))
+            .run(heard_at, move |institution| institution.capture(terminal, id, unix_time()))
             .await
             .map_err(status)?;
         tracing::info!(%terminal, transaction = %id, state = transaction.state.name(), "capture");
@@ -124,12 +134,15 @@ impl Payments for PaymentsService {
         &self,
         request: Request<institution_api::ReverseRequest>,
     ) -> Result<Response<institution_api::ReverseResponse>, Status> {
-        let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let heard_at = Instant::now();
+        let terminal = self.terminal(heard_at, &request, &request.get_ref().terminal_id).await?;
         let id = transaction_id(&request.get_ref().transaction_id)?;
         let reason = reversal_reason(request.get_ref().reason())?;
         let transaction = self
             .queue
-            .run(move |institution| institution.reverse(terminal, id, reason, unix_time()))
+            .run(heard_at, move |institution| {
+                institution.reverse(terminal, id, reason, unix_time())
+            })
             .await
             .map_err(status)?;
         let state = transaction.state.name();
@@ -143,11 +156,12 @@ impl Payments for PaymentsService {
         &self,
         request: Request<institution_api::GetTransactionRequest>,
     ) -> Result<Response<institution_api::GetTransactionResponse>, Status> {
-        let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let heard_at = Instant::now();
+        let terminal = self.terminal(heard_at, &request, &request.get_ref().terminal_id).await?;
         let id = transaction_id(&request.get_ref().transaction_id)?;
         let transaction = self
             .queue
-            .run(move |institution| institution.transaction(terminal, id))
+            .run(heard_at, move |institution| institution.transaction(terminal, id))
             .await
             .map_err(status)?;
         Ok(Response::new(institution_api::GetTransactionResponse {
@@ -159,10 +173,11 @@ impl Payments for PaymentsService {
         &self,
         request: Request<institution_api::CheckStandingRequest>,
     ) -> Result<Response<institution_api::CheckStandingResponse>, Status> {
-        let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let heard_at = Instant::now();
+        let terminal = self.terminal(heard_at, &request, &request.get_ref().terminal_id).await?;
         let standing = self
             .queue
-            .run(move |institution| institution.standing(terminal))
+            .run(heard_at, move |institution| institution.standing(terminal))
             .await
             .map_err(status)?;
         Ok(Response::new(standing_message(standing)))
@@ -176,14 +191,15 @@ impl Payments for PaymentsService {
         &self,
         request: Request<institution_api::ReconcileRequest>,
     ) -> Result<Response<Self::ReconcileStream>, Status> {
-        let terminal = self.terminal(&request, &request.get_ref().terminal_id).await?;
+        let heard_at = Instant::now();
+        let terminal = self.terminal(heard_at, &request, &request.get_ref().terminal_id).await?;
         let from = UnixTime { seconds: request.get_ref().from_unix_s };
         let until = UnixTime { seconds: request.get_ref().until_unix_s };
         let queue = self.queue.clone();
         // The first page is read before the answer, so that a wrong period is a status and not a
         // broken stream.
         let (mut page, mut next) = queue
-            .run(move |institution| institution.reconcile(terminal, from, until, None))
+            .run(heard_at, move |institution| institution.reconcile(terminal, from, until, None))
             .await
             .map_err(status)?;
         let (responses, stream) = mpsc::channel(RECONCILIATION_QUEUE_MAX);
@@ -202,7 +218,9 @@ impl Payments for PaymentsService {
                 }
                 let after = next;
                 match queue
-                    .run(move |institution| institution.reconcile(terminal, from, until, after))
+                    .run(heard_at, move |institution| {
+                        institution.reconcile(terminal, from, until, after)
+                    })
                     .await
                 {
                     Ok(following) => (page, next) = following,

@@ -12,7 +12,7 @@ use super::store::StoreError;
 pub(super) fn status(error: QueueError) -> Status {
     let message = error.to_string();
     match error {
-        QueueError::Busy | QueueError::Ended => Status::unavailable(message),
+        QueueError::Busy | QueueError::Late | QueueError::Ended => Status::unavailable(message),
         QueueError::Failed => Status::internal(message),
         QueueError::Institution(error) => match error {
             InstitutionError::InvalidRequest { .. } => Status::invalid_argument(message),

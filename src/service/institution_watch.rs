@@ -23,7 +23,7 @@ const BAD_FOR_MS: u64 = 1_000;
 /// connection, and an operator hears soon.
 const IDLE_INTERVAL_MS: u64 = 60_000;
 /// How often it asks while an offer waits for a phone, in milliseconds.
-const OFFER_INTERVAL_MS: u64 = 15_000;
+const OFFER_INTERVAL_MS: u64 = 30_000;
 /// After how long it asks again first where nobody can pay, in milliseconds. It doubles each time,
 /// up to [`IDLE_INTERVAL_MS`].
 const RETRY_MS_MIN: u64 = 2_000;
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(watch.word(), Word::Old);
         assert_eq!(asks_in(&watch, false), 0);
         assert!(ask(&mut watch).await);
-        assert_eq!((asks_in(&watch, false), asks_in(&watch, true)), (60_000, 15_000));
+        assert_eq!((asks_in(&watch, false), asks_in(&watch, true)), (60_000, 30_000));
         for retry_ms in [2_000, 4_000, 8_000] {
             tokio::time::advance(Duration::from_secs(60)).await;
             assert!(!ask(&mut watch).await);

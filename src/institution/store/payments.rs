@@ -131,6 +131,16 @@ impl PageQuery {
 
 /// Authorisations, captures and reversals.
 pub trait PaymentStore {
+    /// From now on, a method returns [`StoreError::Busy`] where another process has been writing
+    /// for so long. A store that no other process writes to has nothing to wait for.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn wait_for_lock_at_most(&mut self, milliseconds: u64) -> Result<(), StoreError> {
+        let _ = milliseconds;
+        Ok(())
+    }
+
     /// The facts of an authorisation, all at one point in time.
     ///
     /// # Errors

@@ -12,11 +12,9 @@ use crate::io_error_text::io_error_text;
 /// What the error of a stream over TLS means.
 pub(super) fn handshake_fault(error: &io::Error) -> HandshakeFault {
     let Some(cause) = tls_error(error) else {
-        return HandshakeFault::Other(match error.kind() {
-            io::ErrorKind::UnexpectedEof => "the server closed the connection".into(),
-            // The list of kinds is not closed.
-            _ => io_error_text(error),
-        });
+        let is_closed = error.kind() == io::ErrorKind::UnexpectedEof;
+        let closed = || "the server closed the connection".to_owned();
+        return HandshakeFault::Other(if is_closed { closed() } else { io_error_text(error) });
     };
     let detail = cause.to_string();
     if is_out_of_period(cause) {

@@ -77,6 +77,11 @@ impl SqliteStore {
         Ok(Self { connection })
     }
 
+    /// How long a transaction waits from now on while another process writes.
+    pub(super) fn set_busy_timeout(&self, milliseconds: u64) -> Result<(), StoreError> {
+        Ok(self.connection.busy_timeout(Duration::from_millis(milliseconds))?)
+    }
+
     /// Does all of `work` or nothing of it, and no other writer comes in between.
     pub(super) fn write<T>(
         &mut self,

@@ -32,6 +32,10 @@ fn facts(
 }
 
 impl PaymentStore for SqliteStore {
+    fn wait_for_lock_at_most(&mut self, milliseconds: u64) -> Result<(), StoreError> {
+        self.set_busy_timeout(milliseconds)
+    }
+
     fn authorisation_facts(
         &mut self,
         subject: &AuthorisationSubject,

@@ -108,10 +108,7 @@ async fn what_answers_in_the_institutions_place_is_told_from_a_wrong_clock() {
     let future = credentials_from(rcgen::date_time_ymd(4000, 1, 1));
     let (port, _server, _) = grpc_server(&future, Conduct::Silence).await;
     let error = connect(port, vec![loopback(port)], &future).await.err().unwrap();
-    let fault = match error {
-        ConnectError::Handshake { fault, .. } => fault,
-        error => panic!("{error}"),
-    };
+    let ConnectError::Handshake { fault, .. } = error else { panic!("{error}") };
     assert!(matches!(fault, HandshakeFault::ServerCertificatePeriod(_)), "{fault}");
 }
 

@@ -66,7 +66,7 @@ def doctor(bed):
     enrolment.chmod(0o600)
 
     kiosk.institution.stop()
-    expect(kiosk, examine(kiosk, exit_code=19), "institution", "wrong", "cannot connect")
+    expect(kiosk, examine(kiosk, exit_code=19), "institution", "wrong", "accepts a connection")
 
     bed.stop_controllers()
     checks = examine(kiosk, exit_code=18)
