@@ -182,9 +182,14 @@ async fn an_offer_waits_for_the_institutions_word_and_not_for_ever() {
     )
     .await
     .unwrap();
-    // The link is up with the first phone's connection, at the latest.
-    let _phone = air.connect(517).await.unwrap();
     let asking = async {
+        let _phone = air.connect(517).await.unwrap();
+        loop {
+            let status = port.call(|answer| TillCall::Status { answer }).await.unwrap().unwrap();
+            if status.out_of_service.is_none_or(|reason| reason.contains("is being asked")) {
+                break;
+            }
+        }
         let request = TillRequest::Create(fixtures::request(false));
         let offered = port.call(|answer| TillCall::Request { request, answer }).await.unwrap();
         let listing =

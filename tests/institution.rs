@@ -406,6 +406,164 @@ async fn bad_input_is_refused_in_words() {
     assert_eq!(approved.state(), TransactionState::Approved);
 }
 
+/// Octets that are no message.
+struct AnyOctets;
+
+impl tonic::codec::Codec for AnyOctets {
+    type Encode = Vec<u8>;
+    type Decode = ();
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl tonic::codec::Encoder for AnyOctets {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(
+        &mut self,
+        octets: Vec<u8>,
+        buffer: &mut tonic::codec::EncodeBuf<'_>,
+    ) -> Result<(), Status> {
+        prost::bytes::BufMut::put_slice(buffer, &octets);
+        Ok(())
+    }
+}
+
+impl tonic::codec::Decoder for AnyOctets {
+    type Item = ();
+    type Error = Status;
+
+    fn decode(&mut self, _: &mut tonic::codec::DecodeBuf<'_>) -> Result<Option<()>, Status> {
+        Ok(None)
+    }
+}
+
+/// The codes of docs/institution.md for requests that no service gets to see.
+#[tokio::test]
+async fn what_cannot_be_read_at_all_has_the_code_of_the_document() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let channel = bench.endpoint(Some(&terminal.identity)).connect().await.unwrap();
+    let call = async |path: &'static str, octets: Vec<u8>, encoding: Option<&'static str>| {
+        let mut request = tonic::Request::new(octets);
+        if let Some(encoding) = encoding {
+            request.metadata_mut().insert("grpc-encoding", encoding.parse().unwrap());
+        }
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.unwrap();
+        let path = path.parse().unwrap();
+        client.unary(request, path, AnyOctets).await.unwrap_err().code()
+    };
+    let authorise = "/florin.institution.v1.Payments/Authorise";
+    assert_eq!(call(authorise, vec![0xff; 9], None).await, Code::Internal);
+    assert_eq!(call(authorise, vec![0; 50_000], None).await, Code::OutOfRange);
+    assert_eq!(call(authorise, vec![], Some("gzip")).await, Code::Unimplemented);
+    let unknown = "/florin.institution.v1.Payments/Transfer";
+    assert_eq!(call(unknown, vec![], None).await, Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn a_terminal_hears_how_it_stands() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let id: TerminalId = terminal.id.parse().unwrap();
+    let question = CheckStandingRequest { terminal_id: terminal.id.clone() };
+    let mut client = bench.institution(Some(&terminal.identity)).await;
+    let good = client.check_standing(question.clone()).await.unwrap().into_inner();
+    assert_eq!((good.standing(), good.detail.as_str()), (Standing::Good, ""));
+    bench.institution.set_terminal_blocked(id, true).unwrap();
+    let blocked = client.check_standing(question.clone()).await.unwrap().into_inner();
+    assert_eq!(blocked.standing(), Standing::Blocked);
+    assert!(blocked.detail.contains("unblock"), "{}", blocked.detail);
+    let mut nobody = bench.institution(None).await;
+    refused(nobody.check_standing(question).await, Code::Unauthenticated, "client certificate");
+}
+
+/// Another process that writes to the store, until it is dropped.
+fn lock_store(bench: &Bench) -> rusqlite::Connection {
+    let store = bench.directory.path().join("bank/institution.sqlite");
+    let other = rusqlite::Connection::open(store).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+#[tokio::test]
+async fn while_the_store_is_locked_nothing_is_begun_and_nothing_is_done_later() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let card = bench.new_card().await;
+    let client = bench.institution(Some(&terminal.identity)).await;
+    let requests: Vec<_> =
+        (1..=4).map(|number| payment(&terminal, &card, number, "2.50")).collect();
+    let lock = lock_store(&bench);
+    let mut asking = tokio::task::JoinSet::new();
+    for request in requests.clone() {
+        let mut client = client.clone();
+        asking.spawn(async move { client.authorise(request).await });
+    }
+    while let Some(answer) = asking.join_next().await {
+        refused(answer.unwrap(), Code::Unavailable, "nothing was begun");
+    }
+    drop(lock);
+    // Everything that waited is over when a later request has been answered.
+    let mut client = Client(client);
+    for request in &requests {
+        let found = client.inquire(inquiry_of(request)).await;
+        assert_eq!(found.state(), TransactionState::Unknown);
+    }
+    assert_eq!(client.authorise(requests[3].clone()).await.state(), TransactionState::Approved);
+}
+
+#[tokio::test]
+async fn the_wait_for_the_lock_of_the_store_makes_an_offer_older() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let card = bench.new_card().await;
+    let mut client = Client(bench.institution(Some(&terminal.identity)).await);
+    let fresh = payment(&terminal, &card, 1, "2.50");
+    // Good for 60 s and the grace of 2 s: half a second is left.
+    let nearly_over = AuthoriseRequest { offer_age_ms: 61_500, ..fresh };
+    let lock = lock_store(&bench);
+    let unlocking = tokio::task::spawn_blocking(move || {
+        std::thread::sleep(Duration::from_millis(1_500));
+        drop(lock);
+    });
+    let declined = client.authorise(nearly_over).await;
+    assert_eq!((declined.state(), declined.decline_reason), (TransactionState::Declined, 7));
+    unlocking.await.unwrap();
+}
+
+/// Connections that say nothing.
+#[tokio::test]
+async fn a_crowd_without_certificates_keeps_no_terminal_out() {
+    let mut bench = Bench::start().await;
+    let terminal = bench.new_terminal(1).await;
+    let inquiry =
+        GetTransactionRequest { transaction_id: vec![1; 16], terminal_id: terminal.id.clone() };
+    let mut early = bench.institution(Some(&terminal.identity)).await;
+    early.get_transaction(inquiry.clone()).await.unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(TcpStream::connect(bench.address).await.unwrap());
+    }
+    let mut late = bench.institution(Some(&terminal.identity)).await;
+    late.get_transaction(inquiry.clone()).await.unwrap();
+    early.get_transaction(inquiry).await.unwrap();
+    // The oldest of the crowd made room.
+    let mut octets = [0; 16];
+    let read = tokio::time::timeout(Duration::from_secs(5), crowd[0].read(&mut octets)).await;
+    assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
+}
+
 #[tokio::test]
 async fn enrolment_wants_a_good_code_and_a_good_key() {
     let mut bench = Bench::start().await;

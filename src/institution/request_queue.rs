@@ -40,8 +40,8 @@ pub(super) enum QueueError {
     Busy,
     /// It has waited too long: others were before it, or another process writes to the store.
     #[error(
-        "the institution's store is busy, and this request waited for {WAIT_MAX_MS} ms; nothing was \
-         begun; send the same request again later"
+        "the institution's store is busy, and this request waited for {WAIT_MAX_MS} ms; nothing \
+         was begun; send the same request again later"
     )]
     Late,
     /// The thread has ended; nothing was begun.

@@ -131,6 +131,10 @@ mod tests {
             "unix:",
             "https://127.0.0.1:1",
             "till:80",
+            "127.0.0.1:84110",
+            "http://127.0.0.1:8411/v1",
+            "http://127.0.0.1:8411?x",
+            "http://user@127.0.0.1:8411",
             &long,
         ] {
             assert!(text.parse::<TillAddress>().is_err(), "{text}");
